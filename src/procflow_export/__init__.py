@@ -1,0 +1,1 @@
+"""Move database tables to Parquet and CSV files."""

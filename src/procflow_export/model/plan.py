@@ -1,0 +1,146 @@
+"""What is exported and how it is cut: selections, chunks, work units and their results.
+
+Owns the values that go from the planner to an engine, maybe in another process, and back.  No I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig
+
+
+class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_field="kind", omit_defaults=True):
+    """A table or view, whole.
+
+    Attributes:
+        schema: Its schema (PostgreSQL), database (MySQL) or attached name (SQLite); None is the connection's own.
+        table: Its name, as the catalog spells it.
+    """
+
+    schema: str | None = None
+    table: str
+
+    def __str__(self) -> str:
+        return self.table if self.schema is None else f"{self.schema}.{self.table}"
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="kind"):
+    """The rows of one SELECT statement.
+
+    Attributes:
+        text: The statement, without a trailing semicolon.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return "query"
+
+
+Selection: TypeAlias = Relation | Query
+
+
+class Everything(msgspec.Struct, frozen=True, kw_only=True, tag="everything", tag_field="kind"):
+    """All rows of the selection."""
+
+
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True, tag="key_range", tag_field="kind"):
+    """The rows with ``low <= column < high``; the bounds are integers of any size."""
+
+    column: str
+    low: int
+    high: int
+
+
+class NullKeys(msgspec.Struct, frozen=True, kw_only=True, tag="null_keys", tag_field="kind"):
+    """The rows whose ``column`` is NULL, which no range holds."""
+
+    column: str
+
+
+TableChunk: TypeAlias = KeyRange | NullKeys | Everything
+
+
+class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One chunk of one export: all that a worker needs, in whatever process it runs.
+
+    Attributes:
+        run_id: The run, a UUIDv7.
+        export: Name of the export.
+        index: Number of the chunk, from 0.
+        selection: What the export reads.
+        chunk: Which of its rows this unit reads.
+        columns: The columns as the planner resolved them, from ``model.types.encode_columns()``: every chunk of an
+            export is read with the same types.
+        source: How to connect; its tuning holds the merged limits.
+        format: How to encode.
+        destination: Where to; the path is absolute, placeholders are filled in.
+        part_stem: Name of the parts without part number and suffix: ``<stem>-p000.parquet``.
+        batch_rows: Rows that a batch should have so that it stays under the byte limit.
+        row_estimate: Rows that are expected; None when nobody knows.
+        attempt: 1 for the first try.
+    """
+
+    run_id: str
+    export: str
+    index: int
+    selection: Selection
+    chunk: TableChunk
+    columns: bytes
+    source: SourceConfig
+    format: FormatOptions
+    destination: DestinationConfig
+    part_stem: str
+    batch_rows: int
+    row_estimate: int | None = None
+    attempt: int = 1
+
+
+class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that a destination acknowledged.
+
+    Attributes:
+        key: Name relative to the destination of the export.
+        row_count: Rows in it.
+        size_bytes: Size as stored.
+        checksum: ``<algorithm>:<hex>`` over the stored bytes.
+        chunk: Number of the chunk it belongs to.
+    """
+
+    key: str
+    row_count: int
+    size_bytes: int
+    checksum: str
+    chunk: int
+
+
+class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a finished work unit leaves behind.
+
+    Attributes:
+        index: Number of the chunk.
+        parts: Its parts, in the order of their rows; empty when the chunk had no rows.
+        row_count: Rows read; the sum over ``parts``.
+        schema_fingerprint: Digest of the schema that was written; equal for all chunks of an export.
+        elapsed_s: From the first statement to the last acknowledged part.
+        peak_rss_bytes: Largest resident size of the process that did the work, so far.
+        longest_statement_s: Longest single statement at the source.
+        changed_values: Values that a policy changed, per column.
+    """
+
+    index: int
+    parts: tuple[PartRecord, ...]
+    row_count: int
+    schema_fingerprint: str
+    elapsed_s: float
+    peak_rss_bytes: int = 0
+    longest_statement_s: float = 0.0
+    changed_values: dict[str, int] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.size_bytes for part in self.parts)

@@ -1,0 +1,301 @@
+"""How to reach a source, how to write a format, where to put the parts: the settings that travel with a work unit.
+
+Owns the structs that are both written in the configuration file (see ``config.structs``) and sent to a worker.
+Must not know files, environment variables or connections: secrets by reference are resolved by whoever connects.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+MASK: Final = "***"
+_MIB: Final = 1 << 20
+
+
+class SourceType(StrEnum):
+    """Which database engine a source is."""
+
+    POSTGRES = "postgres"
+    MYSQL = "mysql"
+    """MySQL and MariaDB."""
+    SQLITE = "sqlite"
+
+
+class TlsMode(StrEnum):
+    """How much of the server's identity is proven before a password is sent."""
+
+    DISABLE = "disable"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Transport security of one source.
+
+    Attributes:
+        mode: What is checked; a remote host gets ``verify-full`` unless this says otherwise.
+        ca_file: PEM file of the authorities to trust instead of the system's.
+    """
+
+    mode: TlsMode = TlsMode.VERIFY_FULL
+    ca_file: str | None = None
+
+
+class TuningProfile(StrEnum):
+    """How hard the source may be worked."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    SAFE = "safe"
+
+
+class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one chunk reader may do to its source; every value is decided.
+
+    Attributes:
+        batch_rows: Upper bound of rows in a batch.
+        batch_bytes: Decoded bytes that a batch should stay under.
+        throttle_ms: Pause after a full batch; a smaller batch pauses in proportion.
+        statement_timeout_s: Limit of one statement; 0 is none.
+        lock_timeout_s: Limit of waiting for a lock; 0 is none.
+        max_retries: How often a work unit is tried again after a transient failure.
+        retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+    """
+
+    batch_rows: int
+    batch_bytes: int
+    throttle_ms: int
+    statement_timeout_s: int
+    lock_timeout_s: int
+    max_retries: int
+    retry_backoff_ms: int
+
+
+_PROFILES: Final = {
+    TuningProfile.FAST: ReadLimits(
+        batch_rows=150_000,
+        batch_bytes=16 * _MIB,
+        throttle_ms=0,
+        statement_timeout_s=0,
+        lock_timeout_s=0,
+        max_retries=1,
+        retry_backoff_ms=1_000,
+    ),
+    TuningProfile.BALANCED: ReadLimits(
+        batch_rows=150_000,
+        batch_bytes=8 * _MIB,
+        throttle_ms=0,
+        statement_timeout_s=300,
+        lock_timeout_s=30,
+        max_retries=3,
+        retry_backoff_ms=2_000,
+    ),
+    TuningProfile.SAFE: ReadLimits(
+        batch_rows=2_000,
+        batch_bytes=4 * _MIB,
+        throttle_ms=500,
+        statement_timeout_s=120,
+        lock_timeout_s=10,
+        max_retries=10,
+        retry_backoff_ms=5_000,
+    ),
+}
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits as an operator writes them: a profile, and single values that replace the profile's.
+
+    Attributes:
+        profile: ``fast``, ``balanced`` or ``safe``; without one, ``balanced``.
+        batch_size: Rows in a batch, exactly; not together with ``batch_size_memory_mb``.
+        batch_size_memory_mb: Decoded size that a batch aims at.
+        throttle_ms: Pause after a full batch.
+        statement_timeout_s: Limit of one statement; 0 is none.
+        lock_timeout_s: Limit of waiting for a lock; 0 is none.
+        max_retries: How often a work unit is tried again after a transient failure.
+        retry_backoff_ms: First back-off.
+    """
+
+    profile: TuningProfile | None = None
+    batch_size: int | None = None
+    batch_size_memory_mb: int | None = None
+    throttle_ms: int | None = None
+    statement_timeout_s: int | None = None
+    lock_timeout_s: int | None = None
+    max_retries: int | None = None
+    retry_backoff_ms: int | None = None
+
+    def merged_over(self, base: Tuning) -> Tuning:
+        """Return these values, with those of ``base`` where this one is silent."""
+        own = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        if self.batch_size is not None or self.batch_size_memory_mb is not None:
+            base = msgspec.structs.replace(base, batch_size=None, batch_size_memory_mb=None)
+        return msgspec.structs.replace(base, **own)
+
+    def limits(self) -> ReadLimits:
+        """Return every limit with its value, the profile's where nothing else was said."""
+        base = _PROFILES[self.profile or TuningProfile.BALANCED]
+        return ReadLimits(
+            batch_rows=_first(self.batch_size, base.batch_rows),
+            batch_bytes=base.batch_bytes if self.batch_size_memory_mb is None else self.batch_size_memory_mb * _MIB,
+            throttle_ms=_first(self.throttle_ms, base.throttle_ms),
+            statement_timeout_s=_first(self.statement_timeout_s, base.statement_timeout_s),
+            lock_timeout_s=_first(self.lock_timeout_s, base.lock_timeout_s),
+            max_retries=_first(self.max_retries, base.max_retries),
+            retry_backoff_ms=_first(self.retry_backoff_ms, base.retry_backoff_ms),
+        )
+
+
+class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How to reach one database.  Its ``repr`` shows no secret.
+
+    Attributes:
+        type: The engine.
+        url: Connection URL, password included.
+        url_env: Name of the environment variable that holds the URL.
+        url_file: File whose first line is the URL.
+        host: Server name or address, or the directory of a PostgreSQL socket.
+        port: TCP port; the engine's own by default.
+        user: Role to log in as.
+        password: Password in clear; better use ``password_env``.
+        password_env: Name of the environment variable that holds the password.
+        database: Database to connect to.
+        path: File of a SQLite database; a relative path starts at the configuration file.
+        tls: Transport security; without it a remote host gets ``verify-full`` and loopback may be plain.
+        tuning: Limits of every reader of this source.
+    """
+
+    type: SourceType
+    url: str | None = None
+    url_env: str | None = None
+    url_file: str | None = None
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: str | None = None
+    password_env: str | None = None
+    database: str | None = None
+    path: str | None = None
+    tls: TlsConfig | None = None
+    tuning: Tuning = Tuning()
+
+    def __repr__(self) -> str:
+        shown = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None:
+                shown.append(f"{name}={MASK if name in ('url', 'password') else repr(value)}")
+        return f"SourceConfig({', '.join(shown)})"
+
+
+class Format(StrEnum):
+    """What a part is written as."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+class Compression(StrEnum):
+    """Codec of a part: Parquet pages, or the whole CSV file (``none``, ``gzip``, ``zstd``)."""
+
+    ZSTD = "zstd"
+    SNAPPY = "snappy"
+    GZIP = "gzip"
+    LZ4 = "lz4"
+    NONE = "none"
+
+
+class RowGroupStrategy(StrEnum):
+    """What decides where a Parquet row group ends."""
+
+    AUTO = "auto"
+    FIXED_ROWS = "fixed_rows"
+    FIXED_MEMORY = "fixed_memory"
+
+
+class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What only Parquet parts know.
+
+    Attributes:
+        row_group_strategy: ``auto``, ``fixed_rows`` (needs ``row_group_rows``) or ``fixed_memory``.
+        row_group_rows: Rows in a row group.
+        target_row_group_mb: Decoded size that a row group aims at.
+        max_row_group_mb: Decoded size that a row group never exceeds.
+    """
+
+    row_group_strategy: RowGroupStrategy = RowGroupStrategy.AUTO
+    row_group_rows: int | None = None
+    target_row_group_mb: int = 128
+    max_row_group_mb: int | None = None
+
+
+class CsvQuoting(StrEnum):
+    """Which CSV fields stand in quotes."""
+
+    NEEDED = "needed"
+    ALL = "all"
+
+
+class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What only CSV parts know.
+
+    Attributes:
+        delimiter: One character between two fields.
+        null_text: Text of NULL, never quoted; an empty text value is always quoted, so that the two differ.
+        quoting: ``needed`` or ``all``.
+        header: Whether the first line names the columns.
+    """
+
+    delimiter: str = ","
+    null_text: str = ""
+    quoting: CsvQuoting = CsvQuoting.NEEDED
+    header: bool = True
+
+
+class FormatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything an encoder needs; every value is decided.
+
+    Attributes:
+        format: Parquet or CSV.
+        compression: The codec.
+        compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9); None is the codec's default.
+        max_file_bytes: Size at which a chunk continues in a further part; None never splits.
+        parquet: Options of Parquet parts.
+        csv: Options of CSV parts.
+    """
+
+    format: Format
+    compression: Compression = Compression.ZSTD
+    compression_level: int | None = None
+    max_file_bytes: int | None = None
+    parquet: ParquetOptions = ParquetOptions()
+    csv: CsvOptions = CsvOptions()
+
+
+class DestinationType(StrEnum):
+    """Where parts are put."""
+
+    LOCAL = "local"
+
+
+class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the parts of one export go.
+
+    In a configuration the path may hold placeholders and be relative to the file's directory; in a work unit it is
+    absolute and final, and names the directory of one export.
+
+    Attributes:
+        type: Kind of destination.
+        path: Directory of the parts.
+    """
+
+    type: DestinationType
+    path: str | None = None
+
+
+def _first(value: int | None, default: int) -> int:
+    return default if value is None else value
