@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
+import msgspec
+
 from procflow.record import Event, EventCodec
 from procflow_export.model.errors import Failure
 from procflow_export.model.plan import UnitResult
@@ -172,7 +174,7 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
-    changed_values: dict[str, int] = {}
+    changed_values: dict[str, int] = msgspec.field(default_factory=dict)
     destination: str = ""
     """Directory or prefix that holds manifest and parts."""
     manifest: str | None = None

@@ -71,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     consistency: str
     started_at: str
     finished_at: str
-    changed_values: dict[str, int] = {}
+    changed_values: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 def run_manifest_key(run_id: str) -> str:

@@ -138,7 +138,7 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     elapsed_s: float
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
-    changed_values: dict[str, int] = {}
+    changed_values: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:

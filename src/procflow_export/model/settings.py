@@ -7,9 +7,13 @@ Must not know files, environment variables or connections: secrets by reference 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 MASK: Final = "***"
 _MIB: Final = 1 << 20
@@ -51,6 +55,14 @@ class TuningProfile(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     SAFE = "safe"
+
+
+class Environment(StrEnum):
+    """What a server is for; it chooses the default tuning profile."""
+
+    LOCAL = "local"
+    REPLICA = "replica"
+    PRODUCTION = "production"
 
 
 class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,13 +133,13 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     profile: TuningProfile | None = None
-    batch_size: int | None = None
-    batch_size_memory_mb: int | None = None
-    throttle_ms: int | None = None
-    statement_timeout_s: int | None = None
-    lock_timeout_s: int | None = None
-    max_retries: int | None = None
-    retry_backoff_ms: int | None = None
+    batch_size: Positive | None = None
+    batch_size_memory_mb: Positive | None = None
+    throttle_ms: NotNegative | None = None
+    statement_timeout_s: NotNegative | None = None
+    lock_timeout_s: NotNegative | None = None
+    max_retries: NotNegative | None = None
+    retry_backoff_ms: NotNegative | None = None
 
     def merged_over(self, base: Tuning) -> Tuning:
         """Return these values, with those of ``base`` where this one is silent."""
@@ -165,6 +177,7 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         password_env: Name of the environment variable that holds the password.
         database: Database to connect to.
         path: File of a SQLite database; a relative path starts at the configuration file.
+        environment: What the server is for: on a ``local`` one the default profile is ``fast``, else ``balanced``.
         tls: Transport security; without it a remote host gets ``verify-full`` and loopback may be plain.
         tuning: Limits of every reader of this source.
     """
@@ -174,12 +187,13 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     url_env: str | None = None
     url_file: str | None = None
     host: str | None = None
-    port: int | None = None
+    port: Port | None = None
     user: str | None = None
     password: str | None = None
     password_env: str | None = None
     database: str | None = None
     path: str | None = None
+    environment: Environment | None = None
     tls: TlsConfig | None = None
     tuning: Tuning = Tuning()
 
@@ -228,9 +242,9 @@ class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     row_group_strategy: RowGroupStrategy = RowGroupStrategy.AUTO
-    row_group_rows: int | None = None
-    target_row_group_mb: int = 128
-    max_row_group_mb: int | None = None
+    row_group_rows: Positive | None = None
+    target_row_group_mb: Positive = 128
+    max_row_group_mb: Positive | None = None
 
 
 class CsvQuoting(StrEnum):

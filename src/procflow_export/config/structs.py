@@ -1,0 +1,140 @@
+"""What a configuration says, as structs: one field per key of the file.
+
+Owns the shape, the defaults and the meaning of every key; the reference page and the JSON Schema are made of it.  Rules
+that hold between keys are in ``config.rules``.  Settings that also travel with a work unit are in ``model.settings``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from procflow_export.model.settings import (
+    Compression,
+    CsvOptions,
+    DestinationConfig,
+    Format,
+    ParquetOptions,
+    Positive,
+    SourceConfig,
+    Tuning,
+)
+
+
+class Mode(StrEnum):
+    """Which rows an export reads, and how it cuts them."""
+
+    FULL = "full"
+    """All rows, in one statement."""
+    CHUNKED = "chunked"
+    """All rows, one statement per range of an integer key."""
+
+
+class CompressionProfile(StrEnum):
+    """A codec and its level by purpose."""
+
+    NONE = "none"
+    FAST = "fast"
+    BALANCED = "balanced"
+    COMPACT = "compact"
+
+
+class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One table or query, and what it becomes.
+
+    Attributes:
+        name: Unique; part of file names.
+        source: Name of one of ``sources``; not needed when there is only one source.
+        table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
+        query: One SELECT statement.
+        query_file: File with one SELECT statement, inside the directory of the configuration file.
+        mode: ``full`` or ``chunked``.
+        chunk_column: Integer column whose ranges are the chunks; a ``table`` finds its own key.
+        chunk_size: Width of a key range; 100 000 unless ``chunk_count`` is given.
+        chunk_count: Number of equal key ranges, instead of ``chunk_size``.
+        chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
+        parallel: Chunks of this export that are read at the same time.
+        format: ``parquet`` or ``csv``.
+        compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
+        compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9).
+        compression_profile: ``none``, ``fast`` (snappy), ``balanced`` (zstd 3) or ``compact`` (zstd 9), instead of
+            ``compression``.
+        parquet: Options of Parquet files.
+        csv: Options of CSV files.
+        max_file_size: Size at which a chunk continues in a further file, for example ``512MB`` (binary units).
+        destination: Where the files go; the configuration's own ``destination`` by default.
+        tuning: Limits of this export; each value replaces the source's.
+    """
+
+    name: str
+    source: str | None = None
+    table: str | None = None
+    query: str | None = None
+    query_file: str | None = None
+    mode: Mode
+    chunk_column: str | None = None
+    chunk_size: Positive | None = None
+    chunk_count: Positive | None = None
+    chunk_max_attempts: Positive | None = None
+    parallel: Positive = 1
+    format: Format
+    compression: Compression | None = None
+    compression_level: int | None = None
+    compression_profile: CompressionProfile | None = None
+    parquet: ParquetOptions | None = None
+    csv: CsvOptions | None = None
+    max_file_size: str | int | None = None
+    destination: DestinationConfig | None = None
+    tuning: Tuning = Tuning()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A whole configuration.
+
+    Attributes:
+        source: The database of every export.
+        sources: Several databases by name, instead of ``source``; every export names its own.
+        destination: Where files go unless an export says otherwise.
+        exports: What is exported; at least one.
+        parallel_exports: Run exports at the same time in one process.
+        parallel_export_processes: Run exports in child processes.
+    """
+
+    source: SourceConfig | None = None
+    sources: dict[str, SourceConfig] = msgspec.field(default_factory=dict)
+    destination: DestinationConfig | None = None
+    exports: list[ExportConfig]
+    parallel_exports: bool = False
+    parallel_export_processes: bool = False
+
+    def source_of(self, export: ExportConfig) -> SourceConfig:
+        """Return the source that ``export`` reads; the configuration must have been checked."""
+        if export.source is not None:
+            return self.sources[export.source]
+        return self.source if self.source is not None else next(iter(self.sources.values()))
+
+    def destination_of(self, export: ExportConfig) -> DestinationConfig:
+        """Return the destination of ``export``; the configuration must have been checked."""
+        destination = export.destination or self.destination
+        assert destination is not None, "a checked configuration has a destination for every export"
+        return destination
+
+
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration without errors, ready to run.
+
+    Paths in it are absolute and queries are read, so that it means the same in every working directory.
+
+    Attributes:
+        config: The configuration.
+        base_dir: Directory that relative paths started at: the file's own.
+        file: The file; None when the configuration came from memory.
+        warnings: What was found that does not stop a run, one line each.
+    """
+
+    config: Config
+    base_dir: Path
+    file: Path | None = None
+    warnings: tuple[str, ...] = ()
