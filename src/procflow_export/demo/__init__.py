@@ -1,0 +1,1 @@
+"""The demo: a sample shop, exported by child processes and read back."""
