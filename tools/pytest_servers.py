@@ -1,0 +1,157 @@
+"""pytest fixtures that give throw-away databases on throw-away servers.
+
+Owns which process of a test run is the owner of the servers (the controller under pytest-xdist, pytest itself otherwise),
+and fresh databases. How servers start and end is ``tools/servers.py``.
+
+A server starts when the first test asks for it. Without its binaries the test is skipped with the command that installs
+them, or fails if PROCFLOW_REQUIRE_SERVICES=1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from tools.servers import Kind, Owner, ServerUnavailableError, ensure, stop
+
+if TYPE_CHECKING:
+    import asyncpg
+    from xdist.workermanage import WorkerController
+
+OWNER: Final = pytest.StashKey[Owner]()
+WORKER_INPUT: Final = "procflow_servers_owner"
+_numbers: Final = itertools.count()
+_T = TypeVar("_T")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given: dict[str, str] = getattr(config, "workerinput", {})
+    config.stash[OWNER] = Owner.parse(given[WORKER_INPUT]) if WORKER_INPUT in given else Owner.of(os.getpid())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    node.workerinput[WORKER_INPUT] = str(node.config.stash[OWNER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    owner = config.stash.get(OWNER, None)
+    if owner is not None and owner.pid == os.getpid():
+        stop(owner)
+
+
+# --- servers: one of each for the whole run -------------------------------------------------------------------------
+
+
+def _ensure_or_skip(kind: Kind, config: pytest.Config) -> str:
+    try:
+        return ensure(kind, config.stash[OWNER])
+    except ServerUnavailableError as exc:
+        if os.environ.get("PROCFLOW_REQUIRE_SERVICES") == "1":
+            pytest.fail(str(exc), pytrace=False)
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(pytestconfig: pytest.Config) -> str:
+    """The superuser's URL of the run's PostgreSQL server: shared, so change nothing there that another test can see."""
+    return _ensure_or_skip("postgres", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(pytestconfig: pytest.Config) -> str:
+    """The root user's URL of the run's MariaDB server: shared, so change nothing there that another test can see."""
+    return _ensure_or_skip("mariadb", pytestconfig)
+
+
+# --- databases: fresh for a test or a module ------------------------------------------------------------------------
+
+
+def with_database(url: str, database: str) -> str:
+    """Return ``url`` with its database replaced."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def postgres_execute(url: str, *statements: str) -> None:
+    """Run statements on a connection of their own, from synchronous code."""
+
+    async def execute(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    _with_postgres(url, execute)
+
+
+def _with_postgres(url: str, action: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[_T]]) -> _T:
+    import asyncpg  # only tests with this server need the driver
+
+    async def connect() -> _T:
+        connection = await asyncpg.connect(url)
+        try:
+            return await action(connection)
+        finally:
+            await connection.close()
+
+    # A loop of its own that is never installed: the test's back end stays untouched.
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(connect())
+    finally:
+        loop.close()
+
+
+def mariadb_execute(url: str, *statements: str) -> None:
+    """Run statements on a connection of their own, from synchronous code, and commit."""
+    import pymysql  # only tests with this server need the driver
+
+    parts = urlsplit(url)
+    with pymysql.connect(
+        host=parts.hostname, port=parts.port or 3306, user=parts.username, database=parts.path[1:], charset="utf8mb4"
+    ) as connection:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        connection.commit()
+
+
+def _postgres_database(admin_url: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    postgres_execute(admin_url, f"CREATE DATABASE {name} STRATEGY = FILE_COPY")
+    yield with_database(admin_url, name)
+    postgres_execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _mariadb_database(admin_url: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    mariadb_execute(admin_url, f"CREATE DATABASE {name}")
+    yield with_database(admin_url, name)
+    mariadb_execute(admin_url, f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own; open connections to it are cut at the end."""
+    yield from _postgres_database(postgres_url)
+
+
+@pytest.fixture(scope="module")
+def postgres_module_database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database that the tests of one module share."""
+    yield from _postgres_database(postgres_url)
+
+
+@pytest.fixture
+def mariadb_database(mariadb_url: str) -> Iterator[str]:
+    """The URL of an empty MariaDB database of this test's own."""
+    yield from _mariadb_database(mariadb_url)
+
+
+@pytest.fixture(scope="module")
+def mariadb_module_database(mariadb_url: str) -> Iterator[str]:
+    """The URL of an empty MariaDB database that the tests of one module share."""
+    yield from _mariadb_database(mariadb_url)
