@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -21,7 +21,14 @@ from tools.servers import Kind, Owner, ServerUnavailableError, ensure, stop
 
 if TYPE_CHECKING:
     import asyncpg
-    from xdist.workermanage import WorkerController
+
+
+class Node(Protocol):
+    """pytest-xdist's handle of a worker, which has no types."""
+
+    config: pytest.Config
+    workerinput: dict[str, str]
+
 
 OWNER: Final = pytest.StashKey[Owner]()
 WORKER_INPUT: Final = "procflow_servers_owner"
@@ -35,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: WorkerController) -> None:
+def pytest_configure_node(node: Node) -> None:
     node.workerinput[WORKER_INPUT] = str(node.config.stash[OWNER])
 
 
