@@ -1,0 +1,72 @@
+"""Destinations: where parts are kept, and how a finished run becomes the published set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import assert_never
+
+from procflow_export.destinations.commit import (
+    Depth,
+    Inventory,
+    Marker,
+    Publication,
+    Published,
+    finish_publication,
+    previous_manifest,
+    publish,
+    read_published,
+    take_inventory,
+)
+from procflow_export.destinations.local import LocalDestination
+from procflow_export.destinations.port import Destination, ObjectInfo, Owner, PartSink, StoredPart
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import DestinationError
+from procflow_export.model.settings import DestinationConfig, DestinationType
+
+__all__ = (
+    "Depth",
+    "Destination",
+    "Inventory",
+    "Marker",
+    "ObjectInfo",
+    "Owner",
+    "PartSink",
+    "Publication",
+    "Published",
+    "StoredPart",
+    "finish_publication",
+    "open_destination",
+    "previous_manifest",
+    "publish",
+    "read_published",
+    "take_inventory",
+)
+
+
+@asynccontextmanager
+async def open_destination(config: DestinationConfig, *, owner: Owner | None = None) -> AsyncIterator[Destination]:
+    """Open the destination of one export; its methods block, so call them in threads.
+
+    Args:
+        config: With placeholders filled in and the path absolute.
+        owner: The export and run that write; a reader has none.  Clean-up (``remove_stale()``) needs it.
+
+    Raises:
+        DestinationError: When the configuration names no usable place.
+    """
+    match config.type:
+        case DestinationType.LOCAL:
+            yield LocalDestination(_local_root(config), owner=owner)
+        case _:
+            assert_never(config.type)
+
+
+def _local_root(config: DestinationConfig) -> Path:
+    path = Path(config.path or "")
+    if not path.is_absolute() or ".." in path.parts:
+        raise DestinationError(
+            Code.DESTINATION_NOT_USABLE, f"the destination's path must be absolute and without '..': {config.path!r}"
+        )
+    return path

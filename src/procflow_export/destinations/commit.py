@@ -1,0 +1,308 @@
+"""How a finished run becomes the published set, and how that set is read back: the one place of both (E-42, E-43).
+
+Owns the order of publishing and the meaning of ``manifest.json``, ``manifest-<run_id>.json`` and ``_SUCCESS``.  Must not
+know formats, sources, or where a destination keeps its bytes.
+
+The order, each step acknowledged before the next:
+
+1. every part is there with the size that was recorded (W2, W3);
+2. ``manifest-<run_id>.json``: what this run made, never changed after it was published;
+3. ``manifest.json`` replaced in one step: **this is the commit** (W4).  Before it readers see the old set, after it the new;
+4. ``manifest.json`` reads back byte for byte;
+5. ``_SUCCESS`` replaced by the digest of ``manifest.json`` (W5).
+
+The old marker is left alone until step 5, although it is stale between 3 and 5.  Removing it first would unpublish the old set
+for readers who wait for a marker, for as long as a crashed run stays down; and it lies to nobody: a marker counts only
+while it holds the digest of the manifest beside it.  A run that fails before step 3 changes nothing that a reader follows.
+The crash table is in docs/reference/outputs.md, and tests kill a process at every line of it.
+
+Everything here blocks, and is called in a thread, in one call: cancelling the awaiting task cannot stop it half-way.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from procflow_export.destinations.crash import crash_point
+from procflow_export.destinations.port import Destination
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import DataError, DestinationError
+from procflow_export.model.manifest import (
+    MANIFEST_KEY,
+    MARKER_KEY,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    run_manifest_key,
+)
+
+_READ_BYTES: Final = 1024 * 1024
+_RUN_MANIFEST_PREFIX: Final = "manifest-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What ``publish()`` did.
+
+    Attributes:
+        manifest_key: The immutable manifest of the run.
+        digest: ``sha256:<hex>`` of the manifest's bytes, as the marker holds it.
+        superseded: Parts that the manifest before named and this one does not; they are still there.
+    """
+
+    manifest_key: str
+    digest: str
+    superseded: tuple[str, ...]
+
+
+class Marker(enum.Enum):
+    """What ``_SUCCESS`` says about the manifest beside it."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    """It belongs to an earlier manifest: a publication was cut off after its commit."""
+    MISSING = "missing"
+
+
+class Depth(enum.Enum):
+    """How much ``read_published()`` looks at."""
+
+    SIZES = "sizes"
+    """Every part is there and as long as the manifest says."""
+    CHECKSUMS = "checksums"
+    """Every part is read whole, and its digest compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The published set, and whether it is what its manifest says.
+
+    Attributes:
+        manifest: The canonical manifest.
+        digest: ``sha256:<hex>`` of its bytes.
+        marker: What the marker says.
+        problems: One sentence for each part that is not as the manifest says, in the order of the parts.
+    """
+
+    manifest: Manifest
+    digest: str
+    marker: Marker
+    problems: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the marker is fresh and every part is as the manifest says."""
+        return self.marker is Marker.FRESH and not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Every object of a destination by its standing; nothing here is ever removed by publishing.
+
+    Attributes:
+        published: Parts that the canonical manifest names.
+        superseded: Parts that only manifests of other runs name.
+        unknown: Objects that no manifest names: parts of runs that never published, and files of others.
+    """
+
+    published: tuple[str, ...]
+    superseded: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def publish(destination: Destination, manifest: Manifest) -> Publication:
+    """Make ``manifest`` the published set of ``destination``.
+
+    Repeating it after a crash, with the same manifest or with that of a new run, completes the publication.
+
+    Raises:
+        DataError: When the manifest contradicts itself; nothing was written.
+        DestinationError: When a part is not as recorded, when the place belongs to another export (nothing was written
+            then), or when the destination fails.  A note says so if the commit had happened already.
+    """
+    _require_consistent(manifest)
+    data = encode_manifest(manifest)
+    digest = _digest(data)
+    previous = previous_manifest(destination, manifest.export)
+    _require_stored_parts(destination, manifest)
+    crash_point("publish.parts_verified")
+
+    manifest_key = run_manifest_key(manifest.run_id)
+    _store_run_manifest(destination, manifest_key, data, previous)
+    crash_point("publish.run_manifest_stored")
+
+    destination.put(MANIFEST_KEY, data)  # W4: the commit
+    try:
+        crash_point("publish.manifest_stored")
+        _require_read_back(destination, MANIFEST_KEY, data)
+        crash_point("publish.manifest_read_back")
+        _store_marker(destination, digest)  # W5
+        crash_point("publish.marker_stored")
+    except DestinationError as exc:
+        exc.add_note(f"the run is committed: {MANIFEST_KEY} names its parts; only {MARKER_KEY} is not up to date")
+        raise
+    current = {part.key for part in manifest.parts}
+    superseded = [part.key for part in previous.parts if part.key not in current] if previous else []
+    return Publication(manifest_key=manifest_key, digest=digest, superseded=tuple(superseded))
+
+
+def finish_publication(destination: Destination) -> bool:
+    """Write the marker that a crash after the commit left stale or missing; say whether there was anything to do.
+
+    Raises:
+        DestinationError: When parts of the published manifest are gone: such a set gets no fresh marker.
+    """
+    published = read_published(destination)
+    if published is None or published.marker is Marker.FRESH:
+        return False
+    if published.problems:
+        raise DestinationError(Code.DESTINATION_MISMATCH, published.problems[0])
+    _store_marker(destination, published.digest)
+    return True
+
+
+def previous_manifest(destination: Destination, export: str) -> Manifest | None:
+    """Return the canonical manifest, or ``None`` where nothing was published.
+
+    Raises:
+        DestinationError: When ``manifest.json`` is not one of ours or belongs to another export: replacing it would
+            unpublish somebody's data.
+    """
+    data = destination.get(MANIFEST_KEY)
+    if data is None:
+        return None
+    manifest = _decoded(data)
+    if manifest.export != export:
+        raise DestinationError(
+            Code.DESTINATION_NOT_USABLE,
+            f"{destination.location} holds the published set of export {manifest.export!r}, not of {export!r}",
+        )
+    return manifest
+
+
+def read_published(destination: Destination, *, depth: Depth = Depth.SIZES) -> Published | None:
+    """Return the published set with its marker and parts checked, or ``None`` where nothing was published.
+
+    Raises:
+        DestinationError: When ``manifest.json`` cannot be read as a manifest.
+    """
+    data = destination.get(MANIFEST_KEY)
+    if data is None:
+        return None
+    manifest = _decoded(data)
+    digest = _digest(data)
+    stored_marker = destination.get(MARKER_KEY)
+    if stored_marker is None:
+        marker = Marker.MISSING
+    else:
+        marker = Marker.FRESH if stored_marker == _marker_bytes(digest) else Marker.STALE
+    problems = _part_problems(destination, manifest)
+    if depth is Depth.CHECKSUMS:
+        sound = [part for part in manifest.parts if part.key not in problems]
+        for part in sound:
+            actual = _object_digest(destination, part.key)
+            if actual != part.checksum:
+                problems[part.key] = f"part {part.key} has digest {actual}, not {part.checksum}"
+    return Published(manifest=manifest, digest=digest, marker=marker, problems=tuple(problems.values()))
+
+
+def take_inventory(destination: Destination) -> Inventory:
+    """Sort every object of ``destination`` by what names it; reads every manifest."""
+    keys = [info.key for info in destination.list()]
+    canonical = destination.get(MANIFEST_KEY)
+    published = {part.key for part in _decoded(canonical).parts} if canonical is not None else set()
+    manifests = {key for key in keys if key.startswith(_RUN_MANIFEST_PREFIX) and key.endswith(".json")}
+    named: set[str] = set()
+    for key in manifests:
+        data = destination.get(key)
+        if data is not None:
+            named.update(part.key for part in _decoded(data).parts)
+    own = manifests | {MANIFEST_KEY, MARKER_KEY}
+    rest = [key for key in keys if key not in own and key not in published]
+    return Inventory(
+        published=tuple(key for key in keys if key in published),
+        superseded=tuple(key for key in rest if key in named),
+        unknown=tuple(key for key in rest if key not in named),
+    )
+
+
+def _require_consistent(manifest: Manifest) -> None:
+    keys = [part.key for part in manifest.parts]
+    if len(set(keys)) != len(keys):
+        raise DataError(Code.ROW_COUNT_MISMATCH, "the manifest names a part twice")
+    if sum(part.row_count for part in manifest.parts) != manifest.row_count:
+        raise DataError(Code.ROW_COUNT_MISMATCH, "the rows of the parts do not add up to the rows of the manifest")
+
+
+def _require_stored_parts(destination: Destination, manifest: Manifest) -> None:
+    problems = list(_part_problems(destination, manifest).values())
+    if problems:
+        error = DestinationError(Code.DESTINATION_MISMATCH, f"{problems[0]}; nothing was published")
+        for problem in problems[1:10]:
+            error.add_note(problem)
+        raise error
+
+
+def _part_problems(destination: Destination, manifest: Manifest) -> dict[str, str]:
+    """What is wrong with which part, by one listing: a look at each object costs a round trip at a store."""
+    sizes = {info.key: info.size_bytes for info in destination.list()}
+    problems = {}
+    for part in manifest.parts:
+        size_bytes = sizes.get(part.key)
+        if size_bytes is None:
+            problems[part.key] = f"part {part.key} is missing"
+        elif size_bytes != part.size_bytes:
+            problems[part.key] = f"part {part.key} has {size_bytes} bytes, not {part.size_bytes}"
+    return problems
+
+
+def _store_run_manifest(destination: Destination, key: str, data: bytes, previous: Manifest | None) -> None:
+    try:
+        destination.create(key, data)
+    except FileExistsError:
+        if destination.get(key) == data:
+            return
+        # A run that was resumed after a crash tells a different story, and may, as long as the first was not committed.
+        if previous is not None and run_manifest_key(previous.run_id) == key:
+            raise DestinationError(Code.DESTINATION_MISMATCH, f"{key} is published already and cannot change") from None
+        destination.put(key, data)
+
+
+def _store_marker(destination: Destination, digest: str) -> None:
+    destination.put(MARKER_KEY, _marker_bytes(digest))
+    _require_read_back(destination, MARKER_KEY, _marker_bytes(digest))
+
+
+def _require_read_back(destination: Destination, key: str, data: bytes) -> None:
+    if destination.get(key) != data:
+        raise DestinationError(Code.DESTINATION_MISMATCH, f"{key} does not read back as it was written")
+
+
+def _marker_bytes(digest: str) -> bytes:
+    return f"{digest}\n".encode()
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _object_digest(destination: Destination, key: str) -> str:
+    digest = hashlib.sha256()
+    with destination.open_object(key) as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _decoded(data: bytes) -> Manifest:
+    try:
+        return decode_manifest(data)
+    except msgspec.DecodeError as exc:
+        raise DestinationError(
+            Code.DESTINATION_NOT_USABLE, f"{MANIFEST_KEY} is there, but is no manifest of this program: {exc}"
+        ) from exc

@@ -1,0 +1,42 @@
+"""File formats: batches of rows into the bytes of one part."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import pyarrow as pa
+
+from procflow_export.formats.csv import CsvEncoder
+from procflow_export.formats.failures import wrong_options
+from procflow_export.formats.parquet import ParquetEncoder
+from procflow_export.formats.port import ByteSink, PartEncoder
+from procflow_export.formats.settings import csv_settings, parquet_settings
+from procflow_export.model.settings import Compression, Format, FormatOptions
+
+__all__ = ("ByteSink", "PartEncoder", "file_suffix", "open_encoder")
+
+
+def open_encoder(options: FormatOptions, schema: pa.Schema, sink: ByteSink) -> PartEncoder:
+    """Return an encoder of one part that writes into ``sink``; use it as a context manager, in a worker thread.
+
+    Raises:
+        DataError: When the options do not fit together, or the format cannot hold a column's type; no byte of a row was
+            written then.
+    """
+    try:
+        match options.format:
+            case Format.PARQUET:
+                return ParquetEncoder(parquet_settings(options), schema, sink)
+            case Format.CSV:
+                return CsvEncoder(csv_settings(options), schema, sink)
+            case _:
+                assert_never(options.format)
+    except ValueError as exc:
+        raise wrong_options(options.format.value, exc) from exc
+
+
+def file_suffix(options: FormatOptions) -> str:
+    """Return the end of a part's name, with its dot: ``.parquet``, ``.csv``, ``.csv.gz`` or ``.csv.zst``."""
+    if options.format is Format.PARQUET:
+        return ".parquet"
+    return ".csv" + {Compression.GZIP: ".gz", Compression.ZSTD: ".zst"}.get(options.compression, "")

@@ -1,0 +1,149 @@
+"""The choices that encoders act on, checked and with every default filled in.
+
+Owns the meaning of codecs, levels, profiles and row-group strategies.  Must not know pyarrow or how a file is written:
+``check`` can ask here without opening anything, and gets the errors that ``run`` would get.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, Self, assert_never
+
+from procflow_export.model.settings import (
+    Compression,
+    CsvQuoting,
+    FormatOptions,
+    RowGroupStrategy,
+)
+
+MIB: Final = 1024 * 1024
+ROW_GROUP_MAX_ROWS: Final = 1024 * 1024
+# Rows of the default row group as Arrow memory, before encoding.  Pending rows are the largest thing that an export
+# keeps in memory, and the default budget of a process is 256 MiB (E-30), so this is what "automatic" may take of it.
+AUTO_ROW_GROUP_BYTES: Final = 64 * MIB
+
+
+LEVELS: Final = {Compression.ZSTD: range(1, 23), Compression.GZIP: range(10)}
+"""The levels that a codec takes; a codec that is not listed takes none."""
+
+DEFAULT_LEVELS: Final = {Compression.ZSTD: 3, Compression.GZIP: 6}
+
+PROFILES: Final[dict[str, tuple[Compression, int | None]]] = {
+    "none": (Compression.NONE, None),
+    "fast": (Compression.SNAPPY, None),
+    "balanced": (Compression.ZSTD, 3),
+    "compact": (Compression.ZSTD, 9),
+}
+
+CSV_CODECS: Final = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
+
+
+class FloatForm(enum.Enum):
+    """How CSV writes a float: all digits (``1e300`` prints 301 of them), or the shortest text that reads back equal."""
+
+    FULL = "full"
+    SHORTEST = "shortest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecLevel:
+    """A codec and its level; ``level`` is ``None`` exactly when the codec takes none."""
+
+    codec: Compression
+    level: int | None
+
+    @classmethod
+    def of(cls, codec: Compression, level: int | None = None) -> Self:
+        """Check ``level`` against ``codec`` and fill in the default.
+
+        Raises:
+            ValueError: When the codec takes no level, or not this one.
+        """
+        allowed = LEVELS.get(codec)
+        if level is None:
+            return cls(codec=codec, level=DEFAULT_LEVELS.get(codec))
+        if allowed is None:
+            raise ValueError(f"{codec.value} takes no compression level")
+        if level not in allowed:
+            raise ValueError(f"{codec.value} takes levels {allowed[0]} to {allowed[-1]}, not {level}")
+        return cls(codec=codec, level=level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetSettings:
+    """How a Parquet file is written.
+
+    A row group holds at most ``row_group_rows`` rows and, unless a single row is larger, at most ``row_group_bytes`` of
+    cells before encoding.  Both depend on the rows alone, not on how they were cut into batches.
+    """
+
+    compression: CodecLevel
+    row_group_rows: int = ROW_GROUP_MAX_ROWS
+    row_group_bytes: int | None = AUTO_ROW_GROUP_BYTES
+    has_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        if self.row_group_rows < 1:
+            raise ValueError("row_group_rows must be at least 1")
+        if self.row_group_bytes is not None and self.row_group_bytes < 1:
+            raise ValueError("row_group_bytes must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvSettings:
+    """How a CSV file is written; the defaults are those of docs/reference/outputs.md."""
+
+    compression: CodecLevel = CodecLevel(codec=Compression.NONE, level=None)
+    delimiter: str = ","
+    null_text: str = ""
+    quoting: CsvQuoting = CsvQuoting.NEEDED
+    has_header: bool = True
+    floats: FloatForm = FloatForm.FULL
+
+    def __post_init__(self) -> None:
+        if self.compression.codec not in CSV_CODECS:
+            raise ValueError(f"csv files can be compressed with gzip or zstd, not {self.compression.codec.value}")
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter.isalnum():
+            raise ValueError("the csv delimiter is one ASCII character that is neither a letter nor a digit")
+        if self.delimiter in '"\r\n\0+-.:_':
+            raise ValueError(f"the csv delimiter cannot be {self.delimiter!r}")
+        if any(character in self.null_text for character in f'"\r\n{self.delimiter}'):
+            raise ValueError("the csv null text holds no quote, line break or delimiter")
+
+
+def parquet_settings(options: FormatOptions) -> ParquetSettings:
+    """Return what a Parquet encoder acts on.
+
+    Raises:
+        ValueError: When codec, level and row-group options do not fit together.
+    """
+    compression = CodecLevel.of(options.compression, options.compression_level)
+    parquet = options.parquet
+    match parquet.row_group_strategy:
+        case RowGroupStrategy.AUTO:
+            return ParquetSettings(compression=compression)
+        case RowGroupStrategy.FIXED_ROWS:
+            if parquet.row_group_rows is None:
+                raise ValueError("row_group_strategy fixed_rows needs row_group_rows")
+            return ParquetSettings(compression=compression, row_group_rows=parquet.row_group_rows, row_group_bytes=None)
+        case RowGroupStrategy.FIXED_MEMORY:
+            limit_mb = min(parquet.target_row_group_mb, parquet.max_row_group_mb or parquet.target_row_group_mb)
+            return ParquetSettings(compression=compression, row_group_bytes=limit_mb * MIB)
+        case _:
+            assert_never(parquet.row_group_strategy)
+
+
+def csv_settings(options: FormatOptions) -> CsvSettings:
+    """Return what a CSV encoder acts on.
+
+    Raises:
+        ValueError: When codec, level, delimiter or NULL text do not fit together.
+    """
+    return CsvSettings(
+        compression=CodecLevel.of(options.compression, options.compression_level),
+        delimiter=options.csv.delimiter,
+        null_text=options.csv.null_text,
+        quoting=options.csv.quoting,
+        has_header=options.csv.header,
+    )
