@@ -1,0 +1,97 @@
+"""What the dialect knows beyond the structs: keys and values of a later release, and keys that stand at a wrong level.
+
+Owns the tables that turn "unknown key" into a helpful finding.  A key that is not supported yet is no error when it
+holds the value that switches its feature off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from procflow_export.model.settings import Tuning
+
+NOTHING: Final = object()
+"""No value switches the feature off."""
+
+LATER: Final[Mapping[str, Mapping[str, object]]] = {
+    "Config": {"notifications": None, "load": None},
+    "SourceConfig": {"mongo": None},
+    "TlsConfig": {"accept_invalid_certs": False, "accept_invalid_hostnames": False},
+    "Tuning": {
+        "memory_threshold_mb": 0,
+        "max_value_mb": 0,
+        "max_batch_memory_mb": NOTHING,
+        "on_batch_memory_exceeded": NOTHING,
+        "adaptive": False,
+        "min_parallel": NOTHING,
+    },
+    "ExportConfig": {
+        "tables": NOTHING,
+        "cursor_column": NOTHING,
+        "incremental_cursor_mode": "single_column",
+        "cursor_fallback_column": NOTHING,
+        "settle": None,
+        "chunk_by_key": NOTHING,
+        "keyset_incremental": False,
+        "chunk_size_memory_mb": NOTHING,
+        "chunk_by_days": NOTHING,
+        "chunk_dense": False,
+        "chunk_checkpoint": False,
+        "time_column": NOTHING,
+        "time_column_type": NOTHING,
+        "days_window": NOTHING,
+        "partition_by": NOTHING,
+        "partition_granularity": NOTHING,
+        "skip_empty": False,
+        "verify": "size",
+        "meta_columns": None,
+        "quality": None,
+        "on_schema_drift": NOTHING,
+        "shape_drift_warn_factor": NOTHING,
+        "columns": None,
+        "target": NOTHING,
+        "wave": NOTHING,
+        "parallel_safe": NOTHING,
+        "source_group": NOTHING,
+        "reconcile_required": False,
+        "load": None,
+        "cdc": None,
+    },
+    "DestinationConfig": dict.fromkeys(
+        (
+            "bucket",
+            "prefix",
+            "region",
+            "endpoint",
+            "access_key_env",
+            "secret_key_env",
+            "session_token_env",
+            "aws_profile",
+            "credentials_file",
+            "allow_anonymous",
+            "account_name",
+            "account_key_env",
+            "sas_token_env",
+            "oneshot_budget_mb",
+        ),
+        NOTHING,
+    ),
+}
+"""Keys by struct, with the value that means "off"."""
+
+LATER_VALUES: Final[Mapping[tuple[str, str], frozenset[str]]] = {
+    ("SourceConfig", "type"): frozenset({"mssql", "mongo", "oracle"}),
+    ("ExportConfig", "mode"): frozenset({"incremental", "time_window", "cdc"}),
+    ("DestinationConfig", "type"): frozenset({"s3", "gcs", "azure", "stdout"}),
+}
+"""Values by struct and key that a later release will accept."""
+
+WRONG_LEVEL: Final[Mapping[str, Mapping[str, str]]] = {
+    "ExportConfig": dict.fromkeys((*Tuning.__struct_fields__, *LATER["Tuning"]), "tuning"),
+    "SourceConfig": dict.fromkeys((*Tuning.__struct_fields__, *LATER["Tuning"]), "tuning"),
+}
+"""Keys by struct that belong into a block of it."""
+
+SECRET_KEYS: Final = frozenset({"url", "password"})
+"""Keys whose value no finding shows."""

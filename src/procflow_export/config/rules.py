@@ -1,0 +1,370 @@
+"""The rules between keys: what a configuration may not say although each of its values is right.
+
+Owns every rule that needs no database, one function a subject, each adding all it finds.  Must not know how anything is
+done.  Rules look at whatever structs could be built: a broken export does not hide the findings of the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from procflow_export.config.document import KeyPath
+from procflow_export.config.shape import Findings, nearest_name
+from procflow_export.config.sizes import parse_size
+from procflow_export.config.structs import Config, ExportConfig, Mode
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import Severity
+from procflow_export.model.settings import (
+    Compression,
+    DestinationConfig,
+    Format,
+    RowGroupStrategy,
+    SourceConfig,
+    SourceType,
+    Tuning,
+)
+
+PLACEHOLDERS: Final = ("date", "hour", "export", "table", "run_id")
+MAX_NAME_BYTES: Final = 120
+_LATER_PLACEHOLDERS: Final = frozenset({"partition"})
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+_IDENTIFIER: Final = r"[A-Za-z_][A-Za-z0-9_$]*"
+_TABLE: Final = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})?")
+_UNSAFE_NAME: Final = re.compile(r"[/\\\x00-\x1f\x7f#{}:*?\"<>|]|\.\.|^\.|^-|^\s|\s$")
+_SCHEMES: Final = {
+    "postgres": SourceType.POSTGRES,
+    "postgresql": SourceType.POSTGRES,
+    "mysql": SourceType.MYSQL,
+    "mariadb": SourceType.MYSQL,
+    "sqlite": SourceType.SQLITE,
+}
+_FIELDS: Final = ("host", "port", "user", "password", "password_env", "database")
+_NEEDED: Final[Mapping[SourceType, Mapping[str, tuple[str, ...]]]] = {
+    SourceType.POSTGRES: {"host": ("PGHOST",), "user": ("PGUSER",), "database": ("PGDATABASE",)},
+    SourceType.MYSQL: {
+        "host": ("MYSQL_HOST", "MYSQL_UNIX_PORT"),
+        "user": ("MYSQL_USER",),
+        "database": ("MYSQL_DATABASE",),
+    },
+}
+_CHUNK_KEYS: Final = ("chunk_column", "chunk_size", "chunk_count", "chunk_max_attempts")
+_LEVELS: Final = {Compression.ZSTD: (1, 22), Compression.GZIP: (0, 9)}
+_CSV_CODECS: Final = (Compression.NONE, Compression.GZIP, Compression.ZSTD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the rules may look at beside the configuration.
+
+    Attributes:
+        base_dir: Directory of the configuration file, absolute.
+        environ: The environment.
+    """
+
+    base_dir: Path
+    environ: Mapping[str, str]
+
+
+def check_root(config: Config, findings: Findings, around: Surroundings) -> None:
+    """Check what holds for the configuration as a whole: its sources, and names across exports."""
+    if config.source is None and not config.sources:
+        findings.add(("source",), "no source is given", allowed="source, or sources with names")
+    if config.source is not None and config.sources:
+        findings.add(("sources",), "'source' and 'sources' exclude each other")
+    if config.source is not None:
+        check_source(config.source, ("source",), findings, around)
+    for name, source in config.sources.items():
+        check_source(source, ("sources", name), findings, around)
+    if config.destination is not None:
+        check_destination(config.destination, ("destination",), findings)
+    if not config.exports:
+        findings.add(("exports",), "there is nothing to export: the list is empty")
+    _check_names(config, findings)
+
+
+def _check_names(config: Config, findings: Findings) -> None:
+    first: dict[str, int] = {}
+    for index, export in enumerate(config.exports):
+        # Two names that differ in case alone are one directory on some file systems.
+        name = export.name.casefold()
+        if name in first:
+            findings.add(("exports", index, "name"), f"exports[{first[name]}] has that name already", found=export.name)
+        first.setdefault(name, index)
+
+
+def check_source(source: SourceConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+    """Check that there is exactly one way to reach the source, and that nothing it refers to is missing."""
+    urls = [key for key in ("url", "url_env", "url_file") if getattr(source, key) is not None]
+    fields = [key for key in _FIELDS if getattr(source, key) is not None]
+    if len(urls) > 1:
+        findings.add((*path, urls[1]), f"only one of {', '.join(urls)} may be given")
+    if source.type is SourceType.SQLITE:
+        _check_sqlite(source, path, urls, fields, findings)
+    else:
+        if source.path is not None:
+            findings.add((*path, "path"), "'path' is for sqlite", allowed="url, url_env, url_file, or host and so on")
+        if urls and fields:
+            findings.add((*path, fields[0]), f"{fields[0]!r} and {urls[0]!r} exclude each other")
+        if not urls:
+            _check_fields(source, path, fields, findings, around.environ)
+    if source.password is not None and source.password_env is not None:
+        findings.add((*path, "password_env"), "'password' and 'password_env' exclude each other")
+    for key in ("url_env", "password_env"):
+        name = getattr(source, key)
+        if name is not None and not around.environ.get(name):
+            findings.add((*path, key), f"the environment variable {name!r} is not set, or empty")
+    for key, file in (("url_file", source.url_file), ("ca_file", None if source.tls is None else source.tls.ca_file)):
+        if file is not None and not (around.base_dir / file).is_file():
+            where = (*path, "tls", key) if key == "ca_file" else (*path, key)
+            findings.add(where, "the file does not exist", found=file)
+    url = source.url if source.url is not None else around.environ.get(source.url_env or "")
+    if url:
+        _check_scheme(source, url, (*path, urls[0]), findings)
+    check_tuning(source.tuning, (*path, "tuning"), findings)
+
+
+def _check_sqlite(source: SourceConfig, path: KeyPath, urls: list[str], fields: list[str], findings: Findings) -> None:
+    for key in fields:
+        findings.add((*path, key), f"{key!r} means nothing to sqlite", allowed="path, url, url_env, url_file")
+    if source.tls is not None:
+        findings.add((*path, "tls"), "'tls' means nothing to sqlite")
+    if source.path is not None and urls:
+        findings.add((*path, "path"), f"'path' and {urls[0]!r} exclude each other")
+    if source.path is None and not urls:
+        findings.add((*path, "path"), "the file of the database is missing", allowed="path, url, url_env, url_file")
+
+
+def _check_fields(
+    source: SourceConfig, path: KeyPath, fields: list[str], findings: Findings, environ: Mapping[str, str]
+) -> None:
+    if not fields and environ.get("DATABASE_URL"):
+        return
+    for key, variables in _NEEDED[source.type].items():
+        if getattr(source, key) is None and not any(environ.get(name) for name in variables):
+            findings.add(
+                (*path, key),
+                f"{key!r} is missing",
+                allowed=f"url, url_env, url_file, or {key}; or {' or '.join(variables)} in the environment",
+            )
+
+
+def _check_scheme(source: SourceConfig, url: str, path: KeyPath, findings: Findings) -> None:
+    scheme = url.split(":", 1)[0].split("+", 1)[0].lower() if ":" in url else ""
+    meant = _SCHEMES.get(scheme)
+    if meant is not source.type:
+        allowed = ", ".join(f"{name}://" for name, kind in _SCHEMES.items() if kind is source.type)
+        findings.add(path, f"the URL is not one of type {source.type.value}", allowed=allowed)
+
+
+def check_tuning(tuning: Tuning, path: KeyPath, findings: Findings) -> None:
+    """Check that limits do not contradict each other."""
+    if tuning.batch_size is not None and tuning.batch_size_memory_mb is not None:
+        findings.add((*path, "batch_size_memory_mb"), "'batch_size' and 'batch_size_memory_mb' exclude each other")
+
+
+def check_destination(destination: DestinationConfig, path: KeyPath, findings: Findings) -> None:
+    """Check that the path is there, stays where it says, and holds only placeholders that exist."""
+    if not destination.path:
+        findings.add((*path, "path"), "the directory is missing")
+        return
+    if ".." in Path(destination.path).parts:
+        findings.add((*path, "path"), "the path must not hold '..'", found=destination.path)
+    if "\0" in destination.path:
+        findings.add((*path, "path"), "the path must not hold a NUL character")
+    for name in _PLACEHOLDER.findall(destination.path):
+        if name in _LATER_PLACEHOLDERS:
+            findings.add((*path, "path"), f"{{{name}}} is not supported yet", code=Code.CONFIG_NOT_SUPPORTED)
+        elif name not in PLACEHOLDERS:
+            findings.add(
+                (*path, "path"),
+                f"{{{name}}} is not a placeholder",
+                allowed=", ".join(f"{{{known}}}" for known in PLACEHOLDERS),
+                nearest=nearest_name(name, PLACEHOLDERS),
+            )
+
+
+def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: Findings, around: Surroundings) -> None:
+    """Check one export."""
+    if not export.name or _UNSAFE_NAME.search(export.name) or len(export.name.encode()) > MAX_NAME_BYTES:
+        findings.add(
+            (*path, "name"),
+            "the name cannot be part of a file name",
+            found=export.name,
+            allowed=f"up to {MAX_NAME_BYTES} bytes without slash, backslash, '..' or a leading dot",
+        )
+    _check_selection(export, path, findings, around)
+    _check_export_source(export, path, config, findings)
+    _check_chunks(export, path, findings)
+    _check_format(export, path, findings)
+    if export.destination is not None:
+        check_destination(export.destination, (*path, "destination"), findings)
+    elif config.destination is None:
+        findings.add((*path, "destination"), "the key is missing, and the configuration has no 'destination' for all")
+    check_tuning(export.tuning, (*path, "tuning"), findings)
+
+
+def _check_selection(export: ExportConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+    given = [key for key in ("table", "query", "query_file") if getattr(export, key) is not None]
+    if not given:
+        findings.add(path, "there is nothing to read", allowed="one of table, query, query_file")
+    for key in given[1:]:
+        findings.add((*path, key), f"{key!r} and {given[0]!r} exclude each other")
+    if export.table is not None and not _TABLE.fullmatch(export.table):
+        findings.add(
+            (*path, "table"),
+            "the table is not a plain name",
+            found=export.table,
+            allowed="name or schema.name of letters, digits and _; a `query` reads everything else",
+        )
+    if export.query is not None:
+        _check_query(export.query, (*path, "query"), findings)
+    if export.query_file is not None:
+        _check_query_file(export.query_file, (*path, "query_file"), findings, around)
+
+
+def _check_query(text: str, path: KeyPath, findings: Findings) -> None:
+    if not text.strip().strip(";"):
+        findings.add(path, "the query is empty")
+    if "\0" in text:
+        findings.add(path, "the query holds a NUL character")
+
+
+def _check_query_file(name: str, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        findings.add(path, "the file must lie below the configuration file, as a relative path", found=name)
+        return
+    file = (around.base_dir / name).resolve()
+    if not file.is_relative_to(around.base_dir.resolve()):
+        findings.add(path, "the file lies outside the directory of the configuration", found=name)
+        return
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        findings.add(path, "the file does not exist", found=name)
+    except (OSError, UnicodeDecodeError) as exc:
+        findings.add(path, f"the file cannot be read as UTF-8 text ({type(exc).__name__})", found=name)
+    else:
+        _check_query(text, path, findings)
+
+
+def _check_export_source(export: ExportConfig, path: KeyPath, config: Config, findings: Findings) -> None:
+    where = (*path, "source")
+    if export.source is None:
+        if config.source is None and len(config.sources) > 1:
+            findings.add(where, "the key is missing: there are several sources", allowed=", ".join(config.sources))
+    elif config.source is not None:
+        findings.add(where, "there is only one source, and it has no name", found=export.source)
+    elif export.source not in config.sources:
+        findings.add(
+            where,
+            "there is no such source",
+            found=export.source,
+            allowed=", ".join(config.sources),
+            nearest=nearest_name(export.source, config.sources),
+        )
+
+
+def _check_chunks(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    if export.mode is not Mode.CHUNKED:
+        for key in _CHUNK_KEYS:
+            if getattr(export, key) is not None:
+                findings.add(
+                    (*path, key), f"{key!r} has no effect in mode {export.mode.value}", allowed="mode: chunked"
+                )
+        if export.parallel > 1:
+            findings.add(
+                (*path, "parallel"),
+                f"'parallel' has no effect in mode {export.mode.value}: there is one chunk",
+                severity=Severity.WARNING,
+            )
+        return
+    if export.chunk_size is not None and export.chunk_count is not None:
+        findings.add((*path, "chunk_count"), "'chunk_size' and 'chunk_count' exclude each other")
+    if export.table is None and export.chunk_column is None:
+        findings.add((*path, "chunk_column"), "the key is missing: a query does not tell its key")
+
+
+def _check_format(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    if export.compression is not None and export.compression_profile is not None:
+        findings.add((*path, "compression_profile"), "'compression' and 'compression_profile' exclude each other")
+    if export.max_file_size is not None:
+        try:
+            parse_size(export.max_file_size)
+        except ValueError:
+            findings.add(
+                (*path, "max_file_size"), "not a size", found=export.max_file_size, allowed="a size such as 512MB"
+            )
+    _check_level(export, path, findings)
+    if export.format is Format.CSV:
+        _check_csv(export, path, findings)
+    else:
+        _check_parquet(export, path, findings)
+
+
+def _check_level(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    level = export.compression_level
+    if level is None:
+        return
+    codec = export.compression or (Compression.ZSTD if export.format is Format.PARQUET else Compression.NONE)
+    if export.compression_profile is not None:
+        findings.add((*path, "compression_level"), "the level is part of 'compression_profile'")
+    elif codec not in _LEVELS:
+        findings.add((*path, "compression_level"), f"{codec.value} has no levels", found=level, allowed="zstd, gzip")
+    else:
+        low, high = _LEVELS[codec]
+        if not low <= level <= high:
+            findings.add(
+                (*path, "compression_level"), "the level is out of range", found=level, allowed=f"{low} to {high}"
+            )
+
+
+def _check_csv(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    if export.compression is not None and export.compression not in _CSV_CODECS:
+        findings.add(
+            (*path, "compression"),
+            "CSV files do not come in that codec",
+            found=export.compression.value,
+            allowed=", ".join(codec.value for codec in _CSV_CODECS),
+        )
+    if export.compression_profile is not None and export.compression_profile.value == "fast":
+        findings.add((*path, "compression_profile"), "'fast' is snappy, which CSV files do not come in")
+    if export.parquet is not None:
+        findings.add((*path, "parquet"), "'parquet' has no effect on CSV files")
+    if export.csv is not None:
+        delimiter = export.csv.delimiter
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+            findings.add(
+                (*path, "csv", "delimiter"),
+                "the delimiter must be one ASCII character other than a quote or a line end",
+                found=delimiter,
+            )
+        if any(character in export.csv.null_text for character in ('"', "\r", "\n", delimiter)):
+            findings.add(
+                (*path, "csv", "null_text"),
+                "the text of NULL must hold no quote, delimiter or line end",
+                found=export.csv.null_text,
+            )
+
+
+def _check_parquet(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    if export.csv is not None:
+        findings.add((*path, "csv"), "'csv' has no effect on Parquet files")
+    options = export.parquet
+    if options is None:
+        return
+    where = (*path, "parquet", "row_group_rows")
+    if options.row_group_strategy is RowGroupStrategy.FIXED_ROWS and options.row_group_rows is None:
+        findings.add(where, "the key is missing: the strategy is fixed_rows")
+    if options.row_group_strategy is not RowGroupStrategy.FIXED_ROWS and options.row_group_rows is not None:
+        findings.add(where, f"'row_group_rows' has no effect with {options.row_group_strategy.value}")
+    if options.max_row_group_mb is not None and options.max_row_group_mb < options.target_row_group_mb:
+        findings.add(
+            (*path, "parquet", "max_row_group_mb"),
+            "the largest row group is smaller than the one aimed at",
+            found=options.max_row_group_mb,
+            allowed=f"at least {options.target_row_group_mb}",
+        )
