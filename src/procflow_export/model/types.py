@@ -115,3 +115,34 @@ def decimal_type(precision: int, scale: int) -> pa.DataType | None:
     if precision <= MAX_DECIMAL_PRECISION:
         return pa.decimal256(precision, scale)
     return None
+
+
+def encode_columns(columns: Iterable[Column]) -> bytes:
+    """Return the columns as bytes, for another process; ``decode_columns()`` gives them back equal."""
+    data: bytes = arrow_schema(columns).serialize().to_pybytes()
+    return data
+
+
+def decode_columns(data: bytes) -> tuple[Column, ...]:
+    """Return the columns that ``encode_columns()`` was given.
+
+    Raises:
+        ValueError: If ``data`` was not made by it.
+    """
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(data))
+        return tuple(_column(field) for field in schema)
+    except (pa.ArrowInvalid, OSError, KeyError) as exc:
+        raise ValueError("not the columns of a work unit") from exc
+
+
+def _column(field: pa.Field) -> Column:
+    metadata = field.metadata or {}
+    return Column(
+        name=field.name,
+        native_type=metadata[NATIVE_TYPE_KEY].decode(),
+        logical_type=LogicalType(metadata[LOGICAL_TYPE_KEY].decode()),
+        arrow_type=field.type,
+        is_nullable=field.nullable,
+        fidelity=Fidelity(metadata[FIDELITY_KEY].decode()),
+    )

@@ -1,0 +1,320 @@
+"""Where a source is and how to log in: configuration and environment become one decided value.
+
+Owns the rules of precedence, the reading of connection URLs and the care for passwords.  Must not know a driver.
+
+**Precedence.**  Exactly one of ``url``, ``url_env``, ``url_file`` or the fields says where the database is.  What the
+fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …);
+where the configuration says nothing at all, ``DATABASE_URL`` is read first.
+
+**Passwords in URLs** may hold any character, unescaped.  A URL is first read as the standard has it; when that leaves an
+``@`` in its path, or no valid port, the user part is taken to reach to the last ``@``.  Percent escapes are decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
+from procflow_export.model.settings import MASK, SourceConfig, SourceType, TlsMode
+from procflow_export.sources.tls import default_mode
+
+
+class Secret:
+    """A text that shows itself as ``***`` wherever it is printed, formatted or logged."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself: for the driver, and nothing else."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text  # noqa: SLF001 (its own kind)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """A database server and a login, everything decided.
+
+    Attributes:
+        host: Name, address, or a path: the directory of a PostgreSQL socket, the socket file of MySQL.
+        port: TCP port; names the socket file in a PostgreSQL socket directory.
+        user: Role to log in as.
+        password: ``None`` where none was given.
+        database: Database to connect to; ``None`` is the server's choice (MySQL only).
+        tls: What is checked.
+        ca_file: PEM file of the authorities to trust instead of the system's.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: Secret | None
+    database: str | None
+    tls: TlsMode
+    ca_file: str | None = None
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether ``host`` is a path in the file system."""
+        return self.host.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    label: str
+    schemes: tuple[str, ...]
+    port: int
+    host_variables: tuple[str, ...]
+    port_variables: tuple[str, ...]
+    user_variables: tuple[str, ...]
+    password_variables: tuple[str, ...]
+    database_variables: tuple[str, ...]
+    tls_variables: tuple[str, ...]
+    default_user: str | None
+
+
+_ENGINES: Final = {
+    SourceType.POSTGRES: _Engine(
+        label="PostgreSQL",
+        schemes=("postgresql", "postgres"),
+        port=5432,
+        host_variables=("PGHOST",),
+        port_variables=("PGPORT",),
+        user_variables=("PGUSER",),
+        password_variables=("PGPASSWORD",),
+        database_variables=("PGDATABASE",),
+        tls_variables=("PGSSLMODE",),
+        default_user=None,
+    ),
+    SourceType.MYSQL: _Engine(
+        label="MySQL",
+        schemes=("mysql", "mariadb"),
+        port=3306,
+        host_variables=("MYSQL_UNIX_PORT", "MYSQL_HOST"),
+        port_variables=("MYSQL_TCP_PORT", "MYSQL_PORT"),
+        user_variables=("MYSQL_USER",),
+        password_variables=("MYSQL_PWD", "MYSQL_PASSWORD"),
+        database_variables=("MYSQL_DATABASE",),
+        tls_variables=(),
+        default_user=None,
+    ),
+}
+
+_ADDRESS: Final = re.compile(
+    r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
+)
+_WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What was said about the place; ``None`` where nothing was."""
+
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: Secret | None = None
+    database: str | None = None
+    tls: TlsMode | None = None
+    ca_file: str | None = None
+
+
+def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAddress:
+    """Return where the server of a source is, from its configuration and the environment.
+
+    Raises:
+        SourceError: If something is missing, stands twice, or cannot be read; no message holds a secret.
+    """
+    engine = _ENGINES[config.type]
+    url = _url(config, environ)
+    if url is None and not _has_fields(config):
+        url = _database_url(engine, environ)
+    if url is not None:
+        parts = parse_url(url, schemes=engine.schemes)
+        if _has_fields(config):
+            raise _invalid("a source has either a URL or the fields host, port, user, password and database, not both")
+    else:
+        parts = _fields(config, engine, environ)
+    user = parts.user or engine.default_user
+    if user is None:
+        raise _invalid(f"the source has no user: set `user` or ${engine.user_variables[0]}")
+    host = parts.host or "localhost"
+    database = parts.database
+    if database is None and config.type is SourceType.POSTGRES:
+        database = user
+    return ServerAddress(
+        host=host,
+        port=parts.port or engine.port,
+        user=user,
+        password=parts.password,
+        database=database,
+        tls=_tls_mode(config, parts, host),
+        ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
+    )
+
+
+def sqlite_path(config: SourceConfig, environ: Mapping[str, str]) -> Path:
+    """Return the file of a SQLite source.
+
+    Raises:
+        SourceError: If none is named, or two are.
+    """
+    url = _url(config, environ)
+    if config.path is not None and url is not None:
+        raise _invalid("a SQLite source has either a path or a URL, not both")
+    if config.path is not None:
+        return Path(config.path)
+    if url is None:
+        raise _invalid("a SQLite source needs the `path` of its file")
+    match = re.fullmatch(r"sqlite:(?://(?P<rest>/.*)|(?P<plain>[^/].*))", url, re.DOTALL)
+    if match is None:
+        raise _invalid("the URL of a SQLite file is `sqlite:///relative/path` or `sqlite:////absolute/path`")
+    rest, plain = match.group("rest"), match.group("plain")
+    return Path(unquote(plain if rest is None else rest[1:]))
+
+
+def parse_url(url: str, *, schemes: tuple[str, ...]) -> _Parts:
+    """Return what a connection URL says.
+
+    Raises:
+        SourceError: If it is not a URL of one of these schemes; the message does not repeat it.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    scheme = scheme.lower().partition("+")[0]
+    if not separator or scheme not in schemes:
+        raise _invalid(f"the connection URL must begin with {schemes[0]}://")
+    userinfo, address = _split_user(rest)
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise _invalid("the connection URL cannot be read: percent-encode its user and password")
+    user, colon, password = userinfo.partition(":")
+    query = dict(parse_qsl(match.group("query") or "", keep_blank_values=True))
+    host = query.get("host") or query.get("unix_socket") or unquote(match.group("host")).strip("[]")
+    mode = query.get("sslmode") or query.get("ssl-mode")
+    return _Parts(
+        host=host or None,
+        port=_port(match.group("port") or query.get("port")),
+        user=unquote(user) or query.get("user"),
+        password=Secret(unquote(password)) if colon else (Secret(query["password"]) if "password" in query else None),
+        database=unquote(match.group("path") or "") or query.get("dbname"),
+        tls=_named_mode(mode),
+        ca_file=query.get("sslrootcert") or query.get("ssl-ca"),
+    )
+
+
+def _split_user(rest: str) -> tuple[str, str]:
+    """Cut what follows the scheme into user part and address."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    userinfo, at, host = authority.rpartition("@")
+    address = host + rest[len(authority) :]
+    path, _, query = address.partition("?")
+    is_standard = "@" not in path and all("=" in pair for pair in query.split("&") if pair)
+    if is_standard and _ADDRESS.fullmatch(address):
+        return userinfo, address
+    userinfo, at, address = rest.rpartition("@")
+    return (userinfo, address) if at else ("", rest)
+
+
+def _url(config: SourceConfig, environ: Mapping[str, str]) -> str | None:
+    given = [name for name in ("url", "url_env", "url_file") if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise _invalid(f"a source has one of url, url_env and url_file, not {' and '.join(given)}")
+    if config.url is not None:
+        return config.url
+    if config.url_env is not None:
+        value = environ.get(config.url_env, "")
+        if not value:
+            raise _invalid(f"the environment variable {config.url_env} (url_env) is not set or empty")
+        return value
+    if config.url_file is not None:
+        try:
+            lines = Path(config.url_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise _invalid(f"the file {config.url_file} (url_file) cannot be read: {type(exc).__name__}") from exc
+        url = lines[0].strip() if lines else ""
+        if not url:
+            raise _invalid(f"the first line of {config.url_file} (url_file) is empty")
+        return url
+    return None
+
+
+def _database_url(engine: _Engine, environ: Mapping[str, str]) -> str | None:
+    url = environ.get("DATABASE_URL", "")
+    scheme = url.partition("://")[0].lower().partition("+")[0]
+    return url if scheme in engine.schemes else None
+
+
+def _has_fields(config: SourceConfig) -> bool:
+    names = ("host", "port", "user", "password", "password_env", "database")
+    return any(getattr(config, name) is not None for name in names)
+
+
+def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -> _Parts:
+    if config.password is not None and config.password_env is not None:
+        raise _invalid("a source has one of password and password_env, not both")
+    password = config.password if config.password is not None else _first(environ, engine.password_variables)
+    if config.password_env is not None:
+        password = environ.get(config.password_env)
+        if not password:
+            raise _invalid(f"the environment variable {config.password_env} (password_env) is not set or empty")
+    return _Parts(
+        host=config.host or _first(environ, engine.host_variables),
+        port=config.port or _port(_first(environ, engine.port_variables)),
+        user=config.user or _first(environ, engine.user_variables),
+        password=None if password is None else Secret(password),
+        database=config.database or _first(environ, engine.database_variables),
+        tls=_named_mode(_first(environ, engine.tls_variables)),
+    )
+
+
+def _tls_mode(config: SourceConfig, parts: _Parts, host: str) -> TlsMode:
+    if config.tls is not None:
+        return config.tls.mode
+    return parts.tls or default_mode(host)
+
+
+def _named_mode(name: str | None) -> TlsMode | None:
+    """Return the mode that a URL or the environment names; one that permits plain text decides nothing."""
+    if name is None or name.lower() in _WEAK_TLS:
+        return None
+    normal = name.lower().replace("_", "-")
+    aliases = {"disabled": "disable", "required": "require", "verify-identity": "verify-full"}
+    try:
+        return TlsMode(aliases.get(normal, normal))
+    except ValueError as exc:
+        raise _invalid("sslmode must be disable, require, verify-ca or verify-full") from exc
+
+
+def _port(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
+        raise _invalid("the port of the source must be a number from 1 to 65535")
+    return int(text)
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((value for name in names if (value := environ.get(name))), None)
+
+
+def _invalid(message: str) -> SourceError:
+    return SourceError(Code.CONFIG_INVALID, message)

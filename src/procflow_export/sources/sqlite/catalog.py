@@ -1,0 +1,166 @@
+"""What a SQLite file says about its tables.
+
+Owns the questions to the catalog.  Blocking: runs inside a database call.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from procflow_export.model.plan import Query, Relation, Selection
+from procflow_export.model.types import Column
+from procflow_export.sources import sql
+from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.port import TableProfile
+from procflow_export.sources.sqlite.types import declared_column, observed_column
+
+_QUERY_VIEW: Final = "procflow_query_columns"
+_STORAGE_CLASSES: Final = ("integer", "real", "text", "blob")
+
+
+def profile(connection: sqlite3.Connection, selection: Selection) -> TableProfile:
+    """Return the profile of a selection.
+
+    Raises:
+        ExportError: If it is not there, or its columns cannot be exported.
+    """
+    if isinstance(selection, Query):
+        return _profile_query(connection, selection)
+    described = _table_columns(connection, selection)
+    if not described:
+        raise not_found(selection)
+    rowid_alias = _rowid_alias(connection, selection)
+    columns = [(name, declared, not (is_not_null or name == rowid_alias)) for name, declared, is_not_null in described]
+    return TableProfile(
+        columns=_resolve(connection, selection, columns, is_expression=_is_view(connection, selection)),
+        row_estimate=_row_estimate(connection, selection),
+        integer_key=rowid_alias or _unique_integer(connection, selection),
+    )
+
+
+def _profile_query(connection: sqlite3.Connection, query: Query) -> TableProfile:
+    # A temporary view is the only way to a query's declared types; it lives in this connection's memory.
+    view = sql.SQLITE.identifier(_QUERY_VIEW)
+    connection.execute(f"CREATE TEMP VIEW {view} AS {sql.strip_statement_end(query.text)}")
+    try:
+        described = connection.execute(
+            "SELECT name, type FROM pragma_table_xinfo(?, 'temp') ORDER BY cid", (_QUERY_VIEW,)
+        ).fetchall()
+    finally:
+        connection.execute(f"DROP VIEW {view}")
+    names = {name for name, _ in described}
+    # The view renames the second column `a` to `a:1`.
+    for name in names:
+        base, _, number = str(name).rpartition(":")
+        if number.isdigit() and base in names:
+            checked_names((base, base), query)
+    columns = [(str(name), str(declared or ""), True) for name, declared in described]
+    return TableProfile(
+        columns=_resolve(connection, query, columns, is_expression=True), row_estimate=None, integer_key=None
+    )
+
+
+def _table_columns(connection: sqlite3.Connection, relation: Relation) -> list[tuple[str, str, bool]]:
+    # hidden: 1 is a hidden column of a virtual table, 2 and 3 are generated columns, which SELECT * gives as well.
+    rows = connection.execute(
+        'SELECT name, type, "notnull" FROM pragma_table_xinfo(?, ?) WHERE hidden <> 1 ORDER BY cid',
+        (relation.table, relation.schema or "main"),
+    )
+    return [(str(name), str(declared or ""), bool(not_null)) for name, declared, not_null in rows]
+
+
+def _is_view(connection: sqlite3.Connection, relation: Relation) -> bool:
+    schema = sql.SQLITE.identifier(relation.schema or "main")
+    row = connection.execute(
+        f"SELECT 1 FROM {schema}.sqlite_master WHERE name = ? COLLATE NOCASE AND type = 'view'", (relation.table,)
+    ).fetchone()
+    return row is not None
+
+
+def _resolve(
+    connection: sqlite3.Connection,
+    selection: Selection,
+    columns: list[tuple[str, str, bool]],
+    *,
+    is_expression: bool,
+) -> tuple[Column, ...]:
+    checked_names((name for name, _, _ in columns), selection)
+    found = {
+        name: declared_column(name, declared, is_nullable=nullable, is_expression=is_expression)
+        for name, declared, nullable in columns
+    }
+    open_names = [name for name, column in found.items() if column is None]
+    classes = _observed_classes(connection, selection, open_names)
+    return tuple(
+        found[name] or observed_column(name, classes[name], is_nullable=nullable) for name, _, nullable in columns
+    )
+
+
+def _observed_classes(
+    connection: sqlite3.Connection, selection: Selection, names: list[str]
+) -> dict[str, frozenset[str]]:
+    """Return which storage classes the values of these columns have: one pass over the selection."""
+    if not names:
+        return {}
+    expressions = [
+        f"max(typeof({sql.SQLITE.identifier(name)}) = '{storage}')" for name in names for storage in _STORAGE_CLASSES
+    ]
+    row = connection.execute(sql.SQLITE.select(selection, expressions)).fetchone()
+    width = len(_STORAGE_CLASSES)
+    return {
+        name: frozenset(
+            storage for storage, seen in zip(_STORAGE_CLASSES, row[at * width : (at + 1) * width], strict=True) if seen
+        )
+        for at, name in enumerate(names)
+    }
+
+
+def _rowid_alias(connection: sqlite3.Connection, relation: Relation) -> str | None:
+    """Return the INTEGER PRIMARY KEY that is the row's id itself: never NULL, always an integer."""
+    schema = relation.schema or "main"
+    keys = connection.execute(
+        "SELECT name, type FROM pragma_table_xinfo(?, ?) WHERE pk > 0", (relation.table, schema)
+    ).fetchall()
+    if len(keys) != 1 or str(keys[0][1]).upper() != "INTEGER":
+        return None
+    # A primary key with an index of its own is not the row id (WITHOUT ROWID, or PRIMARY KEY DESC).
+    has_index = connection.execute(
+        "SELECT 1 FROM pragma_index_list(?, ?) WHERE origin = 'pk'", (relation.table, schema)
+    ).fetchone()
+    return None if has_index else str(keys[0][0])
+
+
+def _unique_integer(connection: sqlite3.Connection, relation: Relation) -> str | None:
+    """Return a NOT NULL column of integer affinity with a full unique index of its own."""
+    schema = relation.schema or "main"
+    row = connection.execute(
+        """
+        SELECT c.name
+        FROM pragma_index_list(:table, :schema) AS i
+        JOIN pragma_table_xinfo(:table, :schema) AS c
+        WHERE i."unique" AND NOT i.partial AND c."notnull" AND upper(c.type) LIKE '%INT%'
+          AND (SELECT group_concat(coalesce(name, '') || char(0)) FROM pragma_index_info(i.name, :schema)) = c.name || char(0)
+        ORDER BY i.origin <> 'pk', i.seq
+        LIMIT 1
+        """,
+        {"table": relation.table, "schema": schema},
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _row_estimate(connection: sqlite3.Connection, relation: Relation) -> int | None:
+    schema = sql.SQLITE.identifier(relation.schema or "main")
+    try:
+        row = connection.execute(
+            f"SELECT stat FROM {schema}.sqlite_stat1 WHERE tbl = ? ORDER BY idx IS NOT NULL LIMIT 1", (relation.table,)
+        ).fetchone()
+        if row is not None:
+            return int(str(row[0]).split()[0])
+    except (sqlite3.OperationalError, ValueError, IndexError):
+        pass  # ANALYZE was never run
+    try:
+        row = connection.execute(f"SELECT max(rowid) FROM {sql.SQLITE.relation(relation)}").fetchone()
+    except sqlite3.OperationalError:
+        return None  # a view, or a table without row ids
+    return row[0] if isinstance(row[0], int) else 0

@@ -1,0 +1,140 @@
+"""One connection to a SQLite file, used from async code.
+
+Owns the thread hand-over, interruption on cancel, and the translation of errors.  Must not know selections or types.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
+
+_T = TypeVar("_T")
+
+MAX_THREADS: Final = 32
+MAX_MESSAGE_CHARS: Final = 500
+
+_CODES: Final = {
+    sqlite3.SQLITE_BUSY: Code.SOURCE_LOCKED,
+    sqlite3.SQLITE_LOCKED: Code.SOURCE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN: Code.SOURCE_UNREACHABLE,
+    sqlite3.SQLITE_PERM: Code.SOURCE_DENIED,
+    sqlite3.SQLITE_AUTH: Code.SOURCE_DENIED,
+    sqlite3.SQLITE_READONLY: Code.SOURCE_DENIED,
+    sqlite3.SQLITE_NOMEM: Code.SOURCE_OUT_OF_RESOURCES,
+    sqlite3.SQLITE_FULL: Code.SOURCE_OUT_OF_RESOURCES,
+    sqlite3.SQLITE_ERROR: Code.SOURCE_QUERY_INVALID,
+}
+
+
+class Database:
+    """A connection whose calls run in worker threads, one at a time.
+
+    A cancelled call is interrupted inside SQLite and awaited, so that no thread uses the connection afterwards.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, limiter: anyio.CapacityLimiter) -> None:
+        self._connection = connection
+        self._limiter = limiter
+
+    async def call(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Return what ``action`` returns for the connection.
+
+        Raises:
+            SourceError: If SQLite refuses.
+        """
+        return await _in_thread(lambda: action(self._connection), self._limiter, self._connection.interrupt)
+
+    async def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Return all rows of a small result."""
+        return await self.call(lambda connection: connection.execute(sql, parameters).fetchall())
+
+
+@asynccontextmanager
+async def open_database(
+    path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float
+) -> AsyncIterator[Database]:
+    """Open a file read-only, inside one read transaction that lasts until the block is left.
+
+    Raises:
+        SourceError: If the file cannot be opened or is not a database.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=0
+        )
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    with anyio.CancelScope(shield=True):
+        connection = await _in_thread(connect, limiter, None)
+    try:
+        yield Database(connection, limiter)
+    finally:
+        connection.close()
+
+
+def translate(exc: sqlite3.Error) -> SourceError:
+    """Return the error of ours for one of SQLite's."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    message = str(exc)[:MAX_MESSAGE_CHARS]
+    ours = Code.SOURCE_FAILED if primary is None else _CODES.get(primary, Code.SOURCE_FAILED)
+    return SourceError(ours, f"SQLite refused: {message}")
+
+
+async def _in_thread(
+    function: Callable[[], _T], limiter: anyio.CapacityLimiter, interrupt: Callable[[], None] | None
+) -> _T:
+    result: list[_T] = []
+    failure: list[sqlite3.Error] = []
+    done = anyio.Event()
+
+    def run() -> None:
+        try:
+            result.append(function())
+        except sqlite3.Error as exc:
+            failure.append(exc)
+
+    async def work() -> None:
+        try:
+            # The thread cannot be abandoned: it holds the connection.  It is interrupted instead.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(run, limiter=limiter)
+        finally:
+            done.set()
+
+    unexpected: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work, name="sqlite call")
+            try:
+                await done.wait()
+            finally:
+                if not done.is_set() and interrupt is not None:
+                    interrupt()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        unexpected = group.exceptions[0]
+    if unexpected is not None:
+        raise unexpected
+    if failure:
+        raise translate(failure[0]) from failure[0]
+    return result[0]
