@@ -171,7 +171,7 @@ def render_board(board: Board, *, width: int, height: int, now_s: float, glyphs:
     rows = [grid.heading(glyphs)] if has_heading else []
     rows.extend(grid.row(card, now_s=now_s, glyphs=glyphs) for card in shown)
     if hidden:
-        rows.append(_cut(Text(f"   {glyphs.ellipsis} and {_census(hidden)}", style="dim"), width, glyphs))
+        rows.append(cut(Text(f"   {glyphs.ellipsis} and {_census(hidden)}", style="dim"), width, glyphs))
     if has_blank:
         rows.append(Text())
     rows.append(total)
@@ -231,15 +231,15 @@ class _Grid:
 
     def heading(self, glyphs: Glyphs) -> Text:
         """The row that names the columns."""
-        line = Text("   " + _left_cell("export", self.name_cells))
+        line = Text("   " + left_cell("export", self.name_cells))
         if self.bar_cells:
-            line.append(GUTTER + _left_cell("progress", self.bar_cells))
+            line.append(GUTTER + left_cell("progress", self.bar_cells))
         if self.has_percent:
             line.append(GUTTER + " " * 4)
         for column, cells in self.columns:
             line.append(GUTTER + column.heading.rjust(cells))
         line.stylize("dim")
-        return _cut(line, self.width, glyphs)
+        return cut(line, self.width, glyphs)
 
     def row(self, card: Card, *, now_s: float, glyphs: Glyphs) -> Text:
         """One card."""
@@ -247,14 +247,14 @@ class _Grid:
         line.append(_icon(card, now_s, glyphs), style=STYLES[card.state])
         line.append(" ")
         line.append(
-            _left_cell(card.name, self.name_cells, glyphs.ellipsis),
+            left_cell(card.name, self.name_cells, glyphs.ellipsis),
             style="bold" if card.state is CardState.RUNNING else "",
         )
         remark = _remark(card)
         if remark is not None:
             line.append(GUTTER)
             line.append(remark, style="red" if card.state is CardState.FAILED else STYLES[card.state])
-            return _cut(line, self.width, glyphs)
+            return cut(line, self.width, glyphs)
         fraction = card.fraction()
         if self.bar_cells:
             line.append(GUTTER)
@@ -269,7 +269,7 @@ class _Grid:
             )
             line.append(GUTTER)
             line.append(column.cell(card, now_s).rjust(cells), style=style)
-        return _cut(line, self.width, glyphs)
+        return cut(line, self.width, glyphs)
 
 
 def _column_cells(column: _Column, cards: Sequence[Card], now_s: float) -> int:
@@ -329,13 +329,15 @@ def _bar(fraction: float | None, cells: int, style: str, glyphs: Glyphs) -> Text
     return bar
 
 
-def _left_cell(text: str, cells: int, ellipsis: str = "…") -> str:
+def left_cell(text: str, cells: int, ellipsis: str = "…") -> str:
+    """Return ``text`` in exactly ``cells`` cells."""
     if cell_len(text) <= cells:
         return set_cell_size(text, cells)
     return set_cell_size(set_cell_size(text, cells - 1).rstrip() + ellipsis, cells)
 
 
-def _cut(line: Text, width: int, glyphs: Glyphs) -> Text:
+def cut(line: Text, width: int, glyphs: Glyphs) -> Text:
+    """Cut ``line`` to ``width`` cells, the last one an ellipsis, and return it."""
     if line.cell_len > width:
         line.truncate(max(width - 1, 0))
         line.rstrip()
@@ -369,4 +371,4 @@ def _total_row(board: Board, *, width: int, now_s: float, glyphs: Glyphs) -> Tex
             break
         line.append(separator, style="dim")
         line.append(text, style=style)
-    return _cut(line, width, glyphs)
+    return cut(line, width, glyphs)

@@ -1,0 +1,198 @@
+"""The processes engine: every unit is done by a child process of ``procflow``.
+
+Owns the pool: workers are started when they are needed, at most ``max_units`` of them, do one unit after the other, and are replaced
+when they die.  Must not know retries, exports or the order of work (see ``pipeline``), nor how a child is talked to (``child``).
+
+A crash of one worker is the failure of one unit.  Leaving the engine's block ends every worker by the phases of
+``child.SHUTDOWN``, all at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.abc
+
+import procflow
+import procflow_export
+from procflow_export.engines.child import SHUTDOWN, WorkerChild
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import MisuseError, WorkerError
+from procflow_export.model.events import UnitEvent
+from procflow_export.model.plan import UnitResult, WorkUnit
+
+CLOSE_S: Final = 2.0
+"""How long idle workers may take to exit by themselves when the engine is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRemark:
+    """What a worker wrote to standard error although nothing it did failed for it; secrets are masked."""
+
+    worker: str
+    pid: int | None
+    text: str
+
+
+def worker_command(number: int, *, python: str | None = None) -> procflow.Command:
+    """Return the command of worker ``number``.
+
+    ``-P`` keeps the working directory off the module path: a ``random.py`` lying there must not break an export.  Where the package
+    is not installed but was found through a changed path, its folder travels in ``PYTHONPATH``, behind what is there.
+
+    Raises:
+        WorkerError: If this interpreter does not know its own executable (embedded Python).
+    """
+    executable = python or sys.executable
+    if not executable:
+        raise WorkerError(
+            Code.WORKER_NOT_STARTED, "this interpreter does not know its executable; use the in-process engine"
+        )
+    return procflow.Command(
+        executable,
+        "-P",
+        "-m",
+        "procflow_export",
+        "worker",
+        env={"PYTHONPATH": _python_path(), "PYTHONSAFEPATH": None},
+        name=f"worker-{number}",
+    )
+
+
+def _python_path() -> str | None:
+    """The child's PYTHONPATH: the host's, and behind it our own folder unless every interpreter of this kind finds it anyway."""
+    inherited = os.environ.get("PYTHONPATH") or None
+    package_file = procflow_export.__file__
+    if package_file is None:
+        return inherited
+    root = str(Path(package_file).resolve().parent.parent)
+    if root in {str(Path(folder).resolve()) for folder in (*site.getsitepackages(), site.getusersitepackages())}:
+        return inherited
+    return root if inherited is None else f"{inherited}{os.pathsep}{root}"
+
+
+class ProcessEngine:
+    """Does work units in child processes; an async context manager."""
+
+    def __init__(self, *, max_units: int, python: str | None = None, shutdown: procflow.Shutdown = SHUTDOWN) -> None:
+        """Prepare for at most ``max_units`` workers.
+
+        Args:
+            max_units: How many units are done at once, each by its own process.
+            python: Interpreter of the workers; by default the one that runs this.
+            shutdown: How a worker is ended that does not end by itself.
+        """
+        if max_units < 1:
+            raise MisuseError(f"the processes engine needs at least 1 process, not {max_units}")
+        self._max_units = max_units
+        self._python = python
+        self._shutdown = shutdown
+        self._slots = anyio.Semaphore(max_units)
+        self._group: anyio.abc.TaskGroup | None = None
+        self._workers: set[WorkerChild] = set()
+        self._idle: list[WorkerChild] = []
+        self._started_count = 0
+        self._malformed_lines = 0
+        self._remarks: list[WorkerRemark] = []
+
+    def __repr__(self) -> str:
+        return f"<ProcessEngine {len(self._workers)} of at most {self._max_units} workers, {len(self._idle)} idle>"
+
+    @property
+    def name(self) -> str:
+        """``processes``."""
+        return "processes"
+
+    @property
+    def max_units(self) -> int:
+        """How many units may run at once."""
+        return self._max_units
+
+    @property
+    def started_count(self) -> int:
+        """Workers started so far, replacements included."""
+        return self._started_count
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that run now."""
+        return tuple(worker.pid for worker in self._workers if worker.pid is not None)
+
+    @property
+    def malformed_lines(self) -> int:
+        """Lines of workers that were no events, over the whole life of the engine."""
+        return self._malformed_lines + sum(worker.malformed_lines for worker in self._workers)
+
+    @property
+    def remarks(self) -> tuple[WorkerRemark, ...]:
+        """What workers that have ended wrote to standard error, in the order of their ends."""
+        return tuple(self._remarks)
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise MisuseError("an engine is entered once")
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        group = self._group
+        if group is None:
+            raise MisuseError("the engine was not entered")
+        try:
+            if exc_type is None:
+                with anyio.move_on_after(CLOSE_S):
+                    async with anyio.create_task_group() as closers:
+                        for worker in self._workers:
+                            closers.start_soon(worker.close)
+        finally:
+            group.cancel_scope.cancel()
+            handled = await group.__aexit__(exc_type, exc, traceback)
+        return handled
+
+    async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
+        """Do one unit in a worker; see ``engines.port.Engine``.
+
+        Raises:
+            ExportError: If the unit failed.  A worker that died raises ``WorkerError`` with its outcome and its last lines.
+        """
+        async with self._slots:
+            worker = self._take()
+            try:
+                return await worker.do(unit, report)
+            finally:
+                if worker.is_usable:
+                    self._idle.append(worker)
+
+    def _take(self) -> WorkerChild:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_usable:
+                return worker
+        if self._group is None:
+            raise MisuseError("the engine was not entered")
+        self._started_count += 1
+        worker = WorkerChild(worker_command(self._started_count, python=self._python), shutdown=self._shutdown)
+        self._workers.add(worker)
+        self._group.start_soon(self._run, worker, f"worker-{self._started_count}", name=f"worker-{self._started_count}")
+        return worker
+
+    async def _run(self, worker: WorkerChild, name: str) -> None:
+        try:
+            await worker.run()
+        finally:
+            self._workers.discard(worker)
+            self._malformed_lines += worker.malformed_lines
+            text = worker.stderr_text()
+            if text:
+                self._remarks.append(WorkerRemark(worker=name, pid=worker.pid, text=text))
