@@ -22,12 +22,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from procflow_export.formats._arrow import Column, buffer_of, data_of, offsets_of
+from procflow_export.formats._arrow import kernels as pc
 from procflow_export.formats.settings import FloatForm
 
-Cells: TypeAlias = pa.LargeStringArray
-_Renderer: TypeAlias = Callable[[pa.Array], pa.Array]
+_Renderer: TypeAlias = Callable[[Column], Column]
 
 TEXT: Final = pa.large_string()
 _HEX_PAIRS: Final = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint8).reshape(
@@ -38,6 +38,12 @@ _FIRST_ARROW_DAY: Final = -12_687_428
 _LAST_ARROW_DAY: Final = 11_248_737
 _DAYS_IN_400_YEARS: Final = 146_097
 _UNITS_IN_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_DECIMALS: Final[dict[int, Callable[[int, int], pa.DataType]]] = {
+    32: pa.decimal32,
+    64: pa.decimal64,
+    128: pa.decimal128,
+    256: pa.decimal256,
+}
 _JSON_CONTROL: Final = r"[\x00-\x1f]"
 
 
@@ -69,22 +75,22 @@ def renderer_for(arrow_type: pa.DataType, *, floats: FloatForm) -> _Renderer:
     raise UnsupportedTypeError(f"{arrow_type} has no text form")
 
 
-def _cast_cells(column: pa.Array) -> pa.Array:
+def _cast_cells(column: Column) -> Column:
     return column.cast(TEXT)
 
 
-def _fix_rows(cells: pa.Array, rows: pa.Array, fix: Callable[[list[str]], list[str]]) -> pa.Array:
+def _fix_rows(cells: Column, rows: Column, fix: Callable[[list[str]], list[str]]) -> Column:
     """Replace the text of the few ``rows`` (a mask without nulls) by what ``fix`` makes of it."""
     if not pc.any(rows).as_py():
         return cells
     return pc.replace_with_mask(cells, rows, pa.array(fix(cells.filter(rows).to_pylist()), TEXT))
 
 
-def _rows_where(mask: pa.Array) -> pa.Array:
+def _rows_where(mask: Column) -> Column:
     return pc.fill_null(mask, pa.scalar(value=False))
 
 
-def _float_cells(column: pa.Array, floats: FloatForm) -> pa.Array:
+def _float_cells(column: Column, floats: FloatForm) -> Column:
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     cells = column.cast(TEXT)
@@ -96,17 +102,17 @@ def _float_cells(column: pa.Array, floats: FloatForm) -> pa.Array:
     return _fix_rows(cells, exponent_rows, lambda texts: [format(Decimal(text), "f") for text in texts])
 
 
-def _decimal_cells(column: pa.Array) -> pa.Array:
+def _decimal_cells(column: Column) -> Column:
     """Exactly ``scale`` digits after the point, whatever the size: Arrow's cast would print ``0E-18``."""
     scale = column.type.scale
-    whole_type = type_with_scale_zero(column.type)
-    unscaled = pa.Array.from_buffers(whole_type, len(column), column.buffers(), offset=column.offset)
+    whole_number = _DECIMALS[column.type.bit_width](column.type.precision, 0)
+    unscaled = pa.Array.from_buffers(whole_number, len(column), column.buffers(), offset=column.offset)
     digits = unscaled.cast(TEXT)
     if scale == 0:
         return digits
     if scale < 0:
         zeros = "0" * -scale
-        return pc.if_else(pc.equal(digits, "0"), digits, pc.binary_join_element_wise(digits, zeros, ""))
+        return pc.if_else(pc.equal(digits, "0"), digits, _wrapped("", digits, zeros))
     is_negative = pc.starts_with(digits, "-")
     sign = pc.if_else(is_negative, pa.scalar("-", TEXT), pa.scalar("", TEXT))
     padded = pc.utf8_lpad(pc.utf8_ltrim(digits, "-"), width=scale + 1, padding="0")
@@ -116,35 +122,28 @@ def _decimal_cells(column: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(sign, whole, point, fraction, pa.scalar("", TEXT))
 
 
-def type_with_scale_zero(decimal_type: pa.DataType) -> pa.DataType:
-    """The decimal type of the same width that reads the unscaled integers of ``decimal_type``."""
-    makers = {32: pa.decimal32, 64: pa.decimal64, 128: pa.decimal128, 256: pa.decimal256}
-    return makers[decimal_type.bit_width](decimal_type.precision, 0)
-
-
-def _hex_cells(column: pa.Array) -> pa.Array:
+def _hex_cells(column: Column) -> Column:
     if pa.types.is_fixed_size_binary(column.type):
         column = column.cast(pa.binary())
     column = column.cast(pa.large_binary())
     if len(column) == 0:
         return pa.array([], TEXT)
-    _, offset_bytes, data = column.buffers()
-    offsets = np.frombuffer(offset_bytes, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
-    raw = np.frombuffer(data or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
+    offsets = offsets_of(column)
+    raw = np.frombuffer(data_of(column), dtype=np.uint8)
     new_offsets = (offsets - offsets[0]) * 2
-    buffers = [_compact_validity(column), pa.py_buffer(new_offsets), pa.py_buffer(_HEX_PAIRS[raw])]
+    buffers = [_compact_validity(column), buffer_of(new_offsets), buffer_of(_HEX_PAIRS[raw])]
     return pa.Array.from_buffers(TEXT, len(column), buffers)
 
 
-def _compact_validity(column: pa.Array) -> pa.Buffer | None:
+def _compact_validity(column: Column) -> pa.Buffer | None:
     """The validity bitmap of ``column`` with its offset removed, or ``None`` without nulls."""
     if column.null_count == 0:
         return None
     bits = np.packbits(column.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
-    return pa.py_buffer(bits)
+    return buffer_of(bits)
 
 
-def _uuid_cells(column: pa.Array) -> pa.Array:
+def _uuid_cells(column: Column) -> Column:
     storage = column.storage
     if len(storage) == 0:
         return pa.array([], TEXT)
@@ -157,7 +156,7 @@ def _uuid_cells(column: pa.Array) -> pa.Array:
         text[:, start:stop] = _HEX_PAIRS[raw[:, first:last]].reshape(len(storage), -1)
         start = stop + 1
     offsets = np.arange(len(storage) + 1, dtype=np.int64) * 36
-    buffers = [_compact_validity(storage), pa.py_buffer(offsets), pa.py_buffer(text)]
+    buffers = [_compact_validity(storage), buffer_of(offsets), buffer_of(text)]
     return pa.Array.from_buffers(TEXT, len(storage), buffers)
 
 
@@ -169,11 +168,11 @@ def iso_date(day: int) -> str:
     return f"{'-' if year < 0 else ''}{abs(year):04d}-{in_cycle.month:02d}-{in_cycle.day:02d}"
 
 
-def _far_days(days: pa.Array) -> pa.Array:
+def _far_days(days: Column) -> Column:
     return _rows_where(pc.or_(pc.less(days, _FIRST_ARROW_DAY), pc.greater(days, _LAST_ARROW_DAY)))
 
 
-def _date_cells(column: pa.Array) -> pa.Array:
+def _date_cells(column: Column) -> Column:
     if pa.types.is_date64(column.type):
         column = column.cast(pa.date32())
     cells = column.cast(TEXT)
@@ -182,7 +181,7 @@ def _date_cells(column: pa.Array) -> pa.Array:
     return _fix_rows(cells, far_rows, lambda _: [iso_date(day) for day in days.filter(far_rows).to_pylist()])
 
 
-def _timestamp_cells(column: pa.Array) -> pa.Array:
+def _timestamp_cells(column: Column) -> Column:
     """``2024-02-29T12:34:56.000000`` and, for instants, ``Z``: six digits, nine for nanosecond columns."""
     unit, is_instant = column.type.unit, column.type.tz is not None
     if unit in ("s", "ms"):  # the fraction always has six digits
@@ -203,19 +202,19 @@ def _iso_micros(ticks: int) -> str:
     return f"{iso_date(day)}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{micros:06d}"
 
 
-def _seconds_cells(column: pa.Array, *, is_instant: bool) -> pa.Array:
+def _seconds_cells(column: Column, *, is_instant: bool) -> Column:
     per_second = _UNITS_IN_SECOND[column.type.unit]
     suffix = "Z" if is_instant else ""
     ticks = column.view(pa.int64())
     limit = 9_200_000_000_000_000_000 // 1_000_000 * per_second
     if pc.all(pc.less(pc.abs(ticks), limit)).as_py() is not False:
         micros = pc.multiply(ticks, 1_000_000 // per_second)
-        return _timestamp_cells(micros.view(pa.timestamp("us", "UTC" if is_instant else None)))
+        return _timestamp_cells(micros.view(pa.timestamp("us", "UTC") if is_instant else pa.timestamp("us")))
     texts = [None if t is None else _iso_micros(t * (1_000_000 // per_second)) + suffix for t in ticks.to_pylist()]
     return pa.array(texts, TEXT)
 
 
-def _clock_cells(column: pa.Array) -> pa.Array:
+def _clock_cells(column: Column) -> Column:
     """Times and durations as ``[-]HH:MM:SS.ffffff``; hours have two digits or as many as they need."""
     unit = column.type.unit
     width = 9 if unit == "ns" else 6
@@ -238,11 +237,11 @@ def _clock_cells(column: pa.Array) -> pa.Array:
     return cells if is_valid.all() else pc.if_else(pa.array(is_valid), cells, pa.scalar(None, TEXT))
 
 
-def _padded(values: np.ndarray[tuple[int], np.dtype[np.uint64]], width: int) -> pa.Array:
+def _padded(values: np.ndarray[tuple[int], np.dtype[np.uint64]], width: int) -> Column:
     return pc.utf8_lpad(pa.array(values).cast(TEXT), width=width, padding="0")
 
 
-def _interval_cells(column: pa.Array) -> pa.Array:
+def _interval_cells(column: Column) -> Column:
     """ISO 8601 as ``P1Y2M3DT4H5M6.7S``; each of the three parts (months, days, time) carries its own sign."""
     return pa.array([None if value is None else _iso_interval(*value) for value in column.to_pylist()], TEXT)
 
@@ -311,7 +310,7 @@ def _json_renderer(arrow_type: pa.DataType) -> _Renderer:
     return lambda column: _json_strings(plain(column))
 
 
-def _json_strings(texts: pa.Array) -> pa.Array:
+def _json_strings(texts: Column) -> Column:
     escaped = pc.replace_substring(pc.replace_substring(texts, "\\", "\\\\"), '"', '\\"')
     control_rows = _rows_where(pc.match_substring_regex(texts, _JSON_CONTROL))
     if pc.any(control_rows).as_py():
@@ -321,37 +320,37 @@ def _json_strings(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(quote, escaped, quote, pa.scalar("", TEXT))
 
 
-def _json_floats(texts: pa.Array) -> pa.Array:
+def _json_floats(texts: Column) -> Column:
     odd_rows = _rows_where(pc.match_substring_regex(texts, "[Ni]"))
     return _fix_rows(texts, odd_rows, lambda odd: [f'"{text}"' for text in odd])
 
 
-def _json_null(texts: pa.Array) -> pa.Array:
+def _json_null(texts: Column) -> Column:
     return pc.fill_null(texts, pa.scalar("null", TEXT))
 
 
-def _wrapped(before: str, texts: pa.Array, after: str) -> pa.Array:
+def _wrapped(before: str, texts: Column, after: str) -> Column:
     return pc.binary_join_element_wise(pa.scalar(before, TEXT), texts, pa.scalar(after, TEXT), pa.scalar("", TEXT))
 
 
-def _joined(column: pa.Array, lengths: pa.Array, items: pa.Array) -> pa.Array:
+def _joined(column: Column, lengths: Column, items: Column) -> Column:
     """Join ``items``, ``lengths[i]`` of them for row ``i``, with commas; NULL where ``column`` is."""
     counts = lengths.fill_null(0).cast(pa.int64()).to_numpy()
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), items)
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), items)
     joined = pc.binary_join(lists, pa.scalar(",", TEXT))
     if column.null_count == 0:
         return joined
     return pc.if_else(column.is_valid(), joined, pa.scalar(None, TEXT))
 
 
-def _json_list(column: pa.Array, element: _Renderer) -> pa.Array:
+def _json_list(column: Column, element: _Renderer) -> Column:
     items = _json_null(element(column.flatten()))  # flatten() skips what lies under NULL lists
     return _wrapped("[", _joined(column, pc.list_value_length(column), items), "]")
 
 
-def _json_map(column: pa.Array, key: _Renderer, item: _Renderer) -> pa.Array:
+def _json_map(column: Column, key: _Renderer, item: _Renderer) -> Column:
     entries = column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])))
     flat = entries.flatten()
     keys, items = _json_strings(key(flat.field(0))), _json_null(item(flat.field(1)))
@@ -359,7 +358,7 @@ def _json_map(column: pa.Array, key: _Renderer, item: _Renderer) -> pa.Array:
     return _wrapped("{", _joined(entries, pc.list_value_length(entries), pairs), "}")
 
 
-def _json_struct(column: pa.Array, members: list[tuple[str, _Renderer]]) -> pa.Array:
+def _json_struct(column: Column, members: list[tuple[str, _Renderer]]) -> Column:
     columns = column.flatten()
     pairs = [
         _wrapped(f"{name}:", _json_null(render(values)), "")

@@ -16,8 +16,9 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from procflow_export.formats._arrow import Column, data_of
+from procflow_export.formats._arrow import kernels as pc
 from procflow_export.formats.cells import TEXT, UnsupportedTypeError, renderer_for
 from procflow_export.formats.failures import null_in_required_column, unsupported_type
 from procflow_export.formats.port import ByteSink
@@ -108,10 +109,10 @@ class CsvEncoder:
         ]
         self._write_lines(columns or [pa.array([""] * batch.num_rows, TEXT)])
 
-    def _finished(self, cells: pa.Array) -> pa.Array:
+    def _finished(self, cells: Column) -> Column:
         return pc.fill_null(self._quoted(cells), pa.scalar(self._settings.null_text, TEXT))
 
-    def _quoted(self, cells: pa.Array) -> pa.Array:
+    def _quoted(self, cells: Column) -> Column:
         """Quote the cells that need it: special characters inside, or a text that would read as NULL."""
         looks_null = pc.equal(cells, self._settings.null_text)
         if self._settings.null_text:
@@ -131,23 +132,14 @@ class CsvEncoder:
         quoted = pc.binary_join_element_wise(quote, escaped, quote, pa.scalar("", TEXT))
         return pc.replace_with_mask(cells, rows, quoted)
 
-    def _has_special(self, cells: pa.Array) -> bool:
+    def _has_special(self, cells: Column) -> bool:
         """Whether any byte of the column is special: one table look-up a byte, far cheaper than a regular expression."""
-        return bool(self._special[np.frombuffer(_text_bytes(cells), dtype=np.uint8)].any())
+        return bool(self._special[np.frombuffer(data_of(cells), dtype=np.uint8)].any())
 
-    def _write_lines(self, columns: list[pa.Array]) -> None:
+    def _write_lines(self, columns: list[Column]) -> None:
         columns[-1] = pc.binary_join_element_wise(columns[-1], pa.scalar("\n", TEXT), pa.scalar("", TEXT))
         lines = pc.binary_join_element_wise(*columns, pa.scalar(self._settings.delimiter, TEXT))
-        self._out.write(_text_bytes(lines))
-
-
-def _text_bytes(texts: pa.Array) -> memoryview:
-    """The bytes of all texts in order, without a copy."""
-    if len(texts) == 0:
-        return memoryview(b"")
-    _, offset_bytes, data = texts.buffers()
-    offsets = np.frombuffer(offset_bytes, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(data or b"")[int(offsets[0]) : int(offsets[-1])]
+        self._out.write(data_of(lines))
 
 
 def _text_sink(compression: CodecLevel, sink: ByteSink) -> _TextSink:

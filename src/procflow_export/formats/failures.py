@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from procflow_export.model.codes import Code
@@ -9,7 +11,7 @@ from procflow_export.model.errors import DataError
 from procflow_export.model.types import NATIVE_TYPE_KEY
 
 
-def unsupported_type(format_name: str, field: pa.Field, cause: Exception) -> DataError:
+def unsupported_type(format_name: str, field: pa.Field[Any], cause: Exception) -> DataError:
     """A column whose type the format cannot hold; known before the first row."""
     native = (field.metadata or {}).get(NATIVE_TYPE_KEY, b"").decode()
     origin = f" (from {native})" if native else ""
@@ -19,7 +21,7 @@ def unsupported_type(format_name: str, field: pa.Field, cause: Exception) -> Dat
     )
 
 
-def null_in_required_column(field: pa.Field) -> DataError:
+def null_in_required_column(field: pa.Field[Any]) -> DataError:
     """A null where the schema promised none: NOT NULL was dropped while the export ran, or a decoder is wrong."""
     return DataError(
         Code.SCHEMA_CHANGED, f"column {field.name!r} was NOT NULL when the export began and now holds a null"

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import json
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from procflow_export.formats._arrow import Column, offsets_of
+from procflow_export.formats._arrow import kernels as pc
 from procflow_export.formats.failures import not_encodable, null_in_required_column, unsupported_type
 from procflow_export.formats.port import ByteSink
 from procflow_export.formats.settings import ParquetSettings
@@ -38,7 +39,8 @@ DICTIONARY_MAX_DISTINCT: Final = 0.25
 """A dictionary pays when at most this share of the sampled values are different ones."""
 NATIVE_TYPES_KEY: Final = b"procflow.native_types"
 """File metadata for readers that see no Arrow schema: JSON, column name to native type."""
-_CODEC_NAMES: Final = {
+_VARIABLE_WIDTH: Final = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+_CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "none"]]] = {
     Compression.ZSTD: "zstd",
     Compression.SNAPPY: "snappy",
     Compression.GZIP: "gzip",
@@ -56,7 +58,7 @@ class ParquetEncoder:
         self._file_schema = _file_schema(schema)
         self._sink = _ArrowSink(sink)
         self._weights = [_ByteWeight(field.type) for field in schema]
-        self._pending: list[list[pa.Array]] = [[] for _ in schema]
+        self._pending: list[list[Column]] = [[] for _ in schema]
         self._pending_rows = 0
         self._pending_bytes = 0
         self._encoded_from_bytes = 0
@@ -167,17 +169,20 @@ class ParquetEncoder:
     def _open_writer(self, first_group: pa.Table) -> pq.ParquetWriter:
         compression = self._settings.compression
         return pq.ParquetWriter(
-            pa.PythonFile(self._sink, mode="w"),
+            pa.PythonFile(cast("Any", self._sink), mode="w"),
             self._file_schema,
             version="2.6",
             data_page_version="1.0",
             compression=_CODEC_NAMES[compression.codec],
             compression_level=compression.level,
-            use_dictionary=_dictionary_columns(first_group) or False,
+            use_dictionary=cast("Any", _dictionary_columns(first_group) or False),
             write_statistics=self._settings.has_statistics,
             store_schema=True,
             store_decimal_as_integer=True,
         )
+
+
+_ByteCounts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class _ArrowSink:
@@ -220,7 +225,7 @@ def _file_schema(schema: pa.Schema) -> pa.Schema:
         for field in schema
         if field.metadata and NATIVE_TYPE_KEY in field.metadata
     }
-    metadata = dict(schema.metadata or {})
+    metadata: dict[bytes | str, bytes | str] = dict(cast("Any", schema.metadata) or {})
     if native_types:
         metadata[NATIVE_TYPES_KEY] = json.dumps(native_types, ensure_ascii=False).encode()
     return pa.schema(fields, metadata=metadata or None)
@@ -235,7 +240,7 @@ def _refuse_unwritable_types(schema: pa.Schema) -> None:
             raise unsupported_type("parquet", field, exc) from exc
 
 
-def _contiguous(chunks: list[pa.Array], arrow_type: pa.DataType) -> pa.Array:
+def _contiguous(chunks: list[Column], arrow_type: pa.DataType) -> Column:
     plain = [chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk for chunk in chunks]
     if not plain:
         return pa.array([], arrow_type)
@@ -262,7 +267,7 @@ def _dictionary_columns(table: pa.Table) -> list[str]:
     return paths
 
 
-def _sample(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _sample(column: Column) -> Column:
     """Evenly spaced slices: rows that stand together are often alike."""
     if len(column) <= SAMPLE_SLICES * SAMPLE_SLICE_ROWS:
         return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
@@ -279,7 +284,7 @@ class _ByteWeight:
         self._is_dictionary = pa.types.is_dictionary(arrow_type)
         self._bytes_per_row = _fixed_bytes(arrow_type)
 
-    def meter(self, column: pa.Array) -> _Meter:
+    def meter(self, column: Column) -> _Meter:
         if self._is_dictionary:
             column = column.dictionary_decode()
         if isinstance(column, pa.ExtensionArray):
@@ -292,7 +297,7 @@ class _Meter:
 
     __slots__ = ("_before", "_bytes_per_row")
 
-    def __init__(self, before: np.ndarray | None, bytes_per_row: int) -> None:
+    def __init__(self, before: _ByteCounts | None, bytes_per_row: int) -> None:
         self._before = before
         self._bytes_per_row = bytes_per_row
 
@@ -308,25 +313,17 @@ def _fixed_bytes(arrow_type: pa.DataType) -> int:
         return 4  # the length word of a variable value
 
 
-def _bytes_before_row(column: pa.Array) -> np.ndarray | None:
+def _bytes_before_row(column: Column) -> _ByteCounts | None:
     """Bytes of variable values before each row (one entry more than rows); ``None`` for fixed-width types."""
     arrow_type = column.type
-    if pa.types.is_string(arrow_type) or pa.types.is_binary(arrow_type):
-        return _offsets(column, np.int32)
-    if pa.types.is_large_string(arrow_type) or pa.types.is_large_binary(arrow_type):
-        return _offsets(column, np.int64)
+    if any(is_text(arrow_type) for is_text in _VARIABLE_WIDTH):
+        return offsets_of(column)
     if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
         offsets = column.offsets.to_numpy().astype(np.int64)
         values = column.values
         while isinstance(values, pa.ExtensionArray):
             values = values.storage
         before = _bytes_before_row(values)
-        return offsets * _fixed_bytes(values.type) if before is None else before[offsets] + offsets * 4
+        weights: _ByteCounts = offsets * _fixed_bytes(values.type) if before is None else before[offsets] + offsets * 4
+        return weights
     return None
-
-
-def _offsets(column: pa.Array, width: type[np.signedinteger]) -> np.ndarray:
-    buffer = column.buffers()[1]
-    if buffer is None or len(column) == 0:
-        return np.zeros(len(column) + 1, dtype=width)
-    return np.frombuffer(buffer, dtype=width)[column.offset : column.offset + len(column) + 1]
