@@ -1,0 +1,1 @@
+"""How far termination reaches: the port and its levels."""

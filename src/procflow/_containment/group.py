@@ -1,0 +1,120 @@
+"""The group level: everything that stays in the process group that the leader was started in.
+
+Owns signals to the group and the question who is left in it.  Must not know stop policies.
+Known holes: what leaves the group (``setpgid``, ``setsid``, a double-forking daemon) is out of reach, and nothing
+happens when the host itself is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as _signal
+import sys
+import time
+from collections.abc import Mapping
+
+from procflow._containment.port import Containment, ContainmentRequest, Member
+from procflow._containment.scan import group_members, read_member
+from procflow._process import trace
+from procflow._process.leader import LeaderPort
+from procflow.policies import Target
+
+NO_GUARD = "the guard that ends groups when the host dies is not part of this version"
+
+
+class GroupContainer:
+    """A ``Container`` that reaches the leader's process group."""
+
+    def __init__(self, requested: ContainmentRequest) -> None:
+        missing = (NO_GUARD,) if requested == "guarded" else ()
+        self._report = Containment(requested=requested, level="group", missing=missing)
+        self._leader: LeaderPort | None = None
+
+    @property
+    def report(self) -> Containment:
+        """What is in force."""
+        return self._report
+
+    def environment(self) -> Mapping[str, str]:
+        """Nothing: this level finds its members by group only."""
+        return {}
+
+    def bind(self, leader: LeaderPort) -> None:
+        """Take charge of ``leader``, whose group number is its pid."""
+        self._leader = leader
+
+    def signal(self, number: _signal.Signals, to: Target) -> None:
+        """Send ``number`` to the leader or to its group.
+
+        If the leader was reaped by somebody else (SIGCHLD ignored), its number is no longer held for us: then members
+        are signalled one by one through pidfds, each checked after it was opened.
+        """
+        leader = self._leader
+        if leader is None:
+            raise ProcessLookupError("not started")
+        if to is Target.LEADER:
+            leader.signal(number)
+        elif not leader.is_reaped:
+            trace.emit("signal_group", leader.pid, number)
+            os.killpg(leader.pid, number)
+        elif leader.was_lost:
+            self._signal_members(leader.pid, number)
+        else:
+            raise ProcessLookupError(f"the leader {leader.pid} was reaped")
+
+    def living(self) -> tuple[Member, ...] | None:
+        """Return the living members besides the leader.
+
+        While the leader is held as a zombie this is a pass over ``/proc``.  After the reaping a probe comes first: no
+        such group means empty.  If a process now bears the leader's number, the number was given out again, which the
+        kernel does only for an empty group.
+        """
+        leader = self._leader
+        if leader is None:
+            return ()
+        if leader.is_reaped:
+            try:
+                os.killpg(leader.pid, 0)
+            except ProcessLookupError:
+                return ()
+            except PermissionError:
+                pass
+            if _is_used(leader.pid):
+                return ()
+        return group_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
+
+    def before_reap(self) -> None:
+        """Nothing to give up: no claim of this level outlives the call that made it."""
+
+    async def withdraw(self) -> None:
+        """Nothing to withdraw: nothing of this level acts when the host ends."""
+
+    def _signal_members(self, group: int, number: _signal.Signals) -> None:
+        found = False
+        if sys.platform == "linux" and hasattr(os, "pidfd_open") and not _is_used(group):
+            for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
+                try:
+                    pidfd = os.pidfd_open(member.pid)
+                except OSError:
+                    continue
+                try:
+                    if read_member(member.pid, group=group) is not None:
+                        trace.emit("signal_pidfd", member.pid, number)
+                        _signal.pidfd_send_signal(pidfd, number)
+                        found = True
+                except OSError:
+                    continue
+                finally:
+                    os.close(pidfd)
+        if not found:
+            raise ProcessLookupError(f"group {group} has no members")
+
+
+def _is_used(pid: int) -> bool:
+    try:
+        os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,93 @@
+"""What a level of containment must do, and what it says about itself.
+
+Owns the port and its values.  Must not know how a level finds or signals processes, nor who asks.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from procflow.policies import Target
+
+if TYPE_CHECKING:
+    from procflow._process.leader import LeaderPort
+
+ContainmentRequest: TypeAlias = Literal["group", "guarded"]
+"""What may be asked for."""
+
+ContainmentLevel: TypeAlias = Literal["group"]
+"""What can be in force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Containment:
+    """How far the termination of one process really reaches.
+
+    Attributes:
+        requested: What was asked for.
+        level: What is in force.
+        missing: One sentence for each thing that was asked for and is not in force.
+    """
+
+    requested: ContainmentRequest
+    level: ContainmentLevel
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A living process of a tree.
+
+    Attributes:
+        pid: Its process id.
+        name: The kernel's short name for it.
+        state: The letter of ``/proc/<pid>/stat``: R, S, D, T, ...; ``?`` if it cannot be read.
+    """
+
+    pid: int
+    name: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.name}), state {self.state}"
+
+
+class Container(Protocol):
+    """The reach of one process: made before the spawn, bound to the leader right after the fork."""
+
+    @property
+    def report(self) -> Containment:
+        """What is in force now."""
+        ...
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables that the child must carry, so that its descendants can be found."""
+        ...
+
+    def bind(self, leader: LeaderPort) -> None:
+        """Take charge of ``leader``; called synchronously after the fork."""
+        ...
+
+    def signal(self, number: signal.Signals, to: Target) -> None:
+        """Send a signal.
+
+        Raises:
+            ProcessLookupError: If nobody is there, which includes: the leader was reaped, so its number may be reused.
+            PermissionError: If not one process may be signalled.
+        """
+        ...
+
+    def living(self) -> tuple[Member, ...] | None:
+        """Return the living processes besides the leader; ``None`` if this platform cannot tell.  Zombies are not alive."""
+        ...
+
+    def before_reap(self) -> None:
+        """Give up every claim that rests on the leader's number; called synchronously before it is reaped."""
+        ...
+
+    async def withdraw(self) -> None:
+        """Let the tree live on: when this returns nothing will end it when the host ends."""
+        ...

@@ -1,0 +1,1 @@
+"""Spawning, reaping, stopping and running one process."""

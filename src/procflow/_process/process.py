@@ -1,0 +1,169 @@
+"""The handle of one running process.
+
+Owns the public face of a process.  Must not know how anything is done: ``ProcessCore`` does it.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+
+from anyio.lowlevel import checkpoint
+
+from procflow._containment.port import Containment
+from procflow._process.core import ProcessCore
+from procflow._process.state import ProcessState
+from procflow._process.stdin import ChildStdin
+from procflow._streams.stream import OutputStream
+from procflow.errors import UsageError
+from procflow.outcome import EndedBy, Outcome
+from procflow.policies import Shutdown, Target
+
+
+class Process:
+    """A child process; made by ``spawn()``.
+
+    All methods belong to the event loop that started it.  Any number of tasks may wait for it and stop it at the same
+    time: there is one stop, and everybody waits for its end.
+    """
+
+    def __init__(self, core: ProcessCore) -> None:
+        self._core = core
+        self._is_stdin_touched = False
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name!r}, pid {self.pid}, {self.state.value}>"
+
+    # --- facts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also the number of its group and session."""
+        return self._core.leader.pid
+
+    @property
+    def name(self) -> str:
+        """What errors and logs call it."""
+        return self._core.name
+
+    @property
+    def state(self) -> ProcessState:
+        """Where it is in its life, as far as the event loop has noticed."""
+        return self._core.state
+
+    @property
+    def containment(self) -> Containment:
+        """How far its termination really reaches."""
+        return self._core.container.report
+
+    @property
+    def stdin(self) -> ChildStdin:
+        """Its standard input.
+
+        Raises:
+            UsageError: Unless it was started with ``stdin=PIPE``.
+        """
+        if self._core.parts.stdin is None or self._core.parts.stdin_data is not None:
+            raise UsageError(f"{self.name}: standard input is no pipe of ours; start it with stdin=procflow.PIPE")
+        self._is_stdin_touched = True
+        return self._core.parts.stdin
+
+    @property
+    def stdout(self) -> OutputStream:
+        """Its standard output.
+
+        Raises:
+            UsageError: If it was started with ``stdout=NULL`` or ``INHERIT``.
+        """
+        return self._required(self._core.parts.stdout, "stdout")
+
+    @property
+    def stderr(self) -> OutputStream:
+        """Its standard error.
+
+        Raises:
+            UsageError: If it was started with ``stderr=NULL`` or ``INHERIT``.
+        """
+        return self._required(self._core.parts.stderr, "stderr")
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; ``None`` while its leader runs.  Tails, usage and phases grow until the scope is left."""
+        return self._core.outcome
+
+    # --- waiting and stopping ---------------------------------------------------------------------------------------
+
+    async def wait(self) -> Outcome:
+        """Return the outcome once the leader has exited, whoever still holds its pipes.
+
+        Any number of tasks may wait, again and again; cancelling one changes nothing.  Standard input is closed first
+        if it is a pipe that nobody ever asked for.
+
+        Raises:
+            UsageError: If the process was detached and its scope was left.
+        """
+        if not self._is_stdin_touched and self._core.parts.stdin_data is None:
+            self._core.close_stdin()
+        await checkpoint()
+        await self._core.exited.wait()
+        outcome = self.outcome
+        if outcome is None:
+            raise UsageError(f"{self.name}: its ending is unknown, because it was detached")
+        return outcome
+
+    async def terminate(self, shutdown: Shutdown | None = None) -> Outcome:
+        """End the whole tree and return the outcome; ``None`` means the policy that ``spawn()`` was given.
+
+        If a stop is under way already, this waits for that one: its policy holds.  A stop goes on when the task that
+        asked for it is cancelled.  A process that has ended gives its outcome again.
+
+        Raises:
+            TerminationError: If something outlived every attempt.
+            UsageError: If the process was detached.
+        """
+        return await self._core.stop(shutdown or self._core.shutdown, EndedBy.TERMINATE)
+
+    async def kill(self) -> Outcome:
+        """End the whole tree by SIGKILL now; a stop that is under way loses its patience.
+
+        Raises:
+            TerminationError: If something outlived it.
+            UsageError: If the process was detached.
+        """
+        self._core.hurry()
+        return await self._core.stop(Shutdown.now(kill_wait_s=self._core.shutdown.kill_wait_s), EndedBy.KILL)
+
+    def send_signal(self, number: _signal.Signals | int, *, to: Target = Target.LEADER) -> bool:
+        """Send a signal now, without waiting; returns whether anybody was there to receive it.
+
+        Nothing is sent once the leader was reaped, because its number may then belong to somebody else.
+
+        Raises:
+            PermissionError: If the receivers changed their user.
+        """
+        try:
+            self._core.container.signal(_signal.Signals(number), to)
+        except ProcessLookupError:
+            return False
+        return True
+
+    async def detach(self) -> None:
+        """Let the process, and everything it started, live on after the scope.
+
+        Our ends of its pipes are still closed with the scope: its standard input ends, and writing to an output that
+        nobody reads any more gives it SIGPIPE.  The detachment is logged at DEBUG by ``procflow.process``.
+
+        Raises:
+            UsageError: If a stop has begun.
+        """
+        if self.state in (ProcessState.STOPPING, ProcessState.SURVIVED):
+            raise UsageError(f"{self.name}: cannot be detached while it is being stopped")
+        await self._core.container.withdraw()
+        self._core.mark_detached()
+        await checkpoint()
+
+    # --- small things -----------------------------------------------------------------------------------------------
+
+    def _required(self, stream: OutputStream | None, what: str) -> OutputStream:
+        if stream is None:
+            raise UsageError(f"{self.name}: {what} is no stream; start it with {what}=procflow.StreamConfig()")
+        return stream

@@ -1,0 +1,232 @@
+"""``run()``: one process from its start to a collected result.
+
+Owns deadlines, the drain and what happens to orphans.  Must not know how a process is stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import anyio
+
+from procflow._containment.port import ContainmentRequest
+from procflow._process.core import ProcessCore
+from procflow._process.scope import SpawnOptions, SpawnScope
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice
+from procflow._streams.stream import OutputStream
+from procflow.command import Command
+from procflow.errors import EndedError, ExitError, TerminationError, TimedOut
+from procflow.events import StreamEnding
+from procflow.outcome import Captured, Completed, EndedBy
+from procflow.policies import MIB, Replay, Shutdown, StreamConfig
+
+KEPT_BYTES: Final = 1 * MIB
+DRAIN_S: Final = 0.5
+
+IDLE_SAMPLING: Final = 0.05
+"""The share of ``idle_timeout_s`` after which the outputs are looked at again."""
+
+FIRST_POLL_S: Final = 0.001
+LAST_POLL_S: Final = 0.02
+
+_Clock: TypeAlias = Literal["wall", "idle"]
+_CAUSES: Final[Mapping[_Clock, EndedBy]] = {"wall": EndedBy.TIMEOUT, "idle": EndedBy.IDLE_TIMEOUT}
+
+Orphans: TypeAlias = Literal["kill", "leave", "wait"]
+"""What ``run()`` does with members of the group that outlive the leader and the drain."""
+
+
+def kept_output(max_bytes: int = KEPT_BYTES) -> StreamConfig:
+    """Return the configuration with which ``run()`` keeps the newest ``max_bytes`` of an output."""
+    return StreamConfig(replay=Replay.last_bytes(max_bytes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    timeout_s: float | None
+    idle_timeout_s: float | None
+    drain_s: float
+    orphans: Orphans
+
+    def __post_init__(self) -> None:
+        for name, value in (("timeout_s", self.timeout_s), ("idle_timeout_s", self.idle_timeout_s)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.drain_s < 0:
+            raise ValueError(f"drain_s must not be negative, not {self.drain_s}")
+        if self.orphans not in ("kill", "leave", "wait"):
+            raise ValueError(f"orphans must be 'kill', 'leave' or 'wait', not {self.orphans!r}")
+
+
+async def run(
+    command: Command,
+    *,
+    stdin: StdinChoice = NULL,
+    stdout: OutputChoice | None = None,
+    stderr: OutputChoice | None = None,
+    timeout_s: float | None = None,
+    idle_timeout_s: float | None = None,
+    check: bool = True,
+    shutdown: Shutdown | None = None,
+    drain_s: float = DRAIN_S,
+    orphans: Orphans = "kill",
+    containment: ContainmentRequest = "guarded",
+) -> Completed:
+    """Run ``command`` to its end and return its outcome with the newest 1 MiB of each output.
+
+    Returns at most ``drain_s`` + 200 ms after the leader's exit, unless ``orphans="wait"``, although others may still
+    hold its pipes; then ``outcome.output_complete`` is false.  A cancellation ends the whole tree before it propagates.
+
+    Args:
+        command: What to run.
+        stdin: ``NULL``, ``INHERIT``, or the bytes to feed.  ``PIPE`` is closed at once.
+        stdout: Another ``StreamConfig`` keeps more or less (its replay is what is kept); or ``NULL`` or ``INHERIT``.
+        stderr: The same for standard error.
+        timeout_s: The most that it may take up to the leader's exit.
+        idle_timeout_s: The longest silence of its outputs; noticed at most 5 % later.
+        check: Whether an exit other than 0 raises.
+        shutdown: How the tree is ended when a deadline passes or the call is cancelled; by default ``Shutdown.sigterm()``.
+        drain_s: How long to wait for the end of the outputs once the leader has exited.
+        orphans: What happens after the drain to members of the group that outlived the leader: ``"kill"``, ``"leave"``
+            (they lose the pipes), or ``"wait"`` for their end, within the deadlines.
+        containment: How far termination shall reach.
+
+    Raises:
+        SpawnError: If it cannot be started.
+        ExitError: With ``check=True``, if it did not exit with 0.  Carries the outcome and the output.
+        TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
+        TerminationError: If something outlived every attempt to end it.
+    """
+    limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
+    shutdown = shutdown if shutdown is not None else Shutdown.sigterm()
+    scope = SpawnScope(
+        command,
+        SpawnOptions(
+            stdin=stdin,
+            stdout=stdout if stdout is not None else kept_output(),
+            stderr=stderr if stderr is not None else kept_output(),
+            shutdown=shutdown,
+            containment=containment,
+            keeps_leader=True,
+        ),
+    )
+    return await run_scope(scope, limits, check=check)
+
+
+async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Completed:
+    """Enter ``scope``, see its process through to the end, and return or raise what ``run()`` promises."""
+    clock: _Clock | None = None
+    failure: TerminationError | None = None
+    core: ProcessCore | None = None
+    try:
+        async with scope:
+            core = scope.core
+            assert core is not None, "an entered scope has a process"  # noqa: S101
+            if core.parts.stdin_data is None:
+                core.close_stdin()
+            clock = await _see_through(core, limits)
+            if clock is not None:
+                await core.stop(core.shutdown, _CAUSES[clock])
+    except TerminationError as exc:
+        failure = exc
+    outcome = core.outcome if core is not None else None
+    if core is None or outcome is None:
+        assert failure is not None, "only a leader that cannot be ended has no outcome"  # noqa: S101
+        raise failure
+    stdout, stderr = _captured(core.parts.stdout), _captured(core.parts.stderr)
+    error: EndedError | None = None
+    if clock is not None:
+        limit_s = limits.timeout_s if clock == "wall" else limits.idle_timeout_s
+        what = "took longer than" if clock == "wall" else "wrote nothing for"
+        error = TimedOut(
+            f"{outcome.name} {what} {limit_s:g} s and {outcome.described}",
+            clock=clock,
+            timeout_s=limit_s or 0.0,
+            outcome=outcome,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    elif check and not outcome.ok:
+        error = ExitError(str(outcome), outcome=outcome, stdout=stdout, stderr=stderr)
+    if failure is not None:
+        raise failure from error
+    if error is not None:
+        raise error
+    return Completed(outcome=outcome, stdout=stdout, stderr=stderr)
+
+
+async def _see_through(core: ProcessCore, limits: _Limits) -> _Clock | None:
+    """Wait for the exit, the drain and the orphans; return the clock that ran out before that."""
+    watch = _DeadlineWatch(core, limits)
+    clock = await watch.wait_until(lambda: core.outcome is not None, core.exited)
+    if clock is not None:
+        return clock
+    if limits.orphans == "wait":
+        clock = await watch.wait_until(lambda: _is_over(core), None)
+        if clock is not None:
+            return clock
+    else:
+        with anyio.move_on_after(limits.drain_s):
+            for stream in core.streams:
+                await stream.wait_ended()
+    if any(stream.ending is not StreamEnding.EOF for stream in core.streams):
+        core.note_cut_output()
+    if limits.orphans == "leave":
+        await core.let_go()
+    else:
+        core.sweep()
+    return None
+
+
+def _is_over(core: ProcessCore) -> bool:
+    return all(stream.ending is not None for stream in core.streams) and not core.has_living_members()
+
+
+class _DeadlineWatch:
+    """Waits for one thing while two clocks run: the wall's, and the time since the last output."""
+
+    def __init__(self, core: ProcessCore, limits: _Limits) -> None:
+        self._core = core
+        self._limits = limits
+        self._produced = 0
+        self._active_mono_s = core.parts.started_mono_s
+
+    async def wait_until(self, is_done: Callable[[], bool], event: anyio.Event | None) -> _Clock | None:
+        """Return ``None`` once ``is_done()``, or the clock that ran out; looks when ``event`` is set, or else by polling."""
+        tick_s = FIRST_POLL_S
+        while not is_done():
+            clock, left_s = self._next_deadline(time.monotonic())
+            if left_s <= 0:
+                return clock
+            if event is None:
+                await anyio.sleep(min(left_s, tick_s))
+                tick_s = min(tick_s * 2, LAST_POLL_S)
+            else:
+                with anyio.move_on_after(left_s):
+                    await event.wait()
+        return None
+
+    def _next_deadline(self, now: float) -> tuple[_Clock | None, float]:
+        left: list[tuple[float, _Clock | None]] = [(math.inf, None)]
+        if self._limits.timeout_s is not None:
+            left.append((self._core.parts.started_mono_s + self._limits.timeout_s - now, "wall"))
+        idle_s = self._limits.idle_timeout_s
+        if idle_s is not None:
+            produced = sum(stream.statistics().produced_bytes for stream in self._core.streams)
+            if produced != self._produced:
+                self._produced, self._active_mono_s = produced, now
+            idle_left_s = self._active_mono_s + idle_s - now
+            left.append((idle_left_s if idle_left_s <= 0 else min(idle_left_s, idle_s * IDLE_SAMPLING), "idle"))
+        left_s, clock = min(left, key=lambda pair: pair[0])
+        return clock, left_s
+
+
+def _captured(stream: OutputStream | None) -> Captured:
+    if stream is None:
+        return Captured(bytes=b"")
+    kept, lost_bytes = stream.retained()
+    return Captured(bytes=kept, lost_bytes=lost_bytes, is_complete=stream.ending is StreamEnding.EOF)

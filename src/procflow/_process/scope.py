@@ -1,0 +1,270 @@
+"""``spawn()``: the block that owns a process.
+
+Owns the order of things around the fork and at the end of the block, whichever way it is left.  Must not know how a
+process is stopped or reaped.
+
+Why a class and not ``@asynccontextmanager``: a dropped generator is finalised by the event loop in some other task,
+where no scope may be left; a dropped object of ours is noticed, warned about, and its group is killed.
+Why the task group never sees the body's exception: it would wrap it in an ``ExceptionGroup``.  Our own tasks never
+raise, so the group is left as if the block had ended normally, and the exception goes on as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+import weakref
+from contextlib import AbstractAsyncContextManager, ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Final
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import RunVar, checkpoint
+
+from procflow._containment.group import GroupContainer
+from procflow._containment.port import Container, ContainmentRequest
+from procflow._process.core import Parts, ProcessCore
+from procflow._process.process import Process
+from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
+from procflow._process.stdin import ChildStdin
+from procflow._process.stdio import (
+    NULL,
+    OutputChoice,
+    StdinChoice,
+    Stdio,
+    child_fd,
+    open_input_pipe,
+    open_output_pipe,
+    require_output_choice,
+    require_stdin_choice,
+)
+from procflow._streams.source import FdSource
+from procflow._streams.stream import OutputStream
+from procflow.command import Command, child_environment
+from procflow.outcome import EndedBy
+from procflow.policies import Shutdown, StreamConfig
+
+_DEFAULT_SPAWNER: Final = PopenSpawner()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnOptions:
+    """Everything about a spawn that is not the command."""
+
+    stdin: StdinChoice = NULL
+    stdout: OutputChoice = field(default_factory=StreamConfig)
+    stderr: OutputChoice = field(default_factory=StreamConfig)
+    shutdown: Shutdown = field(default_factory=Shutdown.sigterm)
+    containment: ContainmentRequest = "guarded"
+    spawner: Spawner = _DEFAULT_SPAWNER
+    container: Container | None = None
+    keeps_leader: bool = False
+    """Leave an exited leader unreaped until somebody decides about its group."""
+
+    def __post_init__(self) -> None:
+        require_stdin_choice(self.stdin)
+        require_output_choice("stdout", self.stdout)
+        require_output_choice("stderr", self.stderr)
+        if self.containment not in ("group", "guarded"):
+            raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
+
+
+def spawn(
+    command: Command,
+    *,
+    stdin: StdinChoice = NULL,
+    stdout: OutputChoice | None = None,
+    stderr: OutputChoice | None = None,
+    shutdown: Shutdown | None = None,
+    containment: ContainmentRequest = "guarded",
+) -> AbstractAsyncContextManager[Process]:
+    """Return a block that owns a running process.
+
+    ``async with spawn(command) as child:`` starts it in a session and group of its own.  However the block is left,
+    afterwards nothing of its group is alive, the leader is reaped and every descriptor is closed, within
+    ``shutdown.total_s`` + 200 ms.  An exception of the body goes on as it is.
+
+    Args:
+        command: What to run.
+        stdin: ``NULL``, ``INHERIT``, ``PIPE`` (then write to ``child.stdin``), or the bytes to feed.
+        stdout: How standard output is streamed, or ``NULL`` or ``INHERIT``; by default ``StreamConfig()``.
+        stderr: The same for standard error.
+        shutdown: How the block ends what still runs; by default ``Shutdown.sigterm()``.
+        containment: How far termination shall reach; ``child.containment`` says how far it does.
+
+    Raises:
+        SpawnError: On entry, if the operating system refuses to start it.
+        TerminationError: On leaving, if something outlived every attempt; as a note if another exception propagates.
+    """
+    return SpawnScope(
+        command,
+        SpawnOptions(
+            stdin=stdin,
+            stdout=stdout if stdout is not None else StreamConfig(),
+            stderr=stderr if stderr is not None else StreamConfig(),
+            shutdown=shutdown if shutdown is not None else Shutdown.sigterm(),
+            containment=containment,
+        ),
+    )
+
+
+class SpawnScope(AbstractAsyncContextManager[Process]):
+    """The block around one process; may be entered once."""
+
+    def __init__(self, command: Command, options: SpawnOptions) -> None:
+        if not isinstance(command, Command):
+            raise TypeError(f"a Command is needed, not {type(command).__name__}; a text for a shell goes through shell()")
+        self._command = command
+        self._options = options
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.core: ProcessCore | None = None
+        self._entered_in: int = 0
+        self._escape: weakref.finalize[[ProcessCore], SpawnScope] | None = None
+
+    async def __aenter__(self) -> Process:
+        if self._tasks is not None:
+            raise RuntimeError("a spawn() block can be entered once")
+        await checkpoint()
+        # One spawn a turn of the loop: a burst of them must not stall everything else.
+        async with _spawn_gate():
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+            # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.
+            try:
+                core = start_process(self._command, self._options, self._tasks)
+            except BaseException:
+                await self._tasks.__aexit__(None, None, None)
+                raise
+            self.core = core
+            self._entered_in = anyio.get_current_task().id
+            self._escape = weakref.finalize(self, _escaped, core)
+        return Process(core)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        core, tasks, escape = self.core, self._tasks, self._escape
+        if core is None or tasks is None or escape is None:
+            raise RuntimeError("the spawn() block was not entered")
+        if not self._is_in_own_task():
+            # The coroutine was thrown away, or another task finalises it: nothing may be awaited here.
+            escape()
+            return
+        cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
+        try:
+            with anyio.CancelScope(shield=True):
+                error = await core.close(cause)
+        except BaseException:  # interrupted by force: a second Ctrl-C, or asyncio cancelling the task once more
+            core.abandon()
+            raise
+        finally:
+            escape.detach()
+            await tasks.__aexit__(None, None, None)
+        if error is None:
+            return
+        if exc is None:
+            raise error
+        exc.add_note(f"while this propagated: {error}")
+        for note in error.__notes__:
+            exc.add_note(note)
+
+    def _is_in_own_task(self) -> bool:
+        try:
+            return anyio.get_current_task().id == self._entered_in
+        except anyio.NoEventLoopError:
+            return False
+
+
+def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
+    """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
+
+    Raises:
+        SpawnError: If the process cannot be started; then nothing is left behind.
+    """
+    container = options.container or GroupContainer(options.containment)
+    with ExitStack() as on_failure, ExitStack() as always:
+        stdin_fd, stdin = _open_stdin(command, options.stdin, on_failure, always)
+        stdout_fd, stdout = _open_output(command, "stdout", options.stdout, on_failure, always)
+        stderr_fd, stderr = _open_output(command, "stderr", options.stderr, on_failure, always)
+        environment = child_environment(command, os.environ)
+        environment.update(container.environment())
+        started_at, started_mono_s = datetime.now(timezone.utc), time.monotonic()
+        leader = options.spawner.spawn(
+            SpawnRequest(
+                program=command.program,
+                arguments=command.arguments,
+                cwd=command.cwd,
+                environment=environment,
+                umask=command.umask,
+                pass_fds=command.pass_fds,
+                stdin=stdin_fd,
+                stdout=stdout_fd,
+                stderr=stderr_fd,
+            )
+        )
+        container.bind(leader)
+        parts = Parts(
+            name=command.name,
+            leader=leader,
+            container=container,
+            stdin=stdin,
+            stdin_data=options.stdin if isinstance(options.stdin, bytes) else None,
+            stdout=stdout,
+            stderr=stderr,
+            started_at=started_at,
+            started_mono_s=started_mono_s,
+        )
+        core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
+        on_failure.pop_all()
+        core.start_tasks()
+        return core
+
+
+def _open_stdin(
+    command: Command, choice: StdinChoice, on_failure: ExitStack, always: ExitStack
+) -> tuple[int | None, ChildStdin | None]:
+    if choice is Stdio.NULL or choice is Stdio.INHERIT:
+        return child_fd(choice), None
+    ours, theirs = open_input_pipe()
+    always.callback(os.close, theirs)
+    stdin = ChildStdin(ours, process_name=command.name)
+    on_failure.callback(stdin.close)
+    return theirs, stdin
+
+
+def _open_output(
+    command: Command, what: str, choice: OutputChoice, on_failure: ExitStack, always: ExitStack
+) -> tuple[int | None, OutputStream | None]:
+    if isinstance(choice, Stdio):
+        return child_fd(choice), None
+    ours, theirs = open_output_pipe()
+    always.callback(os.close, theirs)
+    stream = OutputStream(FdSource(ours, read_bytes=choice.read_bytes), choice, name=f"{command.name} {what}")
+    on_failure.callback(stream.close)
+    return theirs, stream
+
+
+_gates: RunVar[anyio.Lock] = RunVar("procflow_spawn_gate")
+
+
+def _spawn_gate() -> anyio.Lock:
+    with contextlib.suppress(LookupError):
+        return _gates.get()
+    gate = anyio.Lock(fast_acquire=True)
+    _gates.set(gate)
+    return gate
+
+
+def _escaped(core: ProcessCore) -> None:
+    if not core.is_out_of_reach:
+        warnings.warn(
+            f"{core!r} escaped its spawn() block and its group was killed; leave the block, or call detach()",
+            ResourceWarning,
+            stacklevel=2,
+        )
+    core.abandon()

@@ -1,0 +1,164 @@
+"""What is to be run: a frozen value.
+
+Owns program, arguments and everything else that a child is started with.  Must not know how a process is started.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeAlias, TypedDict, Unpack
+
+Argument: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""What may stand in an argument list.  Numbers are not converted: write ``str(n)``."""
+
+MAX_UMASK: Final = 0o777
+
+
+class CommandChanges(TypedDict, total=False):
+    """What ``Command.with_()`` can change."""
+
+    program: Argument
+    arguments: Sequence[Argument]
+    cwd: Argument | None
+    env: Mapping[str, str | None]
+    inherit_env: bool
+    name: str | None
+    umask: int | None
+    pass_fds: Iterable[int]
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Command:
+    """A program, its arguments and its surroundings.  Never a shell: ``shell()`` is the only way to one.
+
+    Attributes:
+        program: A path, or a name that is looked up on ``PATH``.
+        arguments: Everything after the program.
+        cwd: Working directory of the child; ``None``: the host's.
+        env: Changes of the environment: a text sets a variable, ``None`` removes it.
+        inherit_env: Whether the changes are applied to the host's environment or to an empty one.
+        name: What errors, logs and outcomes call the process; by default the last part of ``program``.
+            Arguments never appear in a name.
+        umask: File mode creation mask of the child; ``None``: the host's.
+        pass_fds: Descriptors, besides 0 to 2, that the child inherits under the same numbers.
+    """
+
+    program: str | bytes
+    arguments: tuple[str | bytes, ...]
+    cwd: str | bytes | None
+    env: Mapping[str, str | None] = field(hash=False)
+    inherit_env: bool
+    name: str
+    umask: int | None
+    pass_fds: tuple[int, ...]
+
+    def __init__(
+        self,
+        program: Argument,
+        *arguments: Argument,
+        cwd: Argument | None = None,
+        env: Mapping[str, str | None] | None = None,
+        inherit_env: bool = True,
+        name: str | None = None,
+        umask: int | None = None,
+        pass_fds: Iterable[int] = (),
+    ) -> None:
+        checked_program = _checked(program, "the program")
+        if not checked_program:
+            raise ValueError("the program must not be empty")
+        if umask is not None and not 0 <= umask <= MAX_UMASK:
+            raise ValueError(f"umask must be between 0 and 0o777, not {umask:#o}")
+        descriptors = tuple(pass_fds)
+        if any(descriptor < 0 for descriptor in descriptors):
+            raise ValueError("pass_fds must not hold negative numbers")
+        set_field = object.__setattr__
+        set_field(self, "program", checked_program)
+        set_field(self, "arguments", tuple(_checked(text, f"argument {i}") for i, text in enumerate(arguments, 1)))
+        set_field(self, "cwd", None if cwd is None else _checked(cwd, "cwd"))
+        set_field(self, "env", MappingProxyType(_checked_environment(env or {})))
+        set_field(self, "inherit_env", inherit_env)
+        set_field(self, "name", name if name is not None else _derived_name(checked_program))
+        set_field(self, "umask", umask)
+        set_field(self, "pass_fds", descriptors)
+
+    def with_(self, **changes: Unpack[CommandChanges]) -> Command:
+        """Return a copy with ``changes``.
+
+        ``env`` is laid over the changes that are already there; everything else replaces.  A changed program gets a
+        new derived name unless the old name was given explicitly.
+        """
+        program = changes.get("program", self.program)
+        has_derived_name = self.name == _derived_name(self.program)
+        name = changes.get("name", None if has_derived_name else self.name)
+        return Command(
+            program,
+            *changes.get("arguments", self.arguments),
+            cwd=changes.get("cwd", self.cwd),
+            env={**self.env, **changes.get("env", {})},
+            inherit_env=changes.get("inherit_env", self.inherit_env),
+            name=name,
+            umask=changes.get("umask", self.umask),
+            pass_fds=changes.get("pass_fds", self.pass_fds),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Command {self.name!r} with {len(self.arguments)} arguments>"
+
+
+def shell(
+    script: str,
+    *,
+    cwd: Argument | None = None,
+    env: Mapping[str, str | None] | None = None,
+    inherit_env: bool = True,
+    name: str | None = "sh",
+    umask: int | None = None,
+    pass_fds: Iterable[int] = (),
+) -> Command:
+    """Return the command ``/bin/sh -c script``: the only door to a shell.
+
+    Never put text from outside into ``script``; pass it through ``env`` and write ``"$NAME"``.
+    """
+    return Command(
+        "/bin/sh", "-c", script, cwd=cwd, env=env, inherit_env=inherit_env, name=name, umask=umask, pass_fds=pass_fds
+    )
+
+
+def child_environment(command: Command, host: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the child: the changes of ``command`` over ``host``, or over nothing."""
+    environment = dict(host) if command.inherit_env else {}
+    for variable, text in command.env.items():
+        if text is None:
+            environment.pop(variable, None)
+        else:
+            environment[variable] = text
+    return environment
+
+
+def _checked(argument: Argument, what: str) -> str | bytes:
+    # The value itself stays out of the message: arguments may be secrets.
+    if not isinstance(argument, (str, bytes, os.PathLike)):
+        raise TypeError(f"{what} must be str, bytes or a path, not {type(argument).__name__}")
+    text = os.fspath(argument)
+    if ("\0" in text) if isinstance(text, str) else (b"\0" in text):
+        raise ValueError(f"{what} must not hold a NUL character")
+    return text
+
+
+def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]:
+    pairs: Mapping[object, object] = env  # callers without a type checker exist
+    for variable, text in pairs.items():
+        if not isinstance(variable, str) or not isinstance(text, (str, type(None))):
+            raise TypeError("env maps str to str, or to None where a variable is to be removed")
+        if not variable or "=" in variable or "\0" in variable:
+            raise ValueError(f"{variable!r} cannot be the name of an environment variable")
+        if text is not None and "\0" in text:
+            raise ValueError(f"the environment variable {variable!r} must not hold a NUL character")
+    return dict(env)
+
+
+def _derived_name(program: str | bytes) -> str:
+    return os.path.basename(os.fsdecode(program).rstrip("/")) or os.fsdecode(program)

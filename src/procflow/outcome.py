@@ -1,0 +1,189 @@
+"""How a process ended, and what was collected from it.
+
+Owns frozen values only.  Must not know how they came about.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from builtins import bytes as _Bytes
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from procflow.policies import Target
+
+
+class EndedBy(Enum):
+    """Who, or what, ended a process."""
+
+    ITSELF = "itself"
+    """It exited, or something outside this program ended it."""
+
+    TERMINATE = "terminate"
+    KILL = "kill"
+    TIMEOUT = "timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    CANCEL = "cancel"
+    """Its scope was left by a cancellation."""
+
+    SCOPE = "scope"
+    """Its scope was left, normally or by an exception, while it still ran."""
+
+    PARENT_DEATH = "parent_death"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseReport:
+    """What one step of a stop did.
+
+    Attributes:
+        signal: What was sent; ``None`` for the protocol shutdown (``Shutdown.first``).
+        to: Whom it was sent to.
+        took_s: How long the step lasted.
+        ended: Whether nothing was left alive when the step was over.
+        error: Why it could not be carried out, or ``None``.
+    """
+
+    signal: _signal.Signals | None
+    to: Target
+    took_s: float
+    ended: bool
+    error: str | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.signal.name} to the {self.to.value}" if self.signal is not None else "the protocol shutdown"
+        effect = self.error or ("everything ended" if self.ended else "not everything ended")
+        return f"{what}: {effect} after {self.took_s:.3f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceUsage:
+    """What the leader, and those of its children that it waited for, used (``getrusage(2)``, by ``wait4``)."""
+
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+    """The largest resident size that any one of these processes reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Everything known about how a process ended; present on results and on errors.
+
+    Attributes:
+        name: Name of the process.
+        pid: Its process id, which may by now belong to somebody else.
+        exit_code: What it exited with; ``None`` if a signal ended it or if the status is unknown.
+        signal: Number of the signal that ended it; ``None`` otherwise.
+        core_dumped: Whether it left a core.
+        ended_by: Who ended it.
+        started_at: When it was started (aware, UTC).
+        ended_at: When its exit was seen (aware, UTC).
+        started_mono_s: The same moment on ``time.monotonic()``.
+        ended_mono_s: The same moment on ``time.monotonic()``.
+        usage: What it used; ``None`` while members of its group keep it from being reaped, or if somebody else reaped it.
+        phases: What a stop did, in order; empty if nobody stopped it.
+        output_complete: Whether every streamed output was read up to its end.
+        stdin_broken: Whether the child closed its standard input before all of it was written.
+        stdout_tail: The newest bytes of standard output, for error messages.
+        stderr_tail: The same for standard error.
+    """
+
+    name: str
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    core_dumped: bool
+    ended_by: EndedBy
+    started_at: datetime
+    ended_at: datetime
+    started_mono_s: float
+    ended_mono_s: float
+    usage: ResourceUsage | None = None
+    phases: tuple[PhaseReport, ...] = ()
+    output_complete: bool = True
+    stdin_broken: bool = False
+    stdout_tail: bytes = b""
+    stderr_tail: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.exit_code == 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody can say how it ended: its status was thrown away (SIGCHLD ignored) or taken by somebody else."""
+        return self.exit_code is None and self.signal is None
+
+    @property
+    def duration_s(self) -> float:
+        """From the start to the moment its exit was seen."""
+        return self.ended_mono_s - self.started_mono_s
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.described}"
+
+    @property
+    def described(self) -> str:
+        """The ending in words, such as ``exited with 3`` or ``was ended by SIGKILL (timeout)``."""
+        if self.is_unknown:
+            return "ended with an unknown status"
+        how = f"exited with {self.exit_code}" if self.signal is None else f"was ended by {_signal_name(self.signal)}"
+        return how if self.ended_by is EndedBy.ITSELF else f"{how} ({self.ended_by.value.replace('_', ' ')})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What was kept of one output: the newest bytes.
+
+    Attributes:
+        bytes: What was kept.
+        lost_bytes: How many bytes, all before those kept, were read and dropped because of the bound.
+        is_complete: Whether the output was read up to its end.
+    """
+
+    bytes: _Bytes
+    lost_bytes: int = 0
+    is_complete: bool = True
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the beginning is missing."""
+        return self.lost_bytes > 0
+
+    @property
+    def text(self) -> str:
+        """The bytes as UTF-8; what is not UTF-8 is replaced."""
+        return self.bytes.decode("utf-8", errors="replace")
+
+    @property
+    def lines(self) -> list[str]:
+        """The text in lines without their line ends (LF, or CR LF).  The first may be a fragment if ``truncated``."""
+        lines = self.text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        return [line.removesuffix("\r") for line in lines]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """What ``run()`` returns.
+
+    Attributes:
+        outcome: How the process ended.
+        stdout: What was kept of standard output; empty if it was not streamed.
+        stderr: The same for standard error.
+    """
+
+    outcome: Outcome
+    stdout: Captured
+    stderr: Captured
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return _signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

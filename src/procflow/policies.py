@@ -1,0 +1,262 @@
+"""What a caller decides: delivery, replay, lines, shutdown.
+
+Owns frozen values only; each one validates itself.  Must not know how a decision is carried out.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+def _require_positive(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"{name} must be positive, not {value}")
+
+
+def _require_not_negative(name: str, value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, not {value}")
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------
+
+
+class Loss(Enum):
+    """Which bytes a best-effort subscriber gives up when it is overtaken."""
+
+    DROP_OLDEST = "drop_oldest"
+    """Keep the newest ``buffer_bytes``."""
+
+    DROP_NEWEST = "drop_newest"
+    """Keep what is buffered; once that is full, drop what arrives until all of it has been taken."""
+
+    LATEST_ONLY = "latest_only"
+    """Keep only the newest chunk."""
+
+
+class OnStall(Enum):
+    """What happens when a reliable subscriber blocks the stream for its ``stall_timeout_s``."""
+
+    DETACH = "detach"
+    """The subscriber is detached; its next receive raises ``StallError``."""
+
+    DOWNGRADE = "downgrade"
+    """The subscriber becomes a best-effort one."""
+
+    FAIL_STREAM = "fail_stream"
+    """The stream ends for everybody with ``StallError``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestEffort:
+    """The pump never waits for this subscriber; what it misses arrives as a ``Gap``."""
+
+    buffer_bytes: int = 256 * KIB
+    loss: Loss = Loss.DROP_OLDEST
+
+    def __post_init__(self) -> None:
+        _require_positive("buffer_bytes", self.buffer_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliable:
+    """This subscriber receives every byte; when it is ``buffer_bytes`` behind, the child's writes block."""
+
+    buffer_bytes: int = 1 * MIB
+    stall_timeout_s: float | None = None
+    on_stall: OnStall = OnStall.DETACH
+
+    def __post_init__(self) -> None:
+        _require_positive("buffer_bytes", self.buffer_bytes)
+        _require_positive("stall_timeout_s", self.stall_timeout_s)
+
+
+Delivery: TypeAlias = BestEffort | Reliable
+
+
+# --- replay -----------------------------------------------------------------------------------------------------
+
+
+class Retention(Enum):
+    """Which part of the past a stream keeps for subscribers that attach later."""
+
+    NONE = "none"
+    LAST_BYTES = "last_bytes"
+    LAST_CHUNKS = "last_chunks"
+    ALL = "all"
+    WHILE_UNSUBSCRIBED = "while_unsubscribed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a stream keeps for subscribers that attach later; made by its class methods."""
+
+    retention: Retention
+    bound: int = 0
+
+    def __post_init__(self) -> None:
+        if self.retention not in (Retention.NONE, Retention.ALL):
+            _require_positive("the retention of a replay", self.bound)
+
+    @classmethod
+    def none(cls) -> Replay:
+        """Keep nothing: a late subscriber sees only what is read after it attached, also with ``start="unread"``."""
+        return cls(retention=Retention.NONE)
+
+    @classmethod
+    def last_bytes(cls, max_bytes: int) -> Replay:
+        """Always keep the newest ``max_bytes``, to the byte."""
+        return cls(retention=Retention.LAST_BYTES, bound=max_bytes)
+
+    @classmethod
+    def last_chunks(cls, max_chunks: int) -> Replay:
+        """Always keep the newest ``max_chunks`` reads, each at most ``read_bytes`` long."""
+        return cls(retention=Retention.LAST_CHUNKS, bound=max_chunks)
+
+    @classmethod
+    def all(cls) -> Replay:
+        """Keep everything, without a bound."""
+        return cls(retention=Retention.ALL)
+
+    @classmethod
+    def while_unsubscribed(cls, max_bytes: int) -> Replay:
+        """Keep what nobody has been given yet, at most the newest ``max_bytes`` of it (the default).
+
+        So output is kept as long as no subscriber is attached, and forgotten once one has taken it.
+        """
+        return cls(retention=Retention.WHILE_UNSUBSCRIBED, bound=max_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """How one output stream behaves."""
+
+    replay: Replay = field(default_factory=lambda: Replay.while_unsubscribed(MIB))
+    read_bytes: int = 64 * KIB
+    """The most one read takes.  Above 128 KiB glibc maps fresh pages for every read, which costs factors."""
+
+    def __post_init__(self) -> None:
+        _require_positive("read_bytes", self.read_bytes)
+
+
+Start: TypeAlias = Literal["unread", "start", "live"] | int
+"""Where a subscriber begins: after the furthest byte that anybody has been given ("unread", the default), at the first
+byte of the stream, now, or at an offset.  Where no history exists by decision (``Replay.none()``, after
+``seal_replay()``), "unread" is "live"."""
+
+
+# --- lines ------------------------------------------------------------------------------------------------------
+
+
+class Overflow(Enum):
+    """What happens to a line longer than ``max_line_bytes``."""
+
+    SPLIT = "split"
+    TRUNCATE = "truncate"
+    ERROR = "error"
+
+
+OnGap: TypeAlias = Literal["yield", "skip", "raise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineConfig:
+    """How bytes become lines."""
+
+    max_line_bytes: int = 1 * MIB
+    overflow: Overflow = Overflow.SPLIT
+    delimiter: bytes | None = None
+    """``None``: LF, with one CR before it removed.  Otherwise exactly these bytes."""
+    encoding: str = "utf-8"
+    errors: str = "replace"
+
+    def __post_init__(self) -> None:
+        _require_positive("max_line_bytes", self.max_line_bytes)
+        if self.delimiter == b"":
+            raise ValueError("delimiter must not be empty")
+        "".encode(self.encoding, self.errors)  # raises LookupError for an unknown codec at the place that names it
+
+
+# --- shutdown ---------------------------------------------------------------------------------------------------
+
+
+class Target(Enum):
+    """Whom a shutdown phase signals."""
+
+    LEADER = "leader"
+    GROUP = "group"
+    TREE = "tree"
+    """The group and every descendant that containment can find; the same as the group where it finds no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Send ``signal`` to ``to``, then wait until everything has ended, at most ``wait_s``."""
+
+    signal: _signal.Signals
+    wait_s: float
+    to: Target = Target.GROUP
+
+    def __post_init__(self) -> None:
+        _require_not_negative("wait_s", self.wait_s)
+
+
+ProtocolShutdown: TypeAlias = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """How a tree is ended: each phase in turn until nothing is left, then SIGKILL.
+
+    ``first`` (an async callable: a protocol's own shutdown request) comes before the phases: it and the ending that it asks
+    for are given at most ``first_wait_s``; what it raises is recorded as an attempt and the phases begin.  The final SIGKILL is implied; it is given
+    ``kill_wait_s``.  Total time is at most ``first_wait_s`` + the waits of all phases + ``kill_wait_s`` + 200 ms.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    kill_wait_s: float = 2.0
+    first: ProtocolShutdown | None = None
+    first_wait_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_positive("kill_wait_s", self.kill_wait_s)
+        _require_not_negative("first_wait_s", self.first_wait_s)
+
+    @property
+    def total_s(self) -> float:
+        """The upper bound of a stop, without the 200 ms that its own work may take."""
+        first_s = self.first_wait_s if self.first is not None else 0.0
+        return first_s + sum(phase.wait_s for phase in self.phases) + self.kill_wait_s
+
+    @classmethod
+    def sigterm(cls, grace_s: float = 5.0, *, kill_wait_s: float = 2.0) -> Shutdown:
+        """SIGTERM to the group, ``grace_s``, then SIGKILL (the default)."""
+        return cls(phases=(Phase(signal=_signal.SIGTERM, wait_s=grace_s),), kill_wait_s=kill_wait_s)
+
+    @classmethod
+    def sigint(cls, grace_s: float = 5.0, *, kill_wait_s: float = 2.0) -> Shutdown:
+        """SIGINT to the group, as Ctrl-C would, ``grace_s``, then SIGKILL."""
+        return cls(phases=(Phase(signal=_signal.SIGINT, wait_s=grace_s),), kill_wait_s=kill_wait_s)
+
+    @classmethod
+    def orderly(cls, leader_s: float = 5.0, group_s: float = 2.0, *, kill_wait_s: float = 2.0) -> Shutdown:
+        """SIGTERM to the leader, which may end its own children; later to the group; then SIGKILL."""
+        return cls(
+            phases=(
+                Phase(signal=_signal.SIGTERM, wait_s=leader_s, to=Target.LEADER),
+                Phase(signal=_signal.SIGTERM, wait_s=group_s),
+            ),
+            kill_wait_s=kill_wait_s,
+        )
+
+    @classmethod
+    def now(cls, *, kill_wait_s: float = 2.0) -> Shutdown:
+        """SIGKILL at once."""
+        return cls(kill_wait_s=kill_wait_s)
