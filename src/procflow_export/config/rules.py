@@ -189,7 +189,8 @@ def check_destination(destination: DestinationConfig, path: KeyPath, findings: F
 
 def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: Findings, around: Surroundings) -> None:
     """Check one export."""
-    if not export.name or _UNSAFE_NAME.search(export.name) or len(export.name.encode()) > MAX_NAME_BYTES:
+    is_safe = export.name.isprintable() and not _UNSAFE_NAME.search(export.name)
+    if not export.name or not is_safe or len(export.name.encode()) > MAX_NAME_BYTES:
         findings.add(
             (*path, "name"),
             "the name cannot be part of a file name",
@@ -336,10 +337,10 @@ def _check_csv(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
         findings.add((*path, "parquet"), "'parquet' has no effect on CSV files")
     if export.csv is not None:
         delimiter = export.csv.delimiter
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\r\n\0+-.:_':
             findings.add(
                 (*path, "csv", "delimiter"),
-                "the delimiter must be one ASCII character other than a quote or a line end",
+                "the delimiter must be one ASCII character that is no letter, digit, quote, sign or line end",
                 found=delimiter,
             )
         if any(character in export.csv.null_text for character in ('"', "\r", "\n", delimiter)):
