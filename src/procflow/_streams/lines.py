@@ -1,0 +1,263 @@
+"""Lines out of a subscription.
+
+Owns the readers that callers iterate over and the wait for one line.  Must not know how lines are split or delivered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from operator import length_hint
+from types import TracebackType
+from typing import Final, Generic, Self, TypeAlias, TypeVar, cast
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from procflow._streams.splitter import LineSplitter
+from procflow._streams.subscription import Subscription
+from procflow.errors import LinesLostError, LineTooLongError
+from procflow.events import Chunk, Gap, LineMatch
+from procflow.policies import LineConfig, OnGap
+
+T_co = TypeVar("T_co", covariant=True)
+Item: TypeAlias = "str | Gap"
+
+BATCH_BYTES: Final = 1024 * 1024
+"""How many bytes of input one batch of lines covers at most, give or take a chunk."""
+
+
+class LineFeed:
+    """Drives a splitter from a subscription, one chunk at a time, and keeps book of what the caller was really given."""
+
+    __slots__ = (
+        "_config",
+        "_error",
+        "_has_finished",
+        "_is_closed",
+        "_items",
+        "_on_gap",
+        "_settles",
+        "splitter",
+        "subscription",
+    )
+
+    def __init__(self, subscription: Subscription, config: LineConfig, on_gap: OnGap, *, settles: bool = True) -> None:
+        cursor = subscription.cursor
+        cursor.defer_settling()
+        self.subscription = subscription
+        self.splitter = LineSplitter(config, offset=cursor.offset)
+        self._config = config
+        self._on_gap = on_gap
+        self._settles = settles
+        self._items: list[Item] = []  # of the last step, gaps included
+        self._error: Exception | None = None
+        self._has_finished = False
+        self._is_closed = False
+
+    async def next_items(self) -> list[Item]:
+        """Return what the next chunks complete, at least one item; everything returned before counts as given.
+
+        Raises:
+            anyio.EndOfStream: The source has ended and everything was given out.
+            Exception: As ``Subscription.receive()``, once everything before it was given out.
+        """
+        while True:
+            if self._error is not None:
+                self.close()
+                raise self._error
+            await self.subscription.wait_ready()
+            items = self.step()
+            if items:
+                return items
+
+    def step(self) -> list[Item]:
+        """Take one item of the subscription, if there is one, and return what it completes."""
+        self._settle(0)
+        self._items = []
+        if self._error is not None:
+            return []
+        try:
+            item = self.subscription.receive_nowait()
+        except anyio.WouldBlock:
+            return []
+        except Exception as ending:  # noqa: BLE001 (any ending: the unterminated line comes first, then the ending)
+            self._error = ending
+            self._items = self.splitter.finish()
+        else:
+            if isinstance(item, Chunk):
+                self._items = self.splitter.feed(item.data)
+            elif self._on_gap == "raise":
+                self._error = LinesLostError(stream_name=self._stream_name, lost_bytes=item.lost_bytes)
+            else:
+                self._items = self.splitter.gap(item)
+        if self.splitter.has_stopped:
+            self._error = self._splitter_error()
+        if self._on_gap == "skip":
+            return [item for item in self._items if not isinstance(item, Gap)]
+        return self._items
+
+    @property
+    def _stream_name(self) -> str:
+        return self.subscription.stream_name
+
+    def _splitter_error(self) -> Exception:
+        splitter = self.splitter
+        if splitter.decode_error is not None:
+            return splitter.decode_error
+        assert splitter.overflow_at is not None
+        return LineTooLongError(
+            stream_name=self._stream_name, max_line_bytes=self._config.max_line_bytes, offset=splitter.overflow_at
+        )
+
+    def _settle(self, left: int) -> None:
+        if self._settles and not self._is_closed:
+            self.subscription.cursor.settle(self._given_offset(left))
+
+    def _given_offset(self, left: int) -> int:
+        """Offset after what the caller was given when the last ``left`` items of the last step were not."""
+        if not left:
+            return self.splitter.resume_offset
+        count = len(self._items)
+        while left:
+            count -= 1
+            left -= self._on_gap != "skip" or not isinstance(self._items[count], Gap)
+        return self.splitter.offset_after(count)
+
+    def close(self, left: int = 0) -> None:
+        """Detach; idempotent.  The last ``left`` items, which the caller never saw, stay for the next subscriber."""
+        self._settle(left)
+        self._is_closed = True
+        self._items = []
+        self.subscription.close()
+
+    def drop(self, left: int) -> None:
+        """Detach because the reader was garbage collected: from any thread, at any moment."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.subscription.drop(self._given_offset(left) if self._settles else None)
+
+
+class LineReader(Generic[T_co]):
+    """Yields lines; made by ``OutputStream.lines()``, attached from that call on.
+
+    Detaches when it is exhausted, closed, left as an ``async with`` block, or dropped.  A loop that is left by ``break`` detaches when
+    the reader goes out of scope; lines it had not yielded yet then belong to the next subscriber.
+    """
+
+    __slots__ = ("_feed", "_ready")
+
+    def __init__(self, feed: LineFeed) -> None:
+        self._feed = feed
+        self._ready: Iterator[Item] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        while True:
+            for item in self._ready:
+                return cast(T_co, item)
+            try:
+                self._ready = iter(await self._feed.next_items())
+            except anyio.EndOfStream:
+                self.close()
+                raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """Detach; idempotent.  A further step raises ``ClosedResourceError``."""
+        left = length_hint(self._ready)
+        self._ready = iter(())
+        self._feed.close(left)
+
+    def __del__(self) -> None:
+        self._feed.drop(length_hint(self._ready))
+
+    async def aclose(self) -> None:
+        """Detach; idempotent."""
+        self.close()
+        await checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LineBatchReader(Generic[T_co]):
+    """Yields lists of lines: all that are complete now.  Otherwise as ``LineReader``."""
+
+    __slots__ = ("_feed",)
+
+    def __init__(self, feed: LineFeed) -> None:
+        self._feed = feed
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[T_co]:
+        feed = self._feed
+        try:
+            items = await feed.next_items()
+        except anyio.EndOfStream:
+            self.close()
+            raise StopAsyncIteration from None
+        limit = feed.subscription.cursor.offset + BATCH_BYTES
+        while feed.subscription.cursor.has_items and feed.subscription.cursor.offset < limit:
+            items = items + feed.step()
+        return cast("list[T_co]", items)
+
+    def close(self) -> None:
+        """Detach; idempotent.  A further step raises ``ClosedResourceError``."""
+        self._feed.close()
+
+    def __del__(self) -> None:
+        self._feed.drop(0)
+
+    async def aclose(self) -> None:
+        """Detach; idempotent."""
+        self.close()
+        await checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+Pattern: TypeAlias = "str | re.Pattern[str] | Callable[[str], bool]"
+"""A regular expression that is searched for, or a predicate."""
+
+
+def compile_pattern(pattern: Pattern) -> Callable[[str], re.Match[str] | bool | None]:
+    """Return a function that says whether a line matches."""
+    if isinstance(pattern, str):
+        pattern = re.compile(pattern)
+    return pattern.search if isinstance(pattern, re.Pattern) else pattern
+
+
+async def find_line(feed: LineFeed, pattern: Pattern) -> LineMatch:
+    """Return the first line that matches.
+
+    Raises:
+        anyio.EndOfStream: The stream ended first.
+        Exception: As ``Subscription.receive()``.
+    """
+    matches = compile_pattern(pattern)
+    while True:
+        items = await feed.next_items()
+        for number, item in enumerate(items, 1):
+            if isinstance(item, Gap):
+                continue
+            found = matches(item)
+            if found:
+                stop = feed.splitter.offset_after(number)
+                if isinstance(found, re.Match):
+                    return LineMatch(text=item, groups=found.groups(), named=found.groupdict(), stop=stop)
+                return LineMatch(text=item, stop=stop)

@@ -1,0 +1,415 @@
+"""The ordered log of a stream and the rules by which cursors read it.
+
+Owns the bytes of a stream, its retention, its terminal, and every decision about delivery.  Must not know a clock, an
+event loop or the operating system: everything here is synchronous, so on one event loop it is atomic.
+
+The problem: any number of subscribers with different delivery rules share one sequence of bytes; appending must cost the
+same whether none or a thousand are attached; and what a subscriber misses must be known to the byte.
+
+The idea: everything is an absolute offset.  Chunk borders carry no meaning, so tiny chunks can be joined at any time.  A
+cursor *pulls*; what a best-effort cursor lost is computed from offsets when it takes.  Three numbers make ``append()``
+independent of the cursors: ``_trigger`` (below it no cursor needs attention), ``_floor`` (what the cursors that may not
+be overtaken still need) and ``_window`` (how much a moving cursor may still claim).  Each is a bound that can only be
+too careful; ``_refresh()`` makes them exact, in O(cursors), and runs only when ``_trigger`` is reached or when
+at least as many chunks as there are cursors were appended since the last time.
+
+Two kinds of bytes are promised to a best-effort cursor: the history it attached with, and, under ``DROP_NEWEST``, what is
+buffered.  When the log is about to outrun them the cursor takes them along (``_held``, references, no copies) and the log goes
+on without it.  The chunk after a gap is held the same way, so it cannot be overtaken either.
+
+Rejected: a queue for each subscriber (cost and memory grow with their number), a ring of fixed slots (tiny chunks
+evict history early, and positions in chunks cannot account for bytes).
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
+
+from procflow._streams.chunks import join_small
+from procflow._streams.cursor import Cursor
+from procflow.errors import HistoryLostError
+from procflow.events import Chunk, StreamEnding
+from procflow.policies import Delivery, Reliable, Replay, Retention, Start
+
+NEVER: Final = sys.maxsize
+TAIL_BYTES: Final = 4096
+"""The newest bytes that stay available for error messages whatever the retention says."""
+JOIN_AT_CHUNKS: Final = 1024
+COMPACT_AT_SLOTS: Final = 64
+
+_GONE: Final = Chunk(b"", -1)
+_offset_of = attrgetter("offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """How the stream ended, and the error behind it, if there is one."""
+
+    ending: StreamEnding
+    error: BaseException | None = None
+
+
+class StreamLog:
+    """Chunks in order, the cursors on them, and the terminal."""
+
+    __slots__ = (
+        "_appended",
+        "_chunks",
+        "_cursors",
+        "_floor",
+        "_given",
+        "_head",
+        "_is_sealed",
+        "_join_at",
+        "_laggards",
+        "_last_offset",
+        "_last_offsets",
+        "_moving",
+        "_name",
+        "_produced",
+        "_refreshed_at",
+        "_replay",
+        "_retained",
+        "_terminal",
+        "_trigger",
+        "_waited",
+        "_window",
+    )
+
+    def __init__(self, replay: Replay, *, name: str = "stream") -> None:
+        self._name = name
+        self._replay = replay
+        self._chunks: list[Chunk] = []
+        self._head = 0  # slots before it are spent
+        self._retained = 0
+        self._produced = 0
+        self._appended = 0
+        self._last_offset = 0
+        self._last_offsets: deque[int] = deque(maxlen=replay.bound if replay.retention is Retention.LAST_CHUNKS else 0)
+        self._given = 0
+        self._waited = 0
+        self._is_sealed = False
+        self._terminal: Terminal | None = None
+        self._cursors: dict[Cursor, None] = {}
+        self._laggards = 0  # reliable cursors that the source waits for
+        self._trigger = NEVER
+        self._floor = NEVER
+        self._moving = NEVER
+        self._window = 0
+        self._refreshed_at = 0
+        self._join_at = JOIN_AT_CHUNKS
+
+    def __repr__(self) -> str:
+        ending = self._terminal.ending.value if self._terminal is not None else "open"
+        return f"<StreamLog {self._name!r} {ending} produced={self._produced} cursors={len(self._cursors)}>"
+
+    # --- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The stream's name, for errors."""
+        return self._name
+
+    @property
+    def produced(self) -> int:
+        """How many bytes were appended: the offset of the next one."""
+        return self._produced
+
+    @property
+    def given(self) -> int:
+        """Offset after the furthest byte that any subscriber has been given."""
+        return self._given
+
+    @property
+    def retained_bytes(self) -> int:
+        """How many bytes the log holds."""
+        return self._retained
+
+    @property
+    def terminal(self) -> Terminal | None:
+        """How the stream ended; ``None`` while it is open."""
+        return self._terminal
+
+    @property
+    def cursors(self) -> tuple[Cursor, ...]:
+        """Every attached cursor, in order of attachment."""
+        return tuple(self._cursors)
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the newest chunk."""
+        return self._last_offset
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the source waits for reliable cursors; set by ``has_room()``, cleared by them."""
+        return self._laggards > 0
+
+    @property
+    def history_start(self) -> int:
+        """The first byte that a subscriber who attaches now can have."""
+        if self._is_sealed:
+            return self._produced
+        replay, produced = self._replay, self._produced
+        match replay.retention:
+            case Retention.NONE:
+                return produced
+            case Retention.LAST_BYTES:
+                return max(0, produced - replay.bound)
+            case Retention.LAST_CHUNKS:
+                return self._last_offsets[0] if self._last_offsets else produced
+            case Retention.ALL:
+                return 0
+            case Retention.WHILE_UNSUBSCRIBED:
+                return max(self._given, produced - replay.bound)
+
+    def history(self) -> bytes:
+        """Everything that a subscriber who attaches now can have."""
+        return self._bytes_from(self.history_start)
+
+    def tail(self, max_bytes: int) -> bytes:
+        """The newest bytes that are still held, at most ``max_bytes``."""
+        held_from = self._produced - self._retained
+        return self._bytes_from(max(held_from, self._produced - max(0, max_bytes)))
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def append(self, data: bytes) -> None:
+        """Add what was just read.  O(1) over any number of cursors, amortised.
+
+        Legal also while ``has_room()`` is false: the log then exceeds its bound by this chunk.
+        """
+        offset = self._last_offset = self._produced
+        self._produced = produced = offset + len(data)
+        self._chunks.append(Chunk(data, offset))
+        self._retained += len(data)
+        self._appended += 1
+        if self._last_offsets.maxlen:
+            self._last_offsets.append(offset)
+        if produced >= self._trigger:
+            self._refresh()
+        else:
+            self._trim()
+        if len(self._chunks) - self._head > self._join_at:
+            self._join()
+
+    def end(self, terminal: Terminal) -> bool:
+        """Record the terminal; return whether it was the first, which is the one that stays."""
+        if self._terminal is not None:
+            return False
+        self._terminal = terminal
+        return True
+
+    def has_room(self) -> bool:
+        """Return whether the source may be read: no reliable cursor is a full buffer behind.
+
+        When it is false, ``is_blocked`` stays true until every cursor that is more than half a buffer behind has caught up to
+        half, detached, or is reliable no more; so a source resumes for more than one read.
+        """
+        if self._laggards:
+            return False
+        if self._produced < self._trigger:
+            return True
+        self._refresh()
+        if not self.blockers():
+            return True
+        for cursor in self._cursors:
+            cursor.is_awaited = cursor.is_reliable and cursor.live_lag > cursor.buffer_bytes // 2
+            self._laggards += cursor.is_awaited
+        return self._laggards == 0
+
+    def must_wait(self) -> bool:
+        """Whether the source waits for reliable cursors and the stream is still open."""
+        return self._laggards > 0 and self._terminal is None
+
+    def has_ended(self) -> bool:
+        """Whether the terminal is known."""
+        return self._terminal is not None
+
+    def blockers(self) -> list[Cursor]:
+        """The reliable cursors that are a full buffer behind."""
+        return [cursor for cursor in self._cursors if cursor.is_reliable and cursor.live_lag >= cursor.buffer_bytes]
+
+    def seal(self) -> None:
+        """Forget the history, now and for good; attached cursors keep what they were promised."""
+        self._is_sealed = True
+        self._last_offsets = deque(maxlen=0)
+        self._refresh()
+
+    # --- cursors ------------------------------------------------------------------------------------------------
+
+    def attach(self, delivery: Delivery, start: Start = "unread", *, last_bytes: int | None = None) -> Cursor:
+        """Return a cursor that misses nothing from its start on.
+
+        Raises:
+            HistoryLostError: If ``delivery`` is reliable and the start is no longer retained.  A best-effort cursor begins
+                with one gap instead.
+            ValueError: If the start is an offset that the stream has not reached, or negative.
+        """
+        return self._attach_at(delivery, self._resolve(start, last_bytes))
+
+    def attach_waiter(self, delivery: Delivery) -> Cursor:
+        """Return a cursor for a wait: at the oldest byte of history, but after the match of an earlier wait.
+
+        Raises:
+            HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.
+        """
+        floor = self.history_start
+        if self._given < floor and not self._has_no_history:
+            floor = self._given
+        return self._attach_at(delivery, max(self._waited, floor))
+
+    def settle(self, offset: int) -> None:
+        """Note that somebody has been given everything before ``offset``."""
+        if offset > self._given:
+            self._given = offset
+
+    def settle_wait(self, offset: int) -> None:
+        """Note that a wait matched up to ``offset``."""
+        self._waited = max(self._waited, offset)
+        self.settle(offset)
+
+    def detach(self, cursor: Cursor) -> None:
+        """Forget a cursor; idempotent.  What only it needed is dropped at once."""
+        if cursor not in self._cursors:
+            return
+        del self._cursors[cursor]
+        self.relieve(cursor)
+        cursor.release()
+        self._refresh()
+
+    def relieve(self, cursor: Cursor) -> None:
+        """Stop waiting for ``cursor`` if it has caught up to half of its buffer, or left, or is reliable no more."""
+        if cursor.is_awaited and (
+            cursor not in self._cursors or not cursor.is_reliable or cursor.live_lag <= cursor.buffer_bytes // 2
+        ):
+            cursor.is_awaited = False
+            self._laggards -= 1
+
+    def taken(self, cursor: Cursor) -> None:
+        """Note that ``cursor`` moved: drop what nobody needs any more, as often as that is cheap."""
+        if cursor.is_awaited:
+            self.relieve(cursor)
+        if self._appended - self._refreshed_at >= len(self._cursors):
+            self._refresh()
+
+    def rejoin(self, cursor: Cursor) -> None:
+        """Count a cursor again that had left the log with what it holds."""
+        self._floor = min(self._floor, cursor.position)
+        self._trigger = min(self._trigger, cursor.trigger())
+
+    def refresh(self) -> None:
+        """Make the cached bounds exact, after a cursor changed its rules."""
+        self._refresh()
+
+    # --- reading, for cursors -----------------------------------------------------------------------------------
+
+    def chunk_at(self, offset: int) -> Chunk:
+        """The rest of the chunk that holds ``offset``, which must be retained."""
+        return _cut(self._chunks[self._index_of(offset)], offset)
+
+    def chunks_between(self, start: int, stop: int) -> list[Chunk]:
+        """Everything from ``start`` to ``stop``, which must be retained; only the first and the last chunk are cut."""
+        if start >= stop:
+            return []
+        index = self._index_of(start)
+        if stop == self._produced:
+            chunks = self._chunks[index:]
+        else:
+            chunks = self._chunks[index : bisect_right(self._chunks, stop - 1, lo=index, key=_offset_of)]
+            last = chunks[-1]
+            if last.stop > stop:
+                chunks[-1] = Chunk(last.data[: stop - last.offset], last.offset)
+        chunks[0] = _cut(chunks[0], start)
+        return chunks
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _has_no_history(self) -> bool:
+        return self._is_sealed or self._replay.retention is Retention.NONE
+
+    def _resolve(self, start: Start, last_bytes: int | None) -> int:
+        if last_bytes is not None:
+            if start != "unread":
+                raise ValueError("give either start or last_bytes")
+            if last_bytes < 0:
+                raise ValueError(f"last_bytes must not be negative, not {last_bytes}")
+            return max(0, self._produced - last_bytes)
+        if start == "unread":
+            return self._produced if self._has_no_history else self._given
+        if start == "start":
+            return 0
+        if start == "live":
+            return self._produced
+        if not 0 <= start <= self._produced:
+            raise ValueError(f"offset {start} is not between 0 and {self._produced}, which the stream has produced")
+        return start
+
+    def _attach_at(self, delivery: Delivery, start: int) -> Cursor:
+        floor = self.history_start
+        if start < floor and isinstance(delivery, Reliable):
+            raise HistoryLostError(stream_name=self._name, start=start, stop=floor)
+        cursor = Cursor(self, delivery, start=start, position=max(start, floor), live_from=self._produced)
+        self._cursors[cursor] = None
+        self._refresh()
+        return cursor
+
+    def _index_of(self, offset: int) -> int:
+        chunks = self._chunks
+        if chunks[-1].offset <= offset:
+            return len(chunks) - 1
+        return bisect_right(chunks, offset, lo=self._head, key=_offset_of) - 1
+
+    def _bytes_from(self, offset: int) -> bytes:
+        return b"".join([chunk.data for chunk in self.chunks_between(offset, self._produced)])
+
+    def _refresh(self) -> None:
+        self._refreshed_at = self._appended
+        trigger = floor = moving = NEVER
+        window = 0
+        for cursor in self._cursors:
+            cursor.secure()
+            trigger = min(trigger, cursor.trigger())
+            if cursor.is_movable:
+                moving = min(moving, cursor.position)
+                window = max(window, cursor.window_bytes)
+            elif cursor.needs_log:
+                floor = min(floor, cursor.position)
+        self._trigger, self._floor, self._moving, self._window = trigger, floor, moving, window
+        self._trim()
+
+    def _trim(self) -> None:
+        produced = self._produced
+        floor = min(
+            self.history_start,
+            self._floor,
+            max(self._moving, produced - self._window),
+            produced - TAIL_BYTES,
+            self._last_offset,
+        )
+        chunks, head = self._chunks, self._head
+        end = len(chunks)
+        while head < end and (chunk := chunks[head]).stop <= floor:
+            self._retained -= len(chunk.data)
+            chunks[head] = _GONE
+            head += 1
+        self._head = head
+        if head > COMPACT_AT_SLOTS and head * 2 > end:
+            del chunks[:head]
+            self._head = 0
+
+    def _join(self) -> None:
+        """Join runs of tiny chunks, whose objects would cost more than their bytes."""
+        self._chunks = join_small(self._chunks[self._head :])
+        self._head = 0
+        self._join_at = max(JOIN_AT_CHUNKS, 2 * len(self._chunks))
+
+
+def _cut(chunk: Chunk, offset: int) -> Chunk:
+    return chunk if chunk.offset == offset else Chunk(chunk.data[offset - chunk.offset :], offset)

@@ -1,0 +1,210 @@
+"""A subscriber's end of a stream.
+
+Owns waiting for items, passing checkpoints, and letting go of the cursor however the subscriber leaves.  Must not know how
+items are chosen: the cursor does.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+import anyio
+from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint
+
+from procflow._streams.cursor import Cursor
+from procflow.errors import StallError, StreamClosedError, StreamReadError
+from procflow.events import Chunk, Gap, StreamEnding, SubscriberStatistics
+
+if TYPE_CHECKING:
+    from procflow._streams.core import StreamCore
+
+TURN_S: Final = 0.001
+"""How long a subscriber may take items that are ready before other tasks run."""
+
+
+class Subscription(ObjectReceiveStream[Chunk | Gap]):
+    """Receives the chunks of a stream, in order, and a ``Gap`` where some are missing.
+
+    Made by ``OutputStream.subscribe()``, attached from that call on.  Leaving its ``async with`` block, ``aclose()``,
+    or dropping the last reference detaches it.  Only the event loop of the stream may use it.
+    """
+
+    def __init__(self, core: StreamCore, cursor: Cursor, *, name: str) -> None:
+        self._core = core
+        self._cursor = cursor
+        self._name = name
+        self._is_closed = False
+        self._turn_started = float("-inf")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "attached" if self._cursor.is_attached else "detached"
+        return f"<Subscription {self._name!r} {state} at {self._cursor.offset}>"
+
+    @property
+    def name(self) -> str:
+        """What statistics call this subscriber."""
+        return self._name
+
+    async def receive(self) -> Chunk | Gap:
+        """Return the next item; wait for one if there is none.
+
+        A ``Gap`` is always followed by a chunk that is reserved for this subscriber, except at the end of a ``DROP_NEWEST``
+        subscription whose last bytes were lost.  Cancelling loses nothing.
+
+        Raises:
+            anyio.EndOfStream: The source has ended and everything was received.  Every further call says the same.
+            StreamReadError: Reading the source failed; everything read before was received.
+            StreamClosedError: The stream was closed by its owner; everything read before was received.
+            StallError: This subscriber was detached because it stalled the stream, or another one failed the stream.
+            anyio.ClosedResourceError: This subscription was closed.
+        """
+        await self.wait_ready()
+        return self.receive_nowait()
+
+    def receive_nowait(self) -> Chunk | Gap:
+        """Return the next item if there is one now.
+
+        Raises:
+            anyio.WouldBlock: There is nothing now.
+            Exception: As ``receive()``.
+        """
+        self._require_attached()
+        item = self._cursor.take()
+        if item is None:
+            self._raise_terminal()
+        self._after_take()
+        return item
+
+    async def receive_batch(self) -> list[Chunk | Gap]:
+        """Return everything there is, at least one item and at most one ``Gap``; wait if there is nothing.
+
+        Errors and cancellation are those of ``receive()``.
+        """
+        await self.wait_ready()
+        return self.receive_batch_nowait()
+
+    def receive_batch_nowait(self) -> list[Chunk | Gap]:
+        """Return everything there is now, at least one item.
+
+        Raises:
+            anyio.WouldBlock: There is nothing now.
+            Exception: As ``receive()``.
+        """
+        self._require_attached()
+        items = self._cursor.take_batch()
+        if not items:
+            self._raise_terminal()
+        self._after_take()
+        return items
+
+    def statistics(self) -> SubscriberStatistics:
+        """Return the subscriber's numbers."""
+        cursor = self._cursor
+        return SubscriberStatistics(
+            name=self._name,
+            is_reliable=cursor.is_reliable,
+            start=cursor.start,
+            delivered_bytes=cursor.delivered_bytes,
+            lost_bytes=cursor.lost_bytes,
+            lag_bytes=cursor.lag_bytes,
+            is_blocking=cursor.is_blocking,
+        )
+
+    def close(self) -> None:
+        """Detach; idempotent.  A task that waits in ``receive()`` gets ``ClosedResourceError``."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._core.detach(self._cursor)
+            self._core.data_bell.ring()
+
+    async def aclose(self) -> None:
+        """Detach; idempotent."""
+        self.close()
+        await checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()  # without a checkpoint: leaving a block must not add a cancellation to it
+
+    def __del__(self) -> None:
+        self.drop(None)
+
+    # --- for line readers ---------------------------------------------------------------------------------------
+
+    def drop(self, given: int | None) -> None:
+        """Detach because the subscriber was garbage collected: in any thread, in the middle of anything.  Only hands over.
+
+        ``given`` is the offset up to which it had handed out what it took, if that is not all of it.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            self._core.drop(self._cursor, given)
+
+    @property
+    def stream_name(self) -> str:
+        """The stream's name, for errors."""
+        return self._core.log.name
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place in the log."""
+        return self._cursor
+
+    async def wait_ready(self) -> None:
+        """Return when a take would return or raise.  Passes a checkpoint if it waits, or has not for a millisecond."""
+        self._require_attached()
+        if self._is_ready():
+            if perf_counter() - self._turn_started < TURN_S:
+                return
+            await checkpoint()
+        while not self._is_ready():
+            await self._core.data_bell.sleep()
+        self._turn_started = perf_counter()
+
+    def _is_ready(self) -> bool:
+        cursor = self._cursor
+        return cursor.has_items or self._core.log.terminal is not None or self._is_closed or cursor.error is not None
+
+    def _require_attached(self) -> None:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
+        if self._cursor.error is not None:
+            error = self._cursor.error
+            if isinstance(error, StallError):  # a new one each time: a raised exception collects tracebacks
+                raise StallError(stream_name=error.stream_name, stall_timeout_s=error.stall_timeout_s)
+            raise error
+
+    def _raise_terminal(self) -> NoReturn:
+        raise ending_error(self._core)
+
+    def _after_take(self) -> None:
+        cursor = self._cursor
+        if cursor.counts_time:
+            cursor.touched_at = anyio.current_time()
+        self._core.resume_if_relieved()
+
+
+def ending_error(core: StreamCore) -> Exception:
+    """Return a new exception that says how the stream ended, or ``WouldBlock`` if it has not."""
+    terminal = core.log.terminal
+    if terminal is None:
+        return anyio.WouldBlock()
+    name, error = core.log.name, terminal.error
+    match terminal.ending:
+        case StreamEnding.EOF:
+            return anyio.EndOfStream()
+        case StreamEnding.READ_FAILED:
+            failure = StreamReadError(stream_name=name, reason=str(error) or type(error).__name__)
+            failure.__cause__ = error
+            return failure
+        case StreamEnding.CLOSED if isinstance(error, StallError):
+            return StallError(stream_name=name, stall_timeout_s=error.stall_timeout_s)
+        case StreamEnding.CLOSED:
+            return StreamClosedError(stream_name=name)

@@ -1,0 +1,109 @@
+"""How sleeping tasks are woken: the one seam between streams and the event loop.
+
+Owns the bell that tasks sleep on and the way into a loop from a foreign thread.  Must not know streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, cast
+
+import anyio
+from anyio.lowlevel import RunVar, current_token
+
+
+class Bell:
+    """Wakes every task that sleeps on it; costs one comparison while nobody does.
+
+    There is no memory: a task looks at the state, and sleeps only if there is nothing, with no await in between.  So no
+    ring can be missed.
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def ring(self) -> None:
+        """Wake every task that sleeps now."""
+        event = self._event
+        if event is not None:
+            self._event = None
+            event.set()
+
+    async def sleep(self) -> None:
+        """Sleep until the next ring."""
+        event = self._event
+        if event is None:
+            event = self._event = anyio.Event()
+        await event.wait()
+
+
+class _AsyncioLoop(Protocol):
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> object: ...
+
+
+class _TrioToken(Protocol):
+    def run_sync_soon(self, callback: Callable[[], object]) -> object: ...
+
+
+class LoopDoor:
+    """Lets any thread, and any finalizer, run a function on the event loop that was running when this was made."""
+
+    __slots__ = ("_run_soon",)
+
+    def __init__(self) -> None:
+        token = current_token().native_token
+        self._run_soon: Callable[[Callable[[], object]], object]
+        if hasattr(token, "call_soon_threadsafe"):
+            self._run_soon = cast(_AsyncioLoop, token).call_soon_threadsafe
+        else:
+            self._run_soon = cast(_TrioToken, token).run_sync_soon
+
+    def run_soon(self, function: Callable[[], object]) -> None:
+        """Run ``function`` on the loop soon; nothing happens if the loop is gone."""
+        try:
+            self._run_soon(function)
+        except RuntimeError:  # asyncio: the loop is closed; trio's RunFinishedError is one too
+            return
+
+
+class ReadyPumps:
+    """How many pumps of one event loop have something to read: they share the reads of a turn."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count the caller as ready."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+    @contextmanager
+    def one_less(self) -> Iterator[None]:
+        """Do not count the caller while it waits."""
+        self.count -= 1
+        try:
+            yield
+        finally:
+            self.count += 1
+
+
+_ready_pumps: Final[RunVar[ReadyPumps]] = RunVar("procflow_ready_pumps")
+
+
+def ready_pumps() -> ReadyPumps:
+    """The counter of the running event loop."""
+    try:
+        return _ready_pumps.get()
+    except LookupError:
+        ready = ReadyPumps()
+        _ready_pumps.set(ready)
+        return ready

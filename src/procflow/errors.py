@@ -1,0 +1,224 @@
+"""What can go wrong, grouped by what the caller can do about it.
+
+Owns every exception class of the package.  Must not know how anything is done: no I/O, no clock, no event loop.
+
+``UsageError`` means the calling code must change, ``ChildError`` that the child (or the stream it feeds) failed and the
+caller may retry or report, ``PlatformError`` that this machine lacks something and an operator must act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from procflow.outcome import Captured, Outcome
+
+TAIL_LINES_IN_MESSAGE: Final = 5
+
+
+class ProcflowError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class UsageError(ProcflowError):
+    """The calling code is wrong: fix it, a retry cannot help."""
+
+
+class ChildError(ProcflowError):
+    """A child, or the source behind a stream, failed: retry or report."""
+
+
+class PlatformError(ProcflowError):
+    """This machine lacks something that was asked for: tell its operator."""
+
+
+class ClosedError(UsageError):
+    """A handle, stream or parser was used after it was closed."""
+
+
+class HistoryLostError(UsageError):
+    """A subscriber asked for bytes that the stream no longer holds.
+
+    Attributes:
+        lost_bytes: How many of the bytes asked for are gone.
+        start: The offset that was asked for.
+        stop: The first offset that the stream still holds.
+    """
+
+    def __init__(self, *, stream_name: str, start: int, stop: int) -> None:
+        self.stream_name = stream_name
+        self.start = start
+        self.stop = stop
+        self.lost_bytes = stop - start
+        super().__init__(
+            f"{stream_name}: {self.lost_bytes} bytes from offset {start} are no longer retained; "
+            "attach earlier, retain more (replay=), or subscribe with BestEffort, which begins with a gap"
+        )
+
+
+class StallError(UsageError):
+    """A reliable subscriber did not keep up within its ``stall_timeout_s`` and was detached, or failed the stream."""
+
+    def __init__(self, *, stream_name: str, stall_timeout_s: float) -> None:
+        self.stream_name = stream_name
+        self.stall_timeout_s = stall_timeout_s
+        super().__init__(f"{stream_name}: a reliable subscriber stalled the stream for {stall_timeout_s:g} s")
+
+
+class LineTooLongError(ChildError):
+    """A line exceeded ``max_line_bytes`` and the overflow policy is to raise.
+
+    Attributes:
+        max_line_bytes: The bound that was exceeded.
+        offset: Absolute offset of the first byte of that line.
+    """
+
+    def __init__(self, *, stream_name: str, max_line_bytes: int, offset: int) -> None:
+        self.stream_name = stream_name
+        self.max_line_bytes = max_line_bytes
+        self.offset = offset
+        super().__init__(f"{stream_name}: the line at offset {offset} is longer than {max_line_bytes} bytes")
+
+
+class LinesLostError(ChildError):
+    """A line reader with ``on_gap="raise"`` met a gap.
+
+    Attributes:
+        lost_bytes: How many bytes the gap covers.
+    """
+
+    def __init__(self, *, stream_name: str, lost_bytes: int) -> None:
+        self.stream_name = stream_name
+        self.lost_bytes = lost_bytes
+        super().__init__(f"{stream_name}: {lost_bytes} bytes were lost to a slow line reader")
+
+
+class StreamReadError(ChildError):
+    """Reading the source of a stream failed; every byte read before the failure was delivered first."""
+
+    def __init__(self, *, stream_name: str, reason: str) -> None:
+        self.stream_name = stream_name
+        self.reason = reason
+        super().__init__(f"{stream_name}: reading failed: {reason}")
+
+
+class StreamClosedError(ClosedError):
+    """The stream was closed by its owner before its source ended; what was read before that was delivered first."""
+
+    def __init__(self, *, stream_name: str) -> None:
+        self.stream_name = stream_name
+        super().__init__(f"{stream_name}: the stream was closed before its source ended")
+
+
+class SpawnError(PlatformError):
+    """The operating system refused to start a program.
+
+    Attributes:
+        program: What was to be run, without its arguments.
+        cwd: The working directory that was asked for, or ``None``.
+        suggestion: A program on PATH whose name is near, or ``None``.
+        errno: The OS error number, or ``None``.
+    """
+
+    def __init__(
+        self, *, program: str, reason: str, cwd: str | None = None, suggestion: str | None = None, errno: int | None = None
+    ) -> None:
+        self.program = program
+        self.cwd = cwd
+        self.suggestion = suggestion
+        self.errno = errno
+        where = f" in {cwd!r}" if cwd is not None else ""
+        hint = f"; did you mean {suggestion!r}?" if suggestion is not None else ""
+        super().__init__(f"cannot start {program!r}{where}: {reason}{hint}")
+
+
+class EndedError(ChildError):
+    """A child ended in a way that the caller did not accept.
+
+    Attributes:
+        outcome: Everything known about the ending.
+        stdout: What was collected of standard output, or ``None`` where nothing collects.
+        stderr: The same for standard error.
+    """
+
+    def __init__(
+        self, message: str, *, outcome: Outcome, stdout: Captured | None = None, stderr: Captured | None = None
+    ) -> None:
+        self.outcome = outcome
+        self.stdout = stdout
+        self.stderr = stderr
+        super().__init__(message)
+        tail = outcome.stderr_tail or outcome.stdout_tail
+        lines = tail.decode(errors="replace").splitlines()[-TAIL_LINES_IN_MESSAGE:]
+        if lines:
+            self.add_note("last output:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+class ExitError(EndedError):
+    """The child exited with a status other than 0, or was ended by a signal (``check=True`` only)."""
+
+
+class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the design)
+    """A deadline of the call passed; the whole tree was ended first.
+
+    Attributes:
+        clock: Which deadline passed: ``"wall"`` or ``"idle"``.
+        timeout_s: Its length.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        clock: str,
+        timeout_s: float,
+        outcome: Outcome,
+        stdout: Captured | None = None,
+        stderr: Captured | None = None,
+    ) -> None:
+        self.clock = clock
+        self.timeout_s = timeout_s
+        super().__init__(message, outcome=outcome, stdout=stdout, stderr=stderr)
+
+
+class NotReadyError(ChildError):
+    """The child, or its stream, ended before what was waited for appeared.
+
+    Attributes:
+        stream_name: The stream that was read.
+        outcome: How the child ended; ``None`` if it still runs, or if the stream belongs to no child.
+        tail: The newest bytes of the stream.
+    """
+
+    def __init__(self, *, stream_name: str, outcome: Outcome | None = None, tail: bytes = b"") -> None:
+        self.stream_name = stream_name
+        self.outcome = outcome
+        self.tail = tail
+        super().__init__(f"{stream_name}: the stream ended before the line that was waited for")
+        lines = tail.decode(errors="replace").splitlines()[-TAIL_LINES_IN_MESSAGE:]
+        if lines:
+            self.add_note("last output:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+class TerminationError(PlatformError):
+    """Some process of a tree outlived every attempt to end it.
+
+    Attributes:
+        survivors: One text for each surviving process: pid, name and state.
+        attempts: What was tried, in order.
+        outcome: What is known of the leader's ending, or ``None`` if it still runs.
+    """
+
+    def __init__(
+        self, *, process_name: str, survivors: Sequence[str], attempts: Sequence[str], outcome: Outcome | None = None
+    ) -> None:
+        self.process_name = process_name
+        self.survivors = tuple(survivors)
+        self.attempts = tuple(attempts)
+        self.outcome = outcome
+        super().__init__(f"{process_name}: {len(self.survivors)} processes outlived every attempt to end them")
+        for survivor in self.survivors:
+            self.add_note(f"survivor: {survivor}")
+        for attempt in self.attempts:
+            self.add_note(f"tried: {attempt}")
