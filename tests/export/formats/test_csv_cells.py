@@ -8,12 +8,13 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
+from tests.export.formats.encoding import encode_column
 
+# ruff: noqa: DTZ001  # naive timestamps are a column type
 from procflow_export.formats.cells import iso_date, renderer_for
 from procflow_export.formats.settings import FloatForm
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
-from tests.export.formats.encoding import encode_column
 
 FAR_DAYS = [-784_350_576, -12_687_429, -12_687_428, -719_529, -719_528, 11_248_737, 11_248_738, 2_145_042_905]
 
@@ -22,7 +23,7 @@ CELLS = [
     pytest.param(pa.array([-(2**63), 2**63 - 1]), ["-9223372036854775808", "9223372036854775807"], id="int64"),
     pytest.param(pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"], id="uint64"),
     pytest.param(
-        pa.array([Decimal("0"), Decimal("-0.05"), Decimal("12345678.90"), None], pa.decimal128(10, 2)),
+        pa.array([Decimal(0), Decimal("-0.05"), Decimal("12345678.90"), None], pa.decimal128(10, 2)),
         ["0.00", "-0.05", "12345678.90", ""],
         id="decimal",
     ),
@@ -38,14 +39,18 @@ CELLS = [
         ["9" * 36 + "." + "9" * 40],
         id="decimal-256-scale",
     ),
-    pytest.param(pa.array([Decimal("12300"), Decimal(0)], pa.decimal128(5, -2)), ["12300", "0"], id="negative-scale"),
+    pytest.param(pa.array([Decimal(12300), Decimal(0)], pa.decimal128(5, -2)), ["12300", "0"], id="negative-scale"),
     pytest.param(
         pa.array([1.0, -0.0, 0.1, 1e300, 5e-324, float("nan"), float("inf"), float("-inf"), None]),
         ["1", "-0", "0.1", "1" + "0" * 300, "0." + "0" * 323 + "5", "NaN", "inf", "-inf", ""],
         id="float64",
     ),
     pytest.param(pa.array([0.1, 1e30], pa.float32()), ["0.1", "1" + "0" * 30], id="float32"),
-    pytest.param(pa.array(["x", " padded ", "=1+1", "\u00e9\U0001f600"]), ["x", " padded ", "=1+1", "\u00e9\U0001f600"], id="text"),
+    pytest.param(
+        pa.array(["x", " padded ", "=1+1", "\u00e9\U0001f600"]),
+        ["x", " padded ", "=1+1", "\u00e9\U0001f600"],
+        id="text",
+    ),
     pytest.param(pa.array(["x"], pa.large_string()), ["x"], id="large-text"),
     pytest.param(pa.array(["x", None, "x"]).dictionary_encode(), ["x", "", "x"], id="dictionary"),
     pytest.param(pa.array([b"\x00\xff\xde", b"\x0a", None]), ["00ffde", "0a", ""], id="binary"),
@@ -60,11 +65,15 @@ CELLS = [
         ["2024-02-29", "0001-01-01", "9999-12-31"],
         id="date",
     ),
-    pytest.param(pa.array([-735_160, -719_163], pa.int32()).cast(pa.date32()), ["-0043-03-15", "0000-12-31"], id="bc-date"),
+    pytest.param(
+        pa.array([-735_160, -719_163], pa.int32()).cast(pa.date32()), ["-0043-03-15", "0000-12-31"], id="bc-date"
+    ),
     pytest.param(pa.array([2_145_042_905], pa.int32()).cast(pa.date32()), ["5874897-12-31"], id="last-postgres-date"),
     pytest.param(pa.array([date(2024, 2, 29)], pa.date64()), ["2024-02-29"], id="date64"),
     pytest.param(
-        pa.array([datetime(2024, 2, 29, 12, 34, 56), datetime(1969, 12, 31, 23, 59, 59, 999_999), None], pa.timestamp("us")),
+        pa.array(
+            [datetime(2024, 2, 29, 12, 34, 56), datetime(1969, 12, 31, 23, 59, 59, 999_999), None], pa.timestamp("us")
+        ),
         ["2024-02-29T12:34:56.000000", "1969-12-31T23:59:59.999999", ""],
         id="timestamp",
     ),
@@ -77,9 +86,7 @@ CELLS = [
     pytest.param(pa.array([-1], pa.timestamp("s")), ["1969-12-31T23:59:59.000000"], id="timestamp-seconds"),
     pytest.param(pa.array([-1], pa.timestamp("ms", "UTC")), ["1969-12-31T23:59:59.999000Z"], id="instant-millis"),
     pytest.param(pa.array([-1], pa.timestamp("ns")), ["1969-12-31T23:59:59.999999999"], id="timestamp-nanos"),
-    pytest.param(
-        pa.array([2**63 - 1], pa.timestamp("us")), ["294247-01-10T04:00:54.775807"], id="far-timestamp"
-    ),
+    pytest.param(pa.array([2**63 - 1], pa.timestamp("us")), ["294247-01-10T04:00:54.775807"], id="far-timestamp"),
     pytest.param(pa.array([2**62], pa.timestamp("s"), safe=False), None, id="farthest-timestamp"),
     pytest.param(pa.array([time(1, 2, 3, 4), time(0), None]), ["01:02:03.000004", "00:00:00.000000", ""], id="time"),
     pytest.param(pa.array([1], pa.time32("s")), ["00:00:01.000000"], id="time-seconds"),
@@ -90,7 +97,9 @@ CELLS = [
     ),
     pytest.param(pa.array([-(2**63)], pa.duration("us")), ["-2562047788:00:54.775808"], id="shortest-duration"),
     pytest.param(
-        pa.array([pa.MonthDayNano([14, -3, 3_600_000_000_500]), pa.MonthDayNano([0, 0, 0])], pa.month_day_nano_interval()),
+        pa.array(
+            [pa.MonthDayNano([14, -3, 3_600_000_000_500]), pa.MonthDayNano([0, 0, 0])], pa.month_day_nano_interval()
+        ),
         ["P1Y2M-3DT1H0.0000005S", "PT0S"],
         id="interval",
     ),
@@ -144,9 +153,7 @@ def test_four_hundred_years_later_is_the_same_day() -> None:
 
 
 JSON = [
-    pytest.param(
-        pa.array([[1, None, 3], [], None], pa.list_(pa.int64())), ["[1,null,3]", "[]", ""], id="integers"
-    ),
+    pytest.param(pa.array([[1, None, 3], [], None], pa.list_(pa.int64())), ["[1,null,3]", "[]", ""], id="integers"),
     pytest.param(
         pa.array([['a"b\\', None, "line\nbreak\x01", ""]]), ['["a\\"b\\\\",null,"line\\nbreak\\u0001",""]'], id="text"
     ),
@@ -155,9 +162,15 @@ JSON = [
     pytest.param(pa.array([[Decimal("1.50")]]), ['["1.50"]'], id="decimals"),
     pytest.param(pa.array([[date(2024, 2, 29)], None]), ['["2024-02-29"]', ""], id="dates"),
     pytest.param(pa.array([[[1], None, []], [[2, 3]]]), ["[[1],null,[]]", "[[2,3]]"], id="nested"),
-    pytest.param(pa.array([{"a": 1, "b": "x"}, {"a": None, "b": None}, None]), ['{"a":1,"b":"x"}', '{"a":null,"b":null}', ""], id="struct"),
     pytest.param(
-        pa.array([[("k", 1), ("l", None)], [], None], pa.map_(pa.string(), pa.int64())), ['{"k":1,"l":null}', "{}", ""], id="map"
+        pa.array([{"a": 1, "b": "x"}, {"a": None, "b": None}, None]),
+        ['{"a":1,"b":"x"}', '{"a":null,"b":null}', ""],
+        id="struct",
+    ),
+    pytest.param(
+        pa.array([[("k", 1), ("l", None)], [], None], pa.map_(pa.string(), pa.int64())),
+        ['{"k":1,"l":null}', "{}", ""],
+        id="map",
     ),
     pytest.param(pa.array([[1, 2], None], pa.list_(pa.int64(), 2)), ["[1,2]", ""], id="fixed-size"),
     pytest.param(pa.array([[1], [2], [3]], pa.list_(pa.int64())).slice(1, 2), ["[2]", "[3]"], id="slice"),

@@ -15,16 +15,18 @@ import pyarrow.csv as pacsv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.export.formats.encoding import CSV, csv_options, encode, encode_column
 
 from procflow_export.formats import file_suffix, open_encoder
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.settings import Compression, Format, FormatOptions
-from tests.export.formats.encoding import CSV, csv_options, encode, encode_column
 
-NASTY = st.text(alphabet=st.sampled_from(list(',;|\t"\r\n\\ \'aé\U0001f600\x01=+-@#NULL')), max_size=12)
+NASTY = st.text(alphabet=st.sampled_from(list(",;|\t\"\r\n\\ 'aé\U0001f600\x01=+-@#NULL")), max_size=12)
 TEXTS = st.one_of(st.none(), st.just(""), NASTY, st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
-ROWS = st.lists(st.tuples(TEXTS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), TEXTS), min_size=1, max_size=30)
+ROWS = st.lists(
+    st.tuples(TEXTS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), TEXTS), min_size=1, max_size=30
+)
 SCHEMA = pa.schema([("first", pa.string()), ("number", pa.int64()), ("last", pa.string())])
 
 
@@ -67,7 +69,12 @@ def strict_cells(text: str, delimiter: str = ",", null_text: str = "") -> list[l
 
 
 @settings(max_examples=150, deadline=None)
-@given(ROWS, st.sampled_from([",", ";", "|", "\t", " "]), st.sampled_from(["", "NULL", "\\N"]), st.sampled_from(["needed", "all"]))
+@given(
+    ROWS,
+    st.sampled_from([",", ";", "|", "\t", " "]),
+    st.sampled_from(["", "NULL", "\\N"]),
+    st.sampled_from(["needed", "all"]),
+)
 def test_a_strict_reader_gets_every_cell_back(
     rows: list[tuple[object, ...]], delimiter: str, null_text: str, quoting: str
 ) -> None:
@@ -177,7 +184,11 @@ def test_bytes_do_not_depend_on_batches(codec: Compression) -> None:
 
 @pytest.mark.parametrize(
     ("codec", "level", "program", "suffix"),
-    [(Compression.GZIP, 9, "gzip", ".csv.gz"), (Compression.GZIP, 0, "gzip", ".csv.gz"), (Compression.ZSTD, 19, "zstd", ".csv.zst")],
+    [
+        (Compression.GZIP, 9, "gzip", ".csv.gz"),
+        (Compression.GZIP, 0, "gzip", ".csv.gz"),
+        (Compression.ZSTD, 19, "zstd", ".csv.zst"),
+    ],
 )
 def test_compressed_files_are_read_by_others(
     tmp_path: Path, codec: Compression, level: int, program: str, suffix: str
@@ -190,7 +201,9 @@ def test_compressed_files_are_read_by_others(
     path.write_bytes(encode(options, schema, [pa.RecordBatch.from_arrays([column], schema=schema)]))
 
     assert file_suffix(options) == suffix
-    assert duckdb.execute("select count(*), count(distinct c) from read_csv(?)", [str(path)]).fetchall() == [(300_000, 300_000)]
+    assert duckdb.execute("select count(*), count(distinct c) from read_csv(?)", [str(path)]).fetchall() == [
+        (300_000, 300_000)
+    ]
     if codec is Compression.GZIP:
         assert gzip.decompress(path.read_bytes()).count(b"\n") == 300_001
     try:
@@ -209,7 +222,15 @@ def test_codecs_that_no_csv_reader_knows_are_refused(codec: Compression) -> None
 
 
 @pytest.mark.parametrize(
-    "options", [{"delimiter": ""}, {"delimiter": ",,"}, {"delimiter": "a"}, {"delimiter": '"'}, {"delimiter": "-"}, {"null_text": "a,b"}]
+    "options",
+    [
+        {"delimiter": ""},
+        {"delimiter": ",,"},
+        {"delimiter": "a"},
+        {"delimiter": '"'},
+        {"delimiter": "-"},
+        {"null_text": "a,b"},
+    ],
 )
 def test_options_that_would_make_files_ambiguous_are_refused(options: dict[str, str]) -> None:
     """E-24: a delimiter or NULL text that could stand in a bare cell is refused before anything is written."""
