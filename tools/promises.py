@@ -1,0 +1,196 @@
+"""Write docs/reference/promises.md: every promise, and the tests that name it in their docstring.
+
+A docstring names promises at its beginning: ``C-24: ...`` or ``C-24, C-25: ...``.  The tests are parsed, never imported, so that the
+page is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMISES = ROOT / "docs" / "promises.toml"
+PAGE = ROOT / "docs" / "reference" / "promises.md"
+TESTS = ROOT / "tests"
+
+NUMBER = r"(?:C|RR|E)-\d+"
+NAMED = re.compile(rf"({NUMBER}(?:\s*,\s*{NUMBER})*):\s")
+LOOKS_NAMED = re.compile(NUMBER + r"\b")
+LISTED_OPENLY = 3
+
+HEAD = """\
+# Promises
+
+<!-- Made by tools/promises.py from docs/promises.toml and the tests' docstrings; do not edit. -->
+
+What this project promises, by number, and the tests that show it.
+A promise counts as tested when at least one test names it in its docstring; such a test may cover a part of it, and its name says which.
+"Not yet" means that no test shows it, and mostly that it is not built.
+Some texts cite notes of the project's research, which are not part of the repository: RV is a study of an export tool, TPT one of a process library.
+
+| part | promises | with a test |
+|---|---:|---:|
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    number: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    title: str
+    promises: tuple[Promise, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    title: str
+    sections: tuple[Section, ...]
+
+    @property
+    def promises(self) -> list[Promise]:
+        return [promise for section in self.sections for promise in section.promises]
+
+
+class PromiseError(Exception):
+    """A docstring or the list of promises is wrong: fix the text."""
+
+
+def load_parts(text: str) -> list[Part]:
+    """Return the parts of promises.toml in the order of the file.
+
+    Raises:
+        PromiseError: If a number appears twice.
+    """
+    parts = [
+        Part(
+            title=part["title"],
+            sections=tuple(
+                Section(
+                    title=section["title"],
+                    promises=tuple(Promise(number=p["id"], text=p["text"]) for p in section["promise"]),
+                )
+                for section in part["section"]
+            ),
+        )
+        for part in tomllib.loads(text)["part"]
+    ]
+    seen: set[str] = set()
+    for promise in (promise for part in parts for promise in part.promises):
+        if promise.number in seen:
+            raise PromiseError(f"{promise.number} is listed twice")
+        seen.add(promise.number)
+    return parts
+
+
+def named_promises(docstring: str) -> list[str]:
+    """Return the numbers that a docstring begins with, in its order; empty if it names none.
+
+    Raises:
+        PromiseError: If it begins with a number but not in the form ``C-24, C-25: ...``.
+    """
+    docstring = docstring.strip()
+    if match := NAMED.match(docstring + " "):
+        return [number.strip() for number in match[1].split(",")]
+    if LOOKS_NAMED.match(docstring):
+        raise PromiseError("begins with a promise's number, but not as `C-24: ...` or `C-24, C-25: ...`")
+    return []
+
+
+def tests_of_module(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (test id, promise number) for every function and class of one file that names promises."""
+
+    def visit(body: Sequence[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
+        for node in body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            qualified = f"{prefix}::{node.name}"
+            try:
+                numbers = named_promises(ast.get_docstring(node) or "")
+            except PromiseError as exc:
+                raise PromiseError(f"{qualified}: the docstring {exc}") from None
+            yield from ((qualified, number) for number in numbers)
+            if isinstance(node, ast.ClassDef):
+                yield from visit(node.body, qualified)
+
+    yield from visit(ast.parse(path.read_text("utf-8"), filename=str(path)).body, name)
+
+
+def collect_tests(tests: Path) -> dict[str, list[str]]:
+    """Return, for each promise number that some test names, the ids of those tests in the order of files and lines."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(tests.rglob("*.py")):
+        for test, number in tests_of_module(path, path.relative_to(tests.parent).as_posix()):
+            found.setdefault(number, []).append(test)
+    return found
+
+
+def render(parts: Sequence[Part], tests: Mapping[str, Sequence[str]]) -> str:
+    """Return the page.
+
+    Raises:
+        PromiseError: If a test names a promise that does not exist.
+    """
+    known = {promise.number for part in parts for promise in part.promises}
+    for number in tests:
+        if number not in known:
+            raise PromiseError(f"{tests[number][0]} names {number}, which docs/promises.toml does not list")
+
+    lines = [HEAD.rstrip()]
+    for part in parts:
+        tested = sum(promise.number in tests for promise in part.promises)
+        lines.append(f"| {part.title} | {len(part.promises)} | {tested} |")
+    for part in parts:
+        lines += ["", f"## {part.title}"]
+        for section in part.sections:
+            lines += ["", f"### {section.title}"]
+            for promise in section.promises:
+                lines += ["", *_render_promise(promise, tests.get(promise.number, ()))]
+    return "\n".join(lines) + "\n"
+
+
+def _render_promise(promise: Promise, tests: Sequence[str]) -> list[str]:
+    # A placeholder such as <run_id> outside code would be read as an HTML tag.
+    spans = re.split(r"(`[^`]*`)", promise.text)
+    text = "".join(span if span.startswith("`") else span.replace("<", "&lt;") for span in spans)
+    lines = [f'<a id="{promise.number.lower()}"></a>**{promise.number}** {text}', ""]
+    if not tests:
+        return [*lines, "Not yet."]
+    if len(tests) <= LISTED_OPENLY:
+        return [*lines, "Tested by:", "", *(f"- `{test}`" for test in tests)]
+    items = "".join(f"<li><code>{test}</code></li>" for test in tests)
+    return [*lines, f"<details><summary>Tested by {len(tests)} tests</summary><ul>{items}</ul></details>"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
+    arguments = parser.parse_args()
+    try:
+        page = render(load_parts(PROMISES.read_text("utf-8")), collect_tests(TESTS))
+    except PromiseError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    if PAGE.is_file() and PAGE.read_text("utf-8") == page:
+        return 0
+    if arguments.check:
+        print(f"{PAGE.relative_to(ROOT)} is not up to date; to write it: python tools/promises.py", file=sys.stderr)
+        return 1
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page, "utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
