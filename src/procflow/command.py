@@ -149,9 +149,9 @@ def _checked(argument: Argument, what: str) -> str | bytes:
 
 
 def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]:
-    pairs: Mapping[object, object] = env  # callers without a type checker exist
-    for variable, text in pairs.items():
-        if not isinstance(variable, str) or not isinstance(text, (str, type(None))):
+    for variable, text in env.items():
+        # Callers without a type checker exist.
+        if not isinstance(variable, str) or not (text is None or isinstance(text, str)):
             raise TypeError("env maps str to str, or to None where a variable is to be removed")
         if not variable or "=" in variable or "\0" in variable:
             raise ValueError(f"{variable!r} cannot be the name of an environment variable")

@@ -348,9 +348,13 @@ class ProcessCore:
             stderr_tail=parts.stderr.tail(TAIL_BYTES) if parts.stderr is not None else b"",
         )
 
-    async def _ending_of_stream(self) -> Outcome | None:
+    async def _ending_of_stream(self) -> Outcome:
         await self.exited.wait()
-        return self.outcome
+        outcome = self.outcome
+        if outcome is None:  # detached, and out of sight: there will be none
+            await anyio.sleep_forever()
+            raise AssertionError("sleep_forever() returned")
+        return outcome
 
     # --- small things -----------------------------------------------------------------------------------------------
 

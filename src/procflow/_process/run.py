@@ -216,7 +216,7 @@ class _DeadlineWatch:
             left.append((self._core.parts.started_mono_s + self._limits.timeout_s - now, "wall"))
         idle_s = self._limits.idle_timeout_s
         if idle_s is not None:
-            produced = sum(stream.statistics().produced_bytes for stream in self._core.streams)
+            produced = sum(stream.produced_bytes for stream in self._core.streams)
             if produced != self._produced:
                 self._produced, self._active_mono_s = produced, now
             idle_left_s = self._active_mono_s + idle_s - now

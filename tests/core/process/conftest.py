@@ -1,0 +1,66 @@
+"""Every test of processes proves that it left nothing behind; children tell when they are ready, nobody sleeps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+import procflow as pf
+from procflow.testing import assert_no_leaks
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("_no_task_leaks")
+    with assert_no_leaks():
+        yield
+
+
+@pytest.fixture
+async def _no_task_leaks(anyio_backend: object) -> AsyncIterator[None]:
+    async with assert_no_leaks():
+        yield
+
+
+def python(script: str, *arguments: str) -> pf.Command:
+    """Return a command that runs ``script`` in a bare interpreter, unbuffered."""
+    return pf.Command(sys.executable, "-I", "-S", "-u", "-c", script, *arguments, name="python")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether ``pid`` runs; zombies do not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def group_is_gone(pgid: int) -> bool:
+    """Whether no process of the group is alive; a zombie that init has not taken yet does not count."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return True
+    for name in os.listdir("/proc"):
+        if name.isdigit() and is_alive(int(name)):
+            try:
+                if os.getpgid(int(name)) == pgid:
+                    return False
+            except ProcessLookupError:
+                continue
+    return True
+
+
+@pytest.fixture
+def sigchld_ignored() -> Iterator[None]:
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
