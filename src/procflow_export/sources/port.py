@@ -147,7 +147,10 @@ class Source(Protocol):
         Leaving the block ends the statement, however it is left.
 
         Args:
+            selection: What to read.
             columns: All or some columns of ``profile(selection)``, in the order wanted.
+            chunk: Which of its rows.
+            batch_rows: The most rows in a batch.
 
         Raises:
             ExportError: While iterating: the connection failed, or a value does not fit its column.

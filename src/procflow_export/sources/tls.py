@@ -42,3 +42,10 @@ def tls_context(mode: TlsMode, ca_file: str | None) -> ssl.SSLContext | None:
     if mode is TlsMode.REQUIRE:
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def tls_reason(exc: ssl.SSLError) -> str:
+    """Return why TLS failed, without paths."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    return exc.reason or type(exc).__name__

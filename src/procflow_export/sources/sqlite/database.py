@@ -5,6 +5,7 @@ Owns the thread hand-over, interruption on cancel, and the translation of errors
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -68,7 +69,7 @@ async def open_database(
     Raises:
         SourceError: If the file cannot be opened or is not a database.
     """
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fspath(path))}?mode=ro"
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -1,0 +1,3 @@
+"""MySQL and MariaDB through aiomysql: raw result packets, decoded by column."""
+
+from __future__ import annotations

@@ -1,0 +1,132 @@
+"""Which Arrow type a MySQL or MariaDB column gets, and how a column is selected so that its text is exact.
+
+Owns the type table.  Must not touch a connection.
+
+One resolver serves tables and queries: what the server says of a result's columns (protocol type, flags, lengths).  The
+catalog only adds the names that people know the types by.  Protocol values:
+<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query_response_text_resultset_column_definition.html>.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import pyarrow as pa
+from pymysql.constants import FIELD_TYPE, FLAG
+
+from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
+from procflow_export.sources import sql
+
+BINARY_CHARSET: Final = 63
+NOT_FIXED_DECIMALS: Final = 31
+VECTOR: Final = 242
+
+_Kind: TypeAlias = tuple[LogicalType, pa.DataType, Fidelity, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireField:
+    """A column as the server describes it in a result."""
+
+    name: str
+    type_code: int
+    flags: int
+    charset: int
+    length: int
+    decimals: int
+
+    @property
+    def is_unsigned(self) -> bool:
+        return bool(self.flags & FLAG.UNSIGNED)
+
+
+_INTEGERS: Final[dict[int, tuple[str, pa.DataType, pa.DataType]]] = {
+    FIELD_TYPE.TINY: ("tinyint", pa.int8(), pa.uint8()),
+    FIELD_TYPE.SHORT: ("smallint", pa.int16(), pa.uint16()),
+    FIELD_TYPE.INT24: ("mediumint", pa.int32(), pa.uint32()),
+    FIELD_TYPE.LONG: ("int", pa.int32(), pa.uint32()),
+    FIELD_TYPE.LONGLONG: ("bigint", pa.int64(), pa.uint64()),
+}
+
+_FIXED: Final[dict[int, _Kind]] = {
+    FIELD_TYPE.FLOAT: (LogicalType.FLOAT, pa.float32(), Fidelity.EXACT, "float"),
+    FIELD_TYPE.DOUBLE: (LogicalType.FLOAT, pa.float64(), Fidelity.EXACT, "double"),
+    FIELD_TYPE.YEAR: (LogicalType.YEAR, pa.int16(), Fidelity.EXACT, "year"),
+    FIELD_TYPE.DATE: (LogicalType.DATE, pa.date32(), Fidelity.EXACT, "date"),
+    FIELD_TYPE.NEWDATE: (LogicalType.DATE, pa.date32(), Fidelity.EXACT, "date"),
+    FIELD_TYPE.DATETIME: (LogicalType.TIMESTAMP, pa.timestamp("us"), Fidelity.EXACT, "datetime"),
+    FIELD_TYPE.TIMESTAMP: (LogicalType.INSTANT, pa.timestamp("us", "UTC"), Fidelity.EXACT, "timestamp"),
+    FIELD_TYPE.TIME: (LogicalType.DURATION, pa.duration("us"), Fidelity.EXACT, "time"),
+    FIELD_TYPE.JSON: (LogicalType.JSON, pa.json_(), Fidelity.EXACT, "json"),
+    FIELD_TYPE.GEOMETRY: (LogicalType.GEOMETRY, pa.binary(), Fidelity.COMPATIBLE, "geometry"),
+    FIELD_TYPE.NULL: (LogicalType.TEXT, pa.string(), Fidelity.EXACT, "null"),
+    VECTOR: (LogicalType.BYTES, pa.binary(), Fidelity.COMPATIBLE, "vector"),
+}
+
+
+def column(field: WireField, *, native_type: str | None, is_nullable: bool) -> Column:
+    """Return the column for a field of a result.
+
+    Args:
+        field: The server's description.
+        native_type: The catalog's name of the type; ``None`` where there is none (queries).
+        is_nullable: Whether NULL is allowed.
+    """
+    logical_type, arrow_type, fidelity, name = _kind(field)
+    return Column(
+        name=field.name,
+        native_type=native_type or name,
+        logical_type=logical_type,
+        arrow_type=arrow_type,
+        is_nullable=is_nullable,
+        fidelity=fidelity,
+    )
+
+
+def projection(selected: Column) -> str:
+    """Return the SELECT expression of a column.
+
+    The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.
+    """
+    name = sql.MYSQL.identifier(selected.name)
+    native = selected.native_type.lower()
+    if selected.logical_type is LogicalType.FLOAT and (native.startswith("float") or "(" in native):
+        return f"{name} * 1e0"
+    if selected.logical_type is LogicalType.GEOMETRY:
+        return f"ST_AsBinary({name})"
+    return name
+
+
+def _kind(field: WireField) -> _Kind:
+    code = field.type_code
+    if code in _INTEGERS:
+        name, signed, unsigned = _INTEGERS[code]
+        if field.is_unsigned:
+            return LogicalType.INTEGER, unsigned, Fidelity.EXACT, f"{name} unsigned"
+        return LogicalType.INTEGER, signed, Fidelity.EXACT, name
+    if code in {FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL}:
+        return _decimal(field)
+    if code == FIELD_TYPE.BIT:
+        if field.length == 1:
+            return LogicalType.BOOL, pa.bool_(), Fidelity.COMPATIBLE, "bit(1)"
+        return LogicalType.BITS, pa.uint64(), Fidelity.COMPATIBLE, f"bit({field.length})"
+    if code == FIELD_TYPE.DOUBLE and field.decimals < NOT_FIXED_DECIMALS:
+        return LogicalType.FLOAT, pa.float64(), Fidelity.EXACT, f"double({field.length},{field.decimals})"
+    if code in _FIXED:
+        return _FIXED[code]
+    if code == FIELD_TYPE.ENUM or field.flags & FLAG.ENUM:
+        return LogicalType.ENUM, pa.string(), Fidelity.EXACT, "enum"
+    if field.charset == BINARY_CHARSET and not field.flags & FLAG.SET:
+        return LogicalType.BYTES, pa.binary(), Fidelity.EXACT, "binary"
+    return LogicalType.TEXT, pa.string(), Fidelity.EXACT, "set" if field.flags & FLAG.SET else "text"
+
+
+def _decimal(field: WireField) -> _Kind:
+    # The length counts the characters of the longest value: digits, a point if there are decimals, a sign.
+    precision = field.length - (1 if field.decimals else 0) - (0 if field.is_unsigned else 1)
+    name = f"decimal({precision},{field.decimals})" + (" unsigned" if field.is_unsigned else "")
+    arrow_type = decimal_type(precision, field.decimals)
+    if arrow_type is None:
+        return LogicalType.OTHER, pa.string(), Fidelity.TEXT, name
+    return LogicalType.DECIMAL, arrow_type, Fidelity.EXACT, name

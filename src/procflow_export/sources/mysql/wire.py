@@ -1,0 +1,148 @@
+"""A connection to MySQL whose result rows can be read as raw bytes.
+
+Owns what is done below the driver's public face, all of it: the row parser of the driver makes an object of every cell, and
+costs more than everything else together.  The driver still logs in, sends statements and reads column definitions.
+
+Also owns two corrections of the driver: a server without TLS is refused when TLS was asked for, instead of getting the
+password in plain text; and TLS is negotiated by the loop, which uvloop can do as well.
+"""
+
+from __future__ import annotations
+
+import struct
+from asyncio import StreamReader, StreamWriter
+from typing import Final
+
+import aiomysql.connection
+from pymysql.charset import charset_by_name
+from pymysql.constants import CLIENT, COMMAND
+from pymysql.err import raise_mysql_exception
+from pymysql.protocol import FieldDescriptorPacket
+
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
+from procflow_export.sources.byte_streams import ReadsBytes
+from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, ResultScanner
+from procflow_export.sources.mysql.types import WireField
+
+READ_BYTES: Final = 256 * 1024
+MAX_PACKET_BYTES: Final = 2**24 - 1
+
+
+class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection of the driver, with a door to the bytes of a result."""
+
+    _reader: StreamReader | None
+    _writer: StreamWriter | None
+
+    async def _request_authentication(self) -> None:
+        context = self._ssl_context
+        if context is not None:
+            if not self.server_capabilities & CLIENT.SSL:
+                raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS")
+            assert self._writer is not None
+            charset = charset_by_name(self.charset).id
+            self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_BYTES, charset, b""))
+            await self._writer.drain()
+            await self._writer.start_tls(context, server_hostname=self._host)
+            # From here on the driver's own attempt at TLS must not happen.
+            self._ssl_context = None
+            self._secure = True
+        await super()._request_authentication()
+
+    async def start_rows(self, statement: str) -> tuple[list[WireField], RowSource]:
+        """Send a statement and return its columns and its rows, which are not read yet.
+
+        The connection is busy until the rows are read to their end.
+        """
+        await self._execute_command(COMMAND.COM_QUERY, statement)
+        await self._read_query_result(unbuffered=True)
+        result = self._result
+        if result is None or not result.unbuffered_active:
+            raise SourceError(Code.SOURCE_QUERY_INVALID, "the statement returns no rows")
+        fields = [_field(entry) for entry in result.fields]
+        return fields, RowSource(self)
+
+    @property
+    def reader(self) -> StreamReader:
+        """Where the server's bytes come from."""
+        if self._reader is None:
+            raise SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was closed")
+        return self._reader
+
+    @property
+    def next_sequence(self) -> int:
+        """The number that the next packet must have."""
+        return int(self._next_seq_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection is open and no result is on its way."""
+        is_open = self._writer is not None and self._reader is not None and not self._reader.at_eof()
+        return is_open and (self._result is None or not self._result.unbuffered_active)
+
+    def end_rows(self, *, status: int) -> None:
+        """Note that the rows of the present result were read."""
+        result, self._result = self._result, None
+        if result is not None:
+            result.unbuffered_active = False
+            result.connection = None
+        self.server_status = status
+
+
+class RowSource(ReadsBytes):
+    """The rows of a result as bytes: whole rows, packet headers included."""
+
+    def __init__(self, connection: WireConnection) -> None:
+        self._connection = connection
+        self._scanner = ResultScanner(connection.next_sequence)
+        self.is_finished = False
+
+    async def receive(self) -> bytes:
+        """Return the next rows, or nothing at the end.
+
+        Raises:
+            pymysql.err.MySQLError: What the server ended the result with.
+            SourceError: If the connection was lost.
+        """
+        reader = self._connection.reader
+        scanner = self._scanner
+        while scanner.ending is None:
+            data = await reader.read(READ_BYTES)
+            if not data:
+                raise SourceError(
+                    Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost in the middle of a result"
+                )
+            try:
+                rows = scanner.feed(data)
+            except FramingError as exc:
+                raise SourceError(Code.SOURCE_CONNECTION_LOST, f"the server's answer cannot be read: {exc}") from exc
+            if rows:
+                return rows
+        if not self.is_finished:
+            self._finish(scanner.ending)
+        return b""
+
+    async def aclose(self) -> None:
+        """Nothing to close: the connection belongs to whoever lent it."""
+
+    def _finish(self, ending: bytes) -> None:
+        if ending[0] == ERROR_MARK:
+            # The result is over, but what the connection was doing failed: it is not used again.
+            raise_mysql_exception(ending)
+        status = int.from_bytes(ending[3:5], "little")
+        if status & MORE_RESULTS:
+            raise SourceError(Code.SOURCE_QUERY_INVALID, "the statement returns more than one result")
+        self._connection.end_rows(status=status)
+        self.is_finished = True
+
+
+def _field(entry: FieldDescriptorPacket) -> WireField:
+    return WireField(
+        name=entry.name,
+        type_code=entry.type_code,
+        flags=entry.flags,
+        charset=entry.charsetnr,
+        length=entry.length,
+        decimals=entry.scale,
+    )

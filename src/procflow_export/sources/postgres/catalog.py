@@ -1,0 +1,174 @@
+"""What a PostgreSQL catalog says about a selection.
+
+Owns the questions.  Must not know how rows are read.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, Final
+
+import asyncpg
+
+from procflow_export.model.plan import Query, Relation, Selection
+from procflow_export.model.types import Column
+from procflow_export.sources import sql
+from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.port import TableProfile
+from procflow_export.sources.postgres.session import Connection, translated
+from procflow_export.sources.postgres.types import NUMERIC, column
+
+# The chain of domains under a column ends in a type that is not a domain; the innermost modifier that is set counts.
+_RESOLVE: Final = """
+    WITH RECURSIVE described AS ({described}),
+    chain AS (
+        SELECT d.number, d.name, d.type, d.typmod, d.not_null, d.native_type FROM described AS d
+        UNION ALL
+        SELECT c.number, c.name, t.typbasetype, CASE WHEN c.typmod = -1 THEN t.typtypmod ELSE c.typmod END,
+               c.not_null OR t.typnotnull, c.native_type
+        FROM chain AS c JOIN pg_catalog.pg_type AS t ON t.oid = c.type
+        WHERE t.typtype = 'd'
+    )
+    SELECT c.name::text AS name, t.typname::text AS base_type, n.nspname = 'pg_catalog' AS is_builtin,
+           CASE WHEN e.typarray = t.oid THEN 'A' ELSE t.typtype::text END AS category,
+           c.native_type, c.typmod, c.not_null
+    FROM chain AS c
+    JOIN pg_catalog.pg_type AS t ON t.oid = c.type AND t.typtype <> 'd'
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+    LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
+    ORDER BY c.number
+"""
+
+_RELATION: Final = _RESOLVE.format(
+    described="""
+        SELECT a.attnum::int AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS typmod,
+               a.attnotnull AS not_null, pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+    """
+)
+
+_QUERY: Final = _RESOLVE.format(
+    described="""
+        SELECT d.number::int AS number, d.name AS name, d.type AS type, -1 AS typmod, FALSE AS not_null,
+               pg_catalog.format_type(d.type, NULL) AS native_type
+        FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS d (name, type, number)
+    """
+)
+
+# A key must identify every row: no partial index, no expression, no further column, valid, and never NULL.
+_KEY: Final = """
+    SELECT a.attname::text
+    FROM pg_catalog.pg_index AS i
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
+      AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 AND a.attnotnull
+      AND a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)
+    ORDER BY i.indisprimary DESC, i.indexrelid
+    LIMIT 1
+"""
+
+
+async def relation_profile(connection: Connection, relation: Relation) -> TableProfile:
+    """Return the profile of a table or view.
+
+    Raises:
+        SourceError: If it is not there.
+    """
+    with translated():
+        oid = await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", sql.POSTGRES.relation(relation))
+        if oid is None:
+            raise not_found(relation)
+        rows = await connection.fetch(_RELATION, oid)
+        key = await connection.fetchval(_KEY, oid)
+    checked_names((row["name"] for row in rows), relation)
+    return TableProfile(
+        columns=tuple(map(_column, rows)), row_estimate=await _row_estimate(connection, relation), integer_key=key
+    )
+
+
+async def query_profile(connection: Connection, query: Query, typed: dict[str, tuple[int, str]] | None) -> TableProfile:
+    """Return the profile of a query.
+
+    Args:
+        connection: In a transaction.
+        query: The query; it is prepared, not run.
+        typed: Type modifier and native type of its columns, from ``query_modifiers()``; ``None`` where they cannot be
+            had, and then its numerics travel as text.
+
+    Raises:
+        SourceError: If the server does not accept it.
+    """
+    names, types = await query_columns(connection, query)
+    with translated():
+        rows = await connection.fetch(_QUERY, names, types)
+    columns = []
+    for row in rows:
+        values = dict(row)
+        if typed is not None and values["typmod"] == -1:
+            values["typmod"], values["native_type"] = typed[row["name"]]
+        columns.append(_column(values))
+    return TableProfile(columns=tuple(columns), row_estimate=await _row_estimate(connection, query), integer_key=None)
+
+
+async def query_columns(connection: Connection, query: Query) -> tuple[list[str], list[int]]:
+    """Return names and type ids of a query's columns.
+
+    Raises:
+        SourceError: If the server does not accept it as one statement with columns of different names.
+    """
+    with translated():
+        statement = await connection.prepare(sql.strip_statement_end(query.text))
+        attributes = statement.get_attributes()
+    return list(checked_names((entry.name for entry in attributes), query)), [entry.type.oid for entry in attributes]
+
+
+async def query_modifiers(connection: Connection, query: Query) -> dict[str, tuple[int, str]]:
+    """Return type modifier and native type of a query's columns, by name.
+
+    The driver does not show the modifiers that the server describes; a view records them.  The view is temporary and its
+    transaction is rolled back, so nobody else ever sees it; but it needs a transaction that may write, and the TEMPORARY
+    privilege.
+
+    Raises:
+        SourceError: If the user may not, or the server is a standby.
+    """
+    view = f"procflow_{secrets.token_hex(8)}"
+    with translated():
+        await connection.execute(
+            f"CREATE TEMPORARY VIEW {sql.POSTGRES.identifier(view)} AS {sql.strip_statement_end(query.text)}"
+        )
+        rows = await connection.fetch(
+            "SELECT attname::text, atttypmod, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0",
+            f"pg_temp.{sql.POSTGRES.identifier(view)}",
+        )
+    return {name: (typmod, native_type) for name, typmod, native_type in rows}
+
+
+def needs_modifiers(profile: TableProfile) -> bool:
+    """Return whether a numeric of a query is text only because its modifier is not known."""
+    return any(entry.native_type == NUMERIC for entry in profile.columns)
+
+
+async def _row_estimate(connection: Connection, selection: Selection) -> int | None:
+    """Return the planner's estimate: it knows the present size of the files, and works for views and queries alike."""
+    with translated():
+        plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {sql.POSTGRES.from_item(selection)}")
+    try:
+        return int(json.loads(plan)[0]["Plan"]["Plan Rows"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _column(row: asyncpg.Record | dict[str, Any]) -> Column:
+    return column(
+        row["name"],
+        base_type=row["base_type"],
+        is_builtin=row["is_builtin"],
+        category=row["category"],
+        native_type=row["native_type"],
+        typmod=row["typmod"],
+        is_nullable=not row["not_null"],
+    )

@@ -1,0 +1,181 @@
+"""Connections to PostgreSQL: logging in, the settings of a transaction, and the meaning of errors.
+
+Owns what every statement can rely on: a read-only transaction, UTC, ISO texts, exact floats, the limits of the
+configuration.  Must not know tables or types.
+
+The settings go into the transaction, not the session (``SET LOCAL``): behind a pooler a session is not ours, and a setting
+that outlives the transaction would meet somebody else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import ExportError, SourceError
+from procflow_export.model.settings import ReadLimits
+from procflow_export.sources.connection import ServerAddress
+from procflow_export.sources.tls import tls_context, tls_reason
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECT_TIMEOUT_S: Final = 15.0
+MIN_VERSION: Final = 12
+CONNECTION_CHECK_VERSION: Final = 14
+
+_SETTINGS: Final = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
+
+_CODES: Final[dict[str, Code]] = {
+    "57014": Code.SOURCE_STATEMENT_TIMEOUT,
+    "57P01": Code.SOURCE_SHUTTING_DOWN,
+    "57P02": Code.SOURCE_SHUTTING_DOWN,
+    "57P03": Code.SOURCE_SHUTTING_DOWN,
+    "53300": Code.SOURCE_TOO_MANY_CONNECTIONS,
+    "40001": Code.SOURCE_DEADLOCK,
+    "40P01": Code.SOURCE_DEADLOCK,
+    "55P03": Code.SOURCE_LOCKED,
+    "42501": Code.SOURCE_DENIED,
+    "42P01": Code.SOURCE_NOT_FOUND,
+    "42703": Code.SOURCE_NOT_FOUND,
+    "3F000": Code.SOURCE_NOT_FOUND,
+    "3D000": Code.SOURCE_AUTH_FAILED,
+    "25006": Code.SOURCE_QUERY_INVALID,
+    "0A000": Code.SOURCE_QUERY_INVALID,
+}
+_CLASS_CODES: Final[dict[str, Code]] = {
+    "08": Code.SOURCE_CONNECTION_LOST,
+    "53": Code.SOURCE_OUT_OF_RESOURCES,
+    "28": Code.SOURCE_AUTH_FAILED,
+    "42": Code.SOURCE_QUERY_INVALID,
+    "22": Code.SOURCE_QUERY_INVALID,
+}
+
+
+async def connect(address: ServerAddress) -> Connection:
+    """Log in.
+
+    Raises:
+        SourceError: If the server cannot be reached, refuses, is too old, or cannot prove who it is.
+    """
+    try:
+        context = tls_context(address.tls, address.ca_file)
+        connection = await asyncpg.connect(
+            host=address.host,
+            port=address.port,
+            user=address.user,
+            # An empty text keeps the driver from looking for a password where nobody told it to.
+            password="" if address.password is None else address.password.reveal(),
+            database=address.database,
+            ssl=False if context is None else context,
+            timeout=CONNECT_TIMEOUT_S,
+            statement_cache_size=0,
+        )
+    except ssl.SSLError as exc:
+        raise SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc)}") from exc
+    except OSError as exc:
+        if isinstance(exc.__cause__, ssl.SSLError):
+            raise SourceError(
+                Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc.__cause__)}"
+            ) from exc
+        raise SourceError(
+            Code.SOURCE_UNREACHABLE, f"PostgreSQL at {address.host}:{address.port} cannot be reached: {_os_reason(exc)}"
+        ) from exc
+    except asyncpg.PostgresError as exc:
+        raise translate(exc) from exc
+    except asyncpg.InterfaceError as exc:
+        raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
+    version = connection.get_server_version()
+    if version.major < MIN_VERSION:
+        connection.terminate()
+        raise SourceError(Code.SOURCE_NOT_SUPPORTED, f"PostgreSQL {version.major} is too old: 12 or later is needed")
+    return connection
+
+
+async def begin(connection: Connection, limits: ReadLimits, *, is_read_only: bool = True) -> None:
+    """Begin a transaction with our settings."""
+    mode = "READ ONLY" if is_read_only else "READ WRITE"
+    settings = dict(_SETTINGS)
+    settings["statement_timeout"] = f"{limits.statement_timeout_s}s"
+    settings["lock_timeout"] = f"{limits.lock_timeout_s}s"
+    if connection.get_server_version().major >= CONNECTION_CHECK_VERSION:
+        # A server that works on a long sort learns within a second that nobody waits for it.
+        settings["client_connection_check_interval"] = "1s"
+    assignments = "".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items())
+    with translated():
+        await connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ {mode};{assignments}")
+
+
+async def commit(connection: Connection) -> None:
+    """End a transaction that only read."""
+    with translated():
+        await connection.execute("COMMIT")
+
+
+async def rollback(connection: Connection) -> None:
+    """End a transaction and undo what it did."""
+    with translated():
+        await connection.execute("ROLLBACK")
+
+
+class translated:  # noqa: N801 (used as a word of the language)
+    """Raise errors of the driver as errors of ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        if exc is not None and not isinstance(exc, ExportError):
+            ours = translate(exc)
+            if ours is not None:
+                raise ours from exc
+
+
+def translate(exc: BaseException) -> SourceError | None:
+    """Return the error of ours for one of the driver's, or ``None`` for anything else.
+
+    The message is the server's primary message; its detail, which may quote rows, is left out.
+    """
+    match exc:
+        case asyncpg.PostgresError():
+            state = exc.sqlstate or ""
+            code = _CODES.get(state) or _CLASS_CODES.get(state[:2], Code.SOURCE_FAILED)
+            message = str(getattr(exc, "message", None) or type(exc).__name__)
+            return SourceError(code, f"PostgreSQL refused ({state}): {message}")
+        case asyncpg.InterfaceError() | OSError():
+            return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
+        case _:
+            return None
+
+
+def is_idle(connection: Connection) -> bool:
+    """Return whether a connection is open and in no transaction."""
+    return not connection.is_closed() and not connection.is_in_transaction()
+
+
+async def close(connection: Connection) -> None:
+    """Close a connection; a statement that still runs is cancelled on the server first."""
+    try:
+        await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        connection.terminate()
+
+
+def abort(connection: Connection) -> None:
+    """Close a connection at once."""
+    connection.terminate()
+
+
+def _os_reason(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    return getattr(exc, "strerror", None) or type(exc).__name__

@@ -1,0 +1,158 @@
+"""The PostgreSQL source: ``Source`` over a server.
+
+Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of the core, blocks, a decoder in a thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import pyarrow as pa
+
+from procflow_export.model.errors import ExportError, SourceError
+from procflow_export.model.plan import Everything, Query, Selection, TableChunk
+from procflow_export.model.settings import ReadLimits
+from procflow_export.model.types import Column
+from procflow_export.sources import sql
+from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
+from procflow_export.sources.connection import ServerAddress
+from procflow_export.sources.failures import unreadable_bounds
+from procflow_export.sources.leases import Leases
+from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.postgres import session
+from procflow_export.sources.postgres.catalog import needs_modifiers, query_modifiers, query_profile, relation_profile
+from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
+from procflow_export.sources.postgres.session import Connection
+from procflow_export.sources.postgres.types import projection
+from procflow_export.sources.scopes import open_task_group
+
+
+class PostgresSource:
+    """A PostgreSQL database, open for reading."""
+
+    def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._statistics = SourceStatistics()
+        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
+        self._version: str | None = None
+
+        async def connect() -> Connection:
+            connection = await session.connect(address)
+            version = connection.get_server_version()
+            self._version = f"{version.major}.{version.minor}"
+            return connection
+
+        self._connections = Leases(
+            connect=connect, is_reusable=session.is_idle, close=session.close, abort=session.abort
+        )
+
+    @property
+    def statistics(self) -> SourceStatistics:
+        """Live figures; they only grow."""
+        return self._statistics
+
+    @property
+    def description(self) -> str:
+        """Product, and version once a connection was made."""
+        return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
+
+    async def aclose(self) -> None:
+        """Close the idle connections."""
+        await self._connections.aclose()
+
+    async def profile(self, selection: Selection) -> TableProfile:
+        """Return columns, row estimate and integer key of a selection."""
+        async with self._connections.lease() as connection:
+            started = time.monotonic()
+            if isinstance(selection, Query):
+                result = await self._query_profile(connection, selection)
+            else:
+                await session.begin(connection, self._limits)
+                result = await relation_profile(connection, selection)
+                await session.commit(connection)
+            self._statistics.record_statement(time.monotonic() - started)
+            return result
+
+    async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
+        await session.begin(connection, self._limits)
+        result = await query_profile(connection, query, None)
+        await session.commit(connection)
+        if not needs_modifiers(result):
+            return result
+        try:
+            await session.begin(connection, self._limits, is_read_only=False)
+            modifiers = await query_modifiers(connection, query)
+        except SourceError:
+            # No privilege, or a standby: the numerics of this query travel as text.
+            modifiers = None
+        await session.rollback(connection)
+        if modifiers is None:
+            return result
+        await session.begin(connection, self._limits)
+        result = await query_profile(connection, query, modifiers)
+        await session.commit(connection)
+        return result
+
+    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
+        """Return the lowest and highest key, and whether any key is NULL."""
+        async with self._connections.lease() as connection:
+            started = time.monotonic()
+            await session.begin(connection, self._limits)
+            with session.translated():
+                low, high = await connection.fetchrow(sql.POSTGRES.bounds(selection, column))
+                has_nulls = await connection.fetchval(sql.POSTGRES.null_presence(selection, column)) is not None
+            await session.commit(connection)
+            self._statistics.record_statement(time.monotonic() - started)
+        for bound in (low, high):
+            if bound is not None and type(bound) is not int:
+                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
+        return KeyBounds(low=low, high=high, has_nulls=has_nulls)
+
+    @asynccontextmanager
+    async def read_chunk(
+        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+    ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
+        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
+        statement = sql.POSTGRES.select(selection, [projection(column) for column in columns], chunk)
+        decoder = CsvDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        source = PushSource()
+        async with self._connections.lease() as connection:
+            await session.begin(connection, self._limits)
+            async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
+                tasks.start_soon(self._copy, connection, statement, source, name="postgres copy")
+                batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
+                try:
+                    yield batches
+                finally:
+                    # Left early, the copy is cancelled on the server and the connection is not used again.
+                    tasks.cancel_scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await batches.aclose()
+            if source.is_finished:
+                await session.commit(connection)
+
+    async def _copy(self, connection: Connection, statement: str, source: PushSource) -> None:
+        started = time.monotonic()
+        try:
+            with session.translated():
+                await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
+        except ExportError as exc:
+            source.finish(exc)
+        else:
+            source.finish()
+        finally:
+            self._statistics.record_statement(time.monotonic() - started)
+
+
+@asynccontextmanager
+async def open_postgres(address: ServerAddress, limits: ReadLimits) -> AsyncIterator[PostgresSource]:
+    """Open a PostgreSQL database; leaving the block closes its connections."""
+    source = PostgresSource(address, limits)
+    try:
+        yield source
+    finally:
+        await source.aclose()
