@@ -29,7 +29,6 @@ import anyio.to_thread
 
 from procflow.record import MalformedEventError, Unknown
 from procflow_export.engines.in_process import InProcessEngine
-from procflow_export.engines.memory import peak_rss_bytes
 from procflow_export.engines.protocol import (
     PROTOCOL,
     Cancel,
@@ -45,6 +44,7 @@ from procflow_export.model.codes import Code, ExitStatus
 from procflow_export.model.errors import Failure, failure_from, is_expected
 from procflow_export.model.events import Heartbeat, UnitFinished
 from procflow_export.model.plan import WorkUnit
+from procflow_export.pipeline.machine import peak_rss_bytes
 
 HEARTBEAT_S: Final = 2.0
 SETTLE_S: Final = 0.01

@@ -139,15 +139,15 @@ def _retries(card: Card, _now_s: float) -> str:
 
 _ROWS: Final = _Column(heading="rows", cell=_rows, rank=9)
 _COMPACT_ROWS: Final = _Column(heading="rows", cell=_compact_rows, rank=9)
-_RETRIES: Final = _Column(heading="retries", cell=_retries, rank=7)
+_RETRIES: Final = _Column(heading="retries", cell=_retries, rank=4)
 _COLUMNS: Final = (
     _ROWS,
-    _Column(heading="rows/s", cell=_rate, rank=5),
+    _Column(heading="rows/s", cell=_rate, rank=7),
     _Column(heading="written", cell=_written, rank=3),
     _Column(heading="chunks", cell=_chunks, rank=2),
     _RETRIES,
-    _Column(heading="time", cell=_time, rank=6),
-    _Column(heading="left", cell=_left, rank=4),
+    _Column(heading="time", cell=_time, rank=8),
+    _Column(heading="left", cell=_left, rank=6),
 )
 
 
@@ -221,7 +221,7 @@ class _Grid:
             numbers = sum(cells + len(GUTTER) for _, cells in sized)
             left = width - fixed - numbers - percent_cells
             bar = left - len(GUTTER)
-            enough = MIN_BAR_CELLS if width >= 60 else 0
+            enough = MIN_BAR_CELLS if width >= 72 else 0
             if left >= 0 and bar >= enough:
                 bar_cells = min(bar, MAX_BAR_CELLS) if bar >= MIN_BAR_CELLS else 0
                 return cls(width=width, name_cells=name_cells, bar_cells=bar_cells, has_percent=True, columns=sized)

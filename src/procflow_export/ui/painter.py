@@ -22,7 +22,7 @@ _BEGIN: Final = "\x1b[?2026h\x1b[?25l\x1b[?7l"
 """Synchronised update, hidden cursor, no automatic wrap: a row that a terminal finds wider than we do is cut, not wrapped."""
 _END: Final = "\x1b[?7h\x1b[?2026l"
 _SHOW_CURSOR: Final = "\x1b[?25h"
-_CLEAR_LINE_REST: Final = "\x1b[K"
+_CLEAR_LINE: Final = "\x1b[2K"
 _CLEAR_REST: Final = "\x1b[J"
 FALLBACK_SIZE: Final = os.terminal_size((80, 24))
 
@@ -76,9 +76,12 @@ class Painter:
         resized = width != self._width
         if resized or above:
             out.append(_CLEAR_REST)
-        out.extend(f"\x1b[?7h{self._ansi(line)}{_CLEAR_LINE_REST}\r\n\x1b[?7l" for line in above)
-        out.append("\r\n".join(f"{self._ansi(row)}{_CLEAR_LINE_REST}" for row in rows))
-        out.extend((_CLEAR_REST, _END))
+        out.extend(f"\x1b[?7h{_CLEAR_LINE}{self._ansi(line)}\r\n\x1b[?7l" for line in above)
+        # Cleared before, not after: behind a full row the cursor stands on the last cell and would clear that.
+        out.append("\r\n".join(f"{_CLEAR_LINE}{self._ansi(row)}" for row in rows))
+        if len(rows) < len(self._cells):
+            out.append(f"\r\n{_CLEAR_REST}\x1b[A" if rows else _CLEAR_REST)
+        out.append(_END)
         self._write("".join(out))
         self._cells = [row.cell_len for row in rows]
         self._width = width

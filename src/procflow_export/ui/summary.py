@@ -5,6 +5,7 @@ Pure: a board becomes rows of text.  The table wraps nowhere; what explains a fa
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,8 @@ SAME_REASON_COUNT: Final = 3
 """So many exports that failed for one reason are told together."""
 SHOWN_TAIL_LINES: Final = 12
 SHOWN_NOTES: Final = 8
+MIN_PARAGRAPH_CELLS: Final = 20
+_WHAT_TO_DO: Final = "what to do  "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +79,9 @@ def render_summary(
     rows = _table(list(board.cards.values()), width=width, glyphs=glyphs)
     for cards in _grouped(board):
         rows.append(Text())
-        rows.extend(_failure(cards, next_command, glyphs))
+        rows.extend(_failure(cards, next_command, width=width, glyphs=glyphs))
     rows.append(Text())
-    rows.append(_total(board, glyphs))
+    rows.append(_total(board, width=width, glyphs=glyphs))
     return rows
 
 
@@ -131,7 +134,9 @@ def _grouped(board: Board) -> list[list[Card]]:
     return together
 
 
-def _failure(cards: Sequence[Card], next_command: Callable[[Sequence[str]], str], glyphs: Glyphs) -> list[Text]:
+def _failure(
+    cards: Sequence[Card], next_command: Callable[[Sequence[str]], str], *, width: int, glyphs: Glyphs
+) -> list[Text]:
     names = [card.name for card in cards]
     failure = cards[0].failure
     title = Text.assemble(" ", (glyphs.failed, "bold red"), " ")
@@ -145,12 +150,23 @@ def _failure(cards: Sequence[Card], next_command: Callable[[Sequence[str]], str]
         return [title]
     title.append(": ")
     title.append(failure.code.value, style="bold red")
-    rows = [title, *(Text(f"   {line}") for line in many_lines(failure.message))]
-    rows.extend(Text(f"   {line}", style="dim") for line in _notes(failure))
+    rows = [title, *_paragraph(many_lines(failure.message), width=width)]
+    rows.extend(_paragraph(_notes(failure), width=width, style="dim"))
     rows.extend(_tail(failure, is_one_of_many=len(cards) > 1))
-    rows.append(Text.assemble("   ", ("what to do  ", "dim"), failure.code.action))
+    remedy = _paragraph([failure.code.action], width=width, indent=" " * (3 + len(_WHAT_TO_DO)))
+    remedy[0] = Text.assemble("   ", (_WHAT_TO_DO, "dim"), remedy[0].plain.lstrip())
+    rows.extend(remedy)
     keys = [card.finished.export for card in cards if card.finished is not None]
-    rows.append(Text.assemble("   ", ("then        ", "dim"), (one_line(next_command(keys)), "cyan")))
+    rows.append(Text.assemble("   ", ("then".ljust(len(_WHAT_TO_DO)), "dim"), (one_line(next_command(keys)), "cyan")))
+    return rows
+
+
+def _paragraph(lines: Sequence[str], *, width: int, indent: str = "   ", style: str = "") -> list[Text]:
+    room = max(width, len(indent) + MIN_PARAGRAPH_CELLS)
+    rows: list[Text] = []
+    for line in lines:
+        wrapped = textwrap.wrap(line, room, initial_indent=indent, subsequent_indent=indent) or [""]
+        rows.extend(Text(row, style=style) for row in wrapped)
     return rows
 
 
@@ -172,7 +188,7 @@ def _tail(failure: Failure, *, is_one_of_many: bool) -> list[Text]:
     return rows + [Text(f"     {line}", style="dim") for line in shown]
 
 
-def _total(board: Board, glyphs: Glyphs) -> Text:
+def _total(board: Board, *, width: int, glyphs: Glyphs) -> Text:
     total = board.total(board.now_s)
     done = [card for card in board.cards.values() if card.state is CardState.DONE]
     parts = sum(card.part_count for card in done)
@@ -196,6 +212,8 @@ def _total(board: Board, glyphs: Glyphs) -> Text:
     if total.warning_count:
         pieces.append(words.plural(total.warning_count, "warning"))
     for piece in pieces:
+        if line.cell_len + 3 + len(piece) > width:
+            break
         line.append(f" {glyphs.dot} ", style="dim")
         line.append(piece)
     return line

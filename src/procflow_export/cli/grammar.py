@@ -1,0 +1,187 @@
+"""What may be typed: commands, options, help.
+
+Owns the words only, and imports nothing heavy, so that ``--help`` and ``--version`` answer at once.  Which function a command calls
+is in ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+PROGRAM: Final = "procflow-export"
+USAGE_STATUS: Final = 64
+DEFAULT_CONFIGS: Final = ("procflow.yaml", "procflow.yml", "procflow.json", "procflow.toml")
+
+EXIT_STATUSES: Final = (
+    (0, "everything was published"),
+    (1, "fix it: configuration, permissions, environment; running again cannot help"),
+    (2, "run it again: it may work later as it is"),
+    (3, "data integrity: what was written is not what was read"),
+    (4, "schema drift: the source no longer has the shape that was agreed on"),
+    (5, "refused on purpose: a human must decide"),
+    (6, "a bug of ours: please report it"),
+    (64, "the command line is wrong"),
+    (130, "interrupted (SIGINT)"),
+    (143, "terminated (SIGTERM)"),
+)
+"""Of several failed exports, the first present of 6, 3, 4, 5, 1, 2 is the exit status."""
+
+_EPILOG: Final = "exit status:\n" + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in EXIT_STATUSES)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors exit with 64: 2 means "run it again"."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_STATUS, f"{self.prog}: error: {message}\n")
+
+
+def _format(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(
+        prog, max_help_position=30, width=min(shutil.get_terminal_size().columns, 100) - 2
+    )
+
+
+def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; the parsed ``command`` names the command."""
+    parser = _Parser(
+        prog=program,
+        description="Export database tables to Parquet and CSV files.",
+        epilog=_EPILOG,
+        formatter_class=_format,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"procflow {version}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+
+    def command(
+        name: str, summary: str, description: str = "", parents: Sequence[argparse.ArgumentParser] = ()
+    ) -> _Parser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description or f"{summary[0].upper()}{summary[1:]}.",
+            parents=parents,  # type: ignore[arg-type]  # typeshed wants the parser's own class
+            formatter_class=_format,
+            allow_abbrev=False,
+        )
+
+    show, select, work = _show_options(), _select_options(), _work_options()
+
+    demo = command(
+        "demo",
+        "export a small sample shop and read it back; needs no server",
+        "Make a small SQLite shop, export it to Parquet through child processes, and check the files with independent readers.",
+        [work, show],
+    )
+    demo.add_argument(
+        "--output", metavar="DIR", default="demo-output", help="folder of the demo's own (default: %(default)s)"
+    )
+    demo.add_argument("--rows", metavar="N", type=_at_least(1000), default=None, help="rows of the largest table")
+
+    command("run", "export what a configuration names", parents=[select, work, show])
+    check = command(
+        "check",
+        "connect, resolve types, plan; read and write no rows",
+        "Say everything that is wrong with a configuration, its sources and its destinations, all at once.",
+        [select, show],
+    )
+    check.add_argument("--type-report", action="store_true", help="show every column with its types")
+
+    schema = command("schema", "print the JSON Schema of the configuration, or the error codes", parents=[])
+    schema.add_argument(
+        "what", nargs="?", choices=("config", "errors"), default="config", help="(default: %(default)s)"
+    )
+
+    commands.add_parser(
+        "worker", add_help=False
+    )  # without `help=` it stays out of the list: started by the engine only
+    return parser
+
+
+def _show_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = options.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but failures")
+    loudness.add_argument(
+        "-v", "--verbose", action="store_true", help="also say every part, chunk and remark of a worker"
+    )
+    group.add_argument("--no-color", action="store_true", help="no colours; so does the variable NO_COLOR")
+    return options
+
+
+def _select_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help=f"YAML, JSON or TOML file (default: {DEFAULT_CONFIGS[0]} in this folder)",
+    )
+    options.add_argument(
+        "-e",
+        "--export",
+        dest="exports",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only this export; may be repeated",
+    )
+    options.add_argument(
+        "-p", "--param", dest="params", metavar="K=V", action="append", default=[], type=_param,
+        help="value of ${K} in the configuration; may be repeated",
+    )  # fmt: skip
+    return options
+
+
+def _work_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = options.add_argument_group("work")
+    group.add_argument(
+        "--engine",
+        choices=("processes", "in-process"),
+        default=None,
+        help="child processes (default), or tasks of this one",
+    )
+    group.add_argument(
+        "--processes",
+        metavar="N",
+        type=_at_least(1),
+        default=None,
+        help="chunks at once (default: one for each processor)",
+    )
+    return options
+
+
+class _at_least:  # noqa: N801 (argparse shows the name of a type in its messages)
+    """An argument type: a whole number with a lower bound."""
+
+    __name__ = "number"
+
+    def __init__(self, low: int) -> None:
+        self._low = low
+
+    def __call__(self, text: str) -> int:
+        try:
+            number = int(text.replace("_", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if number < self._low:
+            raise argparse.ArgumentTypeError(f"{number} is below {self._low}")
+        return number
+
+
+def _param(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(
+            "a parameter is written NAME=VALUE"
+        )  # the text may hold a secret: not repeated
+    return key, value
