@@ -1,0 +1,90 @@
+"""The engine of this process: units are tasks, encoding happens in threads.
+
+Owns the open sources, one for each configuration, whatever the number of units that read it; the threads that encode;
+and the memory budget of the process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.abc
+
+from procflow_export.destinations import Owner, open_destination
+from procflow_export.model.events import UnitEvent, UnitStarted
+from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.types import decode_columns
+from procflow_export.pipeline.budget import DEFAULT_BUDGET_BYTES, MemoryBudget, data_budget
+from procflow_export.pipeline.sources import SharedSources
+from procflow_export.pipeline.unit import run_unit
+from procflow_export.planning.memory import estimated_row_bytes, unit_bytes
+
+DEFAULT_MAX_UNITS: Final = max(2, min(8, os.cpu_count() or 2))
+
+
+class InProcessEngine:
+    """Executes units as tasks of this process; an async context manager.
+
+    Memory: a unit reserves its estimate (see ``planning.memory``) from a budget that all units of the engine share, and
+    waits while there is not enough.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_units: int = DEFAULT_MAX_UNITS,
+        memory_bytes: int = DEFAULT_BUDGET_BYTES,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare an engine.
+
+        Args:
+            max_units: Units that run at once; each has one connection to its source.
+            memory_bytes: Budget of the whole process, interpreter and libraries included.
+            environ: Environment for connection settings; this process's by default.
+        """
+        if max_units < 1:
+            raise ValueError("an engine runs at least one unit")
+        self._max_units = max_units
+        self._environ = os.environ if environ is None else environ
+        self._budget = MemoryBudget(data_budget(memory_bytes))
+        self._encoders = anyio.CapacityLimiter(max_units)
+        self._exit_stack = AsyncExitStack()
+        self._sources: SharedSources | None = None
+
+    @property
+    def name(self) -> str:
+        """``in-process``."""
+        return "in-process"
+
+    @property
+    def max_units(self) -> int:
+        """How many units may run at once."""
+        return self._max_units
+
+    async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
+        """Do one unit: see ``Engine.execute``."""
+        assert self._sources is not None, "the engine is not open"
+        report(UnitStarted(export=unit.export, chunk=unit.index, attempt=unit.attempt, pid=os.getpid()))
+        row_bytes = estimated_row_bytes(decode_columns(unit.columns))
+        owner = Owner(export=unit.export, run_id=unit.run_id)
+        async with (
+            self._budget.reserved(unit_bytes(unit, row_bytes)),
+            self._sources.borrowed(unit.source) as source,
+            open_destination(unit.destination, owner=owner) as destination,
+        ):
+            return await run_unit(unit, source=source, destination=destination, encoders=self._encoders, report=report)
+
+    async def __aenter__(self) -> Self:
+        self._sources = await self._exit_stack.enter_async_context(SharedSources(self._environ))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._exit_stack.__aexit__(exc_type, exc, traceback)

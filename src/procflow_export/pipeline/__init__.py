@@ -1,0 +1,1 @@
+"""One run: from planned exports to published sets.  Retry, limits, totals and the finalise path exist here, once."""

@@ -1,0 +1,200 @@
+"""The library's face: an exporter that runs a configuration and tells what happens.
+
+Owns the life of one run inside a host program: it installs no signal handler, configures no logging and keeps nothing
+outside the object.  Leaving the block ends everything that the run started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from procflow_export.config.loading import check_config, load_config
+from procflow_export.config.shape import nearest_name
+from procflow_export.config.structs import Config, LoadedConfig
+from procflow_export.engines.in_process import InProcessEngine
+from procflow_export.engines.port import Engine
+from procflow_export.model.errors import MisuseError, PlatformError
+from procflow_export.pipeline.groups import end_group
+from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
+from procflow_export.pipeline.outbox import EventStream, Outbox
+from procflow_export.pipeline.policy import RunPolicy
+from procflow_export.pipeline.scheduler import RunResult, Scheduler
+from procflow_export.planning.plan import Target, target_of
+
+
+class Exporter:
+    """Runs the exports of one configuration once; an async context manager.
+
+    ::
+
+        async with Exporter("shop.yaml") as exporter:
+            async for event in exporter.run():
+                print(event)
+        print(exporter.result.exit_status)
+
+    Leaving the block, or cancelling the task that is in it, ends everything: no task, thread, child, connection or
+    unfinished file is left.  An export that was published stays published; one that was not publishes nothing.
+
+    Runs on asyncio, uvloop included.
+    """
+
+    def __init__(
+        self,
+        config: LoadedConfig | Config | str | Path,
+        *,
+        exports: Sequence[str] | None = None,
+        engine: Engine | None = None,
+        params: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        policy: RunPolicy | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Prepare a run; nothing is opened or read yet.
+
+        Args:
+            config: A file, the structs, or a configuration that was loaded before.
+            exports: Names of the exports to run; all by default.
+            engine: How work is spread, not yet entered; tasks of this process by default.
+            params: Values for ``${NAME}`` in a file.
+            environ: Environment for references in the configuration; this process's by default.
+            policy: Delays and bounds.
+            run_id: A UUIDv7 of the caller's own.
+        """
+        self._config = config
+        self._wanted = None if exports is None else tuple(exports)
+        self._engine = engine
+        self._params = dict(params or {})
+        self._environ = os.environ if environ is None else environ
+        self._policy = policy or RunPolicy()
+        self.run_id = run_id or new_run_id()
+        self._group = anyio.create_task_group()
+        self._exit_stack = AsyncExitStack()
+        self._scheduler: Scheduler | None = None
+        self._outbox: Outbox | None = None
+        self._loaded: LoadedConfig | None = None
+        self._targets: list[Target] = []
+        self._started_at = utc_now()
+        self._result: RunResult | None = None
+
+    @property
+    def config(self) -> LoadedConfig:
+        """The checked configuration; inside the block."""
+        if self._loaded is None:
+            raise MisuseError("the exporter is not open: use it with `async with`")
+        return self._loaded
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The exports of the run with everything that is known before their source is asked; inside the block."""
+        return tuple(self._targets)
+
+    @property
+    def result(self) -> RunResult:
+        """How the run ended; after its last event.
+
+        Raises:
+            MisuseError: If the run has not ended.
+        """
+        if self._result is None:
+            raise MisuseError("the run has not ended: read its events to the last")
+        return self._result
+
+    def run(self) -> EventStream:
+        """Start the run and return its events, in order, the last one ``RunFinished``.
+
+        A caller that reads slowly slows the run down, and never loses an event.  A failed export is an event, no
+        exception.
+
+        Raises:
+            MisuseError: If the exporter is not open, or ran before.
+        """
+        if self._loaded is None or self._engine is None:
+            raise MisuseError("the exporter is not open: use it with `async with`")
+        if self._outbox is not None:
+            raise MisuseError("an exporter runs once: make another one")
+        clock = Clock()
+        self._outbox = Outbox(clock, self._policy.event_buffer)
+        self._scheduler = Scheduler(
+            self._targets,
+            run_id=self.run_id,
+            started_at=self._started_at,
+            engine=self._engine,
+            outbox=self._outbox,
+            clock=clock,
+            policy=self._policy,
+            environ=self._environ,
+        )
+        self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
+        return self._outbox.events
+
+    def cancel(self) -> None:
+        """Stop the run in order: what runs is ended, exports that are not done get the verdict ``cancelled``.
+
+        The events go on to the last one.  Does nothing before ``run()`` and after its end.
+        """
+        if self._scheduler is not None:
+            self._scheduler.cancel()
+
+    async def _run(self, scheduler: Scheduler, outbox: Outbox) -> None:
+        failure: Exception | None = None
+        try:
+            self._result = await scheduler.run()
+        except Exception as exc:  # noqa: BLE001 (a bug of ours: it reaches the reader of the events)
+            failure = exc
+        finally:
+            outbox.close(failure)
+
+    async def __aenter__(self) -> Self:
+        if not issubclass(anyio.get_cancelled_exc_class(), asyncio.CancelledError):
+            raise PlatformError("the exporter runs on asyncio: the database drivers need it")
+        self._loaded = await self._load()
+        self._started_at = utc_now()
+        config = self._loaded.config
+        self._targets = [
+            target_of(config, export, run_id=self.run_id, started_at=self._started_at)
+            for export in config.exports
+            if self._wanted is None or export.name in self._wanted
+        ]
+        if self._engine is None:
+            self._engine = InProcessEngine(environ=self._environ)
+        await self._exit_stack.enter_async_context(self._engine)
+        await self._group.__aenter__()
+        return self
+
+    async def _load(self) -> LoadedConfig:
+        config = self._config
+        if isinstance(config, (str, Path)):
+            loaded = await anyio.to_thread.run_sync(
+                lambda: load_config(config, params=self._params, environ=self._environ)
+            )
+        elif isinstance(config, Config):
+            loaded = await anyio.to_thread.run_sync(lambda: check_config(config, environ=self._environ))
+        else:
+            loaded = config
+        names = [export.name for export in loaded.config.exports]
+        for wanted in self._wanted or ():
+            if wanted not in names:
+                nearest = nearest_name(wanted, names)
+                hint = "" if nearest is None else f"; did you mean {nearest!r}?"
+                raise MisuseError(f"there is no export {wanted!r} in the configuration{hint}")
+        return loaded
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await end_group(self._group, exc_type, exc, traceback)
+        finally:
+            if self._outbox is not None:
+                await self._outbox.events.aclose()
+            # The engine ends after the tasks that use it.
+            await self._exit_stack.__aexit__(None, None, None)

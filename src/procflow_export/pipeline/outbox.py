@@ -1,0 +1,70 @@
+"""Events on their way from a run to its caller.
+
+Owns the envelope: times when an event was said, numbers in the order of delivery.  Bounded: a caller that does not read
+makes the run wait, and nothing is dropped; what may be dropped is not sent (``progress`` is folded before it comes here).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import anyio
+
+from procflow.record import stamped
+from procflow_export.pipeline.machine import Clock
+
+if TYPE_CHECKING:
+    from procflow_export.model.events import RunEvent
+
+
+class Outbox:
+    """The run's side."""
+
+    def __init__(self, clock: Clock, buffer: int) -> None:
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._send, receive = anyio.create_memory_object_stream["RunEvent"](buffer)
+        self.events = EventStream(receive)
+
+    async def put(self, event: RunEvent) -> None:
+        """Deliver ``event`` after all that were put before it; waits while the caller is behind.
+
+        A caller that has gone away is no failure of the run.
+        """
+        timed = stamped(event, seq=-1, at_ms=self._clock.at_ms(), mono_ns=self._clock.mono_ns())
+        async with self._lock:
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await self._send.send(timed)
+
+    def close(self, failure: Exception | None = None) -> None:
+        """End the stream; with ``failure``, a bug of ours is raised to the caller after the last event."""
+        self.events.failure = failure
+        self._send.close()
+
+
+class EventStream(AsyncIterator["RunEvent"]):
+    """The caller's side: the events of a run, each once, in order; it ends after ``RunFinished``."""
+
+    def __init__(self, receive: anyio.abc.ObjectReceiveStream[RunEvent]) -> None:
+        self._receive = receive
+        self._next_seq = 0
+        self.failure: Exception | None = None
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> RunEvent:
+        try:
+            event = await self._receive.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            if self.failure is not None:
+                raise self.failure from None
+            raise StopAsyncIteration from None
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        return stamped(event, seq=seq, at_ms=event.at_ms, mono_ns=event.mono_ns)
+
+    async def aclose(self) -> None:
+        """Stop receiving; the run goes on until its exporter is left."""
+        await self._receive.aclose()

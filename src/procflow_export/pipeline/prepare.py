@@ -1,0 +1,45 @@
+"""From a target to its plan: what must be asked of the source and the destination before any row is read.
+
+``run`` and ``check`` come through here, so that what one finds the other finds.
+"""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+
+from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
+from procflow_export.pipeline.sources import SharedSources
+from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
+
+
+async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
+    """Ask the source for columns, estimate and key, and return the plan.  Reads no rows.
+
+    Raises:
+        ExportError: If the source cannot be reached or does not hold what the export names, or no plan is possible.
+    """
+    async with sources.borrowed(target.source) as source:
+        profile = await source.profile(target.selection)
+        column = chunk_key(target, columns=profile.columns, integer_key=profile.integer_key)
+        key = None
+        if column is not None:
+            bounds = await source.key_bounds(target.selection, column)
+            key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
+    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
+
+
+async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) -> None:
+    """Make sure that the destination is this export's own, and remove what dead runs of it left unfinished.
+
+    Raises:
+        DestinationError: If another export publishes there, or the place cannot be used.
+    """
+    owner = Owner(export=target.export.name, run_id=target.run_id)
+    async with open_destination(target.destination, owner=owner) as destination:
+        await anyio.to_thread.run_sync(_prepare, destination, target.export.name, limiter=threads)
+
+
+def _prepare(destination: Destination, export: str) -> None:
+    previous_manifest(destination, export)
+    destination.remove_stale()

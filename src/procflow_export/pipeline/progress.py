@@ -1,0 +1,173 @@
+"""What one export has done so far: the state that the scheduler keeps for it.
+
+Owns the counting: which chunks are waiting, running, delayed or done, and what that adds up to.  Synchronous code
+without clock or loop; the scheduler acts on what it says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from procflow_export.model.errors import Failure
+from procflow_export.model.events import Status, UnitEvent, UnitProgress, UnitWarning
+from procflow_export.model.plan import UnitResult
+from procflow_export.planning.order import remaining_cost
+from procflow_export.planning.plan import ExportPlan, Target
+
+MAX_WARNINGS: Final = 100
+"""Warnings of a unit's worker that wait to be shown; further ones are counted."""
+
+
+@dataclass(slots=True, eq=False)
+class ExportState:
+    """One export in one run.
+
+    Attributes:
+        target: What was known at the start.
+        plan: Known once it is planned.
+        failure: Why it failed; the first reason counts.
+        is_cancelled: Whether the run was asked to stop before it was done.
+        running: Units that an engine works on, by chunk, with the scope that ends each.
+        delayed: Units that wait for their next attempt.
+        results: What finished units left behind.
+        task_count: Tasks that may still change this state.
+        began_ns: When its planning began, on the run's clock.
+        settled: Set once nothing of it runs and nothing will.
+        is_finished: Whether its verdict was emitted.
+    """
+
+    target: Target
+    plan: ExportPlan | None = None
+    failure: Failure | None = None
+    is_cancelled: bool = False
+    running: dict[int, anyio.CancelScope] = field(default_factory=dict)
+    delayed: dict[int, anyio.CancelScope] = field(default_factory=dict)
+    results: dict[int, UnitResult] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+    retry_count: int = 0
+    task_count: int = 0
+    peak_rss_bytes: int = 0
+    began_ns: int = 0
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    is_finished: bool = False
+    is_dirty: bool = False
+    warnings: deque[UnitWarning] = field(default_factory=deque)
+    dropped_warnings: int = 0
+    _next_index: int = 0
+    _again: deque[int] = field(default_factory=deque)
+    _live: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _done_rows: int = 0
+    _done_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the export."""
+        return self.target.export.name
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its work goes on."""
+        return self.failure is None and not self.is_cancelled
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk is done."""
+        return self.plan is not None and len(self.results) == len(self.plan.chunks)
+
+    @property
+    def status(self) -> Status:
+        """How it stands if nothing more happens."""
+        if self.failure is not None:
+            return Status.FAILED
+        return Status.CANCELLED if self.is_cancelled else Status.SUCCESS
+
+    @property
+    def row_count(self) -> int:
+        """Rows of finished chunks and of running attempts."""
+        return self._done_rows + sum(rows for rows, _ in self._live.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes stored by finished chunks and by running attempts."""
+        return self._done_bytes + sum(size for _, size in self._live.values())
+
+    @property
+    def cost(self) -> float | None:
+        """How much work is left if a unit of it may start now; None if none may."""
+        plan = self.plan
+        if plan is None or not self.is_active or len(self.running) >= plan.parallel:
+            return None
+        if not self._again and self._next_index >= len(plan.chunks):
+            return None
+        return remaining_cost(plan, len(plan.chunks) - len(self.results))
+
+    def take(self, scope: anyio.CancelScope) -> tuple[int, int]:
+        """Start the next unit: return its chunk and the number of the attempt."""
+        if self._again:
+            index = self._again.popleft()
+        else:
+            index = self._next_index
+            self._next_index += 1
+        attempt = self.attempts.get(index, 0) + 1
+        self.attempts[index] = attempt
+        self.running[index] = scope
+        return index, attempt
+
+    def put_back(self, index: int) -> None:
+        """Let the unit of ``index`` start again."""
+        self._again.append(index)
+
+    def release(self, index: int) -> None:
+        """Forget an attempt: it neither runs nor counts."""
+        del self.running[index]
+        self._live.pop(index, None)
+        self.is_dirty = True
+
+    def complete(self, index: int, result: UnitResult) -> None:
+        """Record what a unit left behind (W3)."""
+        self.results[index] = result
+        self._done_rows += result.row_count
+        self._done_bytes += result.size_bytes
+        self.peak_rss_bytes = max(self.peak_rss_bytes, result.peak_rss_bytes)
+        self.is_dirty = True
+
+    def observe(self, event: UnitEvent) -> bool:
+        """Take note of what a worker says; return whether there is something to show."""
+        match event:
+            case UnitProgress(chunk=chunk, row_count=rows, size_bytes=size) if chunk in self.running:
+                self._live[chunk] = (rows, size)
+                self.peak_rss_bytes = max(self.peak_rss_bytes, event.peak_rss_bytes)
+            case UnitWarning() if len(self.warnings) < MAX_WARNINGS:
+                self.warnings.append(event)
+            case UnitWarning():
+                self.dropped_warnings += 1
+                return False
+            case _:
+                return False
+        self.is_dirty = True
+        return True
+
+    def fail(self, failure: Failure) -> None:
+        """Give the export up: the first reason counts, and whatever runs for it is ended."""
+        if self.failure is None:
+            self.failure = failure
+        self._end_units()
+
+    def cancel(self) -> None:
+        """Give the export up because somebody asked for it."""
+        if self.is_active and not self.is_complete:
+            self.is_cancelled = True
+        self._end_units()
+
+    def settle(self) -> None:
+        """Say so if nothing of this export runs and nothing will."""
+        if self.task_count == 0 and (not self.is_active or self.is_complete):
+            self.settled.set()
+
+    def _end_units(self) -> None:
+        for scope in (*self.running.values(), *self.delayed.values()):
+            scope.cancel()

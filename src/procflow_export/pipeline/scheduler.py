@@ -1,0 +1,429 @@
+"""The scheduler: one for all work units of a run, whole exports and chunks alike.
+
+Owns what runs when: at most as many units as the engine takes, longest work first, at most ``parallel`` of one export;
+what is tried again; and that one failed export stops no other.  An engine only executes a unit; the counting is in
+``pipeline.progress``; publishing is in ``pipeline.finalise``.
+
+Every export has one task from planning to verdict, every attempt of a unit has one, and a dispatcher starts them.  All of
+them end with ``run()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from procflow_export.destinations import Publication
+from procflow_export.engines.port import Engine
+from procflow_export.model.codes import Code, ExitStatus, worst
+from procflow_export.model.errors import ExportError, Failure, failure_from, is_expected
+from procflow_export.model.events import (
+    ChunkFinished,
+    Finished,
+    PartWritten,
+    Progress,
+    ProgressInit,
+    Retry,
+    RunFinished,
+    RunStarted,
+    Started,
+    Status,
+    UnitEvent,
+    Warned,
+)
+from procflow_export.model.plan import UnitResult
+from procflow_export.pipeline.finalise import changed_values, finalise
+from procflow_export.pipeline.logs import get_logger
+from procflow_export.pipeline.machine import Clock, peak_rss_bytes, utc_now
+from procflow_export.pipeline.outbox import Outbox
+from procflow_export.pipeline.policy import RunPolicy
+from procflow_export.pipeline.prepare import plan_target, prepare_destination
+from procflow_export.pipeline.progress import ExportState
+from procflow_export.pipeline.sources import SharedSources
+from procflow_export.planning.plan import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run_id: The run.
+        status: ``success`` when every export succeeded.
+        exit_status: What a program should exit with (E-61).
+        exports: The verdict on every export, in the order of the configuration.
+    """
+
+    run_id: str
+    status: Status
+    exit_status: ExitStatus
+    exports: tuple[Finished, ...]
+
+
+class Scheduler:
+    """Runs the exports of one run."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        *,
+        run_id: str,
+        started_at: datetime,
+        engine: Engine,
+        outbox: Outbox,
+        clock: Clock,
+        policy: RunPolicy,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._run_id = run_id
+        self._started_at = started_at
+        self._engine = engine
+        self._outbox = outbox
+        self._clock = clock
+        self._policy = policy
+        self._environ = environ
+        self._states = [ExportState(target=target) for target in targets]
+        self._verdicts: dict[str, Finished] = {}
+        self._running_count = 0
+        self._unplanned_count = len(self._states)
+        self._planning = anyio.CancelScope()
+        self._changed = anyio.Event()
+        self._dirty = anyio.Event()
+        self._planners = anyio.CapacityLimiter(policy.max_planners)
+        self._stores = anyio.CapacityLimiter(policy.max_planners)
+        self._log = get_logger("run").bind(run_id=run_id)
+
+    async def run(self) -> RunResult:
+        """Run every export to its verdict, and return them all."""
+        await self._outbox.put(
+            RunStarted(
+                run_id=self._run_id,
+                exports=tuple(state.name for state in self._states),
+                engine=self._engine.name,
+                max_units=self._engine.max_units,
+            )
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._show_progress, name="progress")
+            async with anyio.create_task_group() as work:
+                work.start_soon(self._plan_all, name="plan")
+                for state in self._states:
+                    work.start_soon(self._publish, state, name=f"export {state.name}")
+                work.start_soon(self._dispatch, work, name="dispatch")
+            group.cancel_scope.cancel()
+        return await self._finish()
+
+    def cancel(self) -> None:
+        """Stop taking work and end what runs; every export that is not done gets the verdict ``cancelled``.
+
+        An export that is being published is published: its commit is one step that is not undone.
+        """
+        for state in self._states:
+            state.cancel()
+            state.settle()
+        self._planning.cancel()
+        self._notify()
+
+    # ---- planning
+
+    async def _plan_all(self) -> None:
+        with self._planning:
+            async with SharedSources(self._environ) as sources, anyio.create_task_group() as group:
+                for state in self._states:
+                    group.start_soon(self._plan, state, sources, name=f"plan {state.name}")
+        self._unplanned_count = 0
+        self._notify()
+
+    async def _plan(self, state: ExportState, sources: SharedSources) -> None:
+        target = state.target
+        async with self._planners:
+            state.began_ns = self._clock.mono_ns()
+            await self._outbox.put(
+                Started(
+                    run_id=self._run_id,
+                    export=state.name,
+                    mode=target.export.mode.value,
+                    source=target.source.type.value,
+                    format=target.format.format.value,
+                )
+            )
+            attempt = 0
+            while state.is_active and state.plan is None:
+                attempt += 1
+                try:
+                    await prepare_destination(target, self._stores)
+                    plan = await plan_target(target, sources)
+                except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
+                    await self._plan_again(state, exc, attempt)
+                    continue
+                for message in plan.warnings:
+                    await self._outbox.put(Warned(export=state.name, code="PLAN", message=message))
+                await self._outbox.put(
+                    ProgressInit(
+                        export=state.name,
+                        total_chunks=len(plan.chunks),
+                        row_estimate=plan.row_estimate,
+                        key=plan.chunks.column,
+                    )
+                )
+                state.plan = plan
+        self._unplanned_count -= 1
+        state.settle()
+        self._notify()
+
+    async def _plan_again(self, state: ExportState, exc: Exception, attempt: int) -> None:
+        if not self._may_try_again(state, exc, attempt):
+            state.fail(self._recorded(state, exc))
+            return
+        delay_s = self._delay_s(state, exc, attempt)
+        state.retry_count += 1
+        await self._outbox.put(
+            Retry(export=state.name, chunk=-1, attempt=attempt, delay_s=delay_s, failure=failure_from(exc))
+        )
+        await anyio.sleep(delay_s)
+
+    # ---- units
+
+    async def _dispatch(self, group: anyio.abc.TaskGroup) -> None:
+        with anyio.move_on_after(self._policy.head_start_s):
+            while self._unplanned_count > 0:
+                await self._changed.wait()
+        while not all(state.settled.is_set() for state in self._states):
+            while self._running_count < self._engine.max_units and (state := self._longest()) is not None:
+                scope = anyio.CancelScope()
+                index, attempt = state.take(scope)
+                self._running_count += 1
+                state.task_count += 1
+                group.start_soon(self._unit, group, state, index, attempt, scope, name=f"{state.name}[{index}]")
+            await self._changed.wait()
+
+    def _longest(self) -> ExportState | None:
+        """Return the export with the most work left of those that may start a unit."""
+        costs = [(cost, state) for state in self._states if (cost := state.cost) is not None]
+        return max(costs, key=lambda item: item[0])[1] if costs else None
+
+    async def _unit(
+        self, group: anyio.abc.TaskGroup, state: ExportState, index: int, attempt: int, scope: anyio.CancelScope
+    ) -> None:
+        result: UnitResult | None = None
+        failure: Exception | None = None
+        began_ns = self._clock.mono_ns()
+        assert state.plan is not None
+        try:
+            try:
+                with scope:
+                    unit = state.plan.unit(index, attempt=attempt)
+                    result = await self._engine.execute(unit, partial(self._observe, state))
+            except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
+                failure = exc
+            finally:
+                self._running_count -= 1
+                state.release(index)
+                self._notify()
+            if result is not None:
+                state.complete(index, result)
+                await self._tell_chunk(state, result, attempt, self._clock.elapsed_s(began_ns))
+            elif failure is not None:
+                await self._unit_failed(group, state, index, attempt, failure)
+        finally:
+            state.task_count -= 1
+            state.settle()
+            self._notify()
+
+    async def _tell_chunk(self, state: ExportState, result: UnitResult, attempts: int, elapsed_s: float) -> None:
+        for part in result.parts:
+            self._log.debug("part_recorded", export=state.name, key=part.key, size_bytes=part.size_bytes)
+            await self._outbox.put(
+                PartWritten(
+                    export=state.name,
+                    chunk=part.chunk,
+                    key=part.key,
+                    row_count=part.row_count,
+                    size_bytes=part.size_bytes,
+                )
+            )
+        await self._outbox.put(
+            ChunkFinished(
+                export=state.name,
+                chunk=result.index,
+                row_count=result.row_count,
+                elapsed_s=elapsed_s,
+                attempts=attempts,
+            )
+        )
+        self._dirty.set()
+
+    async def _unit_failed(
+        self, group: anyio.abc.TaskGroup, state: ExportState, index: int, attempt: int, exc: Exception
+    ) -> None:
+        if not self._may_try_again(state, exc, attempt):
+            if state.is_active:  # what other units die of while an export is given up is not its reason
+                exc.add_note(f"chunk {index}, attempt {attempt} of {state.target.max_attempts}")
+                state.fail(self._recorded(state, exc))
+            return
+        state.retry_count += 1
+        delay_s = self._delay_s(state, exc, attempt)
+        failure = failure_from(exc)
+        self._log.info("unit_retried", export=state.name, chunk=index, attempt=attempt, code=failure.code.value)
+        scope = state.delayed[index] = anyio.CancelScope()
+        state.task_count += 1
+        group.start_soon(self._put_back, state, index, delay_s, scope, name=f"{state.name}[{index}] waits")
+        await self._outbox.put(Retry(export=state.name, chunk=index, attempt=attempt, delay_s=delay_s, failure=failure))
+
+    async def _put_back(self, state: ExportState, index: int, delay_s: float, scope: anyio.CancelScope) -> None:
+        """Let a unit run again after its delay; it holds no place of the engine meanwhile."""
+        try:
+            with scope:
+                await anyio.sleep(delay_s)
+        finally:
+            del state.delayed[index]
+            state.task_count -= 1
+            if state.is_active:
+                state.put_back(index)
+            state.settle()
+            self._notify()
+
+    # ---- verdicts
+
+    async def _publish(self, state: ExportState) -> None:
+        await state.settled.wait()
+        publication: Publication | None = None
+        plan = state.plan
+        if plan is not None and state.is_active:
+            try:
+                publication = await finalise(
+                    plan,
+                    state.results,
+                    started_at=self._started_at,
+                    finished_at=utc_now(),
+                    threads=self._stores,
+                )
+            except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
+                state.fail(self._recorded(state, exc))
+        await self._put_progress(state)
+        state.is_finished = True
+        verdict = self._verdict(state, publication)
+        self._verdicts[state.name] = verdict
+        self._log.info(
+            "export_finished",
+            export=state.name,
+            status=verdict.status.value,
+            row_count=verdict.row_count,
+            part_count=verdict.part_count,
+            size_bytes=verdict.size_bytes,
+            elapsed_s=verdict.elapsed_s,
+            code=None if verdict.failure is None else verdict.failure.code.value,
+        )
+        await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
+        self._notify()
+
+    def _verdict(self, state: ExportState, publication: Publication | None) -> Finished:
+        results = state.results
+        longest_s = max((result.longest_statement_s for result in results.values()), default=0.0)
+        return Finished(
+            run_id=self._run_id,
+            export=state.name,
+            status=state.status,
+            row_count=sum(result.row_count for result in results.values()),
+            part_count=sum(len(result.parts) for result in results.values()),
+            size_bytes=sum(result.size_bytes for result in results.values()),
+            chunk_count=len(results),
+            retry_count=state.retry_count,
+            elapsed_s=self._clock.elapsed_s(state.began_ns),
+            peak_rss_bytes=state.peak_rss_bytes,
+            longest_statement_s=longest_s,
+            changed_values=changed_values(results),
+            destination=state.target.destination.path or "",
+            manifest=None if publication is None else publication.manifest_key,
+            failure=state.failure,
+        )
+
+    async def _finish(self) -> RunResult:
+        verdicts = tuple(self._verdicts[state.name] for state in self._states)
+        published = [verdict for verdict in verdicts if verdict.manifest is not None]
+        counts = {status: sum(verdict.status is status for verdict in verdicts) for status in Status}
+        statuses = [verdict.failure.code.exit_status for verdict in verdicts if verdict.failure is not None]
+        if counts[Status.CANCELLED]:
+            statuses.append(ExitStatus.INTERRUPTED)
+        status = Status.SUCCESS
+        if counts[Status.FAILED]:
+            status = Status.FAILED
+        elif counts[Status.CANCELLED]:
+            status = Status.CANCELLED
+        finished = RunFinished(
+            run_id=self._run_id,
+            status=status,
+            succeeded=counts[Status.SUCCESS],
+            failed=counts[Status.FAILED],
+            cancelled=counts[Status.CANCELLED],
+            row_count=sum(verdict.row_count for verdict in published),
+            part_count=sum(verdict.part_count for verdict in published),
+            size_bytes=sum(verdict.size_bytes for verdict in published),
+            elapsed_s=self._clock.elapsed_s(),
+            peak_rss_bytes=max(peak_rss_bytes(), *(verdict.peak_rss_bytes for verdict in verdicts)),
+            exit_status=int(worst(statuses)),
+        )
+        self._log.info("run_finished", status=status.value, row_count=finished.row_count, elapsed_s=finished.elapsed_s)
+        await self._outbox.put(finished)
+        return RunResult(run_id=self._run_id, status=status, exit_status=worst(statuses), exports=verdicts)
+
+    # ---- what all of these use
+
+    def _may_try_again(self, state: ExportState, exc: Exception, attempt: int) -> bool:
+        is_transient = isinstance(exc, ExportError) and exc.is_transient
+        return is_transient and state.is_active and attempt < state.target.max_attempts
+
+    def _delay_s(self, state: ExportState, exc: Exception, attempt: int) -> float:
+        code = exc.code if isinstance(exc, ExportError) else Code.INTERNAL
+        first_backoff_s = state.target.limits.retry_backoff_ms / 1_000
+        return self._policy.retry.delay_s(attempt=attempt, first_backoff_s=first_backoff_s, code=code)
+
+    def _recorded(self, state: ExportState, exc: Exception) -> Failure:
+        if not is_expected(exc):
+            self._log.error("export_failed_unexpectedly", export=state.name, exc_info=exc)
+        return failure_from(exc)
+
+    def _observe(self, state: ExportState, event: UnitEvent) -> None:
+        if state.observe(event):
+            self._dirty.set()
+
+    async def _show_progress(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty = anyio.Event()
+            for state in self._states:
+                if not state.is_finished:
+                    await self._put_progress(state)
+            await anyio.sleep(self._policy.progress_interval_s)
+
+    async def _put_progress(self, state: ExportState) -> None:
+        while state.warnings:
+            warning = state.warnings.popleft()
+            await self._outbox.put(
+                Warned(export=state.name, code=warning.code, message=warning.message, chunk=warning.chunk)
+            )
+        if state.dropped_warnings:
+            count, state.dropped_warnings = state.dropped_warnings, 0
+            await self._outbox.put(Warned(export=state.name, code="DROPPED", message=f"{count} further warnings"))
+        if not state.is_dirty or state.plan is None or state.is_finished:
+            return
+        state.is_dirty = False
+        await self._outbox.put(
+            Progress(
+                export=state.name,
+                chunks_done=len(state.results),
+                total_chunks=len(state.plan.chunks),
+                row_count=state.row_count,
+                size_bytes=state.size_bytes,
+            )
+        )
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()

@@ -1,0 +1,26 @@
+"""Which work comes next: longest first.
+
+Owns the estimate of what an export still has to do.  Work that takes long is begun early, because whatever begins last
+decides when the run ends.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from procflow_export.planning.plan import ExportPlan
+
+UNKNOWN_ROWS: Final = 10_000_000
+"""What an export without an estimate is taken for: large, so that it is not left for the end."""
+
+
+def remaining_cost(plan: ExportPlan, chunks_left: int) -> float:
+    """Return how much work ``chunks_left`` chunks are along the export's longest chain, in estimated bytes.
+
+    An export that may use three workers at once is a third as long as one that may use one.
+    """
+    unit_rows = plan.unit_rows
+    if unit_rows is None:
+        unit_rows = -(-UNKNOWN_ROWS // len(plan.chunks))
+    rounds = -(-chunks_left // plan.parallel)
+    return float(rounds * max(unit_rows, 1) * plan.row_bytes)
