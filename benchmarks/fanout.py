@@ -10,6 +10,8 @@ import anyio
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.reader import BLOCK, command, rates
 
+import procflow as pf
+
 WINDOW_CHUNKS = 64
 
 
@@ -29,8 +31,6 @@ def trial(backend: str, spread: Callable[[list[str], int], Awaitable[int]]) -> T
 
 
 async def ours(argv: list[str], subscribers: int) -> int:
-    import procflow as pf
-
     delivered = 0
 
     async def consume(events: pf.Subscription) -> None:
@@ -98,8 +98,6 @@ async def memory_streams(argv: list[str], subscribers: int) -> int:
 
 async def stuck(argv: list[str], subscribers: int) -> int:
     """All but one subscriber take best-effort delivery and never read."""
-    import procflow as pf
-
     total = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None

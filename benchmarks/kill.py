@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import trio
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
+
+import procflow as pf
 
 TOKEN = "PROCFLOW_BENCH_TOKEN"
 SHELL = "sleep 60 & sleep 60; echo never"
@@ -98,23 +101,17 @@ async def anyio_run(environ: dict[str, str], deadline_s: float) -> None:
 
 
 async def trio_run(environ: dict[str, str], deadline_s: float) -> None:
-    import trio
-
     run_process: Any = trio.run_process
     with trio.move_on_after(deadline_s):
         await run_process(["sh", "-c", SHELL], env=environ, capture_stdout=True, capture_stderr=True)
 
 
 async def ours_deadline(environ: dict[str, str], deadline_s: float) -> None:
-    import procflow as pf
-
     with contextlib.suppress(pf.TimedOut):
         await pf.run(pf.Command("sh", "-c", SHELL, env=environ), timeout_s=deadline_s)
 
 
 async def ours_cancelled(environ: dict[str, str], deadline_s: float) -> None:
-    import procflow as pf
-
     with anyio.move_on_after(deadline_s):
         await pf.run(pf.Command("sh", "-c", SHELL, env=environ))
 

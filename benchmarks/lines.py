@@ -13,6 +13,8 @@ import anyio
 import anyio.streams.buffered
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
+import procflow as pf
+
 LINE_BYTES = 80
 
 
@@ -54,8 +56,6 @@ def trial(backend: str, read: Callable[[list[str]], Awaitable[int]]) -> Trial:
 
 
 async def ours_lines(argv: list[str]) -> int:
-    import procflow as pf
-
     count = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
@@ -65,8 +65,6 @@ async def ours_lines(argv: list[str]) -> int:
 
 
 async def ours_batches(argv: list[str]) -> int:
-    import procflow as pf
-
     count = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None

@@ -9,7 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import trio
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+
+import procflow as pf
 
 BLOCK = 64 * 1024
 
@@ -37,8 +40,6 @@ def trial(backend: str, read: Callable[[list[str]], Awaitable[int]]) -> Trial:
 
 
 async def ours(argv: list[str]) -> int:
-    import procflow as pf
-
     total = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
@@ -51,8 +52,6 @@ async def ours(argv: list[str]) -> int:
 
 
 async def ours_batches(argv: list[str]) -> int:
-    import procflow as pf
-
     total = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
@@ -88,8 +87,6 @@ async def anyio_process(argv: list[str]) -> int:
 
 
 async def trio_process(argv: list[str]) -> int:
-    import trio
-
     process: Any = await trio.lowlevel.open_process(argv, stdout=subprocess.PIPE)
     total = 0
     while data := await process.stdout.receive_some(BLOCK):

@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 
+import procflow as pf
+
 ARGV = ["/bin/true"]
 WARM_UP = 5
 
@@ -63,8 +65,6 @@ def trial(backend: str, once: Callable[[], Coroutine[Any, Any, float]]) -> Trial
 
 
 async def ours() -> float:
-    import procflow as pf
-
     scope = pf.spawn(pf.Command(*ARGV))
     entering = Stepped(scope.__aenter__())
     child = await entering

@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import trio
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+
+import procflow as pf
 
 ARGV = ["/bin/true"]
 WARM_UP = 5
@@ -42,8 +45,6 @@ def trial(backend: str, once: Callable[[], Awaitable[Pair]]) -> Trial:
 
 
 async def ours() -> Pair:
-    import procflow as pf
-
     before = time.perf_counter()
     async with pf.spawn(pf.Command(*ARGV)) as child:
         spawned = time.perf_counter()
@@ -70,8 +71,6 @@ async def anyio_process() -> Pair:
 
 
 async def trio_process() -> Pair:
-    import trio
-
     before = time.perf_counter()
     process: Any = await trio.lowlevel.open_process(
         ARGV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
