@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from procflow_export.formats._arrow import Column, buffer_of, data_of, offsets_of
 from procflow_export.formats._arrow import kernels as pc
-from procflow_export.formats.settings import FloatForm
+from procflow_export.model.settings import CsvFloats
 
 _Renderer: TypeAlias = Callable[[Column], Column]
 
@@ -51,7 +51,7 @@ class UnsupportedTypeError(TypeError):
     """This Arrow type has no text form."""
 
 
-def renderer_for(arrow_type: pa.DataType, *, floats: FloatForm) -> _Renderer:
+def renderer_for(arrow_type: pa.DataType, *, floats: CsvFloats) -> _Renderer:
     """Return the function that renders columns of ``arrow_type`` as text.
 
     Raises:
@@ -90,13 +90,13 @@ def _rows_where(mask: Column) -> Column:
     return pc.fill_null(mask, pa.scalar(value=False))
 
 
-def _float_cells(column: Column, floats: FloatForm) -> Column:
+def _float_cells(column: Column, floats: CsvFloats) -> Column:
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     cells = column.cast(TEXT)
     nan_rows = _rows_where(pc.is_nan(column))
     cells = _fix_rows(cells, nan_rows, lambda texts: ["NaN"] * len(texts))
-    if floats is FloatForm.SHORTEST:
+    if floats is CsvFloats.SHORTEST:
         return cells
     exponent_rows = _rows_where(pc.match_substring(cells, "e"))
     return _fix_rows(cells, exponent_rows, lambda texts: [format(Decimal(text), "f") for text in texts])
@@ -294,7 +294,7 @@ def _json_renderer(arrow_type: pa.DataType) -> _Renderer:
         element = _json_renderer(arrow_type.value_type)
         return lambda column: _json_list(column, element)
     if types.is_map(arrow_type):
-        key, item = renderer_for(arrow_type.key_type, floats=FloatForm.SHORTEST), _json_renderer(arrow_type.item_type)
+        key, item = renderer_for(arrow_type.key_type, floats=CsvFloats.SHORTEST), _json_renderer(arrow_type.item_type)
         return lambda column: _json_map(column, key, item)
     if types.is_struct(arrow_type):
         fields = [arrow_type.field(i) for i in range(arrow_type.num_fields)]
@@ -302,7 +302,7 @@ def _json_renderer(arrow_type: pa.DataType) -> _Renderer:
         return lambda column: _json_struct(column, members)
     if types.is_nested(arrow_type):
         raise UnsupportedTypeError(f"{arrow_type} has no text form")
-    plain = renderer_for(arrow_type, floats=FloatForm.SHORTEST)
+    plain = renderer_for(arrow_type, floats=CsvFloats.SHORTEST)
     if types.is_integer(arrow_type) or types.is_boolean(arrow_type):
         return plain
     if types.is_floating(arrow_type):

@@ -1,17 +1,17 @@
 """The choices that encoders act on, checked and with every default filled in.
 
-Owns the meaning of codecs, levels, profiles and row-group strategies.  Must not know pyarrow or how a file is written:
+Owns the meaning of codecs, levels and row-group strategies.  Must not know pyarrow or how a file is written:
 ``check`` can ask here without opening anything, and gets the errors that ``run`` would get.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Final, Self, assert_never
 
 from procflow_export.model.settings import (
     Compression,
+    CsvFloats,
     CsvQuoting,
     FormatOptions,
     RowGroupStrategy,
@@ -29,21 +29,7 @@ LEVELS: Final = {Compression.ZSTD: range(1, 23), Compression.GZIP: range(10)}
 
 DEFAULT_LEVELS: Final = {Compression.ZSTD: 3, Compression.GZIP: 6}
 
-PROFILES: Final[dict[str, tuple[Compression, int | None]]] = {
-    "none": (Compression.NONE, None),
-    "fast": (Compression.SNAPPY, None),
-    "balanced": (Compression.ZSTD, 3),
-    "compact": (Compression.ZSTD, 9),
-}
-
 CSV_CODECS: Final = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
-
-
-class FloatForm(enum.Enum):
-    """How CSV writes a float: all digits (``1e300`` prints 301 of them), or the shortest text that reads back equal."""
-
-    FULL = "full"
-    SHORTEST = "shortest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +85,7 @@ class CsvSettings:
     null_text: str = ""
     quoting: CsvQuoting = CsvQuoting.NEEDED
     has_header: bool = True
-    floats: FloatForm = FloatForm.FULL
+    floats: CsvFloats = CsvFloats.FULL
 
     def __post_init__(self) -> None:
         if self.compression.codec not in CSV_CODECS:
@@ -146,4 +132,5 @@ def csv_settings(options: FormatOptions) -> CsvSettings:
         null_text=options.csv.null_text,
         quoting=options.csv.quoting,
         has_header=options.csv.header,
+        floats=options.csv.floats,
     )

@@ -254,6 +254,15 @@ class CsvQuoting(StrEnum):
     ALL = "all"
 
 
+class CsvFloats(StrEnum):
+    """How a floating-point number stands in a CSV file."""
+
+    FULL = "full"
+    """All its digits, never an exponent: ``1e300`` has 301 of them."""
+    SHORTEST = "shortest"
+    """The shortest text that reads back equal, with an exponent where that is shorter."""
+
+
 class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What only CSV parts know.
 
@@ -262,12 +271,14 @@ class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         null_text: Text of NULL, never quoted; an empty text value is always quoted, so that the two differ.
         quoting: ``needed`` or ``all``.
         header: Whether the first line names the columns.
+        floats: ``full`` or ``shortest``.
     """
 
     delimiter: str = ","
     null_text: str = ""
     quoting: CsvQuoting = CsvQuoting.NEEDED
     header: bool = True
+    floats: CsvFloats = CsvFloats.FULL
 
 
 class FormatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from procflow_export.formats import open_encoder
+from procflow_export.formats._arrow import Column
 from procflow_export.model.settings import Compression, CsvOptions, Format, FormatOptions
 
 CSV = FormatOptions(format=Format.CSV, compression=Compression.NONE)
@@ -31,7 +32,7 @@ def encode(options: FormatOptions, schema: pa.Schema, batches: Iterable[pa.Recor
     return sink.getvalue()
 
 
-def encode_column(column: pa.Array, options: FormatOptions = CSV, name: str = "c") -> str:
+def encode_column(column: Column, options: FormatOptions = CSV, name: str = "c") -> str:
     schema = pa.schema([pa.field(name, column.type)])
     return encode(options, schema, [pa.RecordBatch.from_arrays([column], schema=schema)]).decode()
 
@@ -39,7 +40,8 @@ def encode_column(column: pa.Array, options: FormatOptions = CSV, name: str = "c
 def cut(table: pa.Table, sizes: Iterable[int]) -> list[pa.RecordBatch]:
     """The rows of ``table`` in batches of ``sizes`` rows, repeated until the rows are used up."""
     whole = table.combine_chunks().to_batches()[0]
-    batches, start, wanted = [], 0, list(sizes)
+    batches: list[pa.RecordBatch] = []
+    start, wanted = 0, list(sizes)
     while start < whole.num_rows:
         size = wanted[len(batches) % len(wanted)]
         batches.append(whole.slice(start, size))

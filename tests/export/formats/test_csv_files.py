@@ -7,7 +7,9 @@ import gzip
 import io
 import subprocess
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,10 +29,11 @@ TEXTS = st.one_of(st.none(), st.just(""), NASTY, st.text(st.characters(exclude_c
 ROWS = st.lists(
     st.tuples(TEXTS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), TEXTS), min_size=1, max_size=30
 )
-SCHEMA = pa.schema([("first", pa.string()), ("number", pa.int64()), ("last", pa.string())])
+TYPES: dict[str, pa.DataType] = {"first": pa.string(), "number": pa.int64(), "last": pa.string()}
+SCHEMA = pa.schema(TYPES)
 
 
-def batch_of(rows: list[tuple[object, ...]], schema: pa.Schema = SCHEMA) -> pa.RecordBatch:
+def batch_of(rows: Sequence[tuple[object, ...]], schema: pa.Schema = SCHEMA) -> pa.RecordBatch:
     columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -172,7 +175,8 @@ def test_an_empty_part_has_its_header() -> None:
 @pytest.mark.parametrize("codec", [Compression.NONE, Compression.GZIP, Compression.ZSTD])
 def test_bytes_do_not_depend_on_batches(codec: Compression) -> None:
     """E-24: equal rows give equal bytes, compressed or not, however they were cut."""
-    schema = pa.schema([("n", pa.int64()), ("t", pa.string())])
+    types: dict[str, pa.DataType] = {"n": pa.int64(), "t": pa.string()}
+    schema = pa.schema(types)
     whole = batch_of([(i, "x" * (i % 50)) for i in range(200_000)], schema)
     options = csv_options(codec)
 
@@ -232,7 +236,7 @@ def test_codecs_that_no_csv_reader_knows_are_refused(codec: Compression) -> None
         {"null_text": "a,b"},
     ],
 )
-def test_options_that_would_make_files_ambiguous_are_refused(options: dict[str, str]) -> None:
+def test_options_that_would_make_files_ambiguous_are_refused(options: dict[str, Any]) -> None:
     """E-24: a delimiter or NULL text that could stand in a bare cell is refused before anything is written."""
     with pytest.raises(DataError, match="csv options"):
         encode(csv_options(**options), SCHEMA, [])
