@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
 CHECK_TIMEOUT_S = 600.0
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def run_check(check: Check) -> Result:
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return Result(check=check, status=1, output=f"{exc}\n", elapsed_s=time.monotonic() - began)
-    return Result(check=check, status=done.returncode, output=done.stdout, elapsed_s=time.monotonic() - began)
+    return Result(check=check, status=done.returncode, output=ESCAPES.sub("", done.stdout), elapsed_s=time.monotonic() - began)
 
 
 def show(result: Result) -> None:

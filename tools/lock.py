@@ -45,7 +45,7 @@ def check() -> int:
 
 
 def write(*, upgrade: bool) -> int:
-    uv = Path(sys.executable).with_name("uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     subprocess.run([uv, "lock", "-q", *(["--upgrade"] if upgrade else [])], cwd=ROOT, check=True)
     LOCKS.mkdir(exist_ok=True)
     for name, selection in SETS.items():
