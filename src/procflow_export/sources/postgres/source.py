@@ -123,27 +123,30 @@ class PostgresSource:
         async with self._connections.lease() as connection:
             await session.begin(connection, self._limits)
             async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
-                tasks.start_soon(self._copy, connection, statement, source, name="postgres copy")
+                copying = anyio.CancelScope()
+                tasks.start_soon(self._copy, connection, statement, source, copying, name="postgres copy")
                 batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
                 try:
                     yield batches
                 finally:
-                    # Left early, the copy is cancelled on the server and the connection is not used again.
-                    tasks.cancel_scope.cancel()
+                    # Left early, the copy is cancelled on the server and the connection is not used again.  Not through
+                    # the group's own scope: a cancellation of this task would take the place of the body's error.
+                    copying.cancel()
                     with anyio.CancelScope(shield=True):
                         await batches.aclose()
             if source.is_finished:
                 await session.commit(connection)
 
-    async def _copy(self, connection: Connection, statement: str, source: PushSource) -> None:
+    async def _copy(self, connection: Connection, statement: str, source: PushSource, scope: anyio.CancelScope) -> None:
         started = time.monotonic()
         try:
-            with session.translated():
+            with scope, session.translated():
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
             source.finish(exc)
         else:
-            source.finish()
+            if not scope.cancelled_caught:
+                source.finish()
         finally:
             self._statistics.record_statement(time.monotonic() - started)
 

@@ -1,0 +1,140 @@
+"""Databases that tests fill: the other side of a source, on connections of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from procflow_export.model.plan import Everything, Query, Relation, Selection, TableChunk
+from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
+from procflow_export.model.types import Column, arrow_schema
+from procflow_export.sources import Source, open_source
+from tools.pytest_servers import mariadb_execute, postgres_execute
+
+FAST = Tuning(profile=TuningProfile.FAST)
+
+
+class Database(Protocol):
+    """A database with a source that reads it."""
+
+    kind: str
+    quote: str
+    integer: str
+    """The widest signed integer type."""
+
+    @property
+    def config(self) -> SourceConfig: ...
+
+    def execute(self, *statements: str) -> None: ...
+
+    def numbers(self, count: int) -> str:
+        """A query for the numbers 1 to ``count`` in a column ``n``."""
+        ...
+
+
+class PostgresDatabase:
+    kind = "postgres"
+    quote = '"'
+    integer = "bigint"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @property
+    def config(self) -> SourceConfig:
+        return SourceConfig(type=SourceType.POSTGRES, url=self.url, tuning=FAST)
+
+    def execute(self, *statements: str) -> None:
+        # In a thread of its own: this one may be running a loop already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(postgres_execute, self.url, *statements).result()
+
+    def numbers(self, count: int) -> str:
+        return f"SELECT n FROM generate_series(1, {count}) AS g (n)"
+
+
+class MariaDatabase:
+    kind = "mysql"
+    quote = "`"
+    integer = "bigint"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @property
+    def config(self) -> SourceConfig:
+        return SourceConfig(type=SourceType.MYSQL, url=self.url, tuning=FAST)
+
+    def execute(self, *statements: str) -> None:
+        mariadb_execute(self.url, *statements)
+
+    def numbers(self, count: int) -> str:
+        return f"SELECT seq AS n FROM seq_1_to_{count}"
+
+
+class SqliteDatabase:
+    kind = "sqlite"
+    quote = '"'
+    integer = "integer"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA user_version = 1")
+
+    @property
+    def config(self) -> SourceConfig:
+        return SourceConfig(type=SourceType.SQLITE, path=str(self.path), tuning=FAST)
+
+    def execute(self, *statements: str, parameters: Sequence[Any] = ()) -> None:
+        for statement in statements:
+            self._connection.execute(statement, parameters)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def numbers(self, count: int) -> str:
+        return f"WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {count}) SELECT n FROM g"
+
+
+def opened(database: Database) -> AbstractAsyncContextManager[Source]:
+    """The source of a database."""
+    return open_source(database.config, environ={})
+
+
+async def read(
+    source: Source,
+    selection: Selection | str,
+    chunk: TableChunk | None = None,
+    *,
+    columns: Sequence[Column] | None = None,
+    batch_rows: int = 1000,
+) -> pa.Table:
+    """Everything that one chunk reader gives, as a table."""
+    selection = Relation(table=selection) if isinstance(selection, str) else selection
+    columns = (await source.profile(selection)).columns if columns is None else columns
+    batches = []
+    async with source.read_chunk(selection, columns, chunk or Everything(), batch_rows=batch_rows) as reader:
+        async for batch in reader:
+            assert 0 < batch.num_rows <= batch_rows
+            batch.validate(full=True)
+            batches.append(batch)
+    return pa.Table.from_batches(batches, schema=arrow_schema(columns))
+
+
+@asynccontextmanager
+async def reading(source: Source, selection: Selection, *, batch_rows: int = 1000) -> AsyncIterator[Any]:
+    """A chunk reader over everything."""
+    columns = (await source.profile(selection)).columns
+    async with source.read_chunk(selection, columns, Everything(), batch_rows=batch_rows) as reader:
+        yield reader
+
+
+def query(text: str) -> Query:
+    return Query(text=text)
