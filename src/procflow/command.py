@@ -150,8 +150,7 @@ def _checked(argument: Argument, what: str) -> str | bytes:
 
 def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]:
     for variable, text in env.items():
-        # Callers without a type checker exist.
-        if not isinstance(variable, str) or not (text is None or isinstance(text, str)):
+        if any(type(part) not in (str, type(None)) for part in (variable, text)):
             raise TypeError("env maps str to str, or to None where a variable is to be removed")
         if not variable or "=" in variable or "\0" in variable:
             raise ValueError(f"{variable!r} cannot be the name of an environment variable")

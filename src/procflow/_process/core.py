@@ -35,7 +35,7 @@ from procflow.policies import Shutdown, Target
 
 TAIL_BYTES: Final = 4096
 LAST_READ_S: Final = 0.1
-"""How long a closing scope lets its pumps read what the ended tree left in the pipes."""
+"""How long the pumps may read what an ended tree left in the pipes."""
 
 SECOND_TRY_S: Final = 0.1
 """How long a closing scope waits for what has survived a stop already."""
@@ -82,6 +82,7 @@ class ProcessCore:
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
         self._is_closed = False
+        self._has_read_rest = False
         self._host_pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -168,9 +169,7 @@ class ProcessCore:
             older = self._stopper if self._stopper is not None and not self._stopper.is_finished else None
             # What survived a whole stop is given one more signal, not one more stop.
             last_try = Shutdown.now(kill_wait_s=SECOND_TRY_S)
-            stopper = self._ensure_stopper(
-                last_try if self.state is ProcessState.SURVIVED else self.shutdown, cause
-            )
+            stopper = self._ensure_stopper(last_try if self.state is ProcessState.SURVIVED else self.shutdown, cause)
             if older is not None:  # it may be more patient than the policy of this scope allows
                 with anyio.move_on_after(self.shutdown.total_s - self.shutdown.kill_wait_s):
                     await self._finish(older)
@@ -179,10 +178,7 @@ class ProcessCore:
             await self._finish(stopper)
             error = self._stop_error(stopper)
         self.close_stdin()
-        if self.state is ProcessState.ENDED:
-            with anyio.move_on_after(LAST_READ_S):
-                for stream in self.streams:
-                    await stream.wait_ended()
+        await self._read_rest()
         self._is_closed = True
         self._close_pipes()
         await self._tasks.cancel_all()
@@ -248,6 +244,7 @@ class ProcessCore:
             error = self._stop_error(stopper)
             if error is not None:
                 raise error
+            await self._read_rest()
         outcome = self.outcome
         assert outcome is not None, "an ended process has an outcome"  # noqa: S101
         return outcome
@@ -274,6 +271,14 @@ class ProcessCore:
                 await stopper.finished.wait()
             else:
                 await stopper.drive()
+
+    async def _read_rest(self) -> None:
+        """Let the pumps read what the ended tree left in the pipes, so that tails are whole."""
+        if self.state is ProcessState.ENDED and not self._has_read_rest:
+            self._has_read_rest = True
+            with anyio.move_on_after(LAST_READ_S):
+                for stream in self.streams:
+                    await stream.wait_ended()
 
     def _stop_error(self, stopper: Stopper) -> TerminationError | None:
         self._book_stop(stopper)
@@ -342,7 +347,8 @@ class ProcessCore:
             ended_mono_s=leader.exit_seen_mono_s or time.monotonic(),
             usage=leader.usage,
             phases=self._phases,
-            output_complete=not self._is_output_cut and all(stream.ending is StreamEnding.EOF for stream in self.streams),
+            output_complete=not self._is_output_cut
+            and all(stream.ending is StreamEnding.EOF for stream in self.streams),
             stdin_broken=parts.stdin is not None and parts.stdin.is_broken,
             stdout_tail=parts.stdout.tail(TAIL_BYTES) if parts.stdout is not None else b"",
             stderr_tail=parts.stderr.tail(TAIL_BYTES) if parts.stderr is not None else b"",

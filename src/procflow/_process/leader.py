@@ -143,9 +143,7 @@ class Leader:
         if pid == 0:
             return False
         unit = 1 if sys.platform == "darwin" else 1024
-        self.usage = ResourceUsage(
-            user_s=usage.ru_utime, system_s=usage.ru_stime, max_rss_bytes=usage.ru_maxrss * unit
-        )
+        self.usage = ResourceUsage(user_s=usage.ru_utime, system_s=usage.ru_stime, max_rss_bytes=usage.ru_maxrss * unit)
         self._note_reaped(lost=False)
         return True
 

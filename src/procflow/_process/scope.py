@@ -118,7 +118,9 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
 
     def __init__(self, command: Command, options: SpawnOptions) -> None:
         if not isinstance(command, Command):
-            raise TypeError(f"a Command is needed, not {type(command).__name__}; a text for a shell goes through shell()")
+            raise TypeError(
+                f"a Command is needed, not {type(command).__name__}; a text for a shell goes through shell()"
+            )
         self._command = command
         self._options = options
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -129,9 +131,9 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
     async def __aenter__(self) -> Process:
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
-        await checkpoint()
-        # One spawn a turn of the loop: a burst of them must not stall everything else.
+        # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
         async with _spawn_gate():
+            await checkpoint()
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
             # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.

@@ -116,7 +116,10 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
 
     def _look(self, *, with_tasks: bool) -> _Inventory:
         return _Inventory(
-            _children(), _descriptors(), self._threads(), {task.id: task.name or "?" for task in _tasks()} if with_tasks else {}
+            _children(),
+            _descriptors(),
+            self._threads(),
+            {task.id: task.name or "?" for task in _tasks()} if with_tasks else {},
         )
 
     def _leaks(self, *, with_tasks: bool) -> Generator[str]:

@@ -39,7 +39,9 @@ class ModelProcess:
 class Model:
     """A tree in virtual time, and a driver that does what the machine says and nothing else."""
 
-    def __init__(self, leader: ModelProcess, others: list[ModelProcess], *, can_look: bool, tick_s: float = 0.02) -> None:
+    def __init__(
+        self, leader: ModelProcess, others: list[ModelProcess], *, can_look: bool, tick_s: float = 0.02
+    ) -> None:
         self.leader, self.others, self.can_look, self.tick_s = leader, others, can_look, tick_s
         self.now_s = 0.0
         self.is_reaped = False

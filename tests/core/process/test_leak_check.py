@@ -1,0 +1,72 @@
+"""``assert_no_leaks()`` finds what it promises to find."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+
+import anyio
+import pytest
+
+from procflow._process import trace
+from procflow.testing import LeakError, assert_no_leaks
+
+
+def test_descriptor_is_found_and_named() -> None:
+    """C-93: an open descriptor is a leak, and the message says where it leads."""
+    with pytest.raises(LeakError, match="descriptor .* -> /dev/null"), assert_no_leaks(settle_s=0.0):
+        fd = os.open("/dev/null", os.O_RDONLY)
+    os.close(fd)
+
+
+def test_zombie_is_found() -> None:
+    """C-93: an ended child that nobody reaped is a leak."""
+    with pytest.raises(LeakError, match="zombie"), assert_no_leaks(settle_s=0.0):
+        child = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    child.wait()
+
+
+def test_orphan_in_a_group_of_ours_is_found() -> None:
+    """C-93: a member of a group that the spawner started is found although its leader is gone and it is no child of ours."""
+    with pytest.raises(LeakError, match="process of group"), assert_no_leaks(settle_s=0.0):
+        child = subprocess.Popen(["sh", "-c", "sleep 60 >/dev/null & echo $!"], stdout=-1, start_new_session=True)
+        trace.emit("spawned", child.pid)
+        assert child.stdout is not None
+        orphan = int(child.stdout.readline())
+        child.stdout.close()
+        child.wait()
+    os.kill(orphan, 9)
+
+
+def test_thread_is_found_and_given_time() -> None:
+    """C-93: a thread that still runs is a leak; one that is ending is waited for."""
+    go = threading.Event()
+    with pytest.raises(LeakError, match="thread 'stray'"), assert_no_leaks(settle_s=0.0):
+        thread = threading.Thread(target=go.wait, name="stray")
+        thread.start()
+    with assert_no_leaks():
+        go.set()
+        threading.Thread(target=threading.Event().wait, args=(0.05,)).start()
+    thread.join()
+
+
+@pytest.mark.anyio
+async def test_task_is_found() -> None:
+    """C-93: with ``async with`` a task that still runs is a leak."""
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(LeakError, match="task 'stray'"):
+            async with assert_no_leaks(settle_s=0.0):
+                tasks.start_soon(anyio.sleep_forever, name="stray")
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+
+
+def test_exception_of_the_block_goes_on() -> None:
+    """C-93: nothing is checked when the block raises: the first error is the one to see."""
+    fd = -1
+    with pytest.raises(KeyError), assert_no_leaks():
+        fd = os.open("/dev/null", os.O_RDONLY)
+        raise KeyError
+    os.close(fd)

@@ -1,0 +1,246 @@
+"""``run()``: deadlines, the drain, orphans, what is kept, and a thousand runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import anyio
+import pytest
+
+import procflow as pf
+
+from .conftest import group_is_gone, is_alive, python
+
+pytestmark = pytest.mark.anyio
+
+MARGIN_S = 2.0
+"""Ten times 200 ms."""
+
+
+async def test_completed_has_outcome_and_output() -> None:
+    """C-62: run() returns Completed with outcome, stdout and stderr."""
+    done = await pf.run(pf.shell("cat; echo err >&2"), stdin=b"fed\n")
+
+    assert isinstance(done, pf.Completed)
+    assert (done.stdout.text, done.stderr.lines, done.outcome.exit_code) == ("fed\n", ["err"], 0)
+    assert done.outcome.output_complete
+    assert not done.stdout.truncated
+
+
+async def test_check_raises_with_everything() -> None:
+    """C-62: ExitError carries the outcome and both outputs; its text has neither arguments nor more than the tail."""
+    with pytest.raises(pf.ExitError) as caught:
+        await pf.run(pf.shell("echo out; echo why >&2; exit 3 # hunter2"))
+
+    error = caught.value
+    assert error.outcome.exit_code == 3
+    assert error.stdout is not None
+    assert error.stderr is not None
+    assert (error.stdout.text, error.stderr.text) == ("out\n", "why\n")
+    assert str(error) == "sh exited with 3"
+    assert "why" in error.__notes__[0]
+    assert "hunter2" not in repr(error) + "".join(error.__notes__)
+    assert (await pf.run(pf.shell("exit 3"), check=False)).outcome.exit_code == 3
+
+
+async def test_large_stdin_and_output_at_once() -> None:
+    """C-7: the feeder is a task of its own: 8 MiB through cat, with nobody blocking anybody."""
+    data = bytes(range(256)) * 4096 * 8
+
+    done = await pf.run(pf.Command("cat"), stdin=data, stdout=pf.StreamConfig(replay=pf.Replay.all()))
+
+    assert done.stdout.bytes == data
+
+
+async def test_child_that_stops_reading_is_normal() -> None:
+    """C-7: EPIPE on standard input is recorded in the outcome, not raised."""
+    done = await pf.run(pf.shell("head -c 10; exec <&-"), stdin=b"x" * 1_000_000)
+
+    assert done.stdout.text == "x" * 10
+    assert done.outcome.stdin_broken
+    assert done.outcome.ok
+
+
+@pytest.mark.parametrize("stdin", [pf.NULL, pf.PIPE])
+async def test_nobody_waits_for_input_by_default(stdin: object) -> None:
+    """C-7: run() gives the null device, or a pipe that is closed at once: cat ends."""
+    with anyio.fail_after(10):
+        assert (await pf.run(pf.Command("cat"), stdin=stdin)).outcome.ok  # type: ignore[arg-type]  # a parameter
+
+
+async def test_inherited_stdin() -> None:
+    """C-7: INHERIT leads where the host's own descriptor leads."""
+    done = await pf.run(pf.shell("readlink /proc/self/fd/0; readlink /proc/$PPID/fd/0"), stdin=pf.INHERIT)
+
+    assert done.stdout.lines[0] == done.stdout.lines[1]
+
+
+async def test_newest_mebibyte_is_kept_and_the_cut_is_told() -> None:
+    """C-61: run() keeps the last 1 MiB of each stream and says to the byte what it cut."""
+    total = 3 * (1 << 20) + 7
+    done = await pf.run(python(f"import os\nfor i in range({total} // 7 + 1): os.write(1, b'%06d\\n' % i)"))
+
+    produced = (total // 7 + 1) * 7
+    assert done.stdout.truncated
+    assert done.stdout.lost_bytes + len(done.stdout.bytes) == produced
+    assert 1 << 20 <= len(done.stdout.bytes) <= (1 << 20) + (1 << 16)
+    assert done.stdout.lines[-1] == f"{total // 7:06d}"
+
+
+async def test_run_returns_although_a_grandchild_holds_the_pipe() -> None:
+    """C-61: drain + 200 ms after the leader's exit, output_complete=False, and the straggler is gone."""
+    begun = time.monotonic()
+    done = await pf.run(pf.shell("sleep 60 & echo $!; exit 0"))
+
+    assert 0.4 < time.monotonic() - begun < 0.5 + MARGIN_S
+    assert not done.outcome.output_complete
+    assert done.outcome.usage is not None
+    assert not is_alive(int(done.stdout.text))
+    assert group_is_gone(done.outcome.pid)
+
+
+async def test_silent_straggler_is_ended_without_a_drain() -> None:
+    """C-61: a straggler that holds no pipe costs no drain, and is ended too."""
+    with anyio.fail_after(20):
+        done = await pf.run(pf.shell("sleep 60 >/dev/null 2>&1 & echo $!"), drain_s=60)
+
+    assert done.outcome.output_complete
+    assert not is_alive(int(done.stdout.text))
+
+
+async def test_orphans_may_be_left() -> None:
+    """C-61: orphans="leave" leaves them alone; the run itself leaves nothing else."""
+    done = await pf.run(pf.shell("sleep 60 >/dev/null 2>&1 & echo $!"), orphans="leave")
+
+    orphan = int(done.stdout.text)
+    assert is_alive(orphan)
+    end(orphan)
+
+
+async def test_orphans_may_be_waited_for() -> None:
+    """C-61: orphans="wait" returns when they have ended by themselves, with all their output."""
+    done = await pf.run(pf.shell("(sleep 0.3; echo late) & exit 0"), orphans="wait")
+    assert done.stdout.text == "late\n"
+    assert done.outcome.output_complete
+
+    with pytest.raises(pf.TimedOut) as caught:
+        await pf.run(pf.shell("sleep 60 & echo $!; exit 0"), orphans="wait", timeout_s=0.3)
+    assert caught.value.stdout is not None
+    assert not is_alive(int(caught.value.stdout.text))
+    assert caught.value.outcome.exit_code == 0
+
+
+async def test_wall_timeout_ends_the_tree_and_keeps_the_output() -> None:
+    """C-63: TimedOut has the outcome and all output so far; the tree was stopped by policy."""
+    begun = time.monotonic()
+    with pytest.raises(pf.TimedOut) as caught:
+        await pf.run(pf.shell("sleep 60 & echo $!; wait"), timeout_s=0.5)
+
+    error = caught.value
+    assert 0.5 <= time.monotonic() - begun < 0.5 + MARGIN_S
+    assert (error.clock, error.timeout_s) == ("wall", 0.5)
+    assert error.stdout is not None
+    assert not is_alive(int(error.stdout.text))
+    assert error.outcome.ended_by is pf.EndedBy.TIMEOUT
+    assert [phase.ended for phase in error.outcome.phases] == [True]
+    assert "SIGTERM (timeout)" in str(error)
+
+
+async def test_idle_timeout_counts_silence_only() -> None:
+    """C-63: a child that keeps writing lives on, one that falls silent is ended."""
+    chatty = await pf.run(pf.shell("for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done"), idle_timeout_s=1.0)
+    assert chatty.stdout.lines[-1] == "6"
+    assert chatty.outcome.duration_s > 1.0
+
+    with pytest.raises(pf.TimedOut) as caught:
+        await pf.run(pf.shell("echo 1; sleep 60"), idle_timeout_s=0.3)
+    assert caught.value.clock == "idle"
+    assert caught.value.outcome.ended_by is pf.EndedBy.IDLE_TIMEOUT
+    assert caught.value.stdout is not None
+    assert caught.value.stdout.text == "1\n"
+    assert 0.3 <= caught.value.outcome.duration_s < 0.3 + MARGIN_S
+
+
+async def test_cancel_scope_does_the_same_tear_down() -> None:
+    """C-63: anyio.move_on_after() around run() ends the whole tree before it returns."""
+    pids: list[int] = []
+
+    async def watch(name: str) -> None:
+        with anyio.fail_after(10):
+            while not pids:
+                pids.extend(pid for pid in children_named(name))
+                await anyio.sleep(0.01)
+        scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(watch, "61.25")
+            await pf.run(pf.shell("sleep 61.25 & wait"))
+    assert scope.cancelled_caught
+    assert pids
+    assert not any(is_alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"timeout_s": 0}, {"idle_timeout_s": -1}, {"drain_s": -0.1}, {"orphans": "eat"}, {"containment": "best"}],
+)
+async def test_impossible_limits_are_refused(kwargs: dict[str, object]) -> None:
+    """C-63: a limit that cannot be meant is refused before anything is started."""
+    with pytest.raises(ValueError):
+        await pf.run(pf.Command("true"), **kwargs)  # type: ignore[arg-type]  # parameters
+
+
+async def test_not_ready_has_outcome_and_tail() -> None:
+    """C-62: a line that never comes: NotReadyError with the outcome of the process, soon after its end."""
+    async with pf.spawn(pf.shell("echo starting; exit 9")) as child:
+        with anyio.fail_after(10), pytest.raises(pf.NotReadyError) as caught:
+            await child.stdout.wait_for_line("listening")
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.exit_code == 9
+    assert b"starting" in caught.value.tail
+
+    async with pf.spawn(pf.shell("sleep 60 & exit 9"), shutdown=pf.Shutdown.now()) as child:  # the pipe stays open
+        with anyio.fail_after(10), pytest.raises(pf.NotReadyError) as caught:
+            await child.stdout.wait_for_line("listening")
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.exit_code == 9
+
+
+async def test_a_thousand_runs() -> None:
+    """C-69: 1 000 short runs, 200 at a time: zero zombies, descriptors and threads at baseline."""
+    limiter = anyio.CapacityLimiter(200)
+    texts: list[str] = []
+
+    async def one(number: int) -> None:
+        async with limiter:
+            texts.append((await pf.run(pf.Command("echo", str(number)))).stdout.text)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(1000):
+            tasks.start_soon(one, number)
+
+    assert sorted(int(text) for text in texts) == list(range(1000))
+
+
+def children_named(argument: str) -> list[int]:
+    """Return the pids of all processes with ``argument`` in their argument list."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    if argument.encode() in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def end(pid: int) -> None:
+    """Kill an orphan that a test left on purpose."""
+    os.kill(pid, signal.SIGKILL)
+    while is_alive(pid):
+        time.sleep(0.001)
