@@ -47,7 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SystemExit: For ``--help``, ``--version`` and a wrong command line.
     """
-    parsed = build_parser(_version(), program=_program()).parse_args(list(arguments))
+    program = _program()
+    parsed = build_parser(_version(), program=program).parse_args(list(arguments), argparse.Namespace(program=program))
     if parsed.command == "worker":
         from procflow_export.engines.worker import main as be_a_worker
 

@@ -122,6 +122,9 @@ class WorkerChild:
             error = WorkerError(Code.ENVIRONMENT, str(exc))
             for note in exc.__notes__:
                 error.add_note(note)
+        except Exception as exc:
+            error = WorkerError(Code.INTERNAL, f"unexpected {type(exc).__name__} while a worker was served")
+            raise
         finally:
             self._started.set()
             if self._job is not None:
@@ -172,17 +175,17 @@ class WorkerChild:
             async with anyio.create_task_group() as readers:
                 readers.start_soon(self._read_events, child, name=f"events of {child.name}")
                 readers.start_soon(self._read_stderr, child, name=f"stderr of {child.name}")
-                self.outcome = await child.wait()
+                outcome = self.outcome = await child.wait()
                 with anyio.move_on_after(LAST_LINES_S):
                     await self._outputs_ended.wait()
                 readers.cancel_scope.cancel()
-        self.outcome = child.outcome or self.outcome
-        return self._death(self.outcome)
+        outcome = self.outcome = child.outcome or outcome
+        return self._death(outcome)
 
     async def _read_events(self, child: procflow.Process) -> None:
         lines = procflow.LineConfig(max_line_bytes=MAX_LINE_BYTES, overflow=procflow.Overflow.TRUNCATE)
         try:
-            async for batch in child.stdout.line_batches(lines):
+            async for batch in child.stdout.line_batches(config=lines):
                 for line in batch:
                     self._hear(line)
         except procflow.ChildError as exc:
@@ -197,9 +200,10 @@ class WorkerChild:
 
     async def _read_stderr(self, child: procflow.Process) -> None:
         try:
-            async for batch in child.stderr.line_batches():
+            # Best effort: whatever floods standard error is counted and dropped, and never makes the worker wait.
+            async for batch in child.stderr.line_batches(procflow.BestEffort(), on_gap="yield"):
                 for line in batch:
-                    self._stderr.feed(line)
+                    self._stderr.feed(f"… {line.lost_bytes} bytes lost …" if isinstance(line, procflow.Gap) else line)
         except procflow.ChildError as exc:
             self._stderr.feed(f"({exc})")
         finally:

@@ -28,6 +28,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import MisuseError, WorkerError
 from procflow_export.model.events import UnitEvent
 from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.pipeline.groups import end_group
 
 CLOSE_S: Final = 2.0
 """How long idle workers may take to exit by themselves when the engine is left."""
@@ -70,10 +71,7 @@ def worker_command(number: int, *, python: str | None = None) -> procflow.Comman
 def _python_path() -> str | None:
     """The child's PYTHONPATH: the host's, and behind it our own folder unless every interpreter of this kind finds it anyway."""
     inherited = os.environ.get("PYTHONPATH") or None
-    package_file = procflow_export.__file__
-    if package_file is None:
-        return inherited
-    root = str(Path(package_file).resolve().parent.parent)
+    root = str(Path(procflow_export.__file__).resolve().parent.parent)
     if root in {str(Path(folder).resolve()) for folder in (*site.getsitepackages(), site.getusersitepackages())}:
         return inherited
     return root if inherited is None else f"{inherited}{os.pathsep}{root}"
@@ -156,8 +154,7 @@ class ProcessEngine:
                         for worker in self._workers:
                             closers.start_soon(worker.close)
         finally:
-            group.cancel_scope.cancel()
-            handled = await group.__aexit__(exc_type, exc, traceback)
+            handled = await end_group(group, exc_type, exc, traceback)
         return handled
 
     async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:

@@ -53,8 +53,9 @@ def message_line(event: Retry | Warned) -> str:
         case Retry():
             when = f"in {words.duration(event.delay_s)}" if event.delay_s else "now"
             failure = event.failure
+            what = "planning" if event.chunk < 0 else f"chunk {event.chunk}"
             return (
-                f"{one_line(event.export)}: chunk {event.chunk} is tried again {when} after attempt {event.attempt}: "
+                f"{one_line(event.export)}: {what} is tried again {when} after attempt {event.attempt}: "
                 f"{failure.code}: {one_line(failure.message)}"
             )
         case Warned():

@@ -1,0 +1,245 @@
+"""Running exports under the eyes of a person: engine, display, signals, and the last words.
+
+Owns what ``run`` and ``demo`` have in common.  Signals are taken for the length of a run only, and the first one stops it in
+order: no new work, every worker ended, nothing half-written left.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+import msgspec
+from rich.text import Text
+
+from procflow_export.cli.face import Face
+from procflow_export.config.structs import ExportConfig, LoadedConfig, Mode
+from procflow_export.engines.in_process import InProcessEngine
+from procflow_export.engines.processes import ProcessEngine
+from procflow_export.exporter import Exporter
+from procflow_export.model.codes import ExitStatus
+from procflow_export.model.events import Finished, RunFinished, Status
+from procflow_export.ui.board import Board, CardState
+from procflow_export.ui.clean import many_lines
+from procflow_export.ui.painter import Painter
+from procflow_export.ui.show import CardsDisplay, Display, PlainDisplay, SilentDisplay
+from procflow_export.ui.summary import render_summary
+
+PROCESSES: Final = "processes"
+IN_PROCESS: Final = "in-process"
+SHOWN_REMARK_LINES: Final = 12
+_STATUS_OF: Final = {
+    signal.SIGINT: ExitStatus.INTERRUPTED,
+    signal.SIGTERM: ExitStatus.TERMINATED,
+    signal.SIGHUP: ExitStatus.TERMINATED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """How a run ended, as this program tells it.
+
+    Attributes:
+        exit_status: What the program exits with.
+        finished: The run's last event; ``None`` when it did not come that far.
+        exports: The verdict on every export that got one, in order.
+    """
+
+    exit_status: ExitStatus
+    finished: RunFinished | None
+    exports: tuple[Finished, ...]
+
+    @property
+    def is_success(self) -> bool:
+        """Whether every export was published."""
+        return self.exit_status is ExitStatus.OK
+
+    def as_data(self) -> dict[str, object]:
+        """Return what ``--json`` prints: every field, present or not worth a word."""
+        status = self.finished.status if self.finished is not None else Status.CANCELLED
+        data: dict[str, object] = {"status": status, "exit_status": int(self.exit_status)}
+        if self.finished is not None:
+            data |= {name: value for name, value in _fields(self.finished).items() if name not in data}
+        return data | {"exports": [_fields(verdict) for verdict in self.exports]}
+
+
+def _fields(event: RunFinished | Finished) -> dict[str, object]:
+    envelope = ("seq", "at_ms", "mono_ns", "exit_status")
+    return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in envelope}
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class RunOnce:
+    """One run of one configuration, shown by ``face``.
+
+    Attributes:
+        loaded: What to export.
+        face: Where to show it.
+        exports: Names of the exports to run; empty means all.
+        engine: ``processes`` or ``in-process``; ``None`` takes what the configuration says.
+        max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
+        retry_command: Returns what to type to run some exports again.
+    """
+
+    loaded: LoadedConfig
+    face: Face
+    exports: Sequence[str] = ()
+    engine: str | None = None
+    max_units: int | None = None
+    retry_command: Callable[[Sequence[str]], str]
+    _board: Board = field(default_factory=Board)
+    _signal: signal.Signals | None = None
+
+    async def execute(self) -> RunReport:
+        """Run the exports to their verdicts and say how it went."""
+        engine = self._open_engine()
+        display = self._display()
+        last: list[Text] = []
+        try:
+            async with anyio.create_task_group() as showing:
+                showing.start_soon(display.keep_current, name="display")
+                exporter = Exporter(self.loaded, exports=self.exports or None, engine=engine)
+                await self._follow(exporter, display)
+                showing.cancel_scope.cancel()
+            last = self._last_words(engine)
+        finally:
+            await display.close(last)
+        return self._report()
+
+    async def _follow(self, exporter: Exporter, display: Display) -> None:
+        # A task group would wrap what the exporter raises, so its failure is carried past the group.
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+            try:
+                async with exporter:
+                    events = exporter.run()
+                    group.start_soon(self._heed_signals, exporter, name="signals")
+                    async for event in events:
+                        display.hear(event)
+            except Exception as exc:  # noqa: BLE001 (raised again below)
+                failure = exc
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _heed_signals(self, exporter: Exporter) -> None:
+        # Where somebody ignores SIGHUP (nohup), it stays ignored.
+        heeded = [number for number in _STATUS_OF if signal.getsignal(number) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(*heeded) as signals:
+            async for number in signals:
+                if self._signal is None:
+                    self._signal = number
+                    self._board.notice = f"stopping ({number.name})"
+                    if not self.face.is_live:
+                        self.face.tell(f"{number.name}: stopping, workers are being ended")
+                    exporter.cancel()
+                else:
+                    self._board.notice = "still stopping"
+
+    def _open_engine(self) -> ProcessEngine | InProcessEngine:
+        config = self.loaded.config
+        kind = self.engine or (
+            IN_PROCESS if config.parallel_exports and not config.parallel_export_processes else PROCESSES
+        )
+        chosen = [export for export in config.exports if not self.exports or export.name in self.exports]
+        at_most = sum(_parallel_units(export) for export in chosen)
+        max_units = self.max_units or max(1, min(_processors(), at_most))
+        return ProcessEngine(max_units=max_units) if kind == PROCESSES else InProcessEngine(max_units=max_units)
+
+    def _display(self) -> Display:
+        face = self.face
+        if face.is_quiet:
+            return SilentDisplay(self._board, face.show)
+        if face.is_live:
+            painter = Painter(face.err, has_color=face.has_color)
+            return CardsDisplay(self._board, painter, glyphs=face.glyphs, is_verbose=face.is_verbose)
+        return PlainDisplay(self._board, face.tell, face.show, is_verbose=face.is_verbose)
+
+    def _last_words(self, engine: ProcessEngine | InProcessEngine) -> list[Text]:
+        board, face = self._board, self.face
+        rows: list[Text] = []
+        failed = any(card.state is not CardState.DONE for card in board.cards.values())
+        if failed or not face.is_quiet:
+            rows = render_summary(board, width=face.width, next_command=self.retry_command, glyphs=face.glyphs)
+        if isinstance(engine, ProcessEngine) and not face.is_quiet:
+            rows += _remarks(engine, is_verbose=face.is_verbose)
+        if self._signal is not None:
+            rows.append(self._stopped())
+        return rows
+
+    def _stopped(self) -> Text:
+        cards = self._board.cards.values()
+        published = sum(card.state is CardState.DONE for card in cards)
+        assert self._signal is not None
+        text = f" stopped by {self._signal.name}: {published} of {len(cards)} exports published; "
+        return Text(text + "every worker has ended and nothing half-written is left", style="yellow")
+
+    def _report(self) -> RunReport:
+        finished = self._board.finished
+        status = ExitStatus.INTERNAL if finished is None else ExitStatus(finished.exit_status)
+        if self._signal is not None and status is not ExitStatus.OK:
+            status = _STATUS_OF[self._signal]
+        verdicts = (card.finished for card in self._board.cards.values())
+        return RunReport(
+            exit_status=status,
+            finished=finished,
+            exports=tuple(verdict for verdict in verdicts if verdict is not None),
+        )
+
+
+def _remarks(engine: ProcessEngine, *, is_verbose: bool) -> list[Text]:
+    """Return what workers wrote to standard error, equal texts once."""
+    groups: dict[str, list[str]] = {}
+    for remark in engine.remarks:
+        groups.setdefault(remark.text, []).append(remark.worker)
+    rows: list[Text] = []
+    for text, workers in groups.items():
+        lines = many_lines(text)
+        shown = lines if is_verbose else lines[-SHOWN_REMARK_LINES:]
+        left_out = f", {len(lines) - len(shown)} lines before these" if len(shown) < len(lines) else ""
+        rows.append(Text())
+        rows.append(Text(f" {', '.join(workers)} wrote{left_out}:", style="dim"))
+        rows += [Text(f"   {line}", style="dim") for line in shown]
+    return rows
+
+
+def _parallel_units(export: ExportConfig) -> int:
+    return export.parallel if export.mode is Mode.CHUNKED else 1
+
+
+def _processors() -> int:
+    with suppress(AttributeError, OSError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def retry_command(
+    program: str, loaded: LoadedConfig, *, params: Sequence[str], options: Sequence[str] = ()
+) -> Callable[[Sequence[str]], str]:
+    """Return a function from names of exports to the command that runs them again.
+
+    Values of parameters may be secrets and are not repeated: ``-p NAME="$NAME"`` takes them from the shell.
+    """
+    file = os.path.relpath(loaded.file) if loaded.file is not None else "CONFIG"
+
+    def command(names: Sequence[str]) -> str:
+        words = [program, "run", shlex.quote(file)]
+        words += [f"-e {shlex.quote(name)}" for name in names]
+        words += [f'-p {name}="${name}"' for name in params]
+        return " ".join((*words, *options))
+
+    return command
+
+
+def shown_python() -> str:
+    """Return how a person here would call this interpreter."""
+    executable = sys.executable
+    relative = os.path.relpath(executable)
+    return executable if relative.startswith("..") else relative

@@ -1,0 +1,55 @@
+"""``run``: export what a configuration names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from procflow_export.cli.exporting import RunOnce, retry_command
+from procflow_export.cli.face import Face
+from procflow_export.cli.grammar import DEFAULT_CONFIGS
+from procflow_export.config.loading import load_config
+from procflow_export.config.structs import LoadedConfig
+from procflow_export.model.errors import MisuseError
+
+BACKEND: Final = "asyncio"
+
+
+def run_command(parsed: argparse.Namespace, face: Face) -> int:
+    """Run the exports and return the exit status."""
+    loaded = loaded_config(parsed, face)
+    options = [f"--engine {parsed.engine}"] if parsed.engine else []
+    run = RunOnce(
+        loaded=loaded,
+        face=face,
+        exports=parsed.exports,
+        engine=parsed.engine,
+        max_units=parsed.processes,
+        retry_command=retry_command(parsed.program, loaded, params=[key for key, _ in parsed.params], options=options),
+    )
+    report = anyio.run(run.execute, backend=BACKEND)
+    if face.is_json:
+        face.data(report.as_data())
+    return int(report.exit_status)
+
+
+def loaded_config(parsed: argparse.Namespace, face: Face) -> LoadedConfig:
+    """Return the configuration that the command line names; its warnings are told.
+
+    Raises:
+        ConfigError: With everything that is wrong with it.
+        MisuseError: If none is named and none lies here.
+    """
+    path = parsed.config
+    if path is None:
+        path = next((name for name in DEFAULT_CONFIGS if Path(name).is_file()), None)
+    if path is None:
+        raise MisuseError(f"no configuration was named and there is no {DEFAULT_CONFIGS[0]} in this folder")
+    loaded = load_config(path, params=dict(parsed.params), environ=os.environ)
+    for warning in loaded.warnings:
+        face.tell(f"warning: {warning}")
+    return loaded
