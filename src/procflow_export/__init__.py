@@ -13,6 +13,7 @@ from procflow_export.config.loading import check_config, load_config, read_confi
 from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
+from procflow_export.exporter import Exporter
 from procflow_export.model.codes import Code, ExitStatus, Kind
 from procflow_export.model.errors import (
     ConfigError,
@@ -59,7 +60,6 @@ from procflow_export.model.settings import (
     Tuning,
     TuningProfile,
 )
-from procflow_export.pipeline.exporter import Exporter
 from procflow_export.pipeline.outbox import EventStream
 from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
 from procflow_export.pipeline.scheduler import RunResult
