@@ -1,0 +1,215 @@
+"""From configuration and profile to work units."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procflow_export.config.loading import read_config
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import PlanError
+from procflow_export.model.plan import Query, Relation, WorkUnit
+from procflow_export.model.settings import Compression, Environment, Format, TuningProfile
+from procflow_export.model.types import Column, LogicalType
+from procflow_export.planning.memory import MIB, unit_bytes
+from procflow_export.planning.names import part_key, part_stem, resolved_destination, short_run_id
+from procflow_export.planning.order import remaining_cost
+from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export, target_of
+
+RUN_ID = "01928a3b-4c5d-7e6f-8a9b-0c1d2e3f4a5b"
+STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+COLUMNS = (
+    Column(name="id", native_type="bigint", logical_type=LogicalType.INTEGER, arrow_type=pa.int64(), is_nullable=False),
+    Column(name="name", native_type="text", logical_type=LogicalType.TEXT, arrow_type=pa.string()),
+)
+
+
+def target(source: dict[str, Any] | None = None, **export: Any) -> Target:
+    values = {"name": "orders", "mode": "full", "format": "parquet"} | export
+    if "query" not in values:
+        values.setdefault("table", "shop.orders")
+    loaded = read_config(
+        {
+            "source": {"type": "sqlite", "path": "s.db"} | (source or {}),
+            "destination": {"type": "local", "path": "/out"},
+            "exports": [values],
+        },
+        base_dir="/conf",
+    )
+    return target_of(loaded.config, loaded.config.exports[0], run_id=RUN_ID, started_at=STARTED)
+
+
+def plan(rows: int | None = 1_000_000, **export: Any) -> ExportPlan:
+    wanted = target(mode="chunked", **export)
+    key = KeyFacts(column="id", low=0, high=999_999, has_nulls=False)
+    return plan_export(wanted, columns=COLUMNS, row_estimate=rows, key=key)
+
+
+def test_a_unit_crosses_to_another_process_as_it_is() -> None:
+    """E-32: every unit survives JSON, bounds beyond 64 bits included."""
+    wanted = target(mode="chunked", chunk_count=3)
+    key = KeyFacts(column="id", low=-(10**25), high=10**25, has_nulls=True)
+    planned = plan_export(wanted, columns=COLUMNS, row_estimate=None, key=key)
+
+    units = [planned.unit(index) for index in range(len(planned.chunks))]
+
+    assert len(units) == 4
+    for unit in units:
+        assert msgspec.json.decode(msgspec.json.encode(unit), type=WorkUnit) == unit
+
+
+def test_selections_are_taken_apart() -> None:
+    """E-12: `table` is a name, or schema and name; `query` is its text."""
+    assert target(table="orders").selection == Relation(table="orders")
+    assert target(table="shop.orders").selection == Relation(schema="shop", table="orders")
+    assert target(query="select 1").selection == Query(text="select 1")
+
+
+def test_limits_of_the_export_replace_those_of_the_source_one_by_one() -> None:
+    """E-5: tuning is merged per value."""
+    source = {"tuning": {"profile": "safe", "statement_timeout_s": 7, "batch_size": 5}}
+
+    limits = target(source, tuning={"statement_timeout_s": 9, "batch_size_memory_mb": 1}).limits
+
+    assert (limits.statement_timeout_s, limits.lock_timeout_s, limits.max_retries) == (9, 10, 10)
+    assert (limits.batch_bytes, limits.batch_rows) == (MIB, 2_000)
+
+
+def test_the_default_profile_follows_the_environment() -> None:
+    """E-5: a local database may be worked hard, any other is treated with care."""
+    assert target({"environment": "local"}).source.tuning.profile is TuningProfile.FAST
+    assert target({"environment": "production"}).limits == target().limits
+    assert target({"environment": "local", "tuning": {"profile": "safe"}}).source.tuning.profile is TuningProfile.SAFE
+    assert Environment.REPLICA.value == "replica"
+
+
+@pytest.mark.parametrize(
+    ("export", "expected"),
+    [
+        ({}, (Compression.ZSTD, None)),
+        ({"format": "csv"}, (Compression.NONE, None)),
+        ({"format": "csv", "compression": "gzip", "compression_level": 9}, (Compression.GZIP, 9)),
+        ({"compression_profile": "compact"}, (Compression.ZSTD, 9)),
+        ({"compression_profile": "fast"}, (Compression.SNAPPY, None)),
+    ],
+)
+def test_the_codec_is_decided(export: dict[str, Any], expected: tuple[Compression, int | None]) -> None:
+    """E-24: defaults and profiles become a codec and a level."""
+    options = target(**export).format
+
+    assert (options.compression, options.compression_level) == expected
+    assert options.format in Format
+
+
+def test_a_size_limit_is_in_bytes() -> None:
+    """E-24: `max_file_size` uses binary units."""
+    assert target(max_file_size="2MB").format.max_file_bytes == 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved"),
+    [
+        ("/out", "/out/orders"),
+        ("/out/", "/out/orders"),
+        ("/out/{export}/{date}", "/out/orders/2026-03-04"),
+        ("/out/{date}/{hour}", "/out/2026-03-04/05/orders"),
+        ("/out/{table}", "/out/t_1/orders"),
+        ("/out/{run_id}", f"/out/{RUN_ID}/orders"),
+    ],
+)
+def test_placeholders_are_filled_in_and_every_export_has_its_directory(path: str, resolved: str) -> None:
+    """E-41: date, hour, export, table, run; two exports never share a manifest."""
+    config = target().destination
+    config = msgspec.structs.replace(config, path=path)
+
+    result = resolved_destination(
+        config, export="orders", selection=Relation(table="t 1"), run_id=RUN_ID, started_at=STARTED
+    )
+
+    assert result.path == resolved
+
+
+def test_a_query_has_no_table_to_name() -> None:
+    """E-41: `{table}` of a query is the export's name."""
+    config = msgspec.structs.replace(target().destination, path="/o/{table}/{export}")
+
+    result = resolved_destination(
+        config, export="orders", selection=Query(text="select 1"), run_id=RUN_ID, started_at=STARTED
+    )
+
+    assert result.path == "/o/orders/orders"
+
+
+def test_part_names_follow_from_run_chunk_and_part() -> None:
+    """E-41: the same unit done twice writes the same names; another run writes others."""
+    stem = part_stem("orders", RUN_ID, 12)
+
+    assert part_key(stem, 3, ".parquet") == "orders-0c1d2e3f4a5b-c00012-p003.parquet"
+    assert short_run_id(RUN_ID) != short_run_id("01928a3b-4c5d-7e6f-8a9b-0c1d2e3f4a5c")
+
+
+def test_a_table_resolves_its_own_key_and_a_missing_one_is_told() -> None:
+    """E-10: `table:` finds its integer key; without one the plan fails and says what to do."""
+    assert chunk_key(target(), columns=COLUMNS, integer_key="id") is None
+    assert chunk_key(target(mode="chunked"), columns=COLUMNS, integer_key="id") == "id"
+    assert chunk_key(target(mode="chunked", chunk_column="id"), columns=COLUMNS, integer_key=None) == "id"
+
+    with pytest.raises(PlanError) as no_key:
+        chunk_key(target(mode="chunked"), columns=COLUMNS, integer_key=None)
+    with pytest.raises(PlanError) as misspelt:
+        chunk_key(target(mode="chunked", chunk_column="ID"), columns=COLUMNS, integer_key=None)
+
+    assert no_key.value.code is Code.PLAN_KEY_MISSING
+    assert misspelt.value.__notes__ == ["the column is spelled 'id'"]
+
+
+def test_longer_work_comes_first() -> None:
+    """E-31: what is left, along the longest chain, decides; the unknown is not left for the end."""
+    wide = plan(chunk_count=10)
+    parallel = plan(chunk_count=10, parallel=5)
+    unknown = plan(None, chunk_count=10)
+
+    assert remaining_cost(wide, 10) == 5 * remaining_cost(parallel, 10)
+    assert remaining_cost(wide, 5) < remaining_cost(wide, 10)
+    assert remaining_cost(unknown, 10) > remaining_cost(wide, 10)
+
+
+@given(rows=st.none() | st.integers(0, 10**9), row_group_mb=st.integers(1, 512))
+def test_the_memory_estimate_of_a_unit_is_bounded_by_its_settings(rows: int | None, row_group_mb: int) -> None:
+    """E-30: no table is too large to be admitted; a small one asks for little."""
+    planned = plan_export(
+        target(parquet={"row_group_strategy": "fixed_memory", "target_row_group_mb": row_group_mb}),
+        columns=COLUMNS,
+        row_estimate=rows,
+        key=None,
+    )
+
+    size = unit_bytes(planned.unit(0), planned.row_bytes)
+
+    assert size <= (row_group_mb + 8 + 3 * 8) * MIB
+    if rows is not None and rows < 1_000:
+        assert size <= 40 * MIB
+
+
+def test_more_attempts_can_be_asked_for() -> None:
+    """E-10: `chunk_max_attempts` replaces the profile's retries."""
+    assert target().max_attempts == 4
+    assert target(mode="chunked", chunk_max_attempts=2).max_attempts == 2
+
+
+def test_sparse_keys_become_a_warning_of_the_plan() -> None:
+    """E-10: the operator hears of it before the run is slow."""
+    planned = plan_export(
+        target(mode="chunked", chunk_size=10),
+        columns=COLUMNS,
+        row_estimate=5_000,
+        key=KeyFacts(column="id", low=0, high=10**6, has_nulls=False),
+    )
+
+    assert "sparse" in planned.warnings[0]
