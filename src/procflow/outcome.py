@@ -5,8 +5,8 @@ Owns frozen values only.  Must not know how they came about.
 
 from __future__ import annotations
 
+import builtins
 import signal as _signal
-from builtins import bytes as _Bytes
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -64,7 +64,11 @@ class ResourceUsage:
     user_s: float
     system_s: float
     max_rss_bytes: int
-    """The largest resident size that any one of these processes reached."""
+    """The largest resident size that any one of these processes reached.
+
+    A child that is started by ``vfork(2)`` shares the host's memory until it executes its program, and the kernel counts that: small
+    programs show the host's size here.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +148,7 @@ class Captured:
         is_complete: Whether the output was read up to its end.
     """
 
-    bytes: _Bytes
+    bytes: builtins.bytes
     lost_bytes: int = 0
     is_complete: bool = True
 

@@ -31,7 +31,10 @@ class _Pass:
     pids_by_group: dict[int, list[int]] | None
 
 
-_latest = _Pass(float("-inf"), None)
+class _Shared:
+    """The newest pass of this host; replaced as a whole, so threads need no lock."""
+
+    latest = _Pass(float("-inf"), None)
 
 
 def group_members(group: int, *, newer_than_mono_s: float) -> tuple[Member, ...] | None:
@@ -39,13 +42,12 @@ def group_members(group: int, *, newer_than_mono_s: float) -> tuple[Member, ...]
 
     A younger pass that somebody else made is used again.  ``None`` if ``/proc`` cannot be read.
     """
-    global _latest
-    now = time.monotonic()
-    if _latest.begun_mono_s <= newer_than_mono_s or now - _latest.begun_mono_s > MAX_AGE_S:
-        _latest = _Pass(now, _read_groups())
-    if _latest.pids_by_group is None:
+    latest, now = _Shared.latest, time.monotonic()
+    if latest.begun_mono_s <= newer_than_mono_s or now - latest.begun_mono_s > MAX_AGE_S:
+        latest = _Shared.latest = _Pass(now, _read_groups())
+    if latest.pids_by_group is None:
         return None
-    pids = _latest.pids_by_group.get(group, ())
+    pids = latest.pids_by_group.get(group, ())
     members = (read_member(pid, group=group) for pid in pids if pid != group)
     return tuple(member for member in members if member is not None)
 
@@ -83,4 +85,4 @@ def _read_groups() -> dict[int, list[int]] | None:
                 groups[getpgid(pid)].append(pid)
             except OSError:  # ended meanwhile
                 continue
-    return groups if groups else None
+    return groups or None

@@ -13,7 +13,7 @@ import select
 import signal as _signal
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -246,7 +246,7 @@ class ProcessCore:
                 raise error
             await self._read_rest()
         outcome = self.outcome
-        assert outcome is not None, "an ended process has an outcome"  # noqa: S101
+        assert outcome is not None, "an ended process has an outcome"
         return outcome
 
     def hurry(self) -> None:
@@ -311,7 +311,7 @@ class ProcessCore:
         if not self._leader.observe():
             return False
         if self._ended_at is None:
-            self._ended_at = datetime.now(timezone.utc)
+            self._ended_at = datetime.now(UTC)
             _log.debug("%s: pid %d exited", self.name, self._leader.pid)
             if self.state is ProcessState.RUNNING:
                 self._settle()
@@ -366,5 +366,5 @@ class ProcessCore:
 
     def _set_state(self, state: ProcessState) -> None:
         if state is not self.state:
-            assert state in NEXT_STATES[self.state], f"{self.state} -> {state}"  # noqa: S101
+            assert state in NEXT_STATES[self.state], f"{self.state} -> {state}"
             self.state = state

@@ -125,7 +125,7 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
     try:
         async with scope:
             core = scope.core
-            assert core is not None, "an entered scope has a process"  # noqa: S101
+            assert core is not None, "an entered scope has a process"
             if core.parts.stdin_data is None:
                 core.close_stdin()
             clock = await _see_through(core, limits)
@@ -135,7 +135,7 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
         failure = exc
     outcome = core.outcome if core is not None else None
     if core is None or outcome is None:
-        assert failure is not None, "only a leader that cannot be ended has no outcome"  # noqa: S101
+        assert failure is not None, "only a leader that cannot be ended has no outcome"
         raise failure
     stdout, stderr = _captured(core.parts.stdout), _captured(core.parts.stderr)
     error: EndedError | None = None

@@ -18,7 +18,7 @@ import warnings
 import weakref
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
 
@@ -46,6 +46,7 @@ from procflow._process.stdio import (
 from procflow._streams.source import FdSource
 from procflow._streams.stream import OutputStream
 from procflow.command import Command, child_environment
+from procflow.errors import TerminationError
 from procflow.outcome import EndedBy
 from procflow.policies import Shutdown, StreamConfig
 
@@ -157,6 +158,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             # The coroutine was thrown away, or another task finalises it: nothing may be awaited here.
             escape()
             return
+        error: TerminationError | None = None
         cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
         try:
             with anyio.CancelScope(shield=True):
@@ -195,7 +197,7 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
         stderr_fd, stderr = _open_output(command, "stderr", options.stderr, on_failure, always)
         environment = child_environment(command, os.environ)
         environment.update(container.environment())
-        started_at, started_mono_s = datetime.now(timezone.utc), time.monotonic()
+        started_at, started_mono_s = datetime.now(UTC), time.monotonic()
         leader = options.spawner.spawn(
             SpawnRequest(
                 program=command.program,

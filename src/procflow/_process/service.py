@@ -15,7 +15,6 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-
 LAST_STEPS_S: Final = 1.0
 """How long cancelled tasks may take to end."""
 

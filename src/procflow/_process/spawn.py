@@ -60,7 +60,7 @@ class PopenSpawner:
         """Start a process on CPython's vfork path."""
         reap_abandoned()
         try:
-            popen = subprocess.Popen(  # noqa: S603 (running what the caller asks for is the point)
+            popen = subprocess.Popen(
                 [request.program, *request.arguments],
                 bufsize=0,
                 close_fds=True,

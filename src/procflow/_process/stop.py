@@ -169,7 +169,7 @@ class StopMachine:
     # --- one method a state; None: the state changed, ask again -----------------------------------------------------
 
     def _begin(self, now_s: float, seen: Seen) -> Action | None:
-        if seen.is_empty or not self._shutdown.phases and self._shutdown.first is None:
+        if seen.is_empty or (not self._shutdown.phases and self._shutdown.first is None):
             self._state = _State.SWEEP
             return None
         if self._shutdown.first is None:

@@ -14,7 +14,6 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow._process import spawn as spawn_module
 from procflow.testing import assert_no_leaks
 
 from .conftest import is_alive, python
@@ -136,7 +135,7 @@ async def test_popen_is_kept_on_the_vfork_path(monkeypatch: pytest.MonkeyPatch) 
         seen.append(kwargs)
         return real(*args, **kwargs)  # type: ignore[call-overload]  # passed through
 
-    monkeypatch.setattr(spawn_module.subprocess, "Popen", popen)
+    monkeypatch.setattr("procflow._process.spawn.subprocess.Popen", popen)
     await pf.run(pf.Command("true", cwd="/", umask=0o22, env={"A": "1"}), stdin=b"x")
 
     assert not {"preexec_fn", "user", "group", "extra_groups"} & seen[0].keys()
