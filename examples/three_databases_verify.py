@@ -119,7 +119,8 @@ def statement(table: Table, relation: str, dialect: str) -> str:
                 value = f"encode({value})"
             asked.append(f"sum({words[measure].format(c=value)})")
         else:
-            asked.append(f"{measure}({words.get(kind, '{c}').format(c=name)})")
+            function = "exact_sum" if (dialect, measure) == ("factory", "sum") else measure
+            asked.append(f"{function}({words.get(kind, '{c}').format(c=name)})")
     return f"SELECT {', '.join(asked)} FROM {relation}"
 
 
@@ -153,9 +154,24 @@ def ask_mariadb(url: str, tables: Sequence[Table]) -> list[Answers]:
         return found
 
 
+class ExactSum:
+    """SQLite's own sum overflows at 64 bits."""
+
+    def __init__(self) -> None:
+        self._total: int | None = None
+
+    def step(self, value: int | None) -> None:
+        if value is not None:
+            self._total = (self._total or 0) + value
+
+    def finalize(self) -> str | None:
+        return None if self._total is None else str(self._total)
+
+
 def ask_sqlite(path: Path, tables: Sequence[Table]) -> list[Answers]:
     with closing(sqlite3.connect(path)) as connection:
         connection.create_function("md5_32", 1, _md5_32, deterministic=True)
+        connection.create_aggregate("exact_sum", 1, ExactSum)
         return [
             answers(table, connection.execute(statement(table, table.relation, "factory")).fetchone())
             for table in tables
@@ -308,7 +324,7 @@ def _measure(values: pa.ChunkedArray, kind: Kind) -> Answers:
             pass
     if pa.types.is_integer(values.type):
         # Times in microseconds add up beyond 64 bits.
-        values = values.cast(pa.decimal128(19, 0))
+        values = values.cast(pa.decimal128(38, 0))
     found = {"sum": pc.sum(values), "min": pc.min(values), "max": pc.max(values)}
     scaled = {
         name: None if (plain := value.as_py()) is None else Decimal(plain) * factor for name, value in found.items()
