@@ -5,16 +5,18 @@ Owns both rules, for every destination.  Must not touch a file system.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from procflow_export.destinations.port import Owner
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 
 MAX_SEGMENT_BYTES: Final = 255
+MAX_ESCAPED_CHARS: Final = 90
 SMALL_OBJECT_MAX_BYTES: Final = 256 * 1024 * 1024
 """Manifests of a million parts stay below this; whatever is larger is no small object."""
 
@@ -43,13 +45,15 @@ def temporary_name(owner: Owner | None) -> str:
     return f".procflow~{_escaped(export)}~{_escaped(run_id)}~{secrets.token_hex(6)}.tmp"
 
 
-def temporary_owner(name: str) -> Owner | None:
-    """Return whose temporary file ``name`` is, or ``None`` for every other file."""
+def is_temporary_of(name: str, export: str) -> bool:
+    """Return whether ``name`` is a temporary file of ``export``, of whichever run."""
     match = _TEMPORARY.fullmatch(name)
-    if match is None:
-        return None
-    return Owner(export=unquote(match["export"][1:]), run_id=unquote(match["run_id"][1:]))
+    return match is not None and match["export"] == _escaped(export)
 
 
 def _escaped(word: str) -> str:
-    return "=" + quote(word[:80], safe="").replace("~", "%7E")
+    """Return ``word`` as a piece of a file name; a digest stands for what would not fit."""
+    escaped = quote(word, safe="").replace("~", "%7E")
+    if len(escaped) <= MAX_ESCAPED_CHARS:
+        return f"={escaped}"
+    return f"#{hashlib.sha256(word.encode()).hexdigest()[:32]}"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from procflow_export.destinations.crash import crash_point
-from procflow_export.destinations.keys import SMALL_OBJECT_MAX_BYTES, check_key, temporary_name, temporary_owner
+from procflow_export.destinations.keys import SMALL_OBJECT_MAX_BYTES, check_key, is_temporary_of, temporary_name
 from procflow_export.destinations.port import ObjectInfo, Owner, StoredPart
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
@@ -131,12 +131,10 @@ class LocalDestination:
     def remove_stale(self) -> tuple[str, ...]:
         if self._owner is None:
             return ()
-        removed = []
+        export = self._owner.export
         with _explained("look for unfinished files"):
-            for path in self._files():
-                owner = temporary_owner(path.name)
-                if owner is not None and owner.export == self._owner.export and _unlink_unlocked(path):
-                    removed.append(path.relative_to(self._root).as_posix())
+            unfinished = [path for path in self._files() if is_temporary_of(path.name, export)]
+            removed = [path.relative_to(self._root).as_posix() for path in unfinished if _unlink_unlocked(path)]
         return tuple(sorted(removed))
 
     def _files(self) -> Iterator[Path]:

@@ -55,7 +55,7 @@ def without_notes(destination: Destination) -> dict[str, bytes | None]:
 
 
 def test_a_published_run_is_complete(destination: Destination) -> None:
-    """W4, W5: after publishing, manifest, marker and parts agree, by size and by checksum."""
+    """E-42: W4, W5: after publishing, manifest, marker and parts agree, by size and by checksum."""
     publication = run_export(destination, "run-1")
 
     published = read_published(destination, depth=Depth.CHECKSUMS)
@@ -71,7 +71,7 @@ def test_a_published_run_is_complete(destination: Destination) -> None:
 
 
 def test_the_order_of_publishing() -> None:
-    """W3, W4, W5: own manifest, canonical manifest, read back, marker: in this order and nothing else."""
+    """E-42: W3, W4, W5: own manifest, canonical manifest, read back, marker: in this order and nothing else."""
     destination = RecordingDestination()
     manifest = manifest_of("run-1", write_parts(destination, "run-1"))
 
@@ -116,7 +116,7 @@ def test_a_rerun_replaces_the_set_and_deletes_nothing(destination: Destination) 
 
 @pytest.mark.parametrize("damage", ["missing", "size"])
 def test_a_set_with_a_damaged_part_is_not_published(destination: Destination, damage: str) -> None:
-    """W2, W3: a part that is gone or has another size stops the run before anything was written."""
+    """E-42: W2, W3: a part that is gone or has another size stops the run before anything was written."""
     run_export(destination, "run-1")
     parts = write_parts(destination, "run-2")
     key = "orders-run-2-c00001-p000.csv"
@@ -134,7 +134,7 @@ def test_a_set_with_a_damaged_part_is_not_published(destination: Destination, da
 
 
 def test_a_manifest_that_contradicts_itself_is_not_published(destination: Destination) -> None:
-    """W4: row counts must add up and no part may count twice."""
+    """E-42: W4: row counts must add up and no part may count twice."""
     parts = write_parts(destination, "run-1")
     manifest = manifest_of("run-1", parts)
 
@@ -201,7 +201,7 @@ def test_a_store_that_fails_midway_leaves_old_or_new(step: str, is_committed: bo
 
 
 def test_a_store_that_loses_a_write_is_found_out() -> None:
-    """W5: a manifest that does not read back gets no fresh marker."""
+    """E-42: W5: a manifest that does not read back gets no fresh marker."""
 
     class Forgetful(MemoryDestination):
         def put(self, key: str, data: bytes) -> None:
@@ -225,7 +225,7 @@ def publish_without_marker(destination: Destination, run_id: str) -> Manifest:
 
 @pytest.mark.parametrize("had_marker", [False, True])
 def test_a_cut_off_publication_can_be_finished(destination: Destination, had_marker: bool) -> None:
-    """W5: the missing or stale marker is told apart, written once, and never on damaged parts."""
+    """E-42: W5: the missing or stale marker is told apart, written once, and never on damaged parts."""
     if had_marker:
         run_export(destination, "run-0")
     manifest = publish_without_marker(destination, "run-1")
@@ -244,7 +244,7 @@ def test_a_cut_off_publication_can_be_finished(destination: Destination, had_mar
 
 
 def test_a_damaged_set_gets_no_fresh_marker(destination: Destination) -> None:
-    """W5: finishing refuses a set whose parts are not there."""
+    """E-42: W5: finishing refuses a set whose parts are not there."""
     assert not finish_publication(destination)
     publish_without_marker(destination, "run-1")
     destination.put("orders-run-1-c00000-p000.csv", b"")

@@ -13,7 +13,7 @@ from procflow_export.model.errors import DestinationError
 
 
 def test_a_part_is_visible_only_when_it_is_complete(destination: Destination) -> None:
-    """W1: inside its block a part is neither listed nor found; after it, it is there whole."""
+    """E-42: W1: inside its block a part is neither listed nor found; after it, it is there whole."""
     with destination.open_part("a.parquet") as part:
         part.write(b"hello ")
         part.write(bytearray(b"wor"))
@@ -27,7 +27,7 @@ def test_a_part_is_visible_only_when_it_is_complete(destination: Destination) ->
 
 
 def test_a_stored_part_has_size_and_digest_of_its_bytes(destination: Destination) -> None:
-    """W2: what may be recorded is known after the store acknowledged it, not before."""
+    """E-42: W2: what may be recorded is known after the store acknowledged it, not before."""
     data = b"x" * 3_000_000
     with destination.open_part("a.parquet") as part:
         part.write(data)
@@ -41,7 +41,7 @@ def test_a_stored_part_has_size_and_digest_of_its_bytes(destination: Destination
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
 def test_a_failed_part_leaves_nothing(destination: Destination, error: type[BaseException]) -> None:
-    """W1: whatever exception leaves the block, a cancellation too, no object appears and an old one stays."""
+    """E-42: W1: whatever exception leaves the block, a cancellation too, no object appears and an old one stays."""
     with destination.open_part("old.parquet") as part:
         part.write(b"old")
 
@@ -57,7 +57,7 @@ def test_a_failed_part_leaves_nothing(destination: Destination, error: type[Base
 
 
 def test_a_retried_part_replaces_the_first(destination: Destination) -> None:
-    """W1: the same key is replaced in one step: a retried unit leaves one part, its last."""
+    """E-42: W1: the same key is replaced in one step: a retried unit leaves one part, its last."""
     for data in (b"first", b"second"):
         with destination.open_part("a.parquet") as part:
             part.write(data)
@@ -67,7 +67,7 @@ def test_a_retried_part_replaces_the_first(destination: Destination) -> None:
 
 
 def test_an_empty_part_is_an_object(destination: Destination) -> None:
-    """W1: a part of no bytes exists."""
+    """E-42: W1: a part of no bytes exists."""
     with destination.open_part("empty.csv") as part:
         pass
 
@@ -76,7 +76,7 @@ def test_an_empty_part_is_an_object(destination: Destination) -> None:
 
 
 def test_put_replaces_and_create_does_not(destination: Destination) -> None:
-    """W4: `put` replaces an object; `create` refuses a key that is taken and changes nothing."""
+    """E-42: W4: `put` replaces an object; `create` refuses a key that is taken and changes nothing."""
     destination.put("manifest.json", b"1")
     destination.put("manifest.json", b"2")
     with pytest.raises(FileExistsError):
@@ -88,7 +88,7 @@ def test_put_replaces_and_create_does_not(destination: Destination) -> None:
 
 
 def test_readers_see_old_or_new_but_never_a_mixture(destination: Destination) -> None:
-    """W4: while an object is replaced again and again, every read is one of the versions, whole."""
+    """E-42: W4: while an object is replaced again and again, every read is one of the versions, whole."""
     versions = [bytes([number]) * 100_000 for number in range(20)]
     destination.put("manifest.json", versions[0])
     wrong: list[bytes | None] = []

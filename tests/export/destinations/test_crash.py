@@ -65,7 +65,7 @@ def all_rows(run_id: str) -> bytes:
 @pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_anywhere_leaves_the_old_set_or_the_new(tmp_path: Path, point: str, nameless: bool) -> None:
-    """E-43, E-44, W1-W5: after SIGKILL at any point readers see one whole set, and a rerun publishes its own, once."""
+    """E-42, E-43, E-44: W1-W5: after SIGKILL at any point readers see one whole set, and a rerun publishes its own, once."""
     root = tmp_path / EXPORT
     run_export(open_local(root, "run-1"), "run-1")
     is_committed = point in COMMITTED or point == "put.synced:3"

@@ -17,7 +17,7 @@ import pytest
 from tests.export.destinations.conftest import OWNER
 
 from procflow_export.destinations import open_destination
-from procflow_export.destinations.keys import temporary_name, temporary_owner
+from procflow_export.destinations.keys import is_temporary_of, temporary_name
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.destinations.port import Owner
 from procflow_export.model.codes import Code
@@ -54,7 +54,8 @@ def test_elsewhere_it_has_a_hidden_name_with_export_and_run(tmp_path: Path) -> N
 
     with destination.open_part("a.csv"):
         (name,) = names(tmp_path)
-        assert temporary_owner(name) == OWNER
+        assert is_temporary_of(name, OWNER.export)
+        assert OWNER.run_id in name
         assert list(destination.list()) == []
     assert names(tmp_path) == ["a.csv"]
 
@@ -72,23 +73,21 @@ def test_file_systems_without_nameless_files_get_hidden_names(tmp_path: Path, mo
 
     with destination_in(tmp_path, nameless=True).open_part("a.csv") as part:
         part.write(b"x")
-        assert temporary_owner(names(tmp_path)[0]) == OWNER
+        assert is_temporary_of(names(tmp_path)[0], OWNER.export)
     assert names(tmp_path) == ["a.csv"]
 
 
-@pytest.mark.parametrize("word", ["orders", "a~b", "ü/..", "=x", "", "%7E", "o" * 300])
+@pytest.mark.parametrize("word", ["orders", "a~b", "ü/..", "=x", "", "%7E", "o" * 300, "ü" * 100])
 def test_temporary_names_carry_any_export(word: str) -> None:
     """E-34: whatever an export is called, its temporary names are file names and say so."""
-    owner = Owner(export=word, run_id=f"run~{word}"[:60])
-
-    name = temporary_name(owner)
+    name = temporary_name(Owner(export=word, run_id=f"run~{word}"))
 
     assert "/" not in name
-    assert name.startswith(".")
-    assert len(name.encode()) < 256 or word == "ü/.."
-    found = temporary_owner(name)
-    assert found is not None
-    assert owner.export.startswith(found.export)
+    assert name.startswith(".procflow~")
+    assert len(name.encode()) < 256
+    assert is_temporary_of(name, word)
+    assert not is_temporary_of(name, f"{word}_archive")
+    assert not is_temporary_of(name, word[:-1] or "other")
 
 
 def leave_behind(root: Path, owner: Owner, name: str | None = None) -> Path:
@@ -162,7 +161,7 @@ def test_a_clean_up_between_creating_and_locking_costs_nothing(
 def test_bytes_are_on_disk_before_the_name_and_the_name_before_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
 ) -> None:
-    """W2: file synced, then named, then the directory synced, then the caller is told."""
+    """E-42: W2: file synced, then named, then the directory synced, then the caller is told."""
     steps: list[str] = []
     real_fsync, real_link, real_rename = os.fsync, os.link, os.rename
 
@@ -202,7 +201,7 @@ def test_parts_obey_the_umask(tmp_path: Path) -> None:
 
 @NAMELESS
 def test_no_descriptor_is_left_open(tmp_path: Path, nameless: bool) -> None:
-    """W1: neither success nor failure leaves a descriptor behind."""
+    """E-42: W1: neither success nor failure leaves a descriptor behind."""
     destination = destination_in(tmp_path, nameless=nameless)
     destination.put("first", b"")
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -235,7 +234,7 @@ def file_size_limit(max_bytes: int) -> Iterator[None]:
 
 @NAMELESS
 def test_no_room_is_one_clear_error(tmp_path: Path, nameless: bool) -> None:
-    """W1: a write that the system refuses half-way is DESTINATION_FULL, names the part, and leaves nothing."""
+    """E-42: W1: a write that the system refuses half-way is DESTINATION_FULL, names the part, and leaves nothing."""
     destination = destination_in(tmp_path, nameless=nameless)
 
     with (
@@ -251,7 +250,7 @@ def test_no_room_is_one_clear_error(tmp_path: Path, nameless: bool) -> None:
 
 @pytest.mark.root
 def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
-    """W1: a file system that is really full gives DESTINATION_FULL, and the part is not there."""
+    """E-42: W1: a file system that is really full gives DESTINATION_FULL, and the part is not there."""
     script = """
 import subprocess, sys, pathlib
 root = pathlib.Path(sys.argv[1])

@@ -309,7 +309,7 @@ def test_an_empty_part_is_a_file_with_a_schema() -> None:
 
 
 def test_an_abandoned_part_writes_no_footer() -> None:
-    """W1: leaving an encoder without `finish()` writes nothing more, so that half a part never looks whole."""
+    """E-42: W1: leaving an encoder without `finish()` writes nothing more, so that half a part never looks whole."""
     table = sample_table(3_000)
     sink = io.BytesIO()
 
