@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 import asyncpg
 
@@ -88,14 +89,10 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
     )
 
 
-async def query_profile(connection: Connection, query: Query, typed: dict[str, tuple[int, str]] | None) -> TableProfile:
-    """Return the profile of a query.
+async def query_profile(connection: Connection, query: Query) -> TableProfile:
+    """Return the profile of a query; its numerics are text, because the driver does not show their precision.
 
-    Args:
-        connection: In a transaction.
-        query: The query; it is prepared, not run.
-        typed: Type modifier and native type of its columns, from ``query_modifiers()``; ``None`` where they cannot be
-            had, and then its numerics travel as text.
+    The query is prepared, not run.
 
     Raises:
         SourceError: If the server does not accept it.
@@ -103,13 +100,9 @@ async def query_profile(connection: Connection, query: Query, typed: dict[str, t
     names, types = await query_columns(connection, query)
     with translated():
         rows = await connection.fetch(_QUERY, names, types)
-    columns = []
-    for row in rows:
-        values = dict(row)
-        if typed is not None and values["typmod"] == -1:
-            values["typmod"], values["native_type"] = typed[row["name"]]
-        columns.append(_column(values))
-    return TableProfile(columns=tuple(columns), row_estimate=await _row_estimate(connection, query), integer_key=None)
+    return TableProfile(
+        columns=tuple(map(_column, rows)), row_estimate=await _row_estimate(connection, query), integer_key=None
+    )
 
 
 async def query_columns(connection: Connection, query: Query) -> tuple[list[str], list[int]]:
@@ -124,30 +117,28 @@ async def query_columns(connection: Connection, query: Query) -> tuple[list[str]
     return list(checked_names((entry.name for entry in attributes), query)), [entry.type.oid for entry in attributes]
 
 
-async def query_modifiers(connection: Connection, query: Query) -> dict[str, tuple[int, str]]:
-    """Return type modifier and native type of a query's columns, by name.
+async def precise_query_columns(connection: Connection, query: Query) -> tuple[Column, ...]:
+    """Return the columns of a query with the precision of its numerics.
 
-    The driver does not show the modifiers that the server describes; a view records them.  The view is temporary and its
-    transaction is rolled back, so nobody else ever sees it; but it needs a transaction that may write, and the TEMPORARY
+    The driver does not show the type modifiers that the server describes; a view records them.  The view is temporary and
+    its transaction is rolled back, so nobody else ever sees it; but it needs a transaction that may write, and the TEMPORARY
     privilege.
 
     Raises:
-        SourceError: If the user may not, or the server is a standby.
+        SourceError: If the user may not, the server is a standby, or a view cannot have such columns.
     """
     view = f"procflow_{secrets.token_hex(8)}"
+    name = sql.POSTGRES.identifier(view)
     with translated():
-        await connection.execute(
-            f"CREATE TEMPORARY VIEW {sql.POSTGRES.identifier(view)} AS {sql.strip_statement_end(query.text)}"
-        )
+        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.strip_statement_end(query.text)}")
         rows = await connection.fetch(
-            "SELECT attname::text, atttypmod, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute"
-            " WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0",
-            f"pg_temp.{sql.POSTGRES.identifier(view)}",
+            _RELATION, await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", f"pg_temp.{name}")
         )
-    return {name: (typmod, native_type) for name, typmod, native_type in rows}
+    # NULL may appear in a query whatever the column's own type says: an outer join adds it.
+    return tuple(replace(_column(row), is_nullable=True) for row in rows)
 
 
-def needs_modifiers(profile: TableProfile) -> bool:
+def has_unknown_precision(profile: TableProfile) -> bool:
     """Return whether a numeric of a query is text only because its modifier is not known."""
     return any(entry.native_type == NUMERIC for entry in profile.columns)
 
@@ -162,7 +153,7 @@ async def _row_estimate(connection: Connection, selection: Selection) -> int | N
         return None
 
 
-def _column(row: asyncpg.Record | dict[str, Any]) -> Column:
+def _column(row: asyncpg.Record) -> Column:
     return column(
         row["name"],
         base_type=row["base_type"],

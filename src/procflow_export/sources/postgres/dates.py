@@ -13,7 +13,7 @@ import pyarrow as pa
 from procflow_export.model.types import LogicalType
 
 _MOMENT: Final = re.compile(
-    r"(?P<year>\d{4,6})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"(?P<year>\d{4,7})-(?P<month>\d\d)-(?P<day>\d\d)"
     r"(?: (?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.(?P<fraction>\d{1,6}))?(?P<zone>\+00)?)?(?P<era> BC)?"
 )
 _DAY_US: Final = 86_400_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pyarrow as pa
@@ -24,7 +25,12 @@ from procflow_export.sources.failures import unreadable_bounds
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
 from procflow_export.sources.postgres import session
-from procflow_export.sources.postgres.catalog import needs_modifiers, query_modifiers, query_profile, relation_profile
+from procflow_export.sources.postgres.catalog import (
+    has_unknown_precision,
+    precise_query_columns,
+    query_profile,
+    relation_profile,
+)
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.types import projection
@@ -79,22 +85,18 @@ class PostgresSource:
 
     async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
         await session.begin(connection, self._limits)
-        result = await query_profile(connection, query, None)
+        result = await query_profile(connection, query)
         await session.commit(connection)
-        if not needs_modifiers(result):
+        if not has_unknown_precision(result):
             return result
+        await session.begin(connection, self._limits, is_read_only=False)
         try:
-            await session.begin(connection, self._limits, is_read_only=False)
-            modifiers = await query_modifiers(connection, query)
-        except SourceError:
+            result = replace(result, columns=await precise_query_columns(connection, query))
+        except SourceError as exc:
+            if exc.is_transient or connection.is_closed():
+                raise
             # No privilege, or a standby: the numerics of this query travel as text.
-            modifiers = None
         await session.rollback(connection)
-        if modifiers is None:
-            return result
-        await session.begin(connection, self._limits)
-        result = await query_profile(connection, query, modifiers)
-        await session.commit(connection)
         return result
 
     async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
