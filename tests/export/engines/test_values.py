@@ -1,0 +1,51 @@
+"""What is kept of a worker's words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procflow_export.engines.keep import HeadAndTail
+from procflow_export.engines.redaction import masked, secrets_of
+from procflow_export.model.settings import SourceConfig, SourceType
+
+
+@given(st.lists(st.text(max_size=30), max_size=60), st.integers(1, 5), st.integers(1, 5))
+def test_head_and_tail_account_for_every_line(lines: list[str], head: int, tail: int) -> None:
+    """E-33: standard error is kept head and tail in bounded form; what lies between is counted."""
+    kept = HeadAndTail(head_lines=head, tail_lines=tail, max_line_chars=1000)
+    for line in lines:
+        kept.feed(line)
+
+    left_out = max(0, len(lines) - head - tail)
+    assert kept.left_out_lines == left_out
+    middle = [f"… {left_out} lines left out …"] if left_out else []
+    ending = lines[max(head, len(lines) - tail) :]
+    assert kept.text() == "\n".join([*lines[:head], *middle, *ending])
+
+
+def test_an_endless_line_is_cut() -> None:
+    kept = HeadAndTail(max_line_chars=10)
+    kept.feed("x" * 1000)
+
+    assert kept.text() == "xxxxxxxxxx… (990 more characters)"
+
+
+@pytest.mark.parametrize("password", ["s3cret", "p@ss/w:rd?#", "a b+c", "ñandú"])
+def test_every_spelling_of_a_secret_is_masked(password: str) -> None:
+    """E-2: passwords with any character never reach an error, an event or a screen."""
+    from urllib.parse import quote
+
+    url = f"postgresql://me:{quote(password, safe='')}@db.example:5432/shop"
+    by_url = secrets_of(SourceConfig(type=SourceType.POSTGRES, url=url), {})
+    by_reference = secrets_of(SourceConfig(type=SourceType.POSTGRES, url_env="THE_URL"), {"THE_URL": url})
+    by_field = secrets_of(
+        SourceConfig(type=SourceType.MYSQL, host="db", user="me", password_env="PW", database="shop"), {"PW": password}
+    )
+    noise = f"cannot log in with {password} at {url} ({quote(password, safe='')})"
+
+    for secrets in (by_url, by_reference):
+        assert masked(noise, secrets) == "cannot log in with *** at *** (***)"
+    assert password not in masked(noise, by_field)
+    assert quote(password, safe="") not in masked(noise, by_field)
