@@ -1,0 +1,370 @@
+"""The log and its cursors against a model that keeps every byte for every subscriber."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from procflow._streams import chunks as chunks_module
+from procflow._streams import log as log_module
+from procflow._streams.cursor import Cursor
+from procflow._streams.log import StreamLog, Terminal
+from procflow.errors import HistoryLostError
+from procflow.events import Chunk, Gap, StreamEnding
+from procflow.policies import BestEffort, Delivery, Loss, Reliable, Replay, Retention, Start
+
+
+def content(start: int, stop: int) -> bytes:
+    return bytes(offset % 251 for offset in range(start, stop))
+
+
+class NaiveCursor:
+    """A queue of single bytes, filled at every append."""
+
+    def __init__(self, delivery: Delivery, start: int, floor: int, produced: int) -> None:
+        self.delivery = delivery
+        self.start = self.next = start
+        self.reserved: list[int] = []
+        self.history = list(range(max(start, floor), produced))
+        self.live: list[int] = []
+        self.live_from = produced
+        self.is_full = False
+        self.is_laggard = False
+
+    def append(self, offset: int, size: int) -> None:
+        new = list(range(offset, offset + size))
+        if isinstance(self.delivery, Reliable):
+            self.live += new
+            return
+        bound = self.delivery.buffer_bytes
+        if self.delivery.loss is Loss.DROP_OLDEST:
+            self.live = (self.live + new)[-bound:]
+        elif self.delivery.loss is Loss.LATEST_ONLY:
+            self.live = new
+        elif not self.is_full:
+            room = bound - len(self.live)
+            self.is_full = len(new) > room
+            self.live += new[:room]
+
+    @property
+    def available(self) -> list[int]:
+        return self.reserved + self.history + self.live
+
+    def give(self, offsets: list[int]) -> None:
+        taken = set(offsets)
+        self.reserved = [offset for offset in self.reserved if offset not in taken]
+        self.history = [offset for offset in self.history if offset not in taken]
+        self.live = [offset for offset in self.live if offset not in taken]
+        self.next = offsets[-1] + 1
+        if not self.available:
+            self.is_full = False
+
+    def reserve(self, size: int) -> None:
+        self.reserved = self.available[:size]
+        kept = set(self.reserved)
+        self.history = [offset for offset in self.history if offset not in kept]
+        self.live = [offset for offset in self.live if offset not in kept]
+
+    def live_lag(self, produced: int) -> int:
+        position = self.available[0] if self.available else produced
+        return produced - max(position, self.live_from)
+
+
+def run_of(offsets: list[int]) -> list[int]:
+    """The first stretch without a hole."""
+    for index in range(1, len(offsets)):
+        if offsets[index] != offsets[index - 1] + 1:
+            return offsets[:index]
+    return offsets
+
+
+REPLAYS = st.one_of(
+    st.just(Replay.none()),
+    st.just(Replay.all()),
+    st.integers(1, 40).map(Replay.last_bytes),
+    st.integers(1, 5).map(Replay.last_chunks),
+    st.integers(1, 40).map(Replay.while_unsubscribed),
+)
+DELIVERIES = st.one_of(
+    st.builds(Reliable, buffer_bytes=st.integers(1, 30)),
+    st.builds(BestEffort, buffer_bytes=st.integers(1, 30), loss=st.sampled_from(Loss)),
+)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """C-20 to C-27: one log, any replay, any number of cursors, any interleaving."""
+
+    @initialize(replay=REPLAYS)
+    def open(self, replay: Replay) -> None:
+        self.replay = replay
+        self.log = StreamLog(replay, name="log")
+        self.produced = 0
+        self.chunk_offsets: list[int] = []
+        self.given = 0
+        self.is_sealed = False
+        self.pairs: list[tuple[Cursor, NaiveCursor]] = []
+        self.is_blocked = False
+        self.has_ended = False
+        self.has_overrun = False
+        self.largest_admitted = 0
+        self.largest_chunk = 0
+
+    # --- the model's rules --------------------------------------------------------------------------------------
+
+    def model_history_start(self) -> int:
+        if self.is_sealed or self.replay.retention is Retention.NONE:
+            return self.produced
+        if self.replay.retention is Retention.ALL:
+            return 0
+        if self.replay.retention is Retention.LAST_BYTES:
+            return max(0, self.produced - self.replay.bound)
+        if self.replay.retention is Retention.LAST_CHUNKS:
+            return self.chunk_offsets[-self.replay.bound :][0] if self.chunk_offsets else 0
+        return max(self.given, self.produced - self.replay.bound)
+
+    def model_has_room(self) -> bool:
+        if not self.is_blocked:
+            reliable = [(naive, naive.live_lag(self.produced)) for _, naive in self.pairs if is_reliable(naive)]
+            if any(lag >= naive.delivery.buffer_bytes for naive, lag in reliable):
+                for naive, lag in reliable:
+                    naive.is_laggard = lag > naive.delivery.buffer_bytes // 2
+                self.is_blocked = True
+        return not self.is_blocked
+
+    def model_caught_up(self, naive: NaiveCursor) -> None:
+        if naive.live_lag(self.produced) <= naive.delivery.buffer_bytes // 2:
+            naive.is_laggard = False
+        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    def append(self, size: int) -> None:
+        offset = self.produced
+        self.log.append(content(offset, offset + size))
+        self.produced += size
+        self.chunk_offsets.append(offset)
+        self.largest_chunk = max(self.largest_chunk, size)
+        for _, naive in self.pairs:
+            naive.append(offset, size)
+
+    @precondition(lambda self: not self.has_ended)
+    @rule(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=4))
+    def append_with_room(self, sizes: list[int]) -> None:
+        for size in sizes:
+            expected = self.model_has_room()
+            assert self.log.has_room() == expected
+            if expected:
+                self.append(size)
+
+    @precondition(lambda self: not self.has_ended)
+    @rule(size=st.integers(1, 20))
+    def append_without_asking(self, size: int) -> None:
+        self.has_overrun = True
+        self.append(size)
+
+    @rule(
+        delivery=DELIVERIES,
+        start=st.one_of(st.sampled_from(["unread", "start", "live"]), st.integers(0, 200)),
+        last_bytes=st.one_of(st.none(), st.integers(0, 60)),
+    )
+    def attach(self, delivery: Delivery, start: Start, last_bytes: int | None) -> None:
+        floor = self.model_history_start()
+        if last_bytes is not None:
+            start, offset = "unread", max(0, self.produced - last_bytes)
+        elif isinstance(start, int):
+            start = offset = min(start, self.produced)
+        elif start == "unread":
+            has_none = self.is_sealed or self.replay.retention is Retention.NONE
+            offset = self.produced if has_none else self.given
+        else:
+            offset = 0 if start == "start" else self.produced
+
+        if offset < floor and isinstance(delivery, Reliable):
+            with pytest.raises(HistoryLostError) as caught:
+                self.log.attach(delivery, start, last_bytes=last_bytes)
+            assert caught.value.lost_bytes == floor - offset
+            return
+        cursor = self.log.attach(delivery, start, last_bytes=last_bytes)
+        naive = NaiveCursor(delivery, offset, floor, self.produced)
+        self.largest_admitted = max(self.largest_admitted, len(naive.history) + delivery.buffer_bytes)
+        self.pairs.append((cursor, naive))
+
+    @precondition(lambda self: self.pairs)
+    @rule(data=st.data())
+    def take(self, data: st.DataObject) -> None:
+        cursor, naive = data.draw(st.sampled_from(self.pairs))
+        available = naive.available
+        assert cursor.has_items == (bool(available) or (self.has_ended and naive.next < self.produced))
+        item = cursor.take()
+        if item is None:
+            assert not available
+            return
+        if isinstance(item, Gap):
+            assert item.start == naive.next
+            assert item.lost_bytes > 0
+            assert item.stop == (available[0] if available else self.produced)
+            naive.next = item.stop
+            if available:
+                reserved = cursor._held[0]
+                assert isinstance(reserved, Chunk)
+                assert run_of(available)[: len(reserved.data)] == list(range(reserved.offset, reserved.stop))
+                naive.reserve(len(reserved.data))
+            else:
+                assert self.has_ended
+        else:
+            assert item.offset == naive.next
+            offsets = run_of(available)[: len(item.data)]
+            assert offsets == list(range(item.offset, item.stop))
+            assert item.data == content(item.offset, item.stop)
+            naive.give(offsets)
+        self.given = max(self.given, item.stop)
+        self.model_caught_up(naive)
+
+    @precondition(lambda self: self.pairs)
+    @rule(data=st.data())
+    def take_batch(self, data: st.DataObject) -> None:
+        cursor, naive = data.draw(st.sampled_from(self.pairs))
+        items = cursor.take_batch()
+        gaps = 0
+        while naive.available:
+            first = naive.available[0]
+            if first != naive.next:
+                if gaps:
+                    break
+                gaps = 1
+                assert items.pop(0) == Gap(naive.next, first)
+            stretch = run_of(naive.available)
+            got = b""
+            while items and isinstance(items[0], Chunk) and len(got) < len(stretch):
+                chunk = items.pop(0)
+                assert isinstance(chunk, Chunk)
+                assert chunk.offset == stretch[0] + len(got)
+                got += chunk.data
+            assert got == content(stretch[0], stretch[-1] + 1)
+            naive.give(stretch)
+        if items:
+            assert self.has_ended
+            assert items == [Gap(naive.next, self.produced)]
+            naive.next = self.produced
+        self.given = max(self.given, naive.next if cursor.delivered_bytes + cursor.lost_bytes else 0)
+        self.model_caught_up(naive)
+
+    @precondition(lambda self: self.pairs)
+    @rule(data=st.data())
+    def detach(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.pairs) - 1))
+        cursor, _ = self.pairs.pop(index)
+        self.log.detach(cursor)
+        self.log.detach(cursor)
+        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+
+    @precondition(lambda self: any(is_reliable(naive) for _, naive in self.pairs))
+    @rule(data=st.data())
+    def downgrade(self, data: st.DataObject) -> None:
+        cursor, naive = data.draw(st.sampled_from([pair for pair in self.pairs if is_reliable(pair[1])]))
+        delivery = BestEffort(buffer_bytes=naive.delivery.buffer_bytes)
+        cursor.downgrade(delivery)
+        naive.delivery = delivery
+        naive.live = naive.live[-delivery.buffer_bytes :]
+        naive.is_laggard = False
+        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+
+    @rule()
+    def seal(self) -> None:
+        self.log.seal()
+        self.is_sealed = True
+
+    @precondition(lambda self: self.produced > 30)
+    @rule()
+    def end(self) -> None:
+        assert self.log.end(Terminal(StreamEnding.EOF)) != self.has_ended
+        self.has_ended = True
+        assert self.log.terminal == Terminal(StreamEnding.EOF)
+        assert not self.log.end(Terminal(StreamEnding.CLOSED))
+
+    # --- always -------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_byte_is_accounted_for(self) -> None:
+        for cursor, naive in self.pairs:
+            assert cursor.delivered_bytes + cursor.lost_bytes == naive.next - naive.start
+            assert cursor.delivered_bytes + cursor.lost_bytes + cursor.lag_bytes == self.produced - cursor.start
+
+    @invariant()
+    def history_is_what_the_replay_promises(self) -> None:
+        start = self.model_history_start()
+        assert self.log.history_start == start
+        assert self.log.history() == content(start, self.produced)
+        assert self.log.tail(5) == content(max(0, self.produced - 5), self.produced)
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        held = sum(len(chunk.data) for chunk in self.log._chunks[self.log._head :])
+        assert held == self.log.retained_bytes
+        if not self.has_overrun:
+            history = self.produced - self.model_history_start()
+            bound = max(history, self.largest_admitted, log_module.TAIL_BYTES)
+            assert self.log.retained_bytes <= bound + 2 * self.largest_chunk
+
+    def teardown(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        self.log.end(Terminal(StreamEnding.EOF))
+        for cursor, _ in self.pairs:
+            while cursor.take() is not None:
+                pass
+            assert cursor.delivered_bytes + cursor.lost_bytes == self.produced - cursor.start
+
+
+def is_reliable(naive: NaiveCursor) -> bool:
+    return isinstance(naive.delivery, Reliable)
+
+
+class JoiningLogMachine(LogMachine):
+    """The same where chunks are joined, and nothing is kept for error messages, at every opportunity."""
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log_module, "JOIN_AT_CHUNKS", 2)
+            patch.setattr(log_module, "COMPACT_AT_SLOTS", 1)
+            patch.setattr(log_module, "TAIL_BYTES", 5)
+            patch.setattr(chunks_module, "SMALL_BYTES", 8)
+            patch.setattr(chunks_module, "JOINED_BYTES", 16)
+            yield
+
+    @initialize(replay=REPLAYS)
+    def open(self, replay: Replay) -> None:
+        self.context = self.patched()
+        self.context.__enter__()
+        super().open(replay)
+        self.largest_chunk = 16
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            if hasattr(self, "context"):
+                self.context.__exit__(None, None, None)
+
+
+SETTINGS = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+class TestLog(LogMachine.TestCase):
+    """C-25: delivered + lost == produced for each subscriber, after every step, under every policy and interleaving."""
+
+    settings = SETTINGS
+
+
+class TestJoiningLog(JoiningLogMachine.TestCase):
+    """C-26: history then live, exactly once, also when small chunks are joined behind the subscribers' backs."""
+
+    settings = SETTINGS
