@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.export.destinations.memory import MemoryDestination
 
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.destinations.port import Destination, Owner
+from tests.export.destinations.memory import MemoryDestination
 
 OWNER = Owner(export="orders", run_id="run-1")
 

@@ -6,8 +6,6 @@ import hashlib
 
 import msgspec
 import pytest
-from tests.export.destinations.memory import MemoryDestination
-from tests.export.destinations.publishing import manifest_of, run_export, write_parts
 
 from procflow_export.destinations import (
     Depth,
@@ -22,6 +20,8 @@ from procflow_export.destinations import (
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError, DestinationError
 from procflow_export.model.manifest import MANIFEST_KEY, MARKER_KEY, Manifest, encode_manifest
+from tests.export.destinations.memory import MemoryDestination
+from tests.export.destinations.publishing import manifest_of, run_export, write_parts
 
 
 class RecordingDestination(MemoryDestination):

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.export.destinations.publishing import EXPORT, PART_COUNT, rows_of, run_export
 
 from procflow_export.destinations import Depth, Owner, finish_publication, read_published, take_inventory
 from procflow_export.destinations.crash import CRASH_ENV, CRASH_POINTS
 from procflow_export.destinations.local import LocalDestination
+from tests.export.destinations.publishing import EXPORT, PART_COUNT, rows_of, run_export
 
 COMMITTED = frozenset({"publish.manifest_stored", "publish.manifest_read_back", "publish.marker_stored"})
 SECOND_PART = ("part.writing:2", "part.written:2", "part.synced:2", "part.stored:2")

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.export.destinations.conftest import OWNER
 
 from procflow_export.destinations import open_destination
 from procflow_export.destinations.keys import is_temporary_of, temporary_name
@@ -23,6 +22,7 @@ from procflow_export.destinations.port import Owner
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 from procflow_export.model.settings import DestinationConfig, DestinationType
+from tests.export.destinations.conftest import OWNER
 
 NAMELESS = pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.export.destinations.publishing import manifest_of
-from tests.export.formats.encoding import CSV, encode
 
 from procflow_export.destinations import publish
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.formats import open_encoder
 from procflow_export.model.plan import PartRecord
 from procflow_export.model.settings import Format, FormatOptions
+from tests.export.destinations.publishing import manifest_of
+from tests.export.formats.encoding import CSV, encode
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "outputs.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
@@ -31,11 +31,13 @@ def test_snippets_read_what_an_export_wrote(tmp_path: Path, monkeypatch: pytest.
     destination = LocalDestination(tmp_path / "out" / "orders")
     batch = pa.RecordBatch.from_pylist(ROWS, schema=SCHEMA)
     parquet = FormatOptions(format=Format.PARQUET)
+    parts = []
     for name in ("orders-superseded.parquet", "orders-c00000-p000.parquet"):
         with destination.open_part(name) as part, open_encoder(parquet, SCHEMA, part) as encoder:
             encoder.write(batch)
             encoder.finish()
-    stored = part.stored
+        parts.append(part.stored)
+    stored = parts[-1]
     record = PartRecord(key=stored.key, row_count=3, size_bytes=stored.size_bytes, checksum=stored.checksum, chunk=0)
     publish(destination, manifest_of("run-1", (record,)))
     (tmp_path / "orders.csv").write_bytes(encode(CSV, SCHEMA, [batch]))

@@ -9,14 +9,15 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
-from tests.export.formats.encoding import csv_options, encode_column
 
-# ruff: noqa: DTZ001  # naive timestamps are a column type
 from procflow_export.formats._arrow import Column
 from procflow_export.formats.cells import iso_date, renderer_for
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.settings import CsvFloats
+from tests.export.formats.encoding import csv_options, encode_column
+
+# ruff: noqa: DTZ001  # naive timestamps are a column type
 
 INTERVAL: Any = pa.scalar((14, -3, 3_600_000_000_500), pa.month_day_nano_interval()).as_py()
 NO_INTERVAL: Any = pa.scalar((0, 0, 0), pa.month_day_nano_interval()).as_py()

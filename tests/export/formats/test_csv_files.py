@@ -17,12 +17,12 @@ import pyarrow.csv as pacsv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.export.formats.encoding import CSV, csv_options, encode, encode_column
 
 from procflow_export.formats import file_suffix, open_encoder
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.settings import Compression, Format, FormatOptions
+from tests.export.formats.encoding import CSV, csv_options, encode, encode_column
 
 NASTY = st.text(alphabet=st.sampled_from(list(",;|\t\"\r\n\\ 'aé\U0001f600\x01=+-@#NULL")), max_size=12)
 TEXTS = st.one_of(st.none(), st.just(""), NASTY, st.text(st.characters(exclude_categories=["Cs"]), max_size=20))

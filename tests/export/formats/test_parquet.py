@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.export.formats.encoding import PARQUET, cut, encode
 
 from procflow_export.formats import file_suffix, open_encoder
 from procflow_export.formats.parquet import NATIVE_TYPES_KEY
@@ -27,6 +26,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.settings import Compression, Format, FormatOptions, ParquetOptions, RowGroupStrategy
 from procflow_export.model.types import Column, LogicalType, arrow_schema
+from tests.export.formats.encoding import PARQUET, cut, encode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 MICROS = st.integers(-(2**62), 2**62)
