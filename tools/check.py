@@ -78,7 +78,9 @@ def run_check(check: Check) -> Result:
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return Result(check=check, status=1, output=f"{exc}\n", elapsed_s=time.monotonic() - began)
-    return Result(check=check, status=done.returncode, output=ESCAPES.sub("", done.stdout), elapsed_s=time.monotonic() - began)
+    return Result(
+        check=check, status=done.returncode, output=ESCAPES.sub("", done.stdout), elapsed_s=time.monotonic() - began
+    )
 
 
 def show(result: Result) -> None:

@@ -1,7 +1,7 @@
 """Write docs/reference/promises.md: every promise, and the tests that name it in their docstring.
 
-A docstring names promises at its beginning: ``C-24: ...`` or ``C-24, C-25: ...``.  The tests are parsed, never imported, so that the
-page is the same on every machine.
+A docstring names promises at its beginning: ``C-24: ...``, ``C-24, C-25: ...`` or ``C-20 to C-27: ...``.  The tests are parsed, never
+imported, so that the page is the same on every machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ PAGE = ROOT / "docs" / "reference" / "promises.md"
 TESTS = ROOT / "tests"
 
 NUMBER = r"(?:C|RR|E)-\d+"
-NAMED = re.compile(rf"({NUMBER}(?:\s*,\s*{NUMBER})*):\s")
+NAMES = re.compile(rf"(?={NUMBER}\b)([^:]{{1,120}}):\s")
 LOOKS_NAMED = re.compile(NUMBER + r"\b")
+RANGE = re.compile(r"(C|RR|E)-(\d+) to \1-(\d+)")
+INVARIANT = re.compile(r"W\d(?:-W\d)?")
+"""The steps of a commit (E-42) have numbers of their own, which may stand beside a promise."""
 LISTED_OPENLY = 3
 
 HEAD = """\
@@ -70,7 +73,7 @@ def load_parts(text: str) -> list[Part]:
     """Return the parts of promises.toml in the order of the file.
 
     Raises:
-        PromiseError: If a number appears twice.
+        PromiseError: If a number appears twice, however it is spelled.
     """
     parts = [
         Part(
@@ -87,24 +90,39 @@ def load_parts(text: str) -> list[Part]:
     ]
     seen: set[str] = set()
     for promise in (promise for part in parts for promise in part.promises):
-        if promise.number in seen:
+        if canonical(promise.number) in seen:
             raise PromiseError(f"{promise.number} is listed twice")
-        seen.add(promise.number)
+        seen.add(canonical(promise.number))
     return parts
+
+
+def canonical(number: str) -> str:
+    """Return the one spelling of a number: ``RR-01`` and ``RR-1`` are the same promise."""
+    kind, _, digits = number.partition("-")
+    return f"{kind}-{int(digits)}"
 
 
 def named_promises(docstring: str) -> list[str]:
     """Return the numbers that a docstring begins with, in its order; empty if it names none.
 
     Raises:
-        PromiseError: If it begins with a number but not in the form ``C-24, C-25: ...``.
+        PromiseError: If it begins with a number but not in one of the forms.
     """
     docstring = docstring.strip()
-    if match := NAMED.match(docstring + " "):
-        return [number.strip() for number in match[1].split(",")]
-    if LOOKS_NAMED.match(docstring):
-        raise PromiseError("begins with a promise's number, but not as `C-24: ...` or `C-24, C-25: ...`")
-    return []
+    if not LOOKS_NAMED.match(docstring):
+        return []
+    numbers: list[str] = []
+    match = NAMES.match(docstring + " ")
+    for item in re.split(r",\s*|\s+and\s+", match[1]) if match else [""]:
+        if re.fullmatch(NUMBER, item):
+            numbers.append(canonical(item))
+        elif span := RANGE.fullmatch(item):
+            numbers += [f"{span[1]}-{number}" for number in range(int(span[2]), int(span[3]) + 1)]
+        elif not INVARIANT.fullmatch(item):
+            raise PromiseError(
+                "begins with a promise's number, but not as `C-24: ...`, `C-24, C-25: ...` or `C-20 to C-27: ...`"
+            )
+    return numbers
 
 
 def tests_of_module(path: Path, name: str) -> Iterator[tuple[str, str]]:
@@ -141,21 +159,21 @@ def render(parts: Sequence[Part], tests: Mapping[str, Sequence[str]]) -> str:
     Raises:
         PromiseError: If a test names a promise that does not exist.
     """
-    known = {promise.number for part in parts for promise in part.promises}
+    known = {canonical(promise.number) for part in parts for promise in part.promises}
     for number in tests:
         if number not in known:
             raise PromiseError(f"{tests[number][0]} names {number}, which docs/promises.toml does not list")
 
     lines = [HEAD.rstrip()]
     for part in parts:
-        tested = sum(promise.number in tests for promise in part.promises)
+        tested = sum(canonical(promise.number) in tests for promise in part.promises)
         lines.append(f"| {part.title} | {len(part.promises)} | {tested} |")
     for part in parts:
         lines += ["", f"## {part.title}"]
         for section in part.sections:
             lines += ["", f"### {section.title}"]
             for promise in section.promises:
-                lines += ["", *_render_promise(promise, tests.get(promise.number, ()))]
+                lines += ["", *_render_promise(promise, tests.get(canonical(promise.number), ()))]
     return "\n".join(lines) + "\n"
 
 

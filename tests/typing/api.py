@@ -1,0 +1,281 @@
+"""The public faces, used as a typed program would use them.
+
+mypy and pyright read this file in ``./run check``; nothing runs it.  Every public name is here at least once, which
+``tests/meta/test_public_api.py`` looks after.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, assert_never, assert_type
+
+import anyio
+import anyio.abc
+
+import procflow as pf
+import procflow_export as pe
+from procflow.testing import LeakError, assert_no_leaks
+
+# --- procflow: commands, policies -------------------------------------------------------------------------------------
+
+
+def commands(path: Path) -> pf.Command:
+    command = pf.Command("git", b"-C", path, "fetch", cwd=path, env={"LANG": "C", "PAGER": None}, name="git-fetch")
+    assert_type(command.with_(cwd="/"), pf.Command)
+    assert_type(pf.shell("a | b > c"), pf.Command)
+    return command
+
+
+def policies() -> None:
+    delivery: pf.Delivery = pf.BestEffort(buffer_bytes=1 << 18, loss=pf.Loss.DROP_OLDEST)
+    delivery = pf.Reliable(buffer_bytes=1 << 20, stall_timeout_s=30, on_stall=pf.OnStall.DETACH)
+    assert_type(delivery, pf.Reliable)
+    assert_type(pf.Replay.last_bytes(1 << 20), pf.Replay)
+    assert_type(pf.StreamConfig(replay=pf.Replay.all()), pf.StreamConfig)
+    assert_type(pf.LineConfig(max_line_bytes=80, overflow=pf.Overflow.TRUNCATE), pf.LineConfig)
+    phase = pf.Phase(signal=signal.SIGTERM, wait_s=1.0, to=pf.Target.TREE)
+    assert_type(pf.Shutdown(phases=(phase,), kill_wait_s=1), pf.Shutdown)
+    assert_type(pf.Shutdown.orderly(), pf.Shutdown)
+
+
+# --- procflow: running ------------------------------------------------------------------------------------------------
+
+
+async def collected(command: pf.Command) -> str:
+    try:
+        done = await pf.run(
+            command, stdin=b"..", timeout_s=30, idle_timeout_s=5, check=True, orphans="kill", containment="group"
+        )
+    except pf.TimedOut as exc:
+        assert_type(exc.clock, str)
+        assert_type(exc.outcome, pf.Outcome)
+        assert_type(exc.stdout, pf.Captured | None)
+        raise
+    except pf.ExitError as exc:
+        assert_type(exc.outcome.exit_code, int | None)
+        raise
+    assert_type(done, pf.Completed)
+    assert_type(done.stdout, pf.Captured)
+    assert_type(done.stdout.bytes, bytes)
+    assert_type(done.stdout.lines, list[str])
+    assert_type(done.stdout.truncated, bool)
+    assert_type(done.stdout.lost_bytes, int)
+    outcome_is_typed(done.outcome)
+    return done.stdout.text
+
+
+def outcome_is_typed(outcome: pf.Outcome) -> None:
+    assert_type(outcome.ended_by, pf.EndedBy)
+    assert_type(outcome.signal, int | None)
+    assert_type(outcome.phases, tuple[pf.PhaseReport, ...])
+    assert_type(outcome.usage, pf.ResourceUsage | None)
+    assert_type(outcome.duration_s, float)
+    assert_type(outcome.output_complete, bool)
+
+
+async def handle(command: pf.Command) -> None:
+    config = pf.StreamConfig(replay=pf.Replay.last_bytes(1 << 20))
+    async with pf.spawn(command, stdin=pf.PIPE, stdout=config, stderr=pf.NULL, shutdown=pf.Shutdown.sigint()) as child:
+        assert_type(child, pf.Process)
+        assert_type(child.pid, int)
+        assert_type(child.name, str)
+        assert_type(child.state, pf.ProcessState)
+        assert_type(child.containment, pf.Containment)
+        assert_type(child.stdin, pf.ChildStdin)
+        assert_type(child.stdout, pf.OutputStream)
+        assert_type(child.outcome, pf.Outcome | None)
+        stdin: anyio.abc.ByteSendStream = child.stdin
+        await stdin.send(b"data")
+        assert_type(child.send_signal(signal.SIGHUP), bool)
+        assert_type(await child.wait(), pf.Outcome)
+        assert_type(await child.terminate(pf.Shutdown.now()), pf.Outcome)
+        assert_type(await child.kill(), pf.Outcome)
+        await child.detach()
+
+
+async def inherited(command: pf.Command) -> None:
+    choice: Literal[pf.Stdio.NULL, pf.Stdio.INHERIT] = pf.NULL
+    async with pf.spawn(command, stdin=pf.INHERIT, stdout=choice, stderr=pf.INHERIT):
+        pass
+
+
+# --- procflow: streams ------------------------------------------------------------------------------------------------
+
+
+async def subscribed(stream: pf.OutputStream) -> int:
+    lost_bytes = 0
+    async with stream.subscribe(pf.BestEffort(), start="start", name="mine") as events:
+        assert_type(events, pf.Subscription)
+        fits: anyio.abc.ObjectReceiveStream[pf.Chunk | pf.Gap] = events
+        assert_type(await fits.receive(), pf.Chunk | pf.Gap)
+        assert_type(events.receive_nowait(), pf.Chunk | pf.Gap)
+        assert_type(await events.receive_batch(), list[pf.Chunk | pf.Gap])
+        assert_type(events.receive_batch_nowait(), list[pf.Chunk | pf.Gap])
+        assert_type(events.statistics(), pf.SubscriberStatistics)
+        async for event in events:
+            match event:
+                case pf.Chunk(data, offset):
+                    assert_type(data, bytes)
+                    assert_type(offset, int)
+                case pf.Gap():
+                    lost_bytes += event.lost_bytes
+                case _:
+                    assert_never(event)
+    assert_type(stream.statistics(), pf.StreamStatistics)
+    assert_type(stream.ending, pf.StreamEnding | None)
+    assert_type(stream.tail(100), bytes)
+    stream.seal_replay()
+    return lost_bytes
+
+
+async def lines(stream: pf.OutputStream) -> None:
+    async for line in stream.lines():
+        assert_type(line, str)
+        if isinstance(line, pf.CutLine):
+            assert_type(line.cut, pf.Cut)
+    async for batch in stream.line_batches():
+        assert_type(batch, list[str])
+    # A gap can only appear where the delivery allows one, and the type says so.
+    async for item in stream.lines(pf.BestEffort()):
+        assert_type(item, str | pf.Gap)
+    async for text in stream.lines(pf.BestEffort(), on_gap="skip"):
+        assert_type(text, str)
+    match = await stream.wait_for_line(r"listening on :(\d+)")
+    assert_type(match, pf.LineMatch)
+    assert_type(match.groups, tuple[str | None, ...])
+    assert_type(match.named, Mapping[str, str | None])
+
+
+class Zeros:
+    """The least that a source of bytes has to be."""
+
+    async def receive(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return b"\0"
+
+    async def aclose(self) -> None: ...
+
+
+async def own_source() -> None:
+    source: pf.ByteSource = Zeros()
+    async with pf.open_stream(source, pf.StreamConfig(), name="zeros") as stream:
+        assert_type(stream, pf.OutputStream)
+
+
+# --- procflow: errors -------------------------------------------------------------------------------------------------
+
+
+def what_to_do(error: pf.ProcflowError) -> str:
+    match error:
+        case pf.HistoryLostError():
+            assert_type(error.lost_bytes, int)
+            return "attach earlier"
+        case pf.StallError() | pf.StreamClosedError() | pf.ClosedError() | pf.UsageError():
+            return "fix the calling code"
+        case pf.LineTooLongError() | pf.LinesLostError() | pf.StreamReadError() | pf.NotReadyError():
+            return "retry or report"
+        case pf.EndedError():
+            assert_type(error.outcome, pf.Outcome)
+            return "retry or report"
+        case pf.ChildError():
+            return "retry or report"
+        case pf.SpawnError():
+            assert_type(error.suggestion, str | None)
+            return "tell the operator"
+        case pf.TerminationError():
+            assert_type(error.survivors, tuple[str, ...])
+            return "tell the operator"
+        case pf.PlatformError():
+            return "tell the operator"
+        case _:
+            return "unknown"
+
+
+async def leaks() -> list[str]:
+    try:
+        async with assert_no_leaks():
+            await pf.run(pf.Command("true"))
+        with assert_no_leaks():
+            pass
+    except LeakError as exc:
+        return str(exc).splitlines()
+    return []
+
+
+# --- procflow_export --------------------------------------------------------------------------------------------------
+
+
+def structs() -> pe.LoadedConfig:
+    source = pe.SourceConfig(type=pe.SourceType.POSTGRES, url_env="SHOP_URL", tls=pe.TlsConfig(mode=pe.TlsMode.DISABLE))
+    destination = pe.DestinationConfig(type=pe.DestinationType.LOCAL, path="out")
+    orders = pe.ExportConfig(
+        name="orders",
+        table="public.orders",
+        mode=pe.Mode.CHUNKED,
+        format=pe.Format.PARQUET,
+        compression=pe.Compression.ZSTD,
+        parquet=pe.ParquetOptions(),
+        csv=pe.CsvOptions(),
+        tuning=pe.Tuning(profile=pe.TuningProfile.SAFE),
+    )
+    return pe.check_config(pe.Config(source=source, destination=destination, exports=[orders]))
+
+
+async def exported(path: Path, engine: pe.Engine | None = None) -> pe.RunResult:
+    policy = pe.RunPolicy(retry=pe.RetryPolicy(max_backoff_s=1.0))
+    try:
+        loaded = pe.load_config(path, params={}, environ={})
+    except pe.ConfigError as exc:
+        for finding in exc.findings:
+            assert_type(finding, pe.Finding)
+            assert_type(finding.severity, pe.Severity)
+        raise
+    assert_type(pe.read_config({"exports": []}), pe.LoadedConfig)
+    async with pe.Exporter(loaded, engine=engine or pe.InProcessEngine(), policy=policy) as exporter:
+        events: pe.EventStream = exporter.run()
+        async for event in events:
+            seen(event)
+    assert_type(exporter.result.exit_status, pe.ExitStatus)
+    return exporter.result
+
+
+def seen(event: pe.RunEvent) -> None:
+    match event:
+        case pe.RunStarted() | pe.Started() | pe.ProgressInit() | pe.Progress():
+            assert_type(event.seq, int)
+        case pe.PartWritten() | pe.ChunkFinished():
+            assert_type(event.row_count, int)
+        case pe.Retry():
+            assert_type(event.failure, pe.Failure)
+        case pe.Warned():
+            assert_type(event.message, str)
+        case pe.Finished():
+            assert_type(event.status, pe.Status)
+        case pe.RunFinished():
+            assert_type(event.exit_status, int)
+        case _:
+            assert_never(event)
+    assert_type(pe.run_codec().encode(event), bytes)
+
+
+def published(directory: Path) -> list[pe.PartRecord]:
+    manifest: pe.Manifest = pe.decode_manifest((directory / "manifest.json").read_bytes())
+    assert_type(manifest.source, pe.ManifestSource)
+    return list(manifest.parts)
+
+
+def next_action(error: pe.ExportError) -> pe.Kind:
+    assert_type(error.is_transient, bool)
+    assert_type(error.code, pe.Code)
+    match error:
+        case pe.MisuseError() | pe.ConfigError() | pe.PlanError() | pe.PlatformError():
+            pass
+        case pe.SourceError() | pe.DataError() | pe.DestinationError():
+            pass
+        case pe.WorkerError():
+            assert_type(error.stderr_tail, str)
+        case _:
+            pass
+    return error.code.kind
