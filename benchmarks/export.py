@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import psutil
 import pyarrow.parquet
+
 from benchmarks.harness import ROOT, Benchmark, Metric, Numbers, Params, Trial
 from examples.three_databases_data import Size, connect_mariadb, fill_all
 from tools.servers import binaries, running

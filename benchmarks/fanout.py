@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Awaitable, Callable
 
 import anyio
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
-from benchmarks.reader import BLOCK, command, rates
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+from benchmarks.reader import BLOCK, command, rates
 
 WINDOW_CHUNKS = 64
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import anyio
 import trio
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 
 TOKEN = "PROCFLOW_BENCH_TOKEN"
 SHELL = "sleep 60 & sleep 60; echo never"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import anyio
 import anyio.streams.buffered
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 LINE_BYTES = 80
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 import trio
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 BLOCK = 64 * 1024
 

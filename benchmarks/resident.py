@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 
 ARGV = ["/bin/true"]
 WARM_UP = 5

@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 import trio
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 
 ARGV = ["/bin/true"]
 WARM_UP = 5

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+
 from examples.three_databases_data import Kind, Table, connect_mariadb
 
 Answers = dict[str, Decimal | None]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+
 from tools.servers import Kind, Owner, ServerUnavailableError, ensure, stop
 
 if TYPE_CHECKING:

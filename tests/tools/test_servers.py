@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tools.servers import Owner
 
 ROOT = Path(__file__).parents[2]
