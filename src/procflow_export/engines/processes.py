@@ -22,7 +22,6 @@ import anyio
 import anyio.abc
 
 import procflow
-import procflow_export
 from procflow_export.engines.child import SHUTDOWN, WorkerChild
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import MisuseError, WorkerError
@@ -71,7 +70,7 @@ def worker_command(number: int, *, python: str | None = None) -> procflow.Comman
 def _python_path() -> str | None:
     """The child's PYTHONPATH: the host's, and behind it our own folder unless every interpreter of this kind finds it anyway."""
     inherited = os.environ.get("PYTHONPATH") or None
-    root = str(Path(procflow_export.__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     if root in {str(Path(folder).resolve()) for folder in (*site.getsitepackages(), site.getusersitepackages())}:
         return inherited
     return root if inherited is None else f"{inherited}{os.pathsep}{root}"
