@@ -5,64 +5,71 @@
     async with Exporter("shop.yaml") as exporter:
         async for event in exporter.run():
             print(event)
+
+Names are imported when they are first used: a program that only parses its command line, or a worker that needs one
+driver, does not pay for all of it.
 """
 
 from __future__ import annotations
 
-from procflow_export.config.loading import check_config, load_config, read_config
-from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
-from procflow_export.engines.in_process import InProcessEngine
-from procflow_export.engines.port import Engine
-from procflow_export.exporter import Exporter
-from procflow_export.model.codes import Code, ExitStatus, Kind
-from procflow_export.model.errors import (
-    ConfigError,
-    DataError,
-    DestinationError,
-    ExportError,
-    Failure,
-    Finding,
-    MisuseError,
-    PlanError,
-    PlatformError,
-    Severity,
-    SourceError,
-    WorkerError,
-)
-from procflow_export.model.events import (
-    ChunkFinished,
-    Finished,
-    PartWritten,
-    Progress,
-    ProgressInit,
-    Retry,
-    RunEvent,
-    RunFinished,
-    RunStarted,
-    Started,
-    Status,
-    Warned,
-    run_codec,
-)
-from procflow_export.model.manifest import Manifest, ManifestSource, decode_manifest
-from procflow_export.model.plan import PartRecord
-from procflow_export.model.settings import (
-    Compression,
-    CsvOptions,
-    DestinationConfig,
-    DestinationType,
-    Format,
-    ParquetOptions,
-    SourceConfig,
-    SourceType,
-    TlsConfig,
-    TlsMode,
-    Tuning,
-    TuningProfile,
-)
-from procflow_export.pipeline.outbox import EventStream
-from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
-from procflow_export.pipeline.scheduler import RunResult
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from procflow_export.config.loading import check_config, load_config, read_config
+    from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
+    from procflow_export.engines.in_process import InProcessEngine
+    from procflow_export.engines.port import Engine
+    from procflow_export.exporter import Exporter
+    from procflow_export.model.codes import Code, ExitStatus, Kind
+    from procflow_export.model.errors import (
+        ConfigError,
+        DataError,
+        DestinationError,
+        ExportError,
+        Failure,
+        Finding,
+        MisuseError,
+        PlanError,
+        PlatformError,
+        Severity,
+        SourceError,
+        WorkerError,
+    )
+    from procflow_export.model.events import (
+        ChunkFinished,
+        Finished,
+        PartWritten,
+        Progress,
+        ProgressInit,
+        Retry,
+        RunEvent,
+        RunFinished,
+        RunStarted,
+        Started,
+        Status,
+        Warned,
+        run_codec,
+    )
+    from procflow_export.model.manifest import Manifest, ManifestSource, decode_manifest
+    from procflow_export.model.plan import PartRecord
+    from procflow_export.model.settings import (
+        Compression,
+        CsvOptions,
+        DestinationConfig,
+        DestinationType,
+        Format,
+        ParquetOptions,
+        SourceConfig,
+        SourceType,
+        TlsConfig,
+        TlsMode,
+        Tuning,
+        TuningProfile,
+    )
+    from procflow_export.pipeline.outbox import EventStream
+    from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
+    from procflow_export.pipeline.scheduler import RunResult
 
 __all__ = (
     "ChunkFinished",
@@ -124,3 +131,94 @@ __all__ = (
     "read_config",
     "run_codec",
 )
+
+_HOMES: Final = {
+    "procflow_export.config.loading": (
+        "check_config",
+        "load_config",
+        "read_config",
+    ),
+    "procflow_export.config.structs": (
+        "Config",
+        "ExportConfig",
+        "LoadedConfig",
+        "Mode",
+    ),
+    "procflow_export.engines.in_process": ("InProcessEngine",),
+    "procflow_export.engines.port": ("Engine",),
+    "procflow_export.exporter": ("Exporter",),
+    "procflow_export.model.codes": (
+        "Code",
+        "ExitStatus",
+        "Kind",
+    ),
+    "procflow_export.model.errors": (
+        "ConfigError",
+        "DataError",
+        "DestinationError",
+        "ExportError",
+        "Failure",
+        "Finding",
+        "MisuseError",
+        "PlanError",
+        "PlatformError",
+        "Severity",
+        "SourceError",
+        "WorkerError",
+    ),
+    "procflow_export.model.events": (
+        "ChunkFinished",
+        "Finished",
+        "PartWritten",
+        "Progress",
+        "ProgressInit",
+        "Retry",
+        "RunEvent",
+        "RunFinished",
+        "RunStarted",
+        "Started",
+        "Status",
+        "Warned",
+        "run_codec",
+    ),
+    "procflow_export.model.manifest": (
+        "Manifest",
+        "ManifestSource",
+        "decode_manifest",
+    ),
+    "procflow_export.model.plan": ("PartRecord",),
+    "procflow_export.model.settings": (
+        "Compression",
+        "CsvOptions",
+        "DestinationConfig",
+        "DestinationType",
+        "Format",
+        "ParquetOptions",
+        "SourceConfig",
+        "SourceType",
+        "TlsConfig",
+        "TlsMode",
+        "Tuning",
+        "TuningProfile",
+    ),
+    "procflow_export.pipeline.outbox": ("EventStream",),
+    "procflow_export.pipeline.policy": (
+        "RetryPolicy",
+        "RunPolicy",
+    ),
+    "procflow_export.pipeline.scheduler": ("RunResult",),
+}
+_HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
