@@ -123,6 +123,20 @@ def test_bytes_depend_on_rows_alone(make: Callable[[], FormatOptions], sizes: li
     assert encode(make(), table.schema, cut(table, sizes)) == whole
 
 
+def test_pages_depend_on_rows_alone() -> None:
+    """E-24: pages are cut where the rows say so, not where a batch ended: seen only in columns of many pages."""
+    rng = random.Random(11)
+    texts = [f"{row} {'w' * rng.randrange(300)}" for row in range(100_000)]
+    table = pa.table({"t": pa.array(texts), "n": pa.array([rng.getrandbits(60) for _ in texts])})
+    plain = options(Compression.NONE)
+
+    whole = encode(plain, table.schema, cut(table, [100_000]))
+
+    assert len(whole) > 12 * 1024 * 1024
+    for sizes in ([333], [1000], [4999, 1]):
+        assert encode(plain, table.schema, cut(table, sizes)) == whole
+
+
 def test_bytes_do_not_depend_on_dictionaries_of_batches() -> None:
     """E-24: a column that arrives dictionary-encoded, differently in each batch, gives the bytes of plain values."""
     plain = pa.table({"c": pa.array(["a", "b", None, "b", "c", "a"])})
