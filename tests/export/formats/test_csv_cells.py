@@ -17,8 +17,6 @@ from procflow_export.model.errors import DataError
 from procflow_export.model.settings import CsvFloats
 from tests.export.formats.encoding import csv_options, encode_column
 
-# ruff: noqa: DTZ001  # naive timestamps are a column type
-
 INTERVAL: Any = pa.scalar((14, -3, 3_600_000_000_500), pa.month_day_nano_interval()).as_py()
 NO_INTERVAL: Any = pa.scalar((0, 0, 0), pa.month_day_nano_interval()).as_py()
 FAR_DAYS = [-784_350_576, -12_687_429, -12_687_428, -719_529, -719_528, 11_248_737, 11_248_738, 2_145_042_905]
