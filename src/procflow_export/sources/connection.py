@@ -7,7 +7,7 @@ fields leave open comes from the environment that the database's own client unde
 where the configuration says nothing at all, ``DATABASE_URL`` is read first.
 
 **Passwords in URLs** may hold any character, unescaped.  A URL is first read as the standard has it; when that leaves an
-``@`` in its path, or no valid port, the user part is taken to reach to the last ``@``.  Percent escapes are decoded.
+``@`` in its path, before a query that is none, or no valid port, the user part is taken to reach to the last ``@``.  Percent escapes are decoded.
 """
 
 from __future__ import annotations
@@ -122,6 +122,11 @@ _ENGINES: Final = {
 _ADDRESS: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
 )
+_OPTIONS: Final = frozenset(
+    """host port user password dbname unix_socket sslmode ssl-mode sslrootcert ssl-ca sslcert sslkey application_name
+    fallback_application_name client_encoding charset options connect_timeout target_session_attrs""".split()
+)
+"""Options that a URL may have; a query with an ``@`` and other words in it is the rest of a password."""
 _WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})
 
 
@@ -227,8 +232,8 @@ def _split_user(rest: str) -> tuple[str, str]:
     userinfo, at, host = authority.rpartition("@")
     address = host + rest[len(authority) :]
     path, _, query = address.partition("?")
-    is_standard = "@" not in path and all("=" in pair for pair in query.split("&") if pair)
-    if is_standard and _ADDRESS.fullmatch(address):
+    keys = {pair.partition("=")[0] for pair in query.split("&") if "@" in query}
+    if "@" not in path and keys <= _OPTIONS and _ADDRESS.fullmatch(address):
         return userinfo, address
     userinfo, at, address = rest.rpartition("@")
     return (userinfo, address) if at else ("", rest)

@@ -83,6 +83,8 @@ async def connect(address: ServerAddress) -> Connection:
     except ssl.SSLError as exc:
         raise SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc)}") from exc
     except OSError as exc:
+        if type(exc) is ConnectionError and context is not None:
+            raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS") from exc
         if isinstance(exc.__cause__, ssl.SSLError):
             raise SourceError(
                 Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc.__cause__)}"
