@@ -100,9 +100,14 @@ def _directions(folder: DemoFolder) -> list[Text]:
         Text.assemble(" ", ("config   ", dim), os.path.relpath(folder.config)),
         Text(),
         Text.assemble(" ", ("read them, following the manifest:", dim)),
-        Text(f"   {python} -c {shlex.quote(arrow)}", style="cyan"),
-        Text(f"   {python} -c {shlex.quote(duck)}", style="cyan"),
+        Text(f"   {python} -c {_quoted(arrow)}", style="cyan"),
+        Text(f"   {python} -c {_quoted(duck)}", style="cyan"),
     ]
+
+
+def _quoted(code: str) -> str:
+    """Return ``code`` as one shell word; in double quotes where it holds nothing that a shell would touch there."""
+    return shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
 
 
 def _data(

@@ -352,13 +352,19 @@ def _total_row(board: Board, *, width: int, now_s: float, glyphs: Glyphs) -> Tex
     pieces: list[tuple[str, str]] = []
     if board.notice:
         pieces.append((board.notice, "bold yellow"))
-    pieces.append((f"{total.ended_count} of {total.card_count} done", "bold"))
+    if not board.cards:
+        pieces.append(("starting", "dim"))
+    else:
+        pieces.append((f"{total.ended_count} of {total.card_count} done", "bold"))
     if total.failed_count:
         pieces.append((f"{total.failed_count} failed", "bold red"))
-    pieces.append((f"{words.whole(total.row_count)} rows", ""))
-    if total.rows_per_s is not None:
-        pieces.append((f"{words.compact(total.rows_per_s)} rows/s", ""))
-    pieces.append((words.size(total.size_bytes), ""))
+    if total.row_count:
+        pieces.append((f"{words.whole(total.row_count)} rows", ""))
+        if total.rows_per_s:
+            pieces.append((f"{words.compact(total.rows_per_s)} rows/s", ""))
+        pieces.append((words.size(total.size_bytes), ""))
+    elif any(card.state is CardState.QUEUED for card in board.cards.values()):
+        pieces.append(("workers are starting" if board.engine == "processes" else "starting", "dim"))
     pieces.append((words.duration(total.elapsed_s), ""))
     if total.warning_count:
         pieces.append((words.plural(total.warning_count, "warning"), "yellow"))
