@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 
 class ScriptedSource:
@@ -32,7 +33,7 @@ class ScriptedSource:
 
     async def aclose(self) -> None:
         self.is_closed = True
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
 
 
 class EndlessSource:
