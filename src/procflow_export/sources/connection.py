@@ -13,6 +13,7 @@ where the configuration says nothing at all, ``DATABASE_URL`` is read first.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from urllib.parse import parse_qsl, unquote
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import MASK, SourceConfig, SourceType, TlsMode
-from procflow_export.sources.tls import default_mode
+from procflow_export.sources.tls import default_mode, tls_context
 
 
 class Secret:
@@ -123,8 +124,7 @@ _ADDRESS: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
 )
 _OPTIONS: Final = frozenset(
-    """host port user password dbname unix_socket sslmode ssl-mode sslrootcert ssl-ca sslcert sslkey application_name
-    fallback_application_name client_encoding charset options connect_timeout target_session_attrs""".split()
+    ["host", "port", "user", "password", "dbname", "unix_socket", "sslmode", "ssl-mode", "sslrootcert", "ssl-ca", "sslcert", "sslkey", "application_name", "fallback_application_name", "client_encoding", "charset", "options", "connect_timeout", "target_session_attrs"]
 )
 """Options that a URL may have; a query with an ``@`` and other words in it is the rest of a password."""
 _WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})
@@ -175,6 +175,20 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         tls=_tls_mode(config, parts, host),
         ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
     )
+
+
+def context_for(address: ServerAddress) -> ssl.SSLContext | None:
+    """Return the TLS context for a server, or ``None`` for a plain connection.
+
+    Raises:
+        SourceError: If the authorities' file cannot be read.
+    """
+    try:
+        return None if address.is_socket else tls_context(address.tls, address.ca_file)
+    except OSError as exc:  # ssl.SSLError is one
+        raise SourceError(
+            Code.SOURCE_TLS_FAILED, f"the authorities' file {address.ca_file} cannot be read: {type(exc).__name__}"
+        ) from exc
 
 
 def sqlite_path(config: SourceConfig, environ: Mapping[str, str]) -> Path:

@@ -67,6 +67,16 @@ def not_found(selection: Selection) -> SourceError:
     return SourceError(Code.SOURCE_NOT_FOUND, f"there is no table or view {selection}, or the user may not see it")
 
 
+def connection_failure(error: SourceError, *, was_connected: bool) -> SourceError:
+    """Return the error for a connection that could not be made.
+
+    A server that never answered is a wrong address, which no retry corrects; one that answered before was lost.
+    """
+    if was_connected and error.code is Code.SOURCE_UNREACHABLE:
+        return SourceError(Code.SOURCE_CONNECTION_LOST, error.message)
+    return error
+
+
 def unreadable_bounds(column: str, kind: str) -> SourceError:
     """Return the error for a chunk column whose bounds are not integers."""
     return SourceError(

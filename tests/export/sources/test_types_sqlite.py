@@ -229,7 +229,8 @@ def test_a_column_is_exact_or_refused(declared: str, values: list[Any]) -> None:
     try:
         result = decode_column(column, values).to_pylist()
     except RefusedError as exc:
-        assert any(value is exc.value for value in values)
+        refused = exc.value
+        assert any(value is refused for value in values)
     else:
         assert [value is None for value in result] == [value is None for value in values]
         if column.fidelity is Fidelity.EXACT:

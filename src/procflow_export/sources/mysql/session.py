@@ -17,9 +17,9 @@ import pymysql.err
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.settings import ReadLimits
-from procflow_export.sources.connection import ServerAddress
+from procflow_export.sources.connection import ServerAddress, context_for
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.tls import tls_context, tls_reason
+from procflow_export.sources.tls import tls_reason
 
 CONNECT_TIMEOUT_S: Final = 15.0
 NET_WRITE_TIMEOUT_S: Final = 600
@@ -70,10 +70,7 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
     Raises:
         SourceError: If the server cannot be reached, refuses, or cannot prove who it is.
     """
-    try:
-        context = tls_context(address.tls, address.ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise SourceError(Code.SOURCE_TLS_FAILED, "the authorities' file cannot be read") from exc
+    context = context_for(address)
     password = "" if address.password is None else address.password.reveal()
     connection = WireConnection(
         host=address.host,
@@ -86,7 +83,7 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
         charset="utf8mb4",
         conv={},
         autocommit=True,
-        ssl=None if address.is_socket else context,
+        ssl=context,
     )
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

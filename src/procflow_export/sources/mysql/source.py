@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pyarrow as pa
 
+from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Everything, Selection, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
@@ -19,7 +20,7 @@ from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import unreadable_bounds
+from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import profile, rows_of
@@ -36,12 +37,15 @@ class MysqlSource:
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._statistics = SourceStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._description = "MySQL"
+        self._version: str | None = None
 
         async def connect() -> WireConnection:
-            connection = await session.connect(address, limits)
+            try:
+                connection = await session.connect(address, limits)
+            except SourceError as exc:
+                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
             version, is_mariadb = session.version_of(connection)
-            self._description = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
             return connection
 
         self._connections = Leases(
@@ -59,7 +63,7 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._description
+        return self._version or "MySQL"
 
     async def aclose(self) -> None:
         """Close the idle connections."""

@@ -17,8 +17,8 @@ import asyncpg
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.settings import ReadLimits
-from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.tls import tls_context, tls_reason
+from procflow_export.sources.connection import ServerAddress, context_for
+from procflow_export.sources.tls import tls_reason
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -67,8 +67,8 @@ async def connect(address: ServerAddress) -> Connection:
     Raises:
         SourceError: If the server cannot be reached, refuses, is too old, or cannot prove who it is.
     """
+    context = context_for(address)
     try:
-        context = tls_context(address.tls, address.ca_file)
         connection = await asyncpg.connect(
             host=address.host,
             port=address.port,

@@ -21,7 +21,7 @@ from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import unreadable_bounds
+from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
 from procflow_export.sources.postgres import session
@@ -47,7 +47,10 @@ class PostgresSource:
         self._version: str | None = None
 
         async def connect() -> Connection:
-            connection = await session.connect(address)
+            try:
+                connection = await session.connect(address)
+            except SourceError as exc:
+                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
