@@ -225,8 +225,11 @@ class ProcessCore:
 
     # --- the stop ---------------------------------------------------------------------------------------------------
 
-    async def stop(self, shutdown: Shutdown, cause: EndedBy) -> Outcome:
-        """End the tree, or wait for the stop that is under way; see ``Process.terminate()``."""
+    async def stop(self, shutdown: Shutdown, cause: EndedBy, *, hurries: bool = False) -> Outcome:
+        """End the tree, or wait for the stop that is under way; see ``Process.terminate()``.
+
+        With ``hurries`` a stop that is under way sends SIGKILL now.
+        """
         await checkpoint()
         self._observe()
         if self.state is ProcessState.DETACHED:
@@ -240,6 +243,9 @@ class ProcessCore:
                 # A task of its own, so that it goes on when this caller is cancelled.
                 self._tasks.start(partial(self._finish, stopper), f"stop of {self.name}")
                 await stopper.finished.wait()
+            elif hurries:
+                self._note_cause(cause)
+                stopper.escalate()
             await self._finish(stopper)
             error = self._stop_error(stopper)
             if error is not None:
@@ -248,12 +254,6 @@ class ProcessCore:
         outcome = self.outcome
         assert outcome is not None, "an ended process has an outcome"
         return outcome
-
-    def hurry(self) -> None:
-        """Let a stop that is under way send SIGKILL now."""
-        if self._stopper is not None and not self._stopper.is_finished:
-            self._note_cause(EndedBy.KILL)
-            self._stopper.escalate()
 
     def _ensure_stopper(self, shutdown: Shutdown, cause: EndedBy) -> Stopper:
         if self._stopper is None or self._stopper.is_finished:

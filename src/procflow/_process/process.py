@@ -129,8 +129,8 @@ class Process:
             TerminationError: If something outlived it.
             UsageError: If the process was detached.
         """
-        self._core.hurry()
-        return await self._core.stop(Shutdown.now(kill_wait_s=self._core.shutdown.kill_wait_s), EndedBy.KILL)
+        now = Shutdown.now(kill_wait_s=self._core.shutdown.kill_wait_s)
+        return await self._core.stop(now, EndedBy.KILL, hurries=True)
 
     def send_signal(self, number: _signal.Signals | int, *, to: Target = Target.LEADER) -> bool:
         """Send a signal now, without waiting; returns whether anybody was there to receive it.

@@ -248,7 +248,7 @@ class TestStop:
     async def test_everybody_stops_and_waits_at_once(self, traced: list[tuple[str, int, int]]) -> None:
         """C-66: wait, terminate and kill from many tasks, each twice: one stop, everybody gets the outcome."""
         outcomes: list[pf.Outcome] = []
-        async with pf.spawn(pf.shell(TERM_IGNORER)) as child:
+        async with pf.spawn(pf.shell(TERM_IGNORER), shutdown=pf.Shutdown.sigterm(600)) as child:
             await child.stdout.wait_for_line("ready")
 
             async def call(method: str) -> None:
