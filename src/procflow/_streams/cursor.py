@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from procflow._streams.chunks import join_small
-from procflow.events import Chunk, Gap
+from procflow.events import Chunk, Gap, SubscriberStatistics
 from procflow.policies import BestEffort, Delivery, Loss, Reliable
 
 if TYPE_CHECKING:
@@ -97,10 +97,17 @@ class Cursor:
         position, live_from = self.position, self._live_from
         return self._log.produced - (max(position, live_from))
 
-    @property
-    def is_blocking(self) -> bool:
-        """Whether the source waits for this cursor."""
-        return self.is_awaited
+    def statistics(self, name: str) -> SubscriberStatistics:
+        """The numbers of this cursor, for the subscriber called ``name``."""
+        return SubscriberStatistics(
+            name=name,
+            is_reliable=self.is_reliable,
+            start=self.start,
+            delivered_bytes=self.delivered_bytes,
+            lost_bytes=self.lost_bytes,
+            lag_bytes=self.lag_bytes,
+            is_blocking=self.is_awaited,
+        )
 
     @property
     def has_items(self) -> bool:

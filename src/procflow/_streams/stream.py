@@ -19,7 +19,7 @@ from procflow._streams.pump import Pump
 from procflow._streams.source import ByteSource
 from procflow._streams.subscription import Subscription
 from procflow.errors import NotReadyError, StallError, StreamClosedError, StreamReadError
-from procflow.events import Gap, LineMatch, StreamEnding, StreamStatistics, SubscriberStatistics
+from procflow.events import Gap, LineMatch, StreamEnding, StreamStatistics
 from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Reliable, Start, StreamConfig
 
 if TYPE_CHECKING:
@@ -89,18 +89,7 @@ class OutputStream:
             produced_bytes=log.produced,
             retained_bytes=log.retained_bytes,
             ending=self.ending,
-            subscribers=tuple(
-                SubscriberStatistics(
-                    name=core.name_of(cursor),
-                    is_reliable=cursor.is_reliable,
-                    start=cursor.start,
-                    delivered_bytes=cursor.delivered_bytes,
-                    lost_bytes=cursor.lost_bytes,
-                    lag_bytes=cursor.lag_bytes,
-                    is_blocking=cursor.is_blocking,
-                )
-                for cursor in log.cursors
-            ),
+            subscribers=tuple(cursor.statistics(core.name_of(cursor)) for cursor in log.cursors),
         )
 
     def tail(self, max_bytes: int) -> bytes:

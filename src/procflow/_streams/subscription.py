@@ -102,16 +102,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
 
     def statistics(self) -> SubscriberStatistics:
         """Return the subscriber's numbers."""
-        cursor = self._cursor
-        return SubscriberStatistics(
-            name=self._name,
-            is_reliable=cursor.is_reliable,
-            start=cursor.start,
-            delivered_bytes=cursor.delivered_bytes,
-            lost_bytes=cursor.lost_bytes,
-            lag_bytes=cursor.lag_bytes,
-            is_blocking=cursor.is_blocking,
-        )
+        return self._cursor.statistics(self._name)
 
     def close(self) -> None:
         """Detach; idempotent.  A task that waits in ``receive()`` gets ``ClosedResourceError``."""

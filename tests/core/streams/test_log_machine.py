@@ -353,18 +353,16 @@ class JoiningLogMachine(LogMachine):
                 self.context.__exit__(None, None, None)
 
 
-SETTINGS = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class TestLog(LogMachine.TestCase):
+class TestLog(LogMachine.TestCase):  # type: ignore[misc, valid-type]  # Hypothesis makes the class at run time
     """C-25: delivered + lost == produced for each subscriber, after every step, under every policy and interleaving."""
 
     settings = SETTINGS
 
 
-class TestJoiningLog(JoiningLogMachine.TestCase):
+class TestJoiningLog(JoiningLogMachine.TestCase):  # type: ignore[misc, valid-type]  # as above
     """C-26: history then live, exactly once, also when small chunks are joined behind the subscribers' backs."""
 
     settings = SETTINGS

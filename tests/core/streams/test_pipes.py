@@ -153,7 +153,7 @@ async def test_the_end_of_a_pty_is_eof() -> None:
 async def test_a_regular_file_is_a_source(tmp_path: os.PathLike[str]) -> None:
     """C-30: a file, which poll does not know, streams like a pipe."""
     path = os.path.join(tmp_path, "data")
-    with open(path, "wb") as file:  # noqa: ASYNC230 (a test's own small file)
+    with open(path, "wb") as file:
         file.write(b"a line\n" * 50_000)
     async with open_stream(FdSource(os.open(path, os.O_RDONLY))) as stream:
         assert len([line async for line in stream.lines()]) == 50_000

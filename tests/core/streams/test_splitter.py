@@ -233,8 +233,7 @@ def test_lines_and_gaps_tile_the_stream(segments: list[bytes | int], config: Lin
         size = sum(len(i) if isinstance(i, str) else i.lost_bytes for items, _ in steps for i in items)
         assert size <= position
         outside = b"".join(
-            whole[a:b]
-            for a, b in zip([0, *[g.stop for g in gaps]], [*[g.start for g in gaps], position], strict=True)
+            whole[a:b] for a, b in zip([0, *[g.stop for g in gaps]], [*[g.start for g in gaps], position], strict=True)
         )
         delimiter = config.delimiter or b"\n"
         text = "".join(i for items, _ in steps for i in items if isinstance(i, str))
@@ -278,13 +277,18 @@ def test_another_reader_can_go_on_after_any_line(data: bytes, places: list[int],
             offset = splitter.offset_after(count)
             if count and isinstance(items[count - 1], CutLine):
                 continue
-            rest = split(LineConfig(delimiter=config.delimiter, encoding=config.encoding, errors=config.errors), [data[offset:]])
+            rest = split(
+                LineConfig(delimiter=config.delimiter, encoding=config.encoding, errors=config.errors), [data[offset:]]
+            )
             if count:
                 seen += 1
             if config.max_line_bytes == 1000:
                 assert rest == everything[seen:]
     if config.max_line_bytes == 1000:
-        rest = split(LineConfig(delimiter=config.delimiter, encoding=config.encoding, errors=config.errors), [data[splitter.resume_offset :]])
+        rest = split(
+            LineConfig(delimiter=config.delimiter, encoding=config.encoding, errors=config.errors),
+            [data[splitter.resume_offset :]],
+        )
         assert rest == everything[seen:]
 
 

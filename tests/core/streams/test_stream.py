@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -21,7 +22,8 @@ from procflow.errors import (
     StreamReadError,
 )
 from procflow.events import Chunk, Gap, StreamEnding
-from procflow.policies import BestEffort, LineConfig, Loss, OnStall, Overflow, Reliable, Replay, StreamConfig
+from procflow.outcome import Outcome
+from procflow.policies import BestEffort, LineConfig, Loss, OnGap, OnStall, Overflow, Reliable, Replay, StreamConfig
 from tests.core.streams.sources import EndlessSource, ScriptedSource
 
 pytestmark = pytest.mark.anyio
@@ -233,7 +235,9 @@ async def test_a_slow_subscriber_that_moves_is_not_stalled() -> None:
         total = 0
         async for event in slow:
             total += len(event.data) if isinstance(event, Chunk) else 0
-            await anyio.sleep(0.06)  # the subject is time itself: slower than the buffer allows, faster than the timeout
+            await anyio.sleep(
+                0.06
+            )  # the subject is time itself: slower than the buffer allows, faster than the timeout
         assert total == 120
         slow.close()
 
@@ -345,7 +349,9 @@ async def test_sealing_frees_history_but_not_what_was_promised() -> None:
         stream.seal_replay()
         late = stream.subscribe()
 
-        assert b"".join([event.data async for event in early if isinstance(event, Chunk)]) == b"x" * 10_000 + b"y" * 10_000
+        assert (
+            b"".join([event.data async for event in early if isinstance(event, Chunk)]) == b"x" * 10_000 + b"y" * 10_000
+        )
         with pytest.raises(anyio.EndOfStream):
             await late.receive()
         early.close()
@@ -490,11 +496,11 @@ async def test_an_unterminated_line_comes_before_a_failure() -> None:
 
 
 @pytest.mark.parametrize("on_gap", ["yield", "skip", "raise", None])
-async def test_line_readers_choose_how_they_see_gaps(on_gap: str | None) -> None:
+async def test_line_readers_choose_how_they_see_gaps(on_gap: OnGap | None) -> None:
     """C-42: a gap is yielded (the default for best effort), skipped, or raised after the lines before it."""
     source = ScriptedSource(*[b"line %03d\n" % n for n in range(100)], b"")
     async with open_stream(source) as stream:
-        lines = stream.lines(BestEffort(buffer_bytes=25), on_gap=on_gap)  # type: ignore[call-overload]  # each value
+        lines = stream.lines(BestEffort(buffer_bytes=25), on_gap=on_gap)
         await stream.wait_ended()
 
         if on_gap == "raise":
@@ -570,17 +576,19 @@ async def test_the_end_of_the_process_ends_a_wait() -> None:
     """C-45: when the process ends first, the wait ends within 100 ms, though somebody still holds the pipe."""
     ended = anyio.Event()
 
-    async def describe_ending() -> str:
+    outcome = cast("Outcome", object())
+
+    async def describe_ending() -> Outcome:
         await ended.wait()
-        return "the outcome"
+        return outcome
 
     async with open_stream(ScriptedSource(b"started\n")) as stream, anyio.create_task_group() as tasks:
-        stream.describe_ending = describe_ending  # type: ignore[assignment]  # any value goes through
+        stream.describe_ending = describe_ending
 
         async def wait() -> None:
             with pytest.raises(NotReadyError) as caught:
                 await stream.wait_for_line("never")
-            assert caught.value.outcome == "the outcome"
+            assert caught.value.outcome is outcome
 
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
@@ -613,7 +621,7 @@ async def test_cancelling_the_pump_closes_the_stream() -> None:
     assert stream.retained() == (b"data", 0)
 
 
-Step = Callable[[OutputStream], Awaitable[object]]
+Step = Callable[[OutputStream], Coroutine[Any, Any, object]]
 
 
 async def read_items(stream: OutputStream) -> list[bytes]:
