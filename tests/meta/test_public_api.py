@@ -59,10 +59,17 @@ def test_every_public_name_is_used_in_a_typed_program(facade: str) -> None:
 
 @pytest.mark.parametrize("facade", FACADES)
 def test_every_public_name_is_in_the_documentation(facade: str) -> None:
-    text = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
 
-    unexplained = [name for name in public_names(facade) if not re.search(rf"\b{name}\b", text)]
-    assert not unexplained
+    # A page made from the code shows every name that has a docstring; constants and aliases have none of their own.
+    assert any(re.search(rf"^::: {re.escape(facade)}$", page, re.MULTILINE) for page in pages)
+    module = importlib.import_module(facade)
+    silent = [
+        name
+        for name in public_names(facade)
+        if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))
+    ]
+    assert [name for name in silent if not any(re.search(rf"\b{name}\b", page) for page in pages)] == []
 
 
 @pytest.mark.parametrize("facade", ["procflow", "procflow_export"])
