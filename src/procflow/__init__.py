@@ -12,7 +12,8 @@ from procflow._process.scope import spawn
 from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
 from procflow._process.stdio import INHERIT, NULL, PIPE, Stdio
-from procflow._streams.source import ByteSource
+from procflow._streams.lines import LineBatchReader, LineReader
+from procflow._streams.source import ByteSource, FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
 from procflow.command import Command, shell
@@ -81,12 +82,15 @@ __all__ = (
     "EndedBy",
     "EndedError",
     "ExitError",
+    "FdSource",
     "Gap",
     "HistoryLostError",
+    "LineBatchReader",
     "LineConfig",
-    "LinesLostError",
     "LineMatch",
+    "LineReader",
     "LineTooLongError",
+    "LinesLostError",
     "Loss",
     "NotReadyError",
     "OnStall",
@@ -96,8 +100,8 @@ __all__ = (
     "Phase",
     "PhaseReport",
     "PlatformError",
-    "ProcessState",
     "Process",
+    "ProcessState",
     "ProcflowError",
     "Reliable",
     "Replay",

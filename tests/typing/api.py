@@ -131,6 +131,8 @@ async def subscribed(stream: pf.OutputStream) -> int:
 
 
 async def lines(stream: pf.OutputStream) -> None:
+    assert_type(stream.lines(), pf.LineReader[str])
+    assert_type(stream.line_batches(), pf.LineBatchReader[str])
     async for line in stream.lines():
         assert_type(line, str)
         if isinstance(line, pf.CutLine):
@@ -159,7 +161,8 @@ class Zeros:
 
 
 async def own_source() -> None:
-    source: pf.ByteSource = Zeros()
+    source: pf.ByteSource = pf.FdSource(0)
+    source = Zeros()
     async with pf.open_stream(source, pf.StreamConfig(), name="zeros") as stream:
         assert_type(stream, pf.OutputStream)
 
