@@ -86,7 +86,7 @@ class Column:
     is_nullable: bool = True
     fidelity: Fidelity = Fidelity.EXACT
 
-    def field(self) -> pa.Field:
+    def field(self) -> pa.Field[pa.DataType]:
         """Return the Arrow field, with native type, logical type and fidelity in its metadata."""
         metadata: dict[bytes | str, bytes | str] = {
             NATIVE_TYPE_KEY: self.native_type.encode(),
@@ -136,7 +136,7 @@ def decode_columns(data: bytes) -> tuple[Column, ...]:
         raise ValueError("not the columns of a work unit") from exc
 
 
-def _column(field: pa.Field) -> Column:
+def _column(field: pa.Field[pa.DataType]) -> Column:
     metadata = field.metadata or {}
     return Column(
         name=field.name,

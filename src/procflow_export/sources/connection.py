@@ -124,7 +124,27 @@ _ADDRESS: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
 )
 _OPTIONS: Final = frozenset(
-    ["host", "port", "user", "password", "dbname", "unix_socket", "sslmode", "ssl-mode", "sslrootcert", "ssl-ca", "sslcert", "sslkey", "application_name", "fallback_application_name", "client_encoding", "charset", "options", "connect_timeout", "target_session_attrs"]
+    [
+        "host",
+        "port",
+        "user",
+        "password",
+        "dbname",
+        "unix_socket",
+        "sslmode",
+        "ssl-mode",
+        "sslrootcert",
+        "ssl-ca",
+        "sslcert",
+        "sslkey",
+        "application_name",
+        "fallback_application_name",
+        "client_encoding",
+        "charset",
+        "options",
+        "connect_timeout",
+        "target_session_attrs",
+    ]
 )
 """Options that a URL may have; a query with an ``@`` and other words in it is the rest of a password."""
 _WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})

@@ -15,11 +15,12 @@ from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from procflow_export.model.types import Column, LogicalType
+from procflow_export.sources.arrays import Values, buffer_of
+from procflow_export.sources.arrays import kernels as pc
 
-Conversion: TypeAlias = Callable[[pa.Array], pa.Array]
+Conversion: TypeAlias = Callable[[Values], Values]
 """From a string array to an array of the same length; NULLs stay where they are."""
 
 UUID_BYTES: Final = 16
@@ -56,7 +57,7 @@ def conversion_for(column: Column, extra: Mapping[LogicalType, Conversion] | Non
         case LogicalType.UUID:
             return to_uuid
         case LogicalType.JSON:
-            return lambda texts: pa.ExtensionArray.from_storage(arrow_type, texts)
+            return lambda texts: pa.ExtensionArray.from_storage(pa.json_(), texts)
         case LogicalType.TEXT | LogicalType.ENUM | LogicalType.ARRAY | LogicalType.OTHER:
             return lambda texts: texts
         case LogicalType.BYTES | LogicalType.BITS | LogicalType.GEOMETRY:
@@ -65,7 +66,7 @@ def conversion_for(column: Column, extra: Mapping[LogicalType, Conversion] | Non
             assert_never(kind)
 
 
-def first_failure(values: pa.Array, convert: Conversion) -> int:
+def first_failure(values: Values, convert: Conversion) -> int:
     """Return the index of the first value that ``convert`` refuses, in a column of which it refuses at least one."""
     low, high = 0, len(values)
     while high - low > 1:
@@ -79,7 +80,7 @@ def first_failure(values: pa.Array, convert: Conversion) -> int:
     return low
 
 
-def to_bool(texts: pa.Array) -> pa.Array:
+def to_bool(texts: Values) -> Values:
     """Convert ``t`` and ``f``, ``1`` and ``0``, ``true`` and ``false``."""
     is_true = pc.is_in(texts, value_set=pa.array(["t", "1", "true"]))
     is_false = pc.is_in(texts, value_set=pa.array(["f", "0", "false"]))
@@ -89,19 +90,19 @@ def to_bool(texts: pa.Array) -> pa.Array:
     return pc.if_else(known, is_true, pa.scalar(None, pa.bool_()))
 
 
-def to_time(texts: pa.Array) -> pa.Array:
+def to_time(texts: Values) -> Values:
     """Convert ``HH:MM:SS`` with up to six decimals; ``24:00:00`` does not fit."""
     moments = pc.binary_join_element_wise(pa.scalar("1970-01-01"), texts, " ").cast(pa.timestamp("us"))
     return moments.cast(pa.time64("us"))
 
 
-def to_duration(texts: pa.Array) -> pa.Array:
+def to_duration(texts: Values) -> Values:
     """Convert ``[-]H…:MM:SS`` with up to six decimals."""
     parts = pc.extract_regex(texts, _DURATION_PATTERN)
     if parts.null_count != texts.null_count:
         raise pa.ArrowInvalid("not a time of the form [-]HHH:MM:SS[.ffffff]")
 
-    def number(name: str) -> pa.Array:
+    def number(name: str) -> Values:
         text = pc.struct_field(parts, name)
         if name == "fraction":
             text = pc.utf8_rpad(text, 6, "0")
@@ -113,7 +114,7 @@ def to_duration(texts: pa.Array) -> pa.Array:
     return pc.if_else(is_negative, pc.negate(total), total).cast(pa.duration("us"))
 
 
-def to_uuid(texts: pa.Array) -> pa.Array:
+def to_uuid(texts: Values) -> Values:
     """Convert 32 hexadecimal digits with or without hyphens."""
     digits = pc.replace_substring(texts, "-", "")
     lengths = pc.binary_length(digits)
@@ -123,13 +124,13 @@ def to_uuid(texts: pa.Array) -> pa.Array:
     return uuid_array(raw.buffers()[2], texts)
 
 
-def uuid_array(data: pa.Buffer, like: pa.Array) -> pa.Array:
+def uuid_array(data: pa.Buffer, like: Values) -> Values:
     """Return UUIDs over 16 bytes a row, NULL where ``like`` is NULL."""
     storage = pa.Array.from_buffers(pa.binary(UUID_BYTES), len(like), [validity_bitmap(like), data])
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 
-def unhexlify(digits: pa.Array) -> pa.Array:
+def unhexlify(digits: Values) -> Values:
     """Convert texts of hexadecimal digits to the bytes that they spell."""
     texts = pa.concat_arrays([digits]) if digits.offset else digits
     offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1)
@@ -142,11 +143,11 @@ def unhexlify(digits: pa.Array) -> pa.Array:
         raise pa.ArrowInvalid("not hexadecimal digits") from exc
     halves = ((offsets - start) // 2).astype(np.int32)
     return pa.Array.from_buffers(
-        pa.binary(), len(texts), [validity_bitmap(texts), pa.py_buffer(halves), pa.py_buffer(data)]
+        pa.binary(), len(texts), [validity_bitmap(texts), buffer_of(halves), pa.py_buffer(data)]
     )
 
 
-def validity_bitmap(values: pa.Array) -> pa.Buffer | None:
+def validity_bitmap(values: Values) -> pa.Buffer | None:
     """Return the bitmap of the rows that are not NULL, beginning at bit 0; ``None`` if no row is NULL."""
     if not values.null_count:
         return None

@@ -136,5 +136,11 @@ async def reading(source: Source, selection: Selection, *, batch_rows: int = 100
         yield reader
 
 
+def values(table: pa.Table, name: str = "id") -> list[Any]:
+    """A column as Python values."""
+    found: list[Any] = table[name].to_pylist()
+    return found
+
+
 def query(text: str) -> Query:
     return Query(text=text)

@@ -14,7 +14,7 @@ import pytest
 from procflow_export.model.codes import Code
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.sources.failures import ValueRefusedError
-from tests.export.sources.databases import MariaDatabase, opened, read
+from tests.export.sources.databases import MariaDatabase, opened, read, values
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +140,7 @@ async def test_every_type_keeps_its_values(mariadb: MariaDatabase) -> None:
                 assert table.schema.field("v").type == arrow_type, sql_type
                 assert table["v"].to_pylist() == [*expected, None], sql_type
                 if pa.types.is_floating(arrow_type):
-                    signs = [math.copysign(1, value) for value in table["v"].to_pylist()[:-1]]
+                    signs = [math.copysign(1, value) for value in values(table, "v")[:-1]]
                     assert signs == [math.copysign(1, value) for value in expected]
 
 

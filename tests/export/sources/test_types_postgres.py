@@ -15,7 +15,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.model.types import Fidelity
 from procflow_export.sources.failures import ValueRefusedError
-from tests.export.sources.databases import PostgresDatabase, opened, read
+from tests.export.sources.databases import PostgresDatabase, opened, read, values
 
 pytestmark = pytest.mark.anyio
 
@@ -154,10 +154,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def stored(values: pa.ChunkedArray) -> list[Any]:
-    return [None if value is None else value for value in values.to_pylist()]
-
-
 async def test_every_type_keeps_its_values(postgres: PostgresDatabase) -> None:
     """E-20, E-23: every type, its extremes and NULL arrive as they are stored."""
     statements = list(SETUP)
@@ -178,7 +174,7 @@ async def test_every_type_keeps_its_values(postgres: PostgresDatabase) -> None:
                 assert table.schema.field("v").type == arrow_type, sql_type
                 assert table["v"].to_pylist() == [*expected, None], sql_type
                 if pa.types.is_floating(arrow_type):
-                    signs = [math.copysign(1, value) for value in table["v"].to_pylist()[:-1]]
+                    signs = [math.copysign(1, value) for value in values(table, "v")[:-1]]
                     assert signs == [math.copysign(1, value) for value in expected]
 
 

@@ -15,11 +15,12 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, LogicalType, arrow_schema
+from procflow_export.sources.arrays import Values, buffer_of
+from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.mysql.packets import FramingError, split_rows
 from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, validity_bitmap
@@ -62,7 +63,7 @@ class PacketDecoder:
         self._row_count += batch.num_rows
         return batch
 
-    def _convert(self, column: Column, values: pa.Array, fields: Sequence[pa.Array]) -> pa.Array:
+    def _convert(self, column: Column, values: Values, fields: Sequence[Values]) -> Values:
         if column.logical_type in _RAW:
             return values
         convert = _conversion(column)
@@ -78,7 +79,7 @@ class PacketDecoder:
             reason = "" if text else "the text is not valid UTF-8"
             raise ValueRefusedError(column, value=text, place=self._place(row, fields), reason=reason) from exc
 
-    def _place(self, row: int, fields: Sequence[pa.Array]) -> str:
+    def _place(self, row: int, fields: Sequence[Values]) -> str:
         if self._key is None:
             return f"row {self._row_count + row + 1} of the chunk"
         key = fields[self._key][row].as_py()
@@ -86,7 +87,7 @@ class PacketDecoder:
         return f"{self._columns[self._key].name} = {shown}"
 
 
-def split_fields(block: bytes, column_count: int) -> list[pa.Array]:
+def split_fields(block: bytes, column_count: int) -> list[Values]:
     """Return one binary array for each column of a block of rows.
 
     Raises:
@@ -140,9 +141,7 @@ def _next_field(
     return is_null, start, start + length
 
 
-def _binary_array(
-    buffer: pa.Buffer, start: Positions, end: Positions, is_null: npt.NDArray[np.bool_] | None
-) -> pa.Array:
+def _binary_array(buffer: pa.Buffer, start: Positions, end: Positions, is_null: npt.NDArray[np.bool_] | None) -> Values:
     """Return the texts as an array of their own: one copy inside Arrow, no object for a cell."""
     count = len(start)
     # Every second entry of an array over the whole buffer is a field; the entries between are what lies between fields.
@@ -151,9 +150,9 @@ def _binary_array(
     offsets[1::2] = end
     if not count:
         return pa.array([], pa.binary())
-    all_entries = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(offsets), buffer])
-    fields = all_entries.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int64)))
-    validity = None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
+    all_entries = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, buffer_of(offsets), buffer])
+    fields = pc.take(all_entries, pa.array(np.arange(0, 2 * count, 2, dtype=np.int64)))
+    validity = None if is_null is None else buffer_of(np.packbits(~is_null, bitorder="little"))
     return pa.Array.from_buffers(pa.binary(), count, [validity, *fields.buffers()[1:]])
 
 
@@ -167,7 +166,7 @@ def _conversion(column: Column) -> Conversion:
     return lambda values: convert(values.cast(pa.string()))
 
 
-def _to_uint64(values: pa.Array) -> pa.Array:
+def _to_uint64(values: Values) -> Values:
     """Convert the big-endian bytes of BIT(n), which are as many in every row."""
     widths = pc.unique(pc.drop_null(pc.binary_length(values))).to_pylist()
     if len(widths) > 1 or any(not 0 < width <= _BITS_BYTES for width in widths):
@@ -179,9 +178,9 @@ def _to_uint64(values: pa.Array) -> pa.Array:
     padded = np.zeros((len(values), _BITS_BYTES), np.uint8)
     padded[:, _BITS_BYTES - width :] = raw[start : start + len(values) * width].reshape(len(values), width)
     numbers = padded.view(">u8").astype("<u8").ravel()
-    return pa.Array.from_buffers(pa.uint64(), len(values), [validity_bitmap(values), pa.py_buffer(numbers)])
+    return pa.Array.from_buffers(pa.uint64(), len(values), [validity_bitmap(values), buffer_of(numbers)])
 
 
-def _to_instant(texts: pa.Array) -> pa.Array:
+def _to_instant(texts: Values) -> Values:
     """Convert the text of TIMESTAMP: the session's zone is UTC, so it has none."""
     return texts.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import struct
 from asyncio import StreamReader, StreamWriter
-from typing import Final
+from ssl import SSLContext
+from typing import Any, Final
 
 import aiomysql.connection
 from pymysql.charset import charset_by_name
@@ -34,6 +35,9 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
 
     _reader: StreamReader | None
     _writer: StreamWriter | None
+    _result: Any
+    _ssl_context: SSLContext | None
+    _next_seq_id: int
 
     async def _request_authentication(self) -> None:
         context = self._ssl_context

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, LogicalType, arrow_schema
+from procflow_export.sources.arrays import Values
+from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.postgres import dates
 from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, unhexlify
@@ -95,7 +96,7 @@ class CsvDecoder:
         arrays = [self._convert(column, values, fields) for column, values in zip(self._columns, fields, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def _convert(self, column: Column, values: pa.Array, fields: Sequence[pa.Array]) -> pa.Array:
+    def _convert(self, column: Column, values: Values, fields: Sequence[Values]) -> Values:
         try:
             texts = values.cast(pa.string())
         except pa.ArrowInvalid as exc:
@@ -110,14 +111,14 @@ class CsvDecoder:
             row = first_failure(texts, convert)
             raise ValueRefusedError(column, value=texts[row].as_py(), place=self._place(row, fields)) from exc
 
-    def _place(self, row: int, fields: Sequence[pa.Array]) -> str:
+    def _place(self, row: int, fields: Sequence[Values]) -> str:
         if self._key is None:
             return f"row {self._row_count + row + 1} of the chunk"
         key = fields[self._key][row].as_py()
         shown = "NULL" if key is None else key.decode(errors="replace")
         return f"{self._columns[self._key].name} = {shown}"
 
-    def _read(self, block: bytes, types: Sequence[pa.DataType]) -> list[pa.Array]:
+    def _read(self, block: bytes, types: Sequence[pa.DataType]) -> list[Values]:
         options = csv.ConvertOptions(
             column_types=dict(zip(self._names, types, strict=True)),
             null_values=[""],
@@ -128,7 +129,12 @@ class CsvDecoder:
         )
         # One block of the reader for the whole buffer: rows are not cut a second time, columns have one piece each.
         reading = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(block) + 1)
-        table = csv.read_csv(pa.py_buffer(block), read_options=reading, parse_options=_PARSE, convert_options=options)
+        table = csv.read_csv(
+            pa.BufferReader(block),  # type: ignore[arg-type]  # the stubs lack Arrow's own files
+            read_options=reading,
+            parse_options=_PARSE,
+            convert_options=options,
+        )
         return [_one_piece(column) for column in table.columns]
 
 
@@ -149,7 +155,7 @@ def _dates(kind: LogicalType, arrow_type: pa.DataType) -> Conversion:
     return lambda texts: dates.convert(texts, kind, arrow_type)
 
 
-def _to_bytes(texts: pa.Array) -> pa.Array:
+def _to_bytes(texts: Values) -> Values:
     """Convert bytea's hexadecimal form: backslash, ``x``, and two digits a byte."""
     has_prefix = pc.all(pc.starts_with(texts, "\\x")).as_py()
     if has_prefix is False:
@@ -157,11 +163,11 @@ def _to_bytes(texts: pa.Array) -> pa.Array:
     return unhexlify(pc.binary_replace_slice(texts.cast(pa.binary()), start=0, stop=2, replacement=b""))
 
 
-def _to_text(values: pa.Array) -> pa.Array:
+def _to_text(values: Values) -> Values:
     return values.cast(pa.string())
 
 
-def _one_piece(column: pa.ChunkedArray) -> pa.Array:
+def _one_piece(column: Values) -> Values:
     if column.num_chunks == 1:
         return column.chunk(0)
     if column.num_chunks == 0:

@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from procflow_export.model.types import LogicalType
+from procflow_export.sources.arrays import Values
 
 _MOMENT: Final = re.compile(
     r"(?P<year>\d{4,7})-(?P<month>\d\d)-(?P<day>\d\d)"
@@ -19,7 +20,7 @@ _MOMENT: Final = re.compile(
 _DAY_US: Final = 86_400_000_000
 
 
-def convert(texts: pa.Array, logical_type: LogicalType, arrow_type: pa.DataType) -> pa.Array:
+def convert(texts: Values, logical_type: LogicalType, arrow_type: pa.DataType) -> Values:
     """Return dates or moments of any year that the Arrow type holds.
 
     Raises:

@@ -93,7 +93,7 @@ async def connect(address: ServerAddress) -> Connection:
             Code.SOURCE_UNREACHABLE, f"PostgreSQL at {address.host}:{address.port} cannot be reached: {_os_reason(exc)}"
         ) from exc
     except asyncpg.PostgresError as exc:
-        raise translate(exc) from exc
+        raise refusal(exc) from exc
     except asyncpg.InterfaceError as exc:
         raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
     version = connection.get_server_version()
@@ -143,20 +143,23 @@ class translated:  # noqa: N801 (used as a word of the language)
 
 
 def translate(exc: BaseException) -> SourceError | None:
-    """Return the error of ours for one of the driver's, or ``None`` for anything else.
+    """Return the error of ours for one of the driver's, or ``None`` for anything else."""
+    if isinstance(exc, asyncpg.PostgresError):
+        return refusal(exc)
+    if isinstance(exc, asyncpg.InterfaceError | OSError):
+        return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
+    return None
+
+
+def refusal(exc: asyncpg.PostgresError) -> SourceError:
+    """Return the error of ours for one that the server sent.
 
     The message is the server's primary message; its detail, which may quote rows, is left out.
     """
-    match exc:
-        case asyncpg.PostgresError():
-            state = exc.sqlstate or ""
-            code = _CODES.get(state) or _CLASS_CODES.get(state[:2], Code.SOURCE_FAILED)
-            message = str(getattr(exc, "message", None) or type(exc).__name__)
-            return SourceError(code, f"PostgreSQL refused ({state}): {message}")
-        case asyncpg.InterfaceError() | OSError():
-            return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
-        case _:
-            return None
+    state = str(exc.sqlstate or "")
+    code = _CODES.get(state) or _CLASS_CODES.get(state[:2], Code.SOURCE_FAILED)
+    message = str(getattr(exc, "message", None) or type(exc).__name__)
+    return SourceError(code, f"PostgreSQL refused ({state}): {message}")
 
 
 def is_idle(connection: Connection) -> bool:

@@ -58,7 +58,8 @@ def column(
         typmod: The type modifier; -1 for none.
         is_nullable: Whether NULL is allowed.
     """
-    logical_type, arrow_type, fidelity = LogicalType.OTHER, pa.string(), Fidelity.TEXT
+    arrow_type: pa.DataType = pa.string()
+    logical_type, fidelity = LogicalType.OTHER, Fidelity.TEXT
     if category == "A":
         logical_type, fidelity = LogicalType.ARRAY, Fidelity.COMPATIBLE
     elif category == "e":

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 
 from procflow_export.model.types import Column, LogicalType, arrow_schema
+from procflow_export.sources.arrays import Values
 from procflow_export.sources.text_columns import conversion_for, first_failure
 
 Value: TypeAlias = int | float | str | bytes | None
@@ -59,7 +60,7 @@ class RowDecoder:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
-def decode_column(column: Column, values: Sequence[Value]) -> pa.Array:
+def decode_column(column: Column, values: Sequence[Value]) -> Values:
     """Return one column.
 
     Raises:
@@ -92,18 +93,18 @@ def decode_column(column: Column, values: Sequence[Value]) -> pa.Array:
                 raise RefusedError(column, values[first_failure(texts, convert)], str(exc)) from exc
 
 
-def _floats(column: Column, values: Sequence[Value]) -> pa.Array:
+def _floats(column: Column, values: Sequence[Value]) -> Values:
     for value in values:
         if type(value) is int and abs(value) > _MAX_EXACT_FLOAT and int(float(value)) != value:
             raise RefusedError(column, value, "it has more digits than a float holds")
     return pa.array([float(value) if type(value) is int else value for value in values], pa.float64())
 
 
-def _decimals(column: Column, values: Sequence[Value]) -> pa.Array:
+def _decimals(column: Column, values: Sequence[Value]) -> Values:
     # A REAL was rounded to binary when it was stored; its shortest decimal form is what SQLite itself shows for it.
     texts = pa.array([_plain(value) for value in values], pa.string())
 
-    def convert(array: pa.Array) -> pa.Array:
+    def convert(array: Values) -> Values:
         return array.cast(column.arrow_type)
 
     try:

@@ -18,7 +18,7 @@ import anyio.to_thread
 import pyarrow as pa
 
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Relation, Selection, TableChunk
+from procflow_export.model.plan import Relation, Selection, TableChunk
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
@@ -92,13 +92,15 @@ class SqliteSource:
         started = time.monotonic()
         row_count = 0
         fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
+        cursor: sqlite3.Cursor | None = None
         try:
             cursor = await database.call(lambda connection: connection.execute(statement))
+            fetchmany = cursor.fetchmany
             while True:
                 wanted = fetch_rows
 
                 def fetch(_: sqlite3.Connection, wanted: int = wanted) -> pa.RecordBatch | None:
-                    rows: list[tuple[Value, ...]] = cursor.fetchmany(wanted)
+                    rows: list[tuple[Value, ...]] = fetchmany(wanted)
                     return decoder.decode(rows) if rows else None
 
                 batch = await database.call(fetch)
@@ -116,6 +118,9 @@ class SqliteSource:
                 await self._refuse_undecodable(database, selection, columns, chunk)
             raise
         finally:
+            if cursor is not None:
+                # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
+                cursor.close()
             self._statistics.record_statement(time.monotonic() - started)
 
     async def _place(self, database: Database, selection: Selection, refused: RefusedError) -> str:
@@ -137,7 +142,7 @@ class SqliteSource:
         texts = [column for column in columns if column.logical_type is not LogicalType.BYTES]
         names = [sql.SQLITE.identifier(column.name) for column in texts]
         rowid = ["rowid"] if isinstance(selection, Relation) else []
-        statement = sql.SQLITE.select(selection, [*names, *rowid], chunk or Everything())
+        statement = sql.SQLITE.select(selection, [*names, *rowid], chunk)
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes

@@ -86,6 +86,7 @@ def observed_column(name: str, classes: frozenset[str], *, is_nullable: bool) ->
     Raises:
         DataError: If bytes and other values are mixed, for which no type keeps the difference.
     """
+    arrow_type: pa.DataType
     fidelity = Fidelity.EXACT
     if not classes or classes == {"text"}:
         logical_type, arrow_type = LogicalType.TEXT, pa.string()

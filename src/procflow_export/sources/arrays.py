@@ -1,0 +1,24 @@
+"""Arrow arrays and kernels, as far as their types can be said.
+
+The stubs of pyarrow describe an array by its element and the kernels by overloads that refuse valid calls.  Code that works
+on columns of any type uses these names; batches and schemas keep their own types at every interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+Values: TypeAlias = Any
+"""A ``pyarrow.Array`` of whatever type."""
+
+Kernel: TypeAlias = Any
+kernels: Final[Kernel] = pyarrow.compute
+
+
+def buffer_of(values: np.ndarray[Any, Any]) -> pa.Buffer:
+    """Return an Arrow buffer over the memory of ``values``."""
+    return pa.py_buffer(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
