@@ -297,7 +297,8 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if stopper.is_complete else ProcessState.SURVIVED)
 
     def _note_cause(self, cause: EndedBy) -> None:
-        if not self._observe():
+        # Looks at the leader alone: the books would settle a process whose stop is just beginning.
+        if not self._leader.observe():
             self._cause = cause
 
     # --- the exit ---------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class LeaderPort(Protocol):
         ...
 
     def signal(self, number: _signal.Signals) -> None:
-        """Signal the leader alone; ``ProcessLookupError`` once it was reaped."""
+        """Signal the leader alone; ``ProcessLookupError`` once it has exited."""
         ...
 
     def reap(self) -> bool:
@@ -88,10 +88,10 @@ class Leader:
     """A leader started by ``subprocess.Popen``."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        # The Popen object is kept, and its returncode set by us: otherwise its destructor reaps behind our back.
-        self._popen = popen
         self.pid: Final = popen.pid
         self.exit_fd = _open_exit_fd(popen.pid)
+        # Taken over: a Popen object that knows a return code never reaps behind our back, nor warns.
+        popen.returncode = 0
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
@@ -120,11 +120,11 @@ class Leader:
         """Send ``number`` to the leader alone.
 
         Raises:
-            ProcessLookupError: If it was reaped.
+            ProcessLookupError: If it has exited.
             PermissionError: If it changed its user.
         """
-        if self.is_reaped:
-            raise ProcessLookupError(f"{self.pid} was reaped")
+        if self.observe():
+            raise ProcessLookupError(f"{self.pid} has exited")
         # By number is safe here: the number is ours until we reap, and only this thread does.
         trace.emit("signal_leader", self.pid, number)
         os.kill(self.pid, number)
@@ -164,8 +164,6 @@ class Leader:
     def _note_reaped(self, *, lost: bool) -> None:
         self.is_reaped = True
         self.was_lost = lost
-        status = self.status or UNKNOWN_STATUS
-        self._popen.returncode = -status.signal if status.signal is not None else (status.exit_code or 0)
         trace.emit("reaped", self.pid)
 
 

@@ -16,7 +16,7 @@ import anyio
 from procflow._containment.port import ContainmentRequest
 from procflow._process.core import ProcessCore
 from procflow._process.scope import SpawnOptions, SpawnScope
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice, Stdio
 from procflow._streams.stream import OutputStream
 from procflow.command import Command
 from procflow.errors import EndedError, ExitError, TerminationError, TimedOut
@@ -101,6 +101,8 @@ async def run(
         TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
         TerminationError: If something outlived every attempt to end it.
     """
+    if idle_timeout_s is not None and isinstance(stdout, Stdio) and isinstance(stderr, Stdio):
+        raise ValueError("idle_timeout_s needs an output that is a stream: without one everything looks silent")
     limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
     shutdown = shutdown if shutdown is not None else Shutdown.sigterm()
     scope = SpawnScope(

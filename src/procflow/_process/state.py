@@ -36,6 +36,6 @@ NEXT_STATES: Final[Mapping[ProcessState, frozenset[ProcessState]]] = {
     _S.STOPPING: frozenset({_S.ENDED, _S.SURVIVED}),
     _S.EXITED: frozenset({_S.STOPPING, _S.ENDED, _S.DETACHED}),
     _S.SURVIVED: frozenset({_S.STOPPING, _S.ENDED}),
-    _S.DETACHED: frozenset({_S.ENDED}),
+    _S.DETACHED: frozenset(),
     _S.ENDED: frozenset(),
 }

@@ -308,6 +308,14 @@ class TestStop:
             assert (await child.terminate()).ended_by is pf.EndedBy.ITSELF
         assert not child.send_signal(signal.SIGTERM)
 
+    async def test_a_zombie_receives_nothing(self) -> None:
+        """C-66: an exited leader that stragglers keep unreaped is nobody to signal; its group still is."""
+        async with pf.spawn(pf.shell("sleep 60 & exit 0"), shutdown=pf.Shutdown.now()) as child:
+            await child.wait()
+            assert child.state is pf.ProcessState.EXITED
+            assert not child.send_signal(signal.SIGTERM)
+            assert child.send_signal(signal.SIGTERM, to=pf.Target.GROUP)
+
     async def test_send_signal_reaches_the_leader(self) -> None:
         """C-64: one signal, no stop."""
         async with pf.spawn(pf.shell("trap 'echo hup; exit 4' HUP; echo ready; while :; do sleep 0.01; done")) as child:

@@ -185,7 +185,14 @@ async def test_cancel_scope_does_the_same_tear_down() -> None:
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"timeout_s": 0}, {"idle_timeout_s": -1}, {"drain_s": -0.1}, {"orphans": "eat"}, {"containment": "best"}],
+    [
+        {"idle_timeout_s": 1.0, "stdout": pf.NULL, "stderr": pf.INHERIT},
+        {"timeout_s": 0},
+        {"idle_timeout_s": -1},
+        {"drain_s": -0.1},
+        {"orphans": "eat"},
+        {"containment": "best"},
+    ],
 )
 async def test_impossible_limits_are_refused(kwargs: dict[str, object]) -> None:
     """C-63: a limit that cannot be meant is refused before anything is started."""
