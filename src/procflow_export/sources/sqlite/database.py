@@ -83,8 +83,10 @@ async def open_database(
             raise
         return connection
 
+    connection: sqlite3.Connection | None = None
     with anyio.CancelScope(shield=True):
         connection = await _in_thread(connect, limiter, None)
+    assert connection is not None
     try:
         yield Database(connection, limiter)
     finally:

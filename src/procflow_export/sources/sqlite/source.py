@@ -92,10 +92,10 @@ class SqliteSource:
         started = time.monotonic()
         row_count = 0
         fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
-        cursor: sqlite3.Cursor | None = None
+        opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            cursor = await database.call(lambda connection: connection.execute(statement))
-            fetchmany = cursor.fetchmany
+            await database.call(lambda connection: opened.append(connection.execute(statement)))
+            fetchmany = opened[0].fetchmany
             while True:
                 wanted = fetch_rows
 
@@ -118,7 +118,7 @@ class SqliteSource:
                 await self._refuse_undecodable(database, selection, columns, chunk)
             raise
         finally:
-            if cursor is not None:
+            for cursor in opened:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
             self._statistics.record_statement(time.monotonic() - started)
