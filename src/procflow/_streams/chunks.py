@@ -1,6 +1,6 @@
 """Arithmetic on runs of chunks.
 
-Owns how chunks are joined.  Must not know who reads them.
+Owns how chunks are cut and joined.  Must not know who reads them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from procflow.events import Chunk
 
 SMALL_BYTES: Final = 4096
 JOINED_BYTES: Final = 64 * 1024
+
+
+def cut_front(chunk: Chunk, offset: int) -> Chunk:
+    """Return the part of ``chunk`` from the absolute ``offset`` on."""
+    return chunk if chunk.offset == offset else Chunk(chunk.data[offset - chunk.offset :], offset)
 
 
 def join_small(chunks: list[Chunk]) -> list[Chunk]:

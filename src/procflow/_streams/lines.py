@@ -33,6 +33,7 @@ class LineFeed:
     __slots__ = (
         "_config",
         "_error",
+        "_guard",
         "_has_finished",
         "_is_closed",
         "_items",
@@ -50,6 +51,7 @@ class LineFeed:
         self._config = config
         self._on_gap = on_gap
         self._settles = settles
+        self._guard = anyio.ResourceGuard("reading lines from")
         self._items: list[Item] = []  # of the last step, gaps included
         self._error: Exception | None = None
         self._has_finished = False
@@ -60,16 +62,18 @@ class LineFeed:
 
         Raises:
             anyio.EndOfStream: The source has ended and everything was given out.
+            anyio.BusyResourceError: Another task is reading from the same reader.
             Exception: As ``Subscription.receive()``, once everything before it was given out.
         """
-        while True:
-            if self._error is not None:
-                self.close()
-                raise self._error
-            await self.subscription.wait_ready()
-            items = self.step()
-            if items:
-                return items
+        with self._guard:
+            while True:
+                if self._error is not None:
+                    self.close()
+                    raise self._error
+                await self.subscription.wait_ready()
+                items = self.step()
+                if items:
+                    return items
 
     def step(self) -> list[Item]:
         """Take one item of the subscription, if there is one, and return what it completes."""

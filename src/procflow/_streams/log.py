@@ -10,7 +10,7 @@ The idea: everything is an absolute offset.  Chunk borders carry no meaning, so 
 cursor *pulls*; what a best-effort cursor lost is computed from offsets when it takes.  Three numbers make ``append()``
 independent of the cursors: ``_trigger`` (below it no cursor needs attention), ``_floor`` (what the cursors that may not
 be overtaken still need) and ``_window`` (how much a moving cursor may still claim).  Each is a bound that can only be
-too careful; ``_refresh()`` makes them exact, in O(cursors), and runs only when ``_trigger`` is reached or when
+too careful; ``refresh()`` makes them exact, in O(cursors), and runs only when ``_trigger`` is reached or when
 at least as many chunks as there are cursors were appended since the last time.
 
 Two kinds of bytes are promised to a best-effort cursor: the history it attached with, and, under ``DROP_NEWEST``, what is
@@ -26,14 +26,14 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from procflow._streams.chunks import join_small
+from procflow._streams.chunks import cut_front, join_small
 from procflow._streams.cursor import Cursor
+from procflow._streams.terminal import Terminal
 from procflow.errors import HistoryLostError
-from procflow.events import Chunk, StreamEnding
+from procflow.events import Chunk
 from procflow.policies import Delivery, Reliable, Replay, Retention, Start
 
 NEVER: Final = sys.maxsize
@@ -44,14 +44,6 @@ COMPACT_AT_SLOTS: Final = 64
 
 _GONE: Final = Chunk(b"", -1)
 _offset_of = attrgetter("offset")
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """How the stream ended, and the error behind it, if there is one."""
-
-    ending: StreamEnding
-    error: BaseException | None = None
 
 
 class StreamLog:
@@ -192,7 +184,7 @@ class StreamLog:
         if self._last_offsets.maxlen:
             self._last_offsets.append(offset)
         if produced >= self._trigger:
-            self._refresh()
+            self.refresh()
         else:
             self._trim()
         if len(self._chunks) - self._head > self._join_at:
@@ -215,8 +207,8 @@ class StreamLog:
             return False
         if self._produced < self._trigger:
             return True
-        self._refresh()
-        if not self.blockers():
+        self.refresh()
+        if not any(cursor.is_reliable and cursor.live_lag >= cursor.buffer_bytes for cursor in self._cursors):
             return True
         for cursor in self._cursors:
             cursor.is_awaited = cursor.is_reliable and cursor.live_lag > cursor.buffer_bytes // 2
@@ -231,15 +223,15 @@ class StreamLog:
         """Whether the terminal is known."""
         return self._terminal is not None
 
-    def blockers(self) -> list[Cursor]:
-        """The reliable cursors that are a full buffer behind."""
-        return [cursor for cursor in self._cursors if cursor.is_reliable and cursor.live_lag >= cursor.buffer_bytes]
+    def awaited(self) -> list[Cursor]:
+        """The reliable cursors that the source waits for: they were full, or are more than half full since another was."""
+        return [cursor for cursor in self._cursors if cursor.is_awaited]
 
     def seal(self) -> None:
         """Forget the history, now and for good; attached cursors keep what they were promised."""
         self._is_sealed = True
         self._last_offsets = deque(maxlen=0)
-        self._refresh()
+        self.refresh()
 
     # --- cursors ------------------------------------------------------------------------------------------------
 
@@ -281,7 +273,7 @@ class StreamLog:
         del self._cursors[cursor]
         self.relieve(cursor)
         cursor.release()
-        self._refresh()
+        self.refresh()
 
     def relieve(self, cursor: Cursor) -> None:
         """Stop waiting for ``cursor`` if it has caught up to half of its buffer, or left, or is reliable no more."""
@@ -296,22 +288,18 @@ class StreamLog:
         if cursor.is_awaited:
             self.relieve(cursor)
         if self._appended - self._refreshed_at >= len(self._cursors):
-            self._refresh()
+            self.refresh()
 
     def rejoin(self, cursor: Cursor) -> None:
         """Count a cursor again that had left the log with what it holds."""
         self._floor = min(self._floor, cursor.position)
         self._trigger = min(self._trigger, cursor.trigger())
 
-    def refresh(self) -> None:
-        """Make the cached bounds exact, after a cursor changed its rules."""
-        self._refresh()
-
     # --- reading, for cursors -----------------------------------------------------------------------------------
 
     def chunk_at(self, offset: int) -> Chunk:
         """The rest of the chunk that holds ``offset``, which must be retained."""
-        return _cut(self._chunks[self._index_of(offset)], offset)
+        return cut_front(self._chunks[self._index_of(offset)], offset)
 
     def chunks_between(self, start: int, stop: int) -> list[Chunk]:
         """Everything from ``start`` to ``stop``, which must be retained; only the first and the last chunk are cut."""
@@ -325,7 +313,7 @@ class StreamLog:
             last = chunks[-1]
             if last.stop > stop:
                 chunks[-1] = Chunk(last.data[: stop - last.offset], last.offset)
-        chunks[0] = _cut(chunks[0], start)
+        chunks[0] = cut_front(chunks[0], start)
         return chunks
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -357,7 +345,7 @@ class StreamLog:
             raise HistoryLostError(stream_name=self._name, start=start, stop=floor)
         cursor = Cursor(self, delivery, start=start, position=max(start, floor), live_from=self._produced)
         self._cursors[cursor] = None
-        self._refresh()
+        self.refresh()
         return cursor
 
     def _index_of(self, offset: int) -> int:
@@ -369,7 +357,8 @@ class StreamLog:
     def _bytes_from(self, offset: int) -> bytes:
         return b"".join([chunk.data for chunk in self.chunks_between(offset, self._produced)])
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Make the cached bounds exact, and drop what nobody needs."""
         self._refreshed_at = self._appended
         trigger = floor = moving = NEVER
         window = 0
@@ -409,7 +398,3 @@ class StreamLog:
         self._chunks = join_small(self._chunks[self._head :])
         self._head = 0
         self._join_at = max(JOIN_AT_CHUNKS, 2 * len(self._chunks))
-
-
-def _cut(chunk: Chunk, offset: int) -> Chunk:
-    return chunk if chunk.offset == offset else Chunk(chunk.data[offset - chunk.offset :], offset)

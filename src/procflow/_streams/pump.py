@@ -13,8 +13,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from procflow._streams.cursor import Cursor
-from procflow._streams.log import StreamLog, Terminal
+from procflow._streams.log import StreamLog
 from procflow._streams.source import ByteSource, ClosesAtOnce
+from procflow._streams.terminal import Terminal
 from procflow._streams.waking import Bell, ready_pumps
 from procflow.errors import StallError
 from procflow.events import StreamEnding
@@ -107,7 +108,7 @@ class Pump:
         """Act on every subscriber whose time is up; return when the next one's will be."""
         now = anyio.current_time()
         next_deadline = float("inf")
-        for cursor in self._log.blockers():
+        for cursor in self._log.awaited():
             delivery = cursor.delivery
             assert isinstance(delivery, Reliable)
             if delivery.stall_timeout_s is None:

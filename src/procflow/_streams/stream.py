@@ -14,10 +14,10 @@ from anyio.lowlevel import checkpoint
 
 from procflow._streams.core import StreamCore
 from procflow._streams.lines import LineBatchReader, LineFeed, LineReader, Pattern, find_line
-from procflow._streams.log import Terminal
 from procflow._streams.pump import Pump
 from procflow._streams.source import ByteSource
 from procflow._streams.subscription import Subscription
+from procflow._streams.terminal import Terminal
 from procflow.errors import NotReadyError, StallError, StreamClosedError, StreamReadError
 from procflow.events import Gap, LineMatch, StreamEnding, StreamStatistics
 from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Reliable, Start, StreamConfig

@@ -15,8 +15,9 @@ from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
 from procflow._streams.cursor import Cursor
-from procflow.errors import StallError, StreamClosedError, StreamReadError
-from procflow.events import Chunk, Gap, StreamEnding, SubscriberStatistics
+from procflow._streams.terminal import failure_of
+from procflow.errors import StallError
+from procflow.events import Chunk, Gap, SubscriberStatistics
 
 if TYPE_CHECKING:
     from procflow._streams.core import StreamCore
@@ -173,29 +174,13 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             raise error
 
     def _raise_terminal(self) -> NoReturn:
-        raise ending_error(self._core)
+        log = self._core.log
+        if log.terminal is None:
+            raise anyio.WouldBlock
+        raise failure_of(log.name, log.terminal) or anyio.EndOfStream()
 
     def _after_take(self) -> None:
         cursor = self._cursor
         if cursor.counts_time:
             cursor.touched_at = anyio.current_time()
         self._core.resume_if_relieved()
-
-
-def ending_error(core: StreamCore) -> Exception:
-    """Return a new exception that says how the stream ended, or ``WouldBlock`` if it has not."""
-    terminal = core.log.terminal
-    if terminal is None:
-        return anyio.WouldBlock()
-    name, error = core.log.name, terminal.error
-    match terminal.ending:
-        case StreamEnding.EOF:
-            return anyio.EndOfStream()
-        case StreamEnding.READ_FAILED:
-            failure = StreamReadError(stream_name=name, reason=str(error) or type(error).__name__)
-            failure.__cause__ = error
-            return failure
-        case StreamEnding.CLOSED if isinstance(error, StallError):
-            return StallError(stream_name=name, stall_timeout_s=error.stall_timeout_s)
-        case StreamEnding.CLOSED:
-            return StreamClosedError(stream_name=name)

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from procflow._streams import chunks as chunks_module
 from procflow._streams import log as log_module
 from procflow._streams.cursor import Cursor
-from procflow._streams.log import StreamLog, Terminal
+from procflow._streams.log import StreamLog
+from procflow._streams.terminal import Terminal
 from procflow.errors import HistoryLostError
 from procflow.events import Chunk, Gap, StreamEnding
 from procflow.policies import BestEffort, Delivery, Loss, Reliable, Replay, Retention, Start

@@ -228,6 +228,31 @@ async def test_a_stalled_subscriber_fails_the_stream_on_request() -> None:
         stalled.close()
 
 
+async def test_a_subscriber_that_stops_half_way_is_stalled_too() -> None:
+    """C-23: one that takes a little and then stops, so that it still holds the source back, runs out of time as well."""
+    async with open_stream(ScriptedSource(*[b"x" * 10] * 20, b"")) as stream:
+        stalled = stream.subscribe(Reliable(buffer_bytes=100, stall_timeout_s=0.05))
+        await anyio.wait_all_tasks_blocked()
+        assert await stalled.receive() == Chunk(b"x" * 10, 0)
+        assert stream.statistics().stalled_by == (stalled.name,)
+        with anyio.fail_after(20):
+            await stream.wait_ended()
+        with pytest.raises(StallError):
+            await stalled.receive()
+        stalled.close()
+
+
+async def test_a_line_reader_refuses_a_second_task() -> None:
+    """C-40: two tasks that step one reader at once would tear its lines apart: the second gets BusyResourceError."""
+    async with open_stream(ScriptedSource()) as stream, anyio.create_task_group() as tasks:
+        lines = stream.lines()
+        tasks.start_soon(lines.__anext__)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(anyio.BusyResourceError):
+            await anext(lines)
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_slow_subscriber_that_moves_is_not_stalled() -> None:
     """C-23: the stall timeout runs from the last take, not from when the stream began to wait."""
     async with open_stream(ScriptedSource(*[b"x" * 10] * 12, b"")) as stream:
