@@ -15,8 +15,9 @@ from typing import Final
 import anyio
 from rich.text import Text
 
+from procflow_export.cli.exporting import BACKEND
 from procflow_export.cli.face import Face
-from procflow_export.cli.run import BACKEND, loaded_config
+from procflow_export.cli.run import loaded_config
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import anyio
 from rich.text import Text
 
 from procflow_export.cli.exporting import RunOnce, RunReport, retry_command, shown_python
 from procflow_export.cli.face import Face
-from procflow_export.cli.run import BACKEND
 from procflow_export.config.loading import load_config
 from procflow_export.demo.compare import Comparison, compare_shop
 from procflow_export.demo.config import demo_config
@@ -46,7 +44,7 @@ def demo_command(parsed: argparse.Namespace, face: Face) -> int:
             max_units=parsed.processes,
             retry_command=retry_command(program, loaded, params=()),
         )
-        report = anyio.run(run.execute, backend=BACKEND)
+        report = run.execute()
         comparisons = compare_shop(folder) if report.is_success else []
         status = report.exit_status
         if any(comparison.differences for comparison in comparisons):

@@ -1,7 +1,7 @@
 """Running exports under the eyes of a person: engine, display, signals, and the last words.
 
-Owns what ``run`` and ``demo`` have in common.  Signals are taken for the length of a run only, and the first one stops it in
-order: no new work, every worker ended, nothing half-written left.
+Owns what ``run`` and ``demo`` have in common.  The first signal stops a run in order: no new work, every worker ended, nothing
+half-written left.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import anyio
@@ -20,6 +21,7 @@ import msgspec
 from rich.text import Text
 
 from procflow_export.cli.face import Face
+from procflow_export.cli.interrupts import Interrupts
 from procflow_export.config.structs import ExportConfig, LoadedConfig, Mode
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.processes import ProcessEngine
@@ -32,6 +34,7 @@ from procflow_export.ui.painter import Painter
 from procflow_export.ui.show import CardsDisplay, Display, PlainDisplay, SilentDisplay
 from procflow_export.ui.summary import render_summary
 
+BACKEND: Final = "asyncio"
 PROCESSES: Final = "processes"
 IN_PROCESS: Final = "in-process"
 SHOWN_REMARK_LINES: Final = 12
@@ -86,6 +89,7 @@ class RunOnce:
         engine: ``processes`` or ``in-process``; ``None`` takes what the configuration says.
         max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
         retry_command: Returns what to type to run some exports again.
+        interrupts: Signals that stop the run.
     """
 
     loaded: LoadedConfig
@@ -94,54 +98,53 @@ class RunOnce:
     engine: str | None = None
     max_units: int | None = None
     retry_command: Callable[[Sequence[str]], str]
+    interrupts: Interrupts = field(default_factory=Interrupts)
     _board: Board = field(default_factory=Board)
-    _signal: signal.Signals | None = None
+    _is_stopping: bool = False
 
-    async def execute(self) -> RunReport:
-        """Run the exports to their verdicts and say how it went."""
+    def execute(self) -> RunReport:
+        """Run the exports to their verdicts in an event loop of their own, say how it went, and return that."""
+        with self.interrupts:
+            return anyio.run(self._execute, backend=BACKEND)
+
+    async def _execute(self) -> RunReport:
         engine = self._open_engine()
         display = self._display()
         last: list[Text] = []
+        # A task group would wrap what the exporter raises, so its failure is carried past the group.
+        failure: Exception | None = None
         try:
-            async with anyio.create_task_group() as showing:
-                showing.start_soon(display.keep_current, name="display")
-                exporter = Exporter(self.loaded, exports=self.exports or None, engine=engine)
-                await self._follow(exporter, display)
-                showing.cancel_scope.cancel()
+            async with anyio.create_task_group() as group:
+                group.start_soon(display.keep_current, name="display")
+                try:
+                    await self._follow(Exporter(self.loaded, exports=self.exports or None, engine=engine), display)
+                except Exception as exc:  # noqa: BLE001 (raised again below)
+                    failure = exc
+                group.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
             last = self._last_words(engine)
         finally:
             await display.close(last)
         return self._report()
 
     async def _follow(self, exporter: Exporter, display: Display) -> None:
-        # A task group would wrap what the exporter raises, so its failure is carried past the group.
-        failure: Exception | None = None
-        async with anyio.create_task_group() as group:
-            try:
-                async with exporter:
-                    events = exporter.run()
-                    group.start_soon(self._heed_signals, exporter, name="signals")
-                    async for event in events:
-                        display.hear(event)
-            except Exception as exc:  # noqa: BLE001 (raised again below)
-                failure = exc
-            group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        async with exporter:
+            events = exporter.run()
+            self.interrupts.attach(partial(self._stop, exporter))
+            async for event in events:
+                display.hear(event)
 
-    async def _heed_signals(self, exporter: Exporter) -> None:
-        # Where somebody ignores SIGHUP (nohup), it stays ignored.
-        heeded = [number for number in _STATUS_OF if signal.getsignal(number) is not signal.SIG_IGN]
-        with anyio.open_signal_receiver(*heeded) as signals:
-            async for number in signals:
-                if self._signal is None:
-                    self._signal = number
-                    self._board.notice = f"stopping ({number.name})"
-                    if not self.face.is_live:
-                        self.face.tell(f"{number.name}: stopping, workers are being ended")
-                    exporter.cancel()
-                else:
-                    self._board.notice = "still stopping"
+    def _stop(self, exporter: Exporter) -> None:
+        if self._is_stopping or self.interrupts.first is None:
+            self._board.notice = "still stopping"
+            return
+        self._is_stopping = True
+        name = self.interrupts.first.name
+        self._board.notice = f"stopping ({name})"
+        if not self.face.is_live:
+            self.face.tell(f"{name}: stopping, workers are being ended")
+        exporter.cancel()
 
     def _open_engine(self) -> ProcessEngine | InProcessEngine:
         config = self.loaded.config
@@ -170,22 +173,22 @@ class RunOnce:
             rows = render_summary(board, width=face.width, next_command=self.retry_command, glyphs=face.glyphs)
         if isinstance(engine, ProcessEngine) and not face.is_quiet:
             rows += _remarks(engine, is_verbose=face.is_verbose)
-        if self._signal is not None:
+        if self.interrupts.first is not None:
             rows.append(self._stopped())
         return rows
 
     def _stopped(self) -> Text:
         cards = self._board.cards.values()
         published = sum(card.state is CardState.DONE for card in cards)
-        assert self._signal is not None
-        text = f" stopped by {self._signal.name}: {published} of {len(cards)} exports published; "
-        return Text(text + "every worker has ended and nothing half-written is left", style="yellow")
+        assert self.interrupts.first is not None
+        text = f" stopped by {self.interrupts.first.name}: {published} of {len(cards)} exports published, "
+        return Text(text + "every worker ended, nothing half-written left", style="yellow")
 
     def _report(self) -> RunReport:
         finished = self._board.finished
         status = ExitStatus.INTERNAL if finished is None else ExitStatus(finished.exit_status)
-        if self._signal is not None and status is not ExitStatus.OK:
-            status = _STATUS_OF[self._signal]
+        if self.interrupts.first is not None and status is not ExitStatus.OK:
+            status = _STATUS_OF[self.interrupts.first]
         verdicts = (card.finished for card in self._board.cards.values())
         return RunReport(
             exit_status=status,

@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Final
-
-import anyio
 
 from procflow_export.cli.exporting import RunOnce, retry_command
 from procflow_export.cli.face import Face
@@ -15,8 +12,6 @@ from procflow_export.cli.grammar import DEFAULT_CONFIGS
 from procflow_export.config.loading import load_config
 from procflow_export.config.structs import LoadedConfig
 from procflow_export.model.errors import MisuseError
-
-BACKEND: Final = "asyncio"
 
 
 def run_command(parsed: argparse.Namespace, face: Face) -> int:
@@ -31,7 +26,7 @@ def run_command(parsed: argparse.Namespace, face: Face) -> int:
         max_units=parsed.processes,
         retry_command=retry_command(parsed.program, loaded, params=[key for key, _ in parsed.params], options=options),
     )
-    report = anyio.run(run.execute, backend=BACKEND)
+    report = run.execute()
     if face.is_json:
         face.data(report.as_data())
     return int(report.exit_status)
