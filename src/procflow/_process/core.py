@@ -81,7 +81,8 @@ class ProcessCore:
         self._is_output_cut = False
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
-        self._is_closed = False
+        self._is_closed = False  # no stop can begin any more
+        self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False
         self._host_pid = os.getpid()
 
@@ -163,6 +164,8 @@ class ProcessCore:
         """
         error: TerminationError | None = None
         self._observe()
+        if self.shutdown.first is None:  # a protocol shutdown may want to say goodbye
+            self.close_stdin()
         if self.state is ProcessState.DETACHED:
             self._leader.reap()
         elif self.state is not ProcessState.ENDED:
@@ -183,22 +186,23 @@ class ProcessCore:
         self._close_pipes()
         await self._tasks.cancel_all()
         self._leader.close()
+        self._is_over = True
         self.exited.set()
         return error
 
     @property
     def is_out_of_reach(self) -> bool:
         """Whether nothing is left that an escape of the handle could leak."""
-        return self._is_closed or self.state is ProcessState.DETACHED or os.getpid() != self._host_pid
+        return self._is_over or self.state is ProcessState.DETACHED or os.getpid() != self._host_pid
 
     def abandon(self) -> None:
         """Kill the group and close everything without waiting for tasks: the last resort for what escaped its scope.
 
         Blocks the thread up to 100 ms for the exit.  Does nothing after ``close()`` and in forked copies of the host.
         """
-        if self._is_closed or os.getpid() != self._host_pid:
+        if self._is_over or os.getpid() != self._host_pid:
             return
-        self._is_closed = True
+        self._is_closed = self._is_over = True
         if self.state is not ProcessState.DETACHED and not self._leader.is_reaped:
             with contextlib.suppress(OSError):
                 self._container.signal(_signal.SIGKILL, Target.TREE)

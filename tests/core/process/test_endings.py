@@ -661,3 +661,13 @@ def test_forked_copy_of_the_host_kills_nothing() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         anyio.run(main)
     gc.collect()
+
+
+async def test_leaving_the_block_closes_standard_input() -> None:
+    """C-7, C-67: a child that ignores SIGTERM but ends with its input ends when the block is left."""
+    async with pf.spawn(pf.shell("trap '' TERM; echo ready; cat; exit 6"), stdin=pf.PIPE) as child:
+        await child.stdout.wait_for_line("ready")
+        await child.stdin.send(b"kept open\n")
+    assert child.outcome is not None
+    assert child.outcome.exit_code == 6
+    assert child.outcome.stdout_tail == b"ready\nkept open\n"
