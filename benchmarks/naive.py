@@ -15,38 +15,37 @@ import pyarrow.parquet as pq
 
 BATCH_ROWS = 10_000
 
+
+def schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(columns)
+
+
 SCHEMAS: dict[str, pa.Schema] = {
-    "orders": pa.schema(
-        [
-            pa.field("id", pa.int64()),
-            pa.field("customer_id", pa.int32()),
-            pa.field("ordered_at", pa.timestamp("us")),
-            pa.field("total", pa.decimal128(12, 2)),
-            pa.field("weight_kg", pa.float64()),
-            pa.field("status", pa.string()),
-            pa.field("is_gift", pa.bool_()),
-            pa.field("note", pa.string()),
-        ]
+    "orders": schema(
+        id=pa.int64(),
+        customer_id=pa.int32(),
+        ordered_at=pa.timestamp("us"),
+        total=pa.decimal128(12, 2),
+        weight_kg=pa.float64(),
+        status=pa.string(),
+        is_gift=pa.bool_(),
+        note=pa.string(),
     ),
-    "stock_moves": pa.schema(
-        [
-            pa.field("id", pa.uint64()),
-            pa.field("product_id", pa.int32()),
-            pa.field("quantity", pa.int16()),
-            pa.field("unit_cost", pa.decimal128(12, 2)),
-            pa.field("moved_at", pa.timestamp("us")),
-            pa.field("reason", pa.string()),
-        ]
+    "stock_moves": schema(
+        id=pa.uint64(),
+        product_id=pa.int32(),
+        quantity=pa.int16(),
+        unit_cost=pa.decimal128(12, 2),
+        moved_at=pa.timestamp("us"),
+        reason=pa.string(),
     ),
-    "measurements": pa.schema(
-        [
-            pa.field("id", pa.int64()),
-            pa.field("machine_id", pa.int64()),
-            pa.field("value", pa.float64()),
-            pa.field("taken_at", pa.string()),
-            pa.field("is_valid", pa.int64()),
-            pa.field("remark", pa.string()),
-        ]
+    "measurements": schema(
+        id=pa.int64(),
+        machine_id=pa.int64(),
+        value=pa.float64(),
+        taken_at=pa.string(),
+        is_valid=pa.int64(),
+        remark=pa.string(),
     ),
 }
 
