@@ -3,7 +3,8 @@
 A task reads batches from the source; a worker thread encodes them and stores the parts; a short hand-over lies between
 the two, so that reading, encoding and storing overlap while only a few batches exist.  A part is opened, written and
 closed in that one thread call, so cancelling the task never tears one: the thread sees the cancellation at its next
-batch, leaves the part by an exception, and the destination shows nothing of it.
+batch, leaves the part by an exception, and the destination shows nothing of it.  What tells it is the end of the
+hand-over without its last item.
 
 Rejected: one thread call a batch, because file handles would cross threads and a cancelled call between two of them
 would have to be undone; and a queue of whole chunks, because its memory has no bound.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.from_thread
@@ -72,14 +73,14 @@ async def run_unit(
     handover = _Handover(unit, report)
     work = _PartWork(unit, destination, handover)
     failure: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
-        try:
-            await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
-        except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
-            failure = exc
-        group.cancel_scope.cancel()
-    handover.close()
+    with handover:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
+            try:
+                await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
+            except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
+                failure = exc
+            group.cancel_scope.cancel()
     # A cancellation that reached us through the thread counts as one, not as the thread's failure.
     await anyio.lowlevel.checkpoint_if_cancelled()
     if failure is not None:
@@ -117,6 +118,10 @@ async def _read(unit: WorkUnit, source: Source, handover: _Handover) -> None:
         await handover.end(exc)
     else:
         await handover.end(None)
+    finally:
+        # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
+        # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
+        handover.close_sending()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,10 @@ class _End:
     """The last item of a hand-over: without it, an end of the stream is an abandoned read, never the end of the rows."""
 
     failure: Exception | None
+
+
+class _AbandonedError(Exception):
+    """The reading task was cancelled: the thread gives its part up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +149,9 @@ class _Handover:
     def __post_init__(self) -> None:
         self._send, self._receive = anyio.create_memory_object_stream["pa.RecordBatch | _End"](HANDOVER_BATCHES)
 
+    def close_sending(self) -> None:
+        self._send.close()
+
     async def send(self, batch: pa.RecordBatch) -> None:
         await self._send.send(batch)
         self.row_count += batch.num_rows
@@ -148,14 +160,20 @@ class _Handover:
         self.failure = failure
         await self._send.send(_End(failure))
 
-    def close(self) -> None:
-        self._send.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close_sending()
         self._receive.close()
 
     async def next_batch(self, done: UnitProgress) -> pa.RecordBatch | None:
         """Return the next batch, or None after the last; called through the loop by the encoding thread."""
         self.report(done)
-        item = await self._receive.receive()
+        try:
+            item = await self._receive.receive()
+        except anyio.EndOfStream:
+            raise _AbandonedError from None
         if not isinstance(item, _End):
             return item
         if item.failure is not None:

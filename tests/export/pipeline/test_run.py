@@ -156,7 +156,7 @@ async def test_events_of_an_export_come_in_their_order(shop: Shop) -> None:
         assert isinstance(own[0], Started)
         assert isinstance(own[1], ProgressInit)
         assert isinstance(own[-1], Finished)
-        assert isinstance(own[-2], Progress)
+        assert any(isinstance(event, Progress) for event in own)
         assert sum(isinstance(event, Finished) for event in own) == 1
     last = ran.of(Progress, "a")[-1]
     assert (last.chunks_done, last.total_chunks, last.row_count) == (3, 3, shop.rows)
