@@ -46,7 +46,7 @@ from procflow._process.stdio import (
 from procflow._streams.source import FdSource
 from procflow._streams.stream import OutputStream
 from procflow.command import Command, child_environment
-from procflow.errors import TerminationError
+from procflow.errors import SpawnError, TerminationError
 from procflow.outcome import EndedBy
 from procflow.policies import Shutdown, StreamConfig
 
@@ -192,9 +192,13 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
     """
     container = options.container or GroupContainer(options.containment)
     with ExitStack() as on_failure, ExitStack() as always:
-        stdin_fd, stdin = _open_stdin(command, options.stdin, on_failure, always)
-        stdout_fd, stdout = _open_output(command, "stdout", options.stdout, on_failure, always)
-        stderr_fd, stderr = _open_output(command, "stderr", options.stderr, on_failure, always)
+        try:
+            stdin_fd, stdin = _open_stdin(command, options.stdin, on_failure, always)
+            stdout_fd, stdout = _open_output(command, "stdout", options.stdout, on_failure, always)
+            stderr_fd, stderr = _open_output(command, "stderr", options.stderr, on_failure, always)
+        except OSError as exc:
+            reason = f"its pipes cannot be opened: {exc.strerror}"
+            raise SpawnError(program=os.fsdecode(command.program), reason=reason, errno=exc.errno) from exc
         environment = child_environment(command, os.environ)
         environment.update(container.environment())
         started_at, started_mono_s = datetime.now(UTC), time.monotonic()

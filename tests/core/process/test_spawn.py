@@ -327,6 +327,23 @@ async def test_exit_watch_failure_leaves_no_child(monkeypatch: pytest.MonkeyPatc
         await pf.run(pf.Command("sleep", "60"))
 
 
+async def test_no_descriptor_left_is_a_spawn_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-3, C-4: pipes that cannot be opened are a SpawnError with the OS error, and those already open are closed."""
+    real, calls = os.pipe, 0
+
+    def pipe() -> tuple[int, int]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(24, "Too many open files")
+        return real()
+
+    monkeypatch.setattr("procflow._process.stdio.os.pipe", pipe)
+    with pytest.raises(pf.SpawnError, match="Too many open files") as caught:
+        await pf.run(pf.Command("true"))
+    assert caught.value.errno == 24
+
+
 async def test_signals_are_at_default_in_the_child() -> None:
     """C-69: a SIGPIPE that Python ignores is not ignored in the child."""
     done = await pf.run(pf.shell("yes | head -n 1"))
