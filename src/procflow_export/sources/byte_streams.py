@@ -12,8 +12,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
-from procflow import Gap, Reliable, Replay, StreamConfig, StreamReadError, Subscription, open_stream
+from procflow import (
+    Gap,
+    Reliable,
+    Replay,
+    StreamClosedError,
+    StreamConfig,
+    StreamReadError,
+    Subscription,
+    open_stream,
+)
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.sources.port import READ_BUFFER_BYTES, SourceStatistics
@@ -89,7 +99,12 @@ class ByteChunks:
             items = await self._subscription.receive_batch()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+        except StreamClosedError as exc:
+            # A cancellation reaches the stream's own task first: then this is only its echo.
+            await checkpoint_if_cancelled()
+            raise SourceError(Code.INTERNAL, "the stream of a result was closed while it was read") from exc
         except StreamReadError as exc:
+            await checkpoint_if_cancelled()
             if isinstance(exc.__cause__, ExportError):
                 raise exc.__cause__ from exc.__cause__.__cause__
             raise SourceError(Code.SOURCE_CONNECTION_LOST, "reading from the server failed") from exc

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+import anyio.to_thread
+
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import MASK, SourceConfig, SourceType, TlsMode
@@ -197,14 +199,18 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
     )
 
 
-def context_for(address: ServerAddress) -> ssl.SSLContext | None:
+async def context_for(address: ServerAddress) -> ssl.SSLContext | None:
     """Return the TLS context for a server, or ``None`` for a plain connection.
+
+    Reading the authorities takes tens of milliseconds, so a thread does it.
 
     Raises:
         SourceError: If the authorities' file cannot be read.
     """
+    if address.is_socket or address.tls is TlsMode.DISABLE:
+        return None
     try:
-        return None if address.is_socket else tls_context(address.tls, address.ca_file)
+        return await anyio.to_thread.run_sync(tls_context, address.tls, address.ca_file)
     except OSError as exc:  # ssl.SSLError is one
         raise SourceError(
             Code.SOURCE_TLS_FAILED, f"the authorities' file {address.ca_file} cannot be read: {type(exc).__name__}"

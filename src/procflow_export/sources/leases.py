@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 C = TypeVar("C")
 
@@ -75,3 +76,6 @@ class Leases(Generic[C]):
                 await self._close(connection)
         finally:
             self._abort(connection)
+            # Transports let go of their sockets in the loop's next turn.
+            with anyio.CancelScope(shield=True):
+                await checkpoint()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gc
-import warnings
+import importlib
+import threading
+import types
 from dataclasses import replace
+from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pyarrow as pa
 import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation
-from procflow_export.model.types import arrow_schema, decode_columns, encode_columns
+from procflow_export.model.types import Column, arrow_schema, decode_columns, encode_columns
 from procflow_export.sources.port import READ_BUFFER_BYTES, Source
 from tests.export.sources.databases import Database, opened, read, reading, values
 
@@ -281,28 +287,74 @@ async def test_reader_left_early_leaves_a_usable_source(database: Database) -> N
 
 
 async def test_cancelled_reader_leaves_a_usable_source(database: Database) -> None:
-    """E-34: a reader can be cancelled at every await; what it held is closed."""
+    """E-34: a reader can be cancelled at every await; what it held is closed, and the cancellation stays one."""
     make_table(database, 20_000)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        async with opened(database) as source:
-            for steps in range(12):
-                with anyio.CancelScope() as scope:
-                    async with anyio.create_task_group() as tasks:
-
-                        async def cancel_later(steps: int = steps, scope: anyio.CancelScope = scope) -> None:
-                            for _ in range(steps * steps):
-                                await anyio.lowlevel.checkpoint()
-                            scope.cancel()
-
-                        tasks.start_soon(cancel_later)
-                        await read(source, "t", batch_rows=100)
-                        tasks.cancel_scope.cancel()
-            table = await read(source, "t")
-        gc.collect()
+    async with opened(database) as source:
+        for steps in range(40):
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(cancel_after, scope, steps * 3)
+                    await read(source, "t", batch_rows=100)
+                    tasks.cancel_scope.cancel()
+        table = await read(source, "t")
+    gc.collect()
 
     assert table.num_rows == 20_000
+
+
+async def cancel_after(scope: anyio.CancelScope, turns: int) -> None:
+    """Cancel when the loop has made so many turns."""
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_cancellation_during_decoding_stays_a_cancellation(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-34: cancelled while a thread decodes, a reader raises nothing of its own."""
+    make_table(database, 30_000)
+    database.execute(f"CREATE VIEW wide AS SELECT id, label, {', '.join(f'k + {n} AS k{n}' for n in range(20))} FROM t")
+    started = threading.Event()
+    go_on = threading.Event()
+
+    def slowly(schema: object) -> None:
+        started.set()
+        assert go_on.wait(60)
+
+    async with opened(database) as source:
+        columns = (await source.profile(Relation(table="wide"))).columns
+        original = pa.RecordBatch.from_arrays
+
+        class Slow:
+            """Stands for the class that every decoder ends with."""
+
+            @staticmethod
+            def from_arrays(arrays: list[pa.Array[Any]], schema: pa.Schema) -> pa.RecordBatch:
+                slowly(schema)
+                return original(arrays, schema=schema)
+
+        for module in ("postgres.csv_decoder", "mysql.decoder", "sqlite.decoder"):
+            name = f"procflow_export.sources.{module}"
+            shadow = types.SimpleNamespace(**{**vars(pa), "RecordBatch": Slow})
+            monkeypatch.setattr(importlib.import_module(name), "pa", shadow)
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read_all, source, columns)
+                await anyio.to_thread.run_sync(started.wait, 60)
+                scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await anyio.wait_all_tasks_blocked()
+                go_on.set()
+        assert scope.cancelled_caught
+
+
+async def read_all(source: Source, columns: tuple[Column, ...]) -> None:
+    """Read everything of the view, and throw it away."""
+    async with source.read_chunk(Relation(table="wide"), columns, Everything(), batch_rows=1000) as batches:
+        async for _ in batches:
+            pass
 
 
 async def test_slow_statement_can_be_cancelled(database: Database) -> None:

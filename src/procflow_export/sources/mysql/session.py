@@ -70,7 +70,7 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
     Raises:
         SourceError: If the server cannot be reached, refuses, or cannot prove who it is.
     """
-    context = context_for(address)
+    context = await context_for(address)
     password = "" if address.password is None else address.password.reveal()
     connection = WireConnection(
         host=address.host,

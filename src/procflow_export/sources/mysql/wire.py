@@ -54,6 +54,12 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
             self._secure = True
         await super()._request_authentication()
 
+    def close(self) -> None:
+        """Close the socket now; idempotent.  An orderly end of TLS would wait for a server that may not read."""
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            writer.transport.abort()
+
     async def start_rows(self, statement: str) -> tuple[list[WireField], RowSource]:
         """Send a statement and return its columns and its rows, which are not read yet.
 

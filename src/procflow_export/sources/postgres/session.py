@@ -67,7 +67,7 @@ async def connect(address: ServerAddress) -> Connection:
     Raises:
         SourceError: If the server cannot be reached, refuses, is too old, or cannot prove who it is.
     """
-    context = context_for(address)
+    context = await context_for(address)
     try:
         connection = await asyncpg.connect(
             host=address.host,
