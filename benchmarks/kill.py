@@ -21,7 +21,7 @@ from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_as
 
 TOKEN = "PROCFLOW_BENCH_TOKEN"
 SHELL = "sleep 60 & sleep 60; echo never"
-PATIENCE_S = 5.0
+PATIENCE_S = 3.0
 Attempt = Callable[[dict[str, str], float], Awaitable[None]]
 
 

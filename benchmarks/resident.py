@@ -109,6 +109,6 @@ BENCHMARK = Benchmark(
         Metric(key="p99_ms", title="worst p99 ms", is_worst=True),
     ),
     cases={"": {}},
-    params={"count": 200, "resident_mib": 1024},
+    params={"count": 100, "resident_mib": 1024},
     quick={"count": 20, "resident_mib": 256},
 )

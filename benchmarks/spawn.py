@@ -119,6 +119,6 @@ BENCHMARK = Benchmark(
         Metric(key="cpu_us", title="CPU µs", format=".0f", has_ratio=True),
     ),
     cases={"": {}},
-    params={"count": 150},
+    params={"count": 100},
     quick={"count": 20},
 )
