@@ -50,13 +50,13 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
         query: One SELECT statement.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
-        mode: ``full`` or ``chunked``.
+        mode: Whether one statement reads all rows, or one for each range of a key.
         chunk_column: Integer column whose ranges are the chunks; a ``table`` finds its own key.
         chunk_size: Width of a key range; 100 000 unless ``chunk_count`` is given.
         chunk_count: Number of equal key ranges, instead of ``chunk_size``.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
         parallel: Chunks of this export that are read at the same time.
-        format: ``parquet`` or ``csv``.
+        format: What the files are.
         compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
         compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9).
         compression_profile: ``none``, ``fast`` (snappy), ``balanced`` (zstd 3) or ``compact`` (zstd 9), instead of
@@ -98,8 +98,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         sources: Several databases by name, instead of ``source``; every export names its own.
         destination: Where files go unless an export says otherwise.
         exports: What is exported; at least one.
-        parallel_exports: Run exports at the same time in one process.
-        parallel_export_processes: Run exports in child processes.
+        parallel_exports: Run exports as tasks of one process, unless the next key or the command line says otherwise.
+        parallel_export_processes: Run exports in child processes, which is the default of the command line.
     """
 
     source: SourceConfig | None = None

@@ -122,14 +122,14 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Limits as an operator writes them: a profile, and single values that replace the profile's.
 
     Attributes:
-        profile: ``fast``, ``balanced`` or ``safe``; without one, ``balanced``.
-        batch_size: Rows in a batch, exactly; not together with ``batch_size_memory_mb``.
+        profile: The values that hold where nothing else is said; without one, those of ``balanced``.
+        batch_size: Rows in a batch, at most; not together with ``batch_size_memory_mb``.
         batch_size_memory_mb: Decoded size that a batch aims at.
-        throttle_ms: Pause after a full batch.
+        throttle_ms: Pause after a full batch; a smaller batch pauses in proportion.
         statement_timeout_s: Limit of one statement; 0 is none.
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
-        retry_backoff_ms: First back-off.
+        retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
     """
 
     profile: TuningProfile | None = None
@@ -235,7 +235,7 @@ class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What only Parquet parts know.
 
     Attributes:
-        row_group_strategy: ``auto``, ``fixed_rows`` (needs ``row_group_rows``) or ``fixed_memory``.
+        row_group_strategy: What decides where a row group ends; ``fixed_rows`` needs ``row_group_rows``.
         row_group_rows: Rows in a row group.
         target_row_group_mb: Decoded size that a row group aims at.
         max_row_group_mb: Decoded size that a row group never exceeds.
@@ -269,9 +269,9 @@ class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         delimiter: One character between two fields.
         null_text: Text of NULL, never quoted; an empty text value is always quoted, so that the two differ.
-        quoting: ``needed`` or ``all``.
+        quoting: Which fields stand in quotes.
         header: Whether the first line names the columns.
-        floats: ``full`` or ``shortest``.
+        floats: How floating-point numbers are written.
     """
 
     delimiter: str = ","

@@ -51,7 +51,7 @@ def test_the_good_configuration_has_no_findings(tmp_path: Path) -> None:
 
 
 PG = {"type": "postgres"}
-SOURCES = {
+SOURCES: dict[str, tuple[dict[str, Any], dict[str, str] | None, str]] = {
     "no source": ({}, None, "source"),
     "no connection": (PG, {}, "source.host"),
     "two urls": (PG | {"url": "postgresql://h/d", "url_env": "URL"}, None, "source.url_env"),
@@ -129,7 +129,7 @@ def test_every_way_to_name_a_source_is_accepted(
     assert findings_of(changed(source=source), tmp_path, environ) == []
 
 
-EXPORTS = {
+EXPORTS: dict[str, tuple[dict[str, Any], str]] = {
     "no selection": ({"table": ...}, "exports[0]"),
     "two selections": ({"query": "select 1"}, "exports[0].query"),
     "empty query": ({"table": ..., "query": " ; "}, "exports[0].query"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import pytest
 
 from procflow_export import Engine, EventStream, Exporter, RetryPolicy, RunEvent, RunPolicy, RunResult, read_config
@@ -93,3 +94,9 @@ async def run(
             if on_event is not None:
                 on_event(exporter, event)
         return Ran(events, exporter.result)
+
+
+def select(sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement that DuckDB, an independent reader, runs over files."""
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()

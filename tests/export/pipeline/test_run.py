@@ -8,7 +8,6 @@ import logging
 import signal
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,7 +30,7 @@ from procflow_export import (
     decode_manifest,
     run_codec,
 )
-from tests.export.pipeline.runs import Shop, run
+from tests.export.pipeline.runs import Shop, run, select
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +46,9 @@ async def test_chunks_of_a_table_are_the_table(shop: Shop) -> None:
     ran = await run(shop.config({"name": "big", "table": "big", "mode": "chunked", "chunk_count": 7, "parallel": 3}))
 
     table = published_rows(shop.out / "big")
-    count, total, names = duckdb.sql(
-        f"select count(*), sum(id), count(distinct name) from '{shop.out}/big/*.parquet'"
-    ).fetchall()[0]
+    count, total, names = select(f"select count(*), sum(id), count(distinct name) from '{shop.out}/big/*.parquet'")[0]
     assert ran.result.exit_status is ExitStatus.OK
-    assert sorted(table["id"].to_pylist()) == [i * 3 - 5_000 for i in range(shop.rows)]
+    assert table.sort_by("id")["id"].to_pylist() == [i * 3 - 5_000 for i in range(shop.rows)]
     assert (count, total, names) == (shop.rows, sum(i * 3 - 5_000 for i in range(shop.rows)), shop.rows)
     assert len(ran.of(ChunkFinished)) == 7
 

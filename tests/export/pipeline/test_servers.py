@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from procflow_export import ExitStatus, Finished, ProgressInit, Status, read_config
 from procflow_export.config.structs import LoadedConfig
-from tests.export.pipeline.runs import run
+from tests.export.pipeline.runs import run, select
 from tools.pytest_servers import mariadb_execute, postgres_execute
 
 pytestmark = pytest.mark.anyio
@@ -68,9 +67,9 @@ async def test_two_databases_are_exported_at_once(postgres: str, mariadb: str, t
 
     assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
     out = tmp_path / "out"
-    lines = duckdb.sql(f"select count(*), count(distinct id), sum(price) from '{out}/lines/*.parquet'").fetchall()
-    loose = duckdb.sql(f"select count(*), count(k), count(distinct v) from '{out}/loose/*.parquet'").fetchall()
-    clients = duckdb.sql(f"select count(*), count(distinct id), sum(score) from '{out}/clients/*.parquet'").fetchall()
+    lines = select(f"select count(*), count(distinct id), sum(price) from '{out}/lines/*.parquet'")
+    loose = select(f"select count(*), count(k), count(distinct v) from '{out}/loose/*.parquet'")
+    clients = select(f"select count(*), count(distinct id), sum(score) from '{out}/clients/*.parquet'")
     assert lines[0][:2] == (ROWS, ROWS)
     assert float(lines[0][2]) == sum(n for n in range(1, ROWS + 1)) / 100
     assert loose == [(1000, 800, 1000)]
