@@ -7,7 +7,6 @@ found out by whoever can ask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Final, TypeAlias
 
 import pyarrow as pa
@@ -28,6 +27,7 @@ _STORED_AS: Final[dict[LogicalType, frozenset[type]]] = {
     LogicalType.BYTES: frozenset({bytes, _NONE}),
 }
 _TEXT_ONLY: Final = frozenset({str, _NONE})
+_TRUTH_VALUES: Final = frozenset({0, 1, None})
 _MAX_EXACT_FLOAT: Final = 2**53
 
 
@@ -74,10 +74,10 @@ def decode_column(column: Column, values: Sequence[Value]) -> Values:
         case LogicalType.INTEGER | LogicalType.BYTES | LogicalType.TEXT:
             return pa.array(values, column.arrow_type)
         case LogicalType.BOOL:
-            wrong = next((value for value in values if value not in (0, 1, None)), None)
-            if wrong is not None:
+            if not set(values) <= _TRUTH_VALUES:
+                wrong = next(value for value in values if value not in _TRUTH_VALUES)
                 raise RefusedError(column, wrong, "a truth value is stored as 0 or 1")
-            return pa.array([None if value is None else bool(value) for value in values], pa.bool_())
+            return pa.array(values, pa.int64()).cast(pa.bool_())
         case LogicalType.FLOAT:
             return _floats(column, values)
         case LogicalType.DECIMAL:
@@ -102,7 +102,7 @@ def _floats(column: Column, values: Sequence[Value]) -> Values:
 
 def _decimals(column: Column, values: Sequence[Value]) -> Values:
     # A REAL was rounded to binary when it was stored; its shortest decimal form is what SQLite itself shows for it.
-    texts = pa.array([_plain(value) for value in values], pa.string())
+    texts = pa.array([_text(value) for value in values], pa.string())
 
     def convert(array: Values) -> Values:
         return array.cast(column.arrow_type)
@@ -113,17 +113,8 @@ def _decimals(column: Column, values: Sequence[Value]) -> Values:
         raise RefusedError(column, values[first_failure(texts, convert)], str(exc)) from exc
 
 
-def _plain(value: Value) -> str | None:
-    """Return the decimal text of a number without an exponent, and texts as they are."""
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f") if value == value and abs(value) != float("inf") else repr(value)
-    return _text(value)
-
-
 def _text(value: Value) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return repr(value)
+    return value if value is None or type(value) is str else repr(value)
 
 
 def _storage_class(value: Value) -> str:
