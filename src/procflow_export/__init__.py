@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
     from procflow_export.engines.in_process import InProcessEngine
     from procflow_export.engines.port import Engine
+    from procflow_export.engines.processes import ProcessEngine
     from procflow_export.exporter import Exporter
     from procflow_export.model.codes import Code, ExitStatus, Kind
     from procflow_export.model.errors import (
@@ -104,6 +105,7 @@ __all__ = (
     "PartWritten",
     "PlanError",
     "PlatformError",
+    "ProcessEngine",
     "Progress",
     "ProgressInit",
     "Retry",
@@ -146,6 +148,7 @@ _HOMES: Final = {
     ),
     "procflow_export.engines.in_process": ("InProcessEngine",),
     "procflow_export.engines.port": ("Engine",),
+    "procflow_export.engines.processes": ("ProcessEngine",),
     "procflow_export.exporter": ("Exporter",),
     "procflow_export.model.codes": (
         "Code",

@@ -18,6 +18,7 @@ from rich.text import Text
 from procflow_export.cli.exporting import BACKEND
 from procflow_export.cli.face import Face
 from procflow_export.cli.run import loaded_config
+from procflow_export.config.structs import LoadedConfig
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
@@ -42,7 +43,7 @@ class _Checked:
 def check_command(parsed: argparse.Namespace, face: Face) -> int:
     """Check every export and return the exit status: 0, or what the worst finding asks for."""
     loaded = loaded_config(parsed, face)
-    checked = anyio.run(_check_all, Exporter(loaded, exports=parsed.exports or None), face, backend=BACKEND)
+    checked = anyio.run(_check_all, loaded, parsed.exports, face, backend=BACKEND)
     status = worst(failure.code.exit_status for one in checked for failure in one.failures)
     bad = sum(bool(one.failures) for one in checked)
     if bad or not face.is_quiet:
@@ -59,9 +60,9 @@ def check_command(parsed: argparse.Namespace, face: Face) -> int:
     return int(status)
 
 
-async def _check_all(exporter: Exporter, face: Face) -> list[_Checked]:
+async def _check_all(loaded: LoadedConfig, exports: Sequence[str], face: Face) -> list[_Checked]:
     # The exporter gives the targets and is left without running: nothing is started, read or written.
-    async with exporter:
+    async with Exporter(loaded, exports=exports or None) as exporter:
         checked = [_Checked(target=target) for target in exporter.targets]
     limiter, threads = anyio.CapacityLimiter(MAX_AT_ONCE), anyio.CapacityLimiter(MAX_AT_ONCE)
     async with SharedSources(os.environ) as sources, anyio.create_task_group() as group:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
@@ -71,8 +71,15 @@ class _Job:
 class WorkerChild:
     """A worker process from its start to its end.  ``run()`` is its life; everything else may be called meanwhile."""
 
-    def __init__(self, command: procflow.Command, *, shutdown: procflow.Shutdown = SHUTDOWN) -> None:
+    def __init__(
+        self,
+        command: procflow.Command,
+        *,
+        shutdown: procflow.Shutdown = SHUTDOWN,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = command
+        self._environ = os.environ if environ is None else environ
         self._shutdown = shutdown
         self._scope = anyio.CancelScope()
         self._child: procflow.Process | None = None
@@ -139,7 +146,7 @@ class WorkerChild:
             ExportError: If the unit failed, or the worker did.
         """
         job = self._job = _Job(unit, report)
-        self._secrets |= secrets_of(unit.source, os.environ)
+        self._secrets |= secrets_of(unit.source, self._environ)
         try:
             await self._started.wait()
             if self._ended.is_set():

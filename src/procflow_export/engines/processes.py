@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import site
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,9 @@ class WorkerRemark:
     text: str
 
 
-def worker_command(number: int, *, python: str | None = None) -> procflow.Command:
+def worker_command(
+    number: int, *, python: str | None = None, environ: Mapping[str, str] | None = None
+) -> procflow.Command:
     """Return the command of worker ``number``.
 
     ``-P`` keeps the working directory off the module path: a ``random.py`` lying there must not break an export.  Where the package
@@ -62,14 +64,15 @@ def worker_command(number: int, *, python: str | None = None) -> procflow.Comman
         "-m",
         "procflow_export",
         "worker",
-        env={"PYTHONPATH": _python_path(), "PYTHONSAFEPATH": None},
+        env={**(environ or {}), "PYTHONPATH": _python_path(os.environ if environ is None else environ)},
+        inherit_env=environ is None,
         name=f"worker-{number}",
     )
 
 
-def _python_path() -> str | None:
+def _python_path(environ: Mapping[str, str]) -> str | None:
     """The child's PYTHONPATH: the host's, and behind it our own folder unless every interpreter of this kind finds it anyway."""
-    inherited = os.environ.get("PYTHONPATH") or None
+    inherited = environ.get("PYTHONPATH") or None
     root = str(Path(__file__).resolve().parents[2])
     if root in {str(Path(folder).resolve()) for folder in (*site.getsitepackages(), site.getusersitepackages())}:
         return inherited
@@ -79,18 +82,27 @@ def _python_path() -> str | None:
 class ProcessEngine:
     """Does work units in child processes; an async context manager."""
 
-    def __init__(self, *, max_units: int, python: str | None = None, shutdown: procflow.Shutdown = SHUTDOWN) -> None:
+    def __init__(
+        self,
+        *,
+        max_units: int,
+        python: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        shutdown: procflow.Shutdown = SHUTDOWN,
+    ) -> None:
         """Prepare for at most ``max_units`` workers.
 
         Args:
             max_units: How many units are done at once, each by its own process.
             python: Interpreter of the workers; by default the one that runs this.
+            environ: Environment of the workers, references in the configuration included; by default this process's.
             shutdown: How a worker is ended that does not end by itself.
         """
         if max_units < 1:
             raise MisuseError(f"the processes engine needs at least 1 process, not {max_units}")
         self._max_units = max_units
         self._python = python
+        self._environ = environ
         self._shutdown = shutdown
         self._slots = anyio.Semaphore(max_units)
         self._group: anyio.abc.TaskGroup | None = None
@@ -178,7 +190,8 @@ class ProcessEngine:
         if self._group is None:
             raise MisuseError("the engine was not entered")
         self._started_count += 1
-        worker = WorkerChild(worker_command(self._started_count, python=self._python), shutdown=self._shutdown)
+        command = worker_command(self._started_count, python=self._python, environ=self._environ)
+        worker = WorkerChild(command, shutdown=self._shutdown, environ=self._environ)
         self._workers.add(worker)
         self._group.start_soon(self._run, worker, f"worker-{self._started_count}", name=f"worker-{self._started_count}")
         return worker

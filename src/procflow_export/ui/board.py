@@ -32,6 +32,7 @@ RATE_WINDOW_S: Final = 5.0
 MIN_SAMPLE_S: Final = 0.1
 MIN_RATE_S: Final = 0.5
 MIN_ETA_S: Final = 1.0
+MIN_ETA_FRACTION: Final = 0.02
 ALMOST: Final = 0.99
 _NS_PER_S: Final = 1e9
 
@@ -80,6 +81,8 @@ class Card:
     retry_count: int = 0
     warning_count: int = 0
     started_s: float | None = None
+    working_s: float | None = None
+    """When the first worker took it up; before that it was planned and queued."""
     ended_s: float | None = None
     finished: Finished | None = None
     _samples: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
@@ -95,18 +98,17 @@ class Card:
         return self.finished.peak_rss_bytes if self.finished is not None else 0
 
     def elapsed_s(self, now_s: float) -> float | None:
-        """Seconds from its start to its end or to ``now_s``; ``None`` before its start."""
-        if self.finished is not None:
-            return self.finished.elapsed_s
-        if self.started_s is None:
+        """Seconds of work: from its first sign to its end or to ``now_s``, time in the queue left out; ``None`` before."""
+        since_s = self.working_s if self.working_s is not None else self.started_s
+        if since_s is None or (self.working_s is None and not self.state.is_ended):
             return None
-        return max(0.0, (self.ended_s if self.ended_s is not None else now_s) - self.started_s)
+        return max(MIN_SAMPLE_S, (self.ended_s if self.ended_s is not None else now_s) - since_s)
 
     def rows_per_s(self, now_s: float) -> float | None:
         """Rows per second of the last ``RATE_WINDOW_S``, or over all once it ended; ``None`` while too short to tell."""
         if self.state.is_ended:
             elapsed = self.elapsed_s(now_s)
-            return self.row_count / elapsed if elapsed else None
+            return self.row_count / elapsed if elapsed and elapsed > MIN_SAMPLE_S else None
         if not self._samples:
             return None
         since_s, rows = self._samples[0]
@@ -127,7 +129,9 @@ class Card:
     def left_s(self, now_s: float) -> float | None:
         """Seconds until the end at the average pace so far; ``None`` while it cannot be told."""
         elapsed, fraction = self.elapsed_s(now_s), self.fraction()
-        if self.state is not CardState.RUNNING or elapsed is None or elapsed < MIN_ETA_S or not fraction:
+        if self.state is not CardState.RUNNING or elapsed is None or elapsed < MIN_ETA_S:
+            return None
+        if fraction is None or fraction < MIN_ETA_FRACTION:
             return None
         return elapsed * (1.0 - fraction) / fraction
 
@@ -243,6 +247,7 @@ class Board:
         if card.state.is_ended:
             return
         card.state = CardState.RUNNING
+        card.working_s = at_s if card.working_s is None else card.working_s
         card.row_count, card.size_bytes = event.row_count, event.size_bytes
         card.chunks_done, card.chunk_count = event.chunks_done, event.total_chunks
         card.sample(at_s)

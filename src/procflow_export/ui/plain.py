@@ -21,8 +21,8 @@ from procflow_export.ui.board import Board, Card, CardState
 from procflow_export.ui.clean import one_line
 
 
-def event_line(event: RunEvent, *, is_verbose: bool = False) -> str | None:
-    """Return the line of ``event``, or ``None`` for one that is not worth a line."""
+def event_line(event: RunEvent, board: Board, *, is_verbose: bool = False) -> str | None:
+    """Return the line of ``event``, which ``board`` has folded in, or ``None`` for one that is not worth a line."""
     match event:
         case RunStarted():
             name = one_line(event.engine)
@@ -32,7 +32,7 @@ def event_line(event: RunEvent, *, is_verbose: bool = False) -> str | None:
             key = f" by {one_line(event.key)}" if event.key else ""
             return f"{one_line(event.export)}: started, {words.plural(event.total_chunks, 'chunk')}{key}{about}"
         case Finished():
-            return finished_line(event)
+            return finished_line(event, board.card(event.export))
         case Retry() | Warned():
             return message_line(event)
         case PartWritten() if is_verbose:
@@ -62,15 +62,16 @@ def message_line(event: Retry | Warned) -> str:
             return f"{one_line(event.export)}: {one_line(event.code)}: {one_line(event.message)}"
 
 
-def finished_line(event: Finished) -> str:
+def finished_line(event: Finished, card: Card) -> str:
     """Return the verdict on one export."""
     name = one_line(event.export)
     if event.status is Status.SUCCESS:
-        speed = f", {words.rate(event.row_count / event.elapsed_s)}" if event.elapsed_s > 0 and event.row_count else ""
+        rate, elapsed = card.rows_per_s(0.0), card.elapsed_s(0.0)
+        speed = f", {words.rate(rate)}" if rate else ""
         retries = f", {words.plural(event.retry_count, 'retry', many='retries')}" if event.retry_count else ""
         return (
             f"{name}: done, {words.plural(event.row_count, 'row')} in {words.plural(event.part_count, 'part')}, "
-            f"{words.size(event.size_bytes)}, {words.duration(event.elapsed_s)}{speed}{retries}"
+            f"{words.size(event.size_bytes)}, {words.duration(elapsed or 0.0)}{speed}{retries}"
         )
     if event.status is Status.CANCELLED:
         return f"{name}: cancelled, nothing was published"

@@ -88,7 +88,7 @@ class CardsDisplay:
         match event:
             case Retry() | Warned():
                 self._messages.append(Text.assemble((" ! ", "bold yellow"), message_line(event)))
-            case _ if self._is_verbose and (line := event_line(event, is_verbose=True)) is not None:
+            case _ if self._is_verbose and (line := event_line(event, self._board, is_verbose=True)) is not None:
                 self._messages.append(Text(f"   {line}", style="dim"))
             case _:
                 pass
@@ -140,7 +140,7 @@ class PlainDisplay:
     def hear(self, event: RunEvent) -> None:
         self._clock.hear(event)
         self._board.apply(event)
-        line = event_line(event, is_verbose=self._is_verbose)
+        line = event_line(event, self._board, is_verbose=self._is_verbose)
         if line is not None:
             self._write(f"{self._wall_clock()} {line}")
 

@@ -41,7 +41,7 @@ def _speed(card: Card) -> str:
 
 
 def _time(card: Card) -> str:
-    elapsed = card.finished.elapsed_s if card.finished is not None else None
+    elapsed = card.elapsed_s(0.0) if card.finished is not None else None
     return words.duration(elapsed) if elapsed is not None else ""
 
 

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ class Shop:
                     (rows,),
                 )
 
-    def config(self, *exports: dict[str, object], name: str = "shop.yaml", **root: object) -> Path:
+    def config(self, *exports: Mapping[str, object], name: str = "shop.yaml", **root: object) -> Path:
         values: dict[str, object] = {
             "source": {"type": "sqlite", "path": "shop.sqlite"},
             "destination": {"type": "local", "path": "out"},
@@ -152,16 +152,18 @@ class Started:
 
 def _children(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return children
 
 
 def _command_line(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        words: list[str] = process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return []
+    return words
 
 
 def _kill(pid: int) -> None:

@@ -75,7 +75,7 @@ def terminal(shop: Shop) -> Iterator[type[Terminal]]:
             super().__init__(shop, columns, lines, *arguments, **env)
             opened.append(self)
 
-    yield Here  # type: ignore[misc]  # the shop is given already
+    yield Here
     for one in opened:
         if one.process.poll() is None:
             os.killpg(one.process.pid, signal.SIGTERM)

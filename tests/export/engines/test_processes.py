@@ -301,3 +301,18 @@ async def test_misuse_is_told() -> None:
         pass
     with pytest.raises(MisuseError):
         await engine.__aenter__()
+
+
+async def test_workers_get_the_environment_that_the_host_gives(
+    units: Units, fake_python: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-65: an embedding service says what its workers see; nothing else of its environment reaches them."""
+    monkeypatch.setenv("SECRET_OF_THE_HOST", "x")
+    python = fake_python("sys.exit(f\"{os.environ.get('GIVEN')} {os.environ.get('SECRET_OF_THE_HOST')}\")")
+    environ = {"GIVEN": "yes", "PATH": os.environ["PATH"]}
+    with anyio.fail_after(60):
+        async with ProcessEngine(max_units=1, python=python, environ=environ) as engine:
+            with pytest.raises(WorkerError) as caught:
+                await engine.execute(units.unit(), Heard())
+
+    assert caught.value.stderr_tail == "yes None"

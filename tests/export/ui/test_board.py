@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.export.ui.events import RUN_ID, at, begun, fail, progress, start, succeed
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Failure
 from procflow_export.model.events import Finished, Retry, RunFinished, Status, Warned
 from procflow_export.ui.board import CardState
+from tests.export.ui.events import RUN_ID, at, begun, fail, progress, start, succeed
 
 
 def test_a_card_follows_its_export_from_waiting_to_done() -> None:
@@ -53,17 +53,20 @@ def test_time_left_comes_from_the_row_estimate() -> None:
     """E-63: ETA from row estimates."""
     board = begun("orders")
     start(board, "orders", 0.0, chunks=1, estimate=1000)
-    progress(board, "orders", 10.0, 250, chunks=1)
+    progress(board, "orders", 5.0, 0, chunks=1)
+    progress(board, "orders", 15.0, 250, chunks=1)
 
-    assert board.cards["orders"].left_s(10.0) == pytest.approx(30.0)
+    assert board.cards["orders"].left_s(15.0) == pytest.approx(30.0)
 
 
 def test_time_left_comes_from_chunks_without_an_estimate() -> None:
     board = begun("orders")
     start(board, "orders", 0.0, chunks=4)
-    progress(board, "orders", 10.0, 250, done=2)
+    progress(board, "orders", 5.0, 0)
+    assert board.cards["orders"].left_s(6.5) is None
+    progress(board, "orders", 15.0, 250, done=2)
 
-    assert board.cards["orders"].left_s(10.0) == pytest.approx(10.0)
+    assert board.cards["orders"].left_s(15.0) == pytest.approx(10.0)
 
 
 def test_an_estimate_that_is_too_low_never_reads_a_hundred_percent() -> None:
@@ -147,3 +150,17 @@ def test_the_run_s_own_totals_win_at_the_end() -> None:
     )
 
     assert board.total(99.0).elapsed_s == 1.75
+
+
+def test_time_counts_from_the_first_work_not_from_the_queue() -> None:
+    """E-63: an export that waited for a worker is not called slow for it."""
+    board = begun("orders")
+    start(board, "orders", 0.0)
+    card = board.cards["orders"]
+    assert card.elapsed_s(50.0) is None
+    progress(board, "orders", 100.0, 0)
+    progress(board, "orders", 101.0, 500)
+    succeed(board, "orders", 102.0, 1000)
+
+    assert card.elapsed_s(200.0) == pytest.approx(2.0)
+    assert card.rows_per_s(200.0) == pytest.approx(500.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.export.ui.events import begun, fail, progress, start, succeed
 
 from procflow_export.ui.board import Board
 from procflow_export.ui.layout import ASCII, render_board
+from tests.export.ui.events import begun, fail, progress, start, succeed
 
 
 def busy_board() -> Board:
@@ -39,7 +39,7 @@ def test_every_state_reads_well() -> None:
     assert "60,000" in rows[2]
     assert "15.0k" in rows[2]
     assert "7/12" in rows[2]
-    assert rows[2].endswith("1.9 s")
+    assert rows[2].endswith("2.0 s  1.3 s")
     assert rows[3].startswith(" · orders")
     assert rows[3].endswith("queued, 12 chunks, about 100k rows")
     assert rows[4].startswith(" ✗ payments")

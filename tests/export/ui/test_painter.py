@@ -7,9 +7,9 @@ import os
 
 import pytest
 from rich.text import Text
-from tests.export.ui.screen import Screen
 
 from procflow_export.ui.painter import Painter
+from tests.export.ui.screen import Screen
 
 
 class Terminal(io.StringIO):
