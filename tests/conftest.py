@@ -2,4 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tools.pytest_servers"]
+
+# A busy machine is no failed property.  CI draws the same examples every time, so that it is red only for a reason.
+settings.register_profile(
+    "procflow",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("procflow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,11 @@ def test_a_configuration_is_understood(snippet: Snippet, tmp_path: Path) -> None
     path = tmp_path / "config.yaml"
     path.write_text(snippet.code, "utf-8")
 
-    loaded = load_config(path, params={}, environ={"SHOP_URL": "postgresql://user:secret@localhost/shop"})
+    # Whatever variables the block refers to are set: it is the configuration that is on trial.
+    names = re.findall(r"_env:\s*(\w+)|\$\{(\w+)", snippet.code)
+    kind = "mysql" if "mysql" in snippet.code else "postgresql"
+    environ = {first or second: f"{kind}://user:secret@localhost/shop" for first, second in names}
+    loaded = load_config(path, params={}, environ=environ)
 
     assert loaded.config.exports
 

@@ -226,6 +226,10 @@ def structs() -> pe.LoadedConfig:
     return pe.check_config(pe.Config(source=source, destination=destination, exports=[orders]))
 
 
+def engines() -> list[pe.Engine]:
+    return [pe.InProcessEngine(), pe.ProcessEngine(max_units=4)]
+
+
 async def exported(path: Path, engine: pe.Engine | None = None) -> pe.RunResult:
     policy = pe.RunPolicy(retry=pe.RetryPolicy(max_backoff_s=1.0))
     try:
