@@ -90,7 +90,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
 _PROFILES: Final = {
     TuningProfile.FAST: ReadLimits(
         batch_rows=150_000,
-        batch_bytes=16 * _MIB,
+        batch_bytes=4 * _MIB,
         throttle_ms=0,
         statement_timeout_s=0,
         lock_timeout_s=0,
@@ -99,7 +99,7 @@ _PROFILES: Final = {
     ),
     TuningProfile.BALANCED: ReadLimits(
         batch_rows=150_000,
-        batch_bytes=8 * _MIB,
+        batch_bytes=2 * _MIB,
         throttle_ms=0,
         statement_timeout_s=300,
         lock_timeout_s=30,
@@ -108,7 +108,7 @@ _PROFILES: Final = {
     ),
     TuningProfile.SAFE: ReadLimits(
         batch_rows=2_000,
-        batch_bytes=4 * _MIB,
+        batch_bytes=1 * _MIB,
         throttle_ms=500,
         statement_timeout_s=120,
         lock_timeout_s=10,

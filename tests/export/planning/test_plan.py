@@ -192,9 +192,9 @@ def test_the_memory_estimate_of_a_unit_is_bounded_by_its_settings(rows: int | No
 
     size = unit_bytes(planned.unit(0), planned.row_bytes)
 
-    assert size <= (row_group_mb + 8 + 3 * 8) * MIB
+    assert size <= (2 * row_group_mb + 8 + 4 * 2) * MIB
     if rows is not None and rows < 1_000:
-        assert size <= 40 * MIB
+        assert size <= 20 * MIB
 
 
 def test_more_attempts_can_be_asked_for() -> None:
