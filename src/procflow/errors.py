@@ -122,7 +122,13 @@ class SpawnError(PlatformError):
     """
 
     def __init__(
-        self, *, program: str, reason: str, cwd: str | None = None, suggestion: str | None = None, errno: int | None = None
+        self,
+        *,
+        program: str,
+        reason: str,
+        cwd: str | None = None,
+        suggestion: str | None = None,
+        errno: int | None = None,
     ) -> None:
         self.program = program
         self.cwd = cwd
