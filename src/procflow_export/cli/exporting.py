@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -242,7 +243,16 @@ def retry_command(
 
 
 def shown_python() -> str:
-    """Return how a person here would call this interpreter."""
-    executable = sys.executable
-    relative = os.path.relpath(executable)
-    return executable if relative.startswith("..") else relative
+    """Return how a person here calls this interpreter: as it was typed, or by its path from this folder."""
+    typed = sys.orig_argv[0] if sys.orig_argv else sys.executable
+    if not Path(typed).is_absolute():
+        return typed
+    relative = os.path.relpath(typed)
+    return typed if relative.startswith("..") else relative
+
+
+def shown_program(program: str) -> str:
+    """Return ``program`` as it can be typed: with the interpreter of now where it is a module."""
+    return (
+        program.replace("python ", f"{shlex.quote(shown_python())} ", 1) if program.startswith("python ") else program
+    )

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from procflow_export.cli.exporting import RunOnce, retry_command
+from procflow_export.cli.exporting import RunOnce, retry_command, shown_program
 from procflow_export.cli.face import Face
 from procflow_export.cli.grammar import DEFAULT_CONFIGS
 from procflow_export.config.loading import load_config
@@ -24,7 +24,9 @@ def run_command(parsed: argparse.Namespace, face: Face) -> int:
         exports=parsed.exports,
         engine=parsed.engine,
         max_units=parsed.processes,
-        retry_command=retry_command(parsed.program, loaded, params=[key for key, _ in parsed.params], options=options),
+        retry_command=retry_command(
+            shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options
+        ),
     )
     report = run.execute()
     if face.is_json:

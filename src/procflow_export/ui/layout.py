@@ -346,6 +346,11 @@ def cut(line: Text, width: int, glyphs: Glyphs) -> Text:
     return line
 
 
+def _is_starting(board: Board) -> bool:
+    states = {card.state for card in board.cards.values()}
+    return CardState.QUEUED in states and CardState.RUNNING not in states
+
+
 def _total_row(board: Board, *, width: int, now_s: float, glyphs: Glyphs) -> Text:
     """``3 of 4 exports · 1,234 rows · 400k rows/s · 2.5 MiB · 3.1 s``; what does not fit is left out from the right."""
     total = board.total(now_s)
@@ -362,8 +367,9 @@ def _total_row(board: Board, *, width: int, now_s: float, glyphs: Glyphs) -> Tex
         pieces.append((f"{words.whole(total.row_count)} rows", ""))
         if total.rows_per_s:
             pieces.append((f"{words.compact(total.rows_per_s)} rows/s", ""))
-        pieces.append((words.size(total.size_bytes), ""))
-    elif any(card.state is CardState.QUEUED for card in board.cards.values()):
+        if total.size_bytes:
+            pieces.append((words.size(total.size_bytes), ""))
+    elif _is_starting(board):
         pieces.append(("workers are starting" if board.engine == "processes" else "starting", "dim"))
     pieces.append((words.duration(total.elapsed_s), ""))
     if total.warning_count:
