@@ -195,6 +195,6 @@ class Exporter:
             return await end_group(self._group, exc_type, exc, traceback)
         finally:
             if self._outbox is not None:
-                await self._outbox.events.aclose()
+                self._outbox.events.close()  # without a checkpoint: a cancellation must not skip the next line
             # The engine ends after the tasks that use it.
             await self._exit_stack.__aexit__(None, None, None)

@@ -6,6 +6,7 @@ done.  Rules look at whatever structs could be built: a broken export does not h
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def check_root(config: Config, findings: Findings, around: Surroundings) -> None
     if not config.exports:
         findings.add(("exports",), "there is nothing to export: the list is empty")
     _check_names(config, findings)
+    check_places(config, findings)
 
 
 def _check_names(config: Config, findings: Findings) -> None:
@@ -94,6 +96,24 @@ def _check_names(config: Config, findings: Findings) -> None:
         if name in first:
             findings.add(("exports", index, "name"), f"exports[{first[name]}] has that name already", found=export.name)
         first.setdefault(name, index)
+
+
+def check_places(config: Config, findings: Findings) -> None:
+    """Check that no two exports publish in one directory: each would replace the other's manifest."""
+    taken: dict[str, str] = {}
+    for index, export in enumerate(config.exports):
+        destination = export.destination or config.destination
+        if destination is None or destination.path is None:
+            continue
+        path = destination.path if "{export}" in destination.path else f"{destination.path}/{{export}}"
+        place = posixpath.normpath(path.replace("{export}", export.name)).casefold()
+        if place in taken and taken[place].casefold() != export.name.casefold():
+            findings.add(
+                ("exports", index, "destination"),
+                f"the export {taken[place]!r} goes to the same directory",
+                found=place,
+            )
+        taken.setdefault(place, export.name)
 
 
 def check_source(source: SourceConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:

@@ -145,6 +145,7 @@ class Retry(Event, tag="retry", frozen=True, kw_only=True):
 
     export: str
     chunk: int
+    """The chunk; -1 while the export was planned."""
     attempt: int
     """The attempt that failed."""
     delay_s: float

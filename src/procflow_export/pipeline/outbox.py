@@ -16,6 +16,8 @@ from procflow.record import stamped
 from procflow_export.pipeline.machine import Clock
 
 if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream
+
     from procflow_export.model.events import RunEvent
 
 
@@ -47,7 +49,7 @@ class Outbox:
 class EventStream(AsyncIterator["RunEvent"]):
     """The caller's side: the events of a run, each once, in order; it ends after ``RunFinished``."""
 
-    def __init__(self, receive: anyio.abc.ObjectReceiveStream[RunEvent]) -> None:
+    def __init__(self, receive: MemoryObjectReceiveStream[RunEvent]) -> None:
         self._receive = receive
         self._next_seq = 0
         self.failure: Exception | None = None
@@ -65,6 +67,10 @@ class EventStream(AsyncIterator["RunEvent"]):
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         return stamped(event, seq=seq, at_ms=event.at_ms, mono_ns=event.mono_ns)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Stop receiving; the run goes on until its exporter is left."""
+        self._receive.close()
+
+    async def aclose(self) -> None:
+        """Do the same, for callers that close whatever they iterate over."""
         await self._receive.aclose()

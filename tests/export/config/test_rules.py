@@ -225,6 +225,16 @@ def test_names_must_differ_even_without_case(tmp_path: Path) -> None:
     assert finding.key == "exports[1].name"
 
 
+def test_two_exports_never_share_a_directory(tmp_path: Path) -> None:
+    """E-43: placeholders cannot make two exports publish in one place."""
+    values = changed(export={"destination": {"type": "local", "path": "out/{export}x"}})
+    values["exports"].append(GOOD["exports"][0] | {"name": "ax"})
+
+    (finding,) = findings_of(values, tmp_path)
+
+    assert finding.key == "exports[1].destination"
+
+
 def test_an_empty_list_of_exports_is_an_error(tmp_path: Path) -> None:
     """E-62: a file that would do nothing is wrong."""
     assert [finding.key for finding in findings_of(GOOD | {"exports": []}, tmp_path)] == ["exports"]

@@ -8,8 +8,10 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 
 import anyio
+import anyio.lowlevel
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from procflow_export import (
     ExitStatus,
     Exporter,
     Finished,
+    InProcessEngine,
     PartWritten,
     Progress,
     RunFinished,
@@ -81,6 +84,34 @@ async def test_leaving_anywhere_leaves_whole_parts_only(shop: Shop) -> None:
     ran = await run(shop.config(export))
 
     assert ran.result.exports[0].row_count == shop.rows
+
+
+async def test_a_cancellation_from_outside_ends_everything_too(shop: Shop) -> None:
+    """E-65: the task that is in the block is cancelled by somebody else, at any await; the engine is left as well."""
+    left = []
+
+    class Engine(InProcessEngine):
+        async def __aexit__(
+            self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        ) -> bool | None:
+            try:
+                return await super().__aexit__(exc_type, exc, traceback)
+            finally:
+                left.append(True)
+
+    for steps in range(1, 60, 3):
+        with anyio.CancelScope() as scope:
+            async with Exporter(shop.config(FULL), policy=NO_DELAYS, engine=Engine()) as exporter:
+                stream = exporter.run()
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+                async for _ in stream:
+                    pass
+
+    assert len(left) == 20
+    assert shop.files() == []
+    assert open_files_below(shop.root) == []
 
 
 async def test_cancelling_in_order_gives_every_export_its_verdict(shop: Shop) -> None:
