@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     )
     from procflow_export.pipeline.outbox import EventStream
     from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
-    from procflow_export.pipeline.scheduler import RunResult
+    from procflow_export.pipeline.verdicts import RunResult
 
 __all__ = (
     "ChunkFinished",
@@ -209,7 +209,7 @@ _HOMES: Final = {
         "RetryPolicy",
         "RunPolicy",
     ),
-    "procflow_export.pipeline.scheduler": ("RunResult",),
+    "procflow_export.pipeline.verdicts": ("RunResult",),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
 

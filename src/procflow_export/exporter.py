@@ -27,7 +27,8 @@ from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
 from procflow_export.pipeline.outbox import EventStream, Outbox
 from procflow_export.pipeline.policy import RunPolicy
-from procflow_export.pipeline.scheduler import RunResult, Scheduler
+from procflow_export.pipeline.scheduler import Scheduler
+from procflow_export.pipeline.verdicts import RunResult
 from procflow_export.planning.plan import Target, target_of
 
 

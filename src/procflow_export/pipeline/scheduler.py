@@ -11,7 +11,6 @@ them end with ``run()``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +20,7 @@ import anyio.to_thread
 
 from procflow_export.destinations import Publication
 from procflow_export.engines.port import Engine
-from procflow_export.model.codes import Code, ExitStatus, worst
+from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, failure_from, is_expected
 from procflow_export.model.events import (
     ChunkFinished,
@@ -30,15 +29,13 @@ from procflow_export.model.events import (
     Progress,
     ProgressInit,
     Retry,
-    RunFinished,
     RunStarted,
     Started,
-    Status,
     UnitEvent,
     Warned,
 )
 from procflow_export.model.plan import UnitResult
-from procflow_export.pipeline.finalise import changed_values, finalise
+from procflow_export.pipeline.finalise import finalise
 from procflow_export.pipeline.logs import get_logger
 from procflow_export.pipeline.machine import Clock, peak_rss_bytes, utc_now
 from procflow_export.pipeline.outbox import Outbox
@@ -46,24 +43,8 @@ from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.prepare import plan_target, prepare_destination
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.sources import SharedSources
+from procflow_export.pipeline.verdicts import RunResult, sum_up, verdict_of
 from procflow_export.planning.plan import Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        run_id: The run.
-        status: ``success`` when every export succeeded.
-        exit_status: What a program should exit with (E-61).
-        exports: The verdict on every export, in the order of the configuration.
-    """
-
-    run_id: str
-    status: Status
-    exit_status: ExitStatus
-    exports: tuple[Finished, ...]
 
 
 class Scheduler:
@@ -308,7 +289,12 @@ class Scheduler:
                 state.fail(self._recorded(state, exc))
         await self._put_progress(state)
         state.is_finished = True
-        verdict = self._verdict(state, publication)
+        verdict = verdict_of(
+            state,
+            publication,
+            run_id=self._run_id,
+            elapsed_s=self._clock.elapsed_s(state.began_ns),
+        )
         self._verdicts[state.name] = verdict
         self._log.info(
             "export_finished",
@@ -323,55 +309,19 @@ class Scheduler:
         await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
         self._notify()
 
-    def _verdict(self, state: ExportState, publication: Publication | None) -> Finished:
-        results = state.results
-        longest_s = max((result.longest_statement_s for result in results.values()), default=0.0)
-        return Finished(
-            run_id=self._run_id,
-            export=state.name,
-            status=state.status,
-            row_count=sum(result.row_count for result in results.values()),
-            part_count=sum(len(result.parts) for result in results.values()),
-            size_bytes=sum(result.size_bytes for result in results.values()),
-            chunk_count=len(results),
-            retry_count=state.retry_count,
-            elapsed_s=self._clock.elapsed_s(state.began_ns),
-            peak_rss_bytes=state.peak_rss_bytes,
-            longest_statement_s=longest_s,
-            changed_values=changed_values(results),
-            destination=state.target.destination.path or "",
-            manifest=None if publication is None else publication.manifest_key,
-            failure=state.failure,
-        )
-
     async def _finish(self) -> RunResult:
         verdicts = tuple(self._verdicts[state.name] for state in self._states)
-        published = [verdict for verdict in verdicts if verdict.manifest is not None]
-        counts = {status: sum(verdict.status is status for verdict in verdicts) for status in Status}
-        statuses = [verdict.failure.code.exit_status for verdict in verdicts if verdict.failure is not None]
-        if counts[Status.CANCELLED]:
-            statuses.append(ExitStatus.INTERRUPTED)
-        status = Status.SUCCESS
-        if counts[Status.FAILED]:
-            status = Status.FAILED
-        elif counts[Status.CANCELLED]:
-            status = Status.CANCELLED
-        finished = RunFinished(
-            run_id=self._run_id,
-            status=status,
-            succeeded=counts[Status.SUCCESS],
-            failed=counts[Status.FAILED],
-            cancelled=counts[Status.CANCELLED],
-            row_count=sum(verdict.row_count for verdict in published),
-            part_count=sum(verdict.part_count for verdict in published),
-            size_bytes=sum(verdict.size_bytes for verdict in published),
-            elapsed_s=self._clock.elapsed_s(),
-            peak_rss_bytes=max(peak_rss_bytes(), *(verdict.peak_rss_bytes for verdict in verdicts)),
-            exit_status=int(worst(statuses)),
+        finished, result = sum_up(
+            verdicts, run_id=self._run_id, elapsed_s=self._clock.elapsed_s(), peak_rss_bytes=peak_rss_bytes()
         )
-        self._log.info("run_finished", status=status.value, row_count=finished.row_count, elapsed_s=finished.elapsed_s)
+        self._log.info(
+            "run_finished",
+            status=finished.status.value,
+            row_count=finished.row_count,
+            elapsed_s=finished.elapsed_s,
+        )
         await self._outbox.put(finished)
-        return RunResult(run_id=self._run_id, status=status, exit_status=worst(statuses), exports=verdicts)
+        return result
 
     # ---- what all of these use
 

@@ -1,0 +1,85 @@
+"""Verdicts: what an export and a run came to.
+
+Owns the sums and the exit status.  Pure: the scheduler says when, this says what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from procflow_export.destinations import Publication
+from procflow_export.model.codes import ExitStatus, worst
+from procflow_export.model.events import Finished, RunFinished, Status
+from procflow_export.pipeline.finalise import changed_values
+from procflow_export.pipeline.progress import ExportState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run_id: The run.
+        status: ``success`` when every export succeeded.
+        exit_status: What a program should exit with (E-61).
+        exports: The verdict on every export, in the order of the configuration.
+    """
+
+    run_id: str
+    status: Status
+    exit_status: ExitStatus
+    exports: tuple[Finished, ...]
+
+
+def verdict_of(state: ExportState, publication: Publication | None, *, run_id: str, elapsed_s: float) -> Finished:
+    """Return the verdict on an export that has settled."""
+    results = state.results.values()
+    return Finished(
+        run_id=run_id,
+        export=state.name,
+        status=state.status,
+        row_count=sum(result.row_count for result in results),
+        part_count=sum(len(result.parts) for result in results),
+        size_bytes=sum(result.size_bytes for result in results),
+        chunk_count=len(results),
+        retry_count=state.retry_count,
+        elapsed_s=elapsed_s,
+        peak_rss_bytes=state.peak_rss_bytes,
+        longest_statement_s=max((result.longest_statement_s for result in results), default=0.0),
+        changed_values=changed_values(state.results),
+        destination=state.target.destination.path or "",
+        manifest=None if publication is None else publication.manifest_key,
+        failure=state.failure,
+    )
+
+
+def sum_up(
+    verdicts: Sequence[Finished], *, run_id: str, elapsed_s: float, peak_rss_bytes: int
+) -> tuple[RunFinished, RunResult]:
+    """Return the last event of a run and its result; rows, parts and bytes are those that were published."""
+    counts = {status: sum(verdict.status is status for verdict in verdicts) for status in Status}
+    published = [verdict for verdict in verdicts if verdict.manifest is not None]
+    statuses = [verdict.failure.code.exit_status for verdict in verdicts if verdict.failure is not None]
+    if counts[Status.CANCELLED]:
+        statuses.append(ExitStatus.INTERRUPTED)
+    status = Status.SUCCESS
+    if counts[Status.FAILED]:
+        status = Status.FAILED
+    elif counts[Status.CANCELLED]:
+        status = Status.CANCELLED
+    exit_status = worst(statuses)
+    finished = RunFinished(
+        run_id=run_id,
+        status=status,
+        succeeded=counts[Status.SUCCESS],
+        failed=counts[Status.FAILED],
+        cancelled=counts[Status.CANCELLED],
+        row_count=sum(verdict.row_count for verdict in published),
+        part_count=sum(verdict.part_count for verdict in published),
+        size_bytes=sum(verdict.size_bytes for verdict in published),
+        elapsed_s=elapsed_s,
+        peak_rss_bytes=max([peak_rss_bytes, *(verdict.peak_rss_bytes for verdict in verdicts)]),
+        exit_status=int(exit_status),
+    )
+    return finished, RunResult(run_id=run_id, status=status, exit_status=exit_status, exports=tuple(verdicts))
