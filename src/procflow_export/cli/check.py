@@ -23,7 +23,7 @@ from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
 from procflow_export.model.plan import Query
-from procflow_export.pipeline.prepare import plan_target, prepare_destination
+from procflow_export.pipeline.prepare import check_destination, plan_target
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.plan import ExportPlan, Target
 from procflow_export.ui import words
@@ -81,7 +81,7 @@ async def _check(
         except Exception as exc:  # noqa: BLE001 (recorded: the other exports are checked too)
             failures.append(_recorded(exc, face))
         try:
-            await prepare_destination(one.target, threads)
+            await check_destination(one.target, threads)
         except Exception as exc:  # noqa: BLE001 (recorded as well)
             failures.append(_recorded(exc, face))
     one.failures = tuple(failures)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Self, assert_never
 
 from procflow_export.model.settings import (
+    AUTO_ROW_GROUP_BYTES,
     Compression,
     CsvFloats,
     CsvQuoting,
@@ -19,9 +20,6 @@ from procflow_export.model.settings import (
 
 MIB: Final = 1024 * 1024
 ROW_GROUP_MAX_ROWS: Final = 1024 * 1024
-# Rows of the default row group as Arrow memory, before encoding.  Pending rows are the largest thing that an export
-# keeps in memory, and the default budget of a process is 256 MiB (E-30), so this is what "automatic" may take of it.
-AUTO_ROW_GROUP_BYTES: Final = 64 * MIB
 
 
 LEVELS: Final = {Compression.ZSTD: range(1, 23), Compression.GZIP: range(10)}

@@ -173,6 +173,7 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     chunk_count: int = 0
     retry_count: int = 0
     elapsed_s: float = 0.0
+    """Since its first work unit was given to the engine: neither planning nor waiting for a place counts."""
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
     changed_values: dict[str, int] = msgspec.field(default_factory=dict)

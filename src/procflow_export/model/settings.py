@@ -17,6 +17,12 @@ Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 MASK: Final = "***"
 _MIB: Final = 1 << 20
+AUTO_ROW_GROUP_BYTES: Final = 32 * _MIB
+"""Cells in a row group where nothing else is asked for.
+
+Pending rows are the largest thing that an export keeps in memory, once as rows and once as encoded pages: twice 64 MiB
+with everything else did not fit the default budget of 256 MiB a process (E-30; measured: 292 MiB, and 207 MiB with 32).
+"""
 
 
 class SourceType(StrEnum):

@@ -1,6 +1,6 @@
 """From a target to its plan: what must be asked of the source and the destination before any row is read.
 
-``run`` and ``check`` come through here, so that what one finds the other finds.
+``run`` and ``check`` come through here, so that what one finds the other finds; only ``run`` changes anything.
 """
 
 from __future__ import annotations
@@ -29,8 +29,18 @@ async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
     return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
 
 
+async def check_destination(target: Target, threads: anyio.CapacityLimiter) -> None:
+    """Make sure that the destination is this export's own; changes nothing there.
+
+    Raises:
+        DestinationError: If another export publishes there, or the place cannot be used.
+    """
+    async with open_destination(target.destination) as destination:
+        await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
+
+
 async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) -> None:
-    """Make sure that the destination is this export's own, and remove what dead runs of it left unfinished.
+    """Like ``check_destination()``, and remove what dead runs of the export left unfinished.
 
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.

@@ -35,7 +35,7 @@ class ExportState:
         delayed: Units that wait for their next attempt.
         results: What finished units left behind.
         task_count: Tasks that may still change this state.
-        began_ns: When its planning began, on the run's clock.
+        began_ns: When its first unit was taken, on the run's clock; None before.
         settled: Set once nothing of it runs and nothing will.
         is_finished: Whether its verdict was emitted.
     """
@@ -51,7 +51,7 @@ class ExportState:
     retry_count: int = 0
     task_count: int = 0
     peak_rss_bytes: int = 0
-    began_ns: int = 0
+    began_ns: int | None = None
     settled: anyio.Event = field(default_factory=anyio.Event)
     is_finished: bool = False
     is_dirty: bool = False

@@ -124,7 +124,6 @@ class Scheduler:
     async def _plan(self, state: ExportState, sources: SharedSources) -> None:
         target = state.target
         async with self._planners:
-            state.began_ns = self._clock.mono_ns()
             await self._outbox.put(
                 Started(
                     run_id=self._run_id,
@@ -179,6 +178,8 @@ class Scheduler:
             while self._running_count < self._engine.max_units and (state := self._longest()) is not None:
                 scope = anyio.CancelScope()
                 index, attempt = state.take(scope)
+                if state.began_ns is None:
+                    state.began_ns = self._clock.mono_ns()
                 self._running_count += 1
                 state.task_count += 1
                 group.start_soon(self._unit, group, state, index, attempt, scope, name=f"{state.name}[{index}]")
@@ -293,7 +294,7 @@ class Scheduler:
             state,
             publication,
             run_id=self._run_id,
-            elapsed_s=self._clock.elapsed_s(state.began_ns),
+            elapsed_s=0.0 if state.began_ns is None else self._clock.elapsed_s(state.began_ns),
         )
         self._verdicts[state.name] = verdict
         self._log.info(

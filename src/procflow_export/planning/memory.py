@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from procflow_export.model.plan import WorkUnit
-from procflow_export.model.settings import Format, FormatOptions, ReadLimits, RowGroupStrategy
+from procflow_export.model.settings import AUTO_ROW_GROUP_BYTES, Format, FormatOptions, ReadLimits, RowGroupStrategy
 from procflow_export.model.types import Column, LogicalType
 
 MIB: Final = 1 << 20
 MIN_BATCH_ROWS: Final = 1_000
 READER_BYTES: Final = 8 * MIB
 """Wire buffer and decoded block of one chunk reader."""
-AUTO_ROW_GROUP_BYTES: Final = 64 * MIB
 CSV_BYTES: Final = 4 * MIB
 ENCODER_FACTOR: Final = 2
 """A row group exists twice while it is encoded: as rows, and as pages that wait for its end."""
@@ -57,7 +56,9 @@ def batch_rows(limits: ReadLimits, row_bytes: int) -> int:
 def unit_bytes(unit: WorkUnit, row_bytes: int) -> int:
     """Return about how much memory the work on a unit takes at its peak."""
     limits = unit.source.tuning.limits()
-    batches = 4 * min(limits.batch_bytes, unit.batch_rows * row_bytes)  # rows as the driver gives them, read, handed over, encoded
+    batches = 4 * min(
+        limits.batch_bytes, unit.batch_rows * row_bytes
+    )  # rows as the driver gives them, read, handed over, encoded
     pending = _pending_bytes(unit.format, row_bytes)
     if unit.row_estimate is not None:
         # Statistics may be old: twice what they say, but nothing below a batch.

@@ -24,7 +24,14 @@ from procflow_export.formats.parquet import NATIVE_TYPES_KEY
 from procflow_export.formats.settings import parquet_settings
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
-from procflow_export.model.settings import Compression, Format, FormatOptions, ParquetOptions, RowGroupStrategy
+from procflow_export.model.settings import (
+    AUTO_ROW_GROUP_BYTES,
+    Compression,
+    Format,
+    FormatOptions,
+    ParquetOptions,
+    RowGroupStrategy,
+)
 from procflow_export.model.types import Column, LogicalType, arrow_schema
 from tests.export.formats.encoding import PARQUET, cut, encode
 
@@ -185,7 +192,7 @@ def test_automatic_row_groups_hold_at_most_a_mebirow() -> None:
     wide_metadata = metadata_of(encode(PARQUET, wide.schema, cut(wide, [500])))
 
     assert narrow_metadata.row_group(0).num_rows == 1_048_576
-    assert wide_metadata.row_group(0).num_rows == 64 * 1024 * 1024 // (65_536 + 4)
+    assert wide_metadata.row_group(0).num_rows == AUTO_ROW_GROUP_BYTES // (65_536 + 4)
 
 
 def test_dictionaries_stand_where_they_pay() -> None:
