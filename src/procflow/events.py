@@ -83,6 +83,9 @@ class CutLine(str):
         line.lost_bytes = lost_bytes
         return line
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:  # for pickle and copy
+        return (str(self),), {"cut": self.cut, "lost_bytes": self.lost_bytes}
+
     def __repr__(self) -> str:
         return f"CutLine({str.__repr__(self)}, cut={self.cut.name}, lost_bytes={self.lost_bytes})"
 

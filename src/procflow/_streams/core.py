@@ -6,6 +6,7 @@ Owns attaching and detaching.  Must not know who reads the source.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from anyio import NoEventLoopError
 
@@ -70,6 +71,16 @@ class StreamCore:
         """Let the pump go on if no subscriber holds it back any more."""
         if not self.log.is_blocked:
             self.room_bell.ring()
+
+    def on_loop(self, function: Callable[[], object]) -> bool:
+        """Run ``function`` on the event loop of the stream: now if that is here, else soon.
+
+        Returns false, and runs nothing, if the loop is gone.  A stream that no loop has used yet belongs to the caller.
+        """
+        if self._door is None or self._door.is_here:
+            function()
+            return True
+        return self._door.run_soon(function)
 
     def open_door(self) -> None:
         """Remember the running event loop, which is where dropped subscribers are reaped."""

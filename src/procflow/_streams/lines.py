@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import length_hint
 from types import TracebackType
 from typing import Final, Generic, Self, TypeAlias, TypeVar, cast
@@ -32,9 +33,8 @@ class LineFeed:
 
     __slots__ = (
         "_config",
-        "_error",
+        "_failure",
         "_guard",
-        "_has_finished",
         "_is_closed",
         "_items",
         "_on_gap",
@@ -47,14 +47,13 @@ class LineFeed:
         cursor = subscription.cursor
         cursor.defer_settling()
         self.subscription = subscription
-        self.splitter = LineSplitter(config, offset=cursor.offset)
+        self.splitter = LineSplitter(config, offset=cursor.offset, opening=subscription.opening)
         self._config = config
         self._on_gap = on_gap
         self._settles = settles
         self._guard = anyio.ResourceGuard("reading lines from")
         self._items: list[Item] = []  # of the last step, gaps included
-        self._error: Exception | None = None
-        self._has_finished = False
+        self._failure: Callable[[], Exception | None] | None = None  # makes what ended the lines: anew for every raise
         self._is_closed = False
 
     async def next_items(self) -> list[Item]:
@@ -67,36 +66,46 @@ class LineFeed:
         """
         with self._guard:
             while True:
-                if self._error is not None:
+                failure = self._failure() if self._failure is not None else None
+                if failure is not None:
                     self.close()
-                    raise self._error
+                    raise failure
                 await self.subscription.wait_ready()
                 items = self.step()
                 if items:
                     return items
 
+    async def next_batch(self, max_bytes: int) -> list[Item]:
+        """Return what everything that is there now completes, about ``max_bytes`` of it; otherwise as ``next_items()``."""
+        items = await self.next_items()
+        cursor = self.subscription.cursor
+        limit = cursor.offset + max_bytes
+        while self._failure is None and cursor.has_items and cursor.offset < limit:
+            items += self.step()  # the list is ours: a step begins a new one
+        return items
+
     def step(self) -> list[Item]:
         """Take one item of the subscription, if there is one, and return what it completes."""
         self._settle(0)
         self._items = []
-        if self._error is not None:
-            return []
         try:
             item = self.subscription.receive_nowait()
         except anyio.WouldBlock:
             return []
-        except Exception as ending:  # noqa: BLE001 (any ending: the unterminated line comes first, then the ending)
-            self._error = ending
+        except anyio.ClosedResourceError:  # left, which is not an ending: nothing is given out any more
+            raise
+        except Exception:  # noqa: BLE001 (any ending: the unterminated line comes first, then the ending)
+            self._failure = self.subscription.ending
             self._items = self.splitter.finish()
         else:
             if isinstance(item, Chunk):
                 self._items = self.splitter.feed(item.data)
             elif self._on_gap == "raise":
-                self._error = LinesLostError(stream_name=self._stream_name, lost_bytes=item.lost_bytes)
+                self._failure = partial(LinesLostError, stream_name=self._stream_name, lost_bytes=item.lost_bytes)
             else:
-                self._items = self.splitter.gap(item)
+                self._items = self.splitter.gap(item, opening=self.subscription.opening)
         if self.splitter.has_stopped:
-            self._error = self._splitter_error()
+            self._failure = self._splitter_error
         if self._on_gap == "skip":
             return [item for item in self._items if not isinstance(item, Gap)]
         return self._items
@@ -108,7 +117,7 @@ class LineFeed:
     def _splitter_error(self) -> Exception:
         splitter = self.splitter
         if splitter.decode_error is not None:
-            return splitter.decode_error
+            return UnicodeDecodeError(*splitter.decode_error.args)
         assert splitter.overflow_at is not None
         return LineTooLongError(
             stream_name=self._stream_name, max_line_bytes=self._config.max_line_bytes, offset=splitter.overflow_at
@@ -203,16 +212,11 @@ class LineBatchReader(Generic[T_co]):
         return self
 
     async def __anext__(self) -> list[T_co]:
-        feed = self._feed
         try:
-            items = await feed.next_items()
+            return cast("list[T_co]", await self._feed.next_batch(BATCH_BYTES))
         except anyio.EndOfStream:
             self.close()
             raise StopAsyncIteration from None
-        limit = feed.subscription.cursor.offset + BATCH_BYTES
-        while feed.subscription.cursor.has_items and feed.subscription.cursor.offset < limit:
-            items = items + feed.step()
-        return cast("list[T_co]", items)
 
     def close(self) -> None:
         """Detach; idempotent.  A further step raises ``ClosedResourceError``."""

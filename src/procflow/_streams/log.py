@@ -39,6 +39,7 @@ from procflow.policies import Delivery, Reliable, Replay, Retention, Start
 NEVER: Final = sys.maxsize
 TAIL_BYTES: Final = 4096
 """The newest bytes that stay available for error messages whatever the retention says."""
+OPENING_BYTES: Final = 4
 JOIN_AT_CHUNKS: Final = 1024
 COMPACT_AT_SLOTS: Final = 64
 
@@ -63,6 +64,7 @@ class StreamLog:
         "_last_offsets",
         "_moving",
         "_name",
+        "_opening",
         "_produced",
         "_refreshed_at",
         "_replay",
@@ -83,6 +85,7 @@ class StreamLog:
         self._appended = 0
         self._last_offset = 0
         self._last_offsets: deque[int] = deque(maxlen=replay.bound if replay.retention is Retention.LAST_CHUNKS else 0)
+        self._opening = b""
         self._given = 0
         self._waited = 0
         self._is_sealed = False
@@ -138,6 +141,11 @@ class StreamLog:
         return self._last_offset
 
     @property
+    def opening(self) -> bytes:
+        """The first bytes of the stream, at most ``OPENING_BYTES``: kept for good, since they may say how to read the others."""
+        return self._opening
+
+    @property
     def is_blocked(self) -> bool:
         """Whether the source waits for reliable cursors; set by ``has_room()``, cleared by them."""
         return self._laggards > 0
@@ -177,6 +185,8 @@ class StreamLog:
         Legal also while ``has_room()`` is false: the log then exceeds its bound by this chunk.
         """
         offset = self._last_offset = self._produced
+        if offset < OPENING_BYTES:
+            self._opening += data[: OPENING_BYTES - offset]
         self._produced = produced = offset + len(data)
         self._chunks.append(Chunk(data, offset))
         self._retained += len(data)

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._streams.cursor import Cursor
 from procflow._streams.log import StreamLog
-from procflow._streams.source import ByteSource, ClosesAtOnce
+from procflow._streams.source import ByteSource, LocalSource
 from procflow._streams.terminal import Terminal
 from procflow._streams.waking import Bell, ready_pumps
 from procflow.errors import StallError
@@ -58,10 +58,20 @@ class Pump:
         if self._log.end(terminal):
             self._data_bell.ring()
         self._room_bell.ring()
-        if isinstance(self._source, ClosesAtOnce):
-            self._source.close()
+        if isinstance(self._source, LocalSource):
+            self._source.close_nowait()
         elif self._scope is not None:
             self._scope.cancel()
+
+    def abandon(self, terminal: Terminal) -> None:
+        """Record the terminal and let go of the source after the event loop is gone, and with it everybody to be woken."""
+        self._log.end(terminal)
+        if isinstance(self._source, LocalSource):
+            self._source.close_nowait()
+
+    def pending_bytes(self) -> int:
+        """How many bytes the source holds that were not read yet, as far as it can say."""
+        return self._source.pending_bytes() if isinstance(self._source, LocalSource) else 0
 
     async def _read_all(self) -> None:
         log, source, data_bell = self._log, self._source, self._data_bell

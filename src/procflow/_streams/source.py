@@ -5,14 +5,18 @@ Owns the ``ByteSource`` port and its implementation over a non-blocking descript
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
+import termios
+from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.waking import ready_pumps
+from procflow._streams.waking import LoopDoor, ready_pumps
 
 READ_BYTES: Final = 64 * 1024
 """Reads of more than 128 KiB make glibc map fresh pages for every one of them, which costs factors."""
@@ -32,16 +36,27 @@ class ByteSource(Protocol):
 
 
 @runtime_checkable
-class ClosesAtOnce(Protocol):
-    """A source that can be closed without waiting, also while ``receive()`` waits: that call then raises."""
+class LocalSource(Protocol):
+    """A source of this machine: it can be closed without waiting, and knows how much is there to be read.
 
-    def close(self) -> None: ...
+    Its names are not those of other streams on purpose: an object that happens to have a ``close()`` is none.
+    """
+
+    def close_nowait(self) -> None:
+        """Close, also while ``receive()`` waits, which then raises."""
+
+    def pending_bytes(self) -> int:
+        """How many bytes were written to the source, but not read yet."""
 
 
 class FdSource:
-    """Reads a descriptor that ``poll`` knows (pipe, pty, socket) or that never blocks (file).  Owns and closes it."""
+    """Reads a descriptor that ``poll`` knows (pipe, pty, socket) or that never blocks (file).  Owns and closes it.
 
-    __slots__ = ("_eio_is_eof", "_fd", "_is_waiting", "_read_bytes")
+    While ``receive()`` waits, the event loop knows the descriptor by its number.  So the number stays taken until that call has
+    let go of it: whoever closes meanwhile only wakes it, and it closes on its way out.
+    """
+
+    __slots__ = ("_eio_is_eof", "_fd", "_is_closed", "_read_bytes", "_waits_at")
 
     def __init__(self, fd: int, *, read_bytes: int = READ_BYTES, eio_is_eof: bool = False) -> None:
         """Take over ``fd``, which becomes non-blocking.
@@ -51,18 +66,35 @@ class FdSource:
             read_bytes: The most one read takes.
             eio_is_eof: A pty whose other side is gone fails with EIO: read that as the end.
         """
+        self._fd = -1
         os.set_blocking(fd, False)
         self._fd = fd
+        self._is_closed = False
         self._read_bytes = read_bytes
         self._eio_is_eof = eio_is_eof
-        self._is_waiting = False
+        self._waits_at: LoopDoor | None = None  # the loop on which receive() waits now
 
     def __repr__(self) -> str:
-        return f"<FdSource {'closed' if self._fd < 0 else self._fd}>"
+        return f"<FdSource {'closed' if self._is_closed else self._fd}>"
+
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            _close(fd)
 
     def fileno(self) -> int:
-        """The descriptor, or -1 after it was closed."""
-        return self._fd
+        """The descriptor, or -1 after the source was closed."""
+        return -1 if self._is_closed else self._fd
+
+    def pending_bytes(self) -> int:
+        """How many bytes are there to be read; 0 where the system cannot say."""
+        count = array.array("i", [0])
+        if not self._is_closed:
+            try:
+                fcntl.ioctl(self._fd, termios.FIONREAD, count)
+            except OSError:
+                return 0
+        return count[0]
 
     async def receive(self) -> bytes:
         """Return what is there, at most ``read_bytes``; wait only if nothing is.
@@ -72,7 +104,7 @@ class FdSource:
             OSError: If the read fails.
         """
         while True:
-            if self._fd < 0:
+            if self._is_closed:
                 raise anyio.ClosedResourceError
             try:
                 return os.read(self._fd, self._read_bytes)
@@ -82,22 +114,42 @@ class FdSource:
                 if self._eio_is_eof and error.errno == errno.EIO:
                     return b""
                 raise
-            self._is_waiting = True
-            try:
-                with ready_pumps().one_less():
-                    await anyio.wait_readable(self._fd)
-            finally:
-                self._is_waiting = False
+            await self._wait_readable()
 
-    def close(self) -> None:
-        """Close the descriptor; idempotent.  A ``receive()`` that waits raises ``ClosedResourceError``."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            if self._is_waiting:
-                anyio.notify_closing(fd)
-            os.close(fd)
+    def close_nowait(self) -> None:
+        """Close the descriptor; idempotent, from any thread.  A ``receive()`` that waits raises ``ClosedResourceError``."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        door = self._waits_at
+        if door is None:
+            self._release()
+        elif door.is_here:
+            self._wake()
+        elif not door.run_soon(self._wake):  # nothing on that loop will ever wait again
+            self._release()
 
     async def aclose(self) -> None:
         """Close the descriptor."""
-        self.close()
+        self.close_nowait()
         await checkpoint()
+
+    async def _wait_readable(self) -> None:
+        self._waits_at = LoopDoor()
+        try:
+            with ready_pumps().one_less():
+                await anyio.wait_readable(self._fd)
+        finally:
+            self._waits_at = None
+            if self._is_closed:
+                self._release()
+
+    def _wake(self) -> None:
+        """Make the ``receive()`` that waits, if it still does, let go of the descriptor."""
+        if self._waits_at is not None:
+            anyio.notify_closing(self._fd)
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

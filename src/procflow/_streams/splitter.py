@@ -47,7 +47,11 @@ class LineSplitter:
         "overflow_at",
     )
 
-    def __init__(self, config: LineConfig, *, offset: int = 0) -> None:
+    def __init__(self, config: LineConfig, *, offset: int = 0, opening: bytes = b"") -> None:
+        """Begin at ``offset`` of a stream that begins with ``opening``, where a byte order mark holds for all of it.
+
+        Both are bytes of the stream, not of the reader: whoever begins in the middle reads with the order that the beginning tells.
+        """
         self._config = config
         self._max = config.max_line_bytes
         self._strips_return = config.delimiter is None
@@ -68,7 +72,7 @@ class LineSplitter:
         """Why the next line did not decode, with ``errors="strict"``: the splitter then stops."""
         self._codec: TextCodec | None = None
         self._delimiter = b""
-        found = sniff(config.encoding, b"", is_final=offset > 0)
+        found = sniff(config.encoding, opening if offset else b"", is_final=offset > 0)
         if found is not None:
             self._set_codec(found[0])
 
@@ -124,8 +128,10 @@ class LineSplitter:
             return self._split_block(data, codec)
         return self._split_parts(data, codec)
 
-    def gap(self, gap: Gap) -> list[str | Gap]:
+    def gap(self, gap: Gap, *, opening: bytes = b"") -> list[str | Gap]:
         """Note that the bytes of ``gap`` come next and are lost.  Lines resume after the next delimiter.
+
+        ``opening`` is what the stream begins with, for a reader to whom that was lost.
 
         Returns the first piece of a truncated line if one is pending: its end is among what is lost.
         """
@@ -139,7 +145,7 @@ class LineSplitter:
         if self._gap_start is None:
             self._gap_start = self._line_start
         if self._codec is None:
-            found = sniff(self._config.encoding, self._head, is_final=True)
+            found = sniff(self._config.encoding, opening or self._head, is_final=True)
             assert found is not None
             self._set_codec(found[0])
             self._head = b""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import anyio
@@ -18,6 +19,7 @@ from procflow._streams.pump import Pump
 from procflow._streams.source import ByteSource
 from procflow._streams.subscription import Subscription
 from procflow._streams.terminal import Terminal
+from procflow._streams.waking import running
 from procflow.errors import NotReadyError, StallError, StreamClosedError, StreamReadError
 from procflow.events import Gap, LineMatch, StreamEnding, StreamStatistics
 from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Reliable, Start, StreamConfig
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from procflow.outcome import Outcome
 
 ENDING_WAIT_S: Final = 0.05
-"""How long a wait for a line still reads after the process has ended, or asks for the outcome after the stream has."""
+"""How long a wait for a line lasts after the process has ended while another subscriber holds back what it left in its pipe,
+and how long it asks for the outcome after the stream has ended."""
 TAIL_BYTES: Final = 4096
 
 
@@ -140,7 +143,7 @@ class OutputStream:
     @overload
     def lines(
         self,
-        delivery: BestEffort,
+        delivery: Delivery,
         *,
         config: LineConfig = ...,
         on_gap: Literal["skip", "raise"],
@@ -194,7 +197,7 @@ class OutputStream:
     @overload
     def line_batches(
         self,
-        delivery: BestEffort,
+        delivery: Delivery,
         *,
         config: LineConfig = ...,
         on_gap: Literal["skip", "raise"],
@@ -246,7 +249,7 @@ class OutputStream:
             config: How bytes become lines.
 
         Raises:
-            NotReadyError: The process, or the stream, ended first; raised within 100 ms of that.
+            NotReadyError: The process, or the stream, ended first, and no line that it left matches.
             HistoryLostError: Bytes that nobody has been given are no longer retained.
         """
         subscription = self._core.subscribe_waiter(Reliable())
@@ -268,11 +271,14 @@ class OutputStream:
         await self._pump.run()
 
     def close(self) -> None:
-        """End the stream from our side unless it has ended, and close a descriptor at once; idempotent.
+        """End the stream from our side unless it has ended, and close a descriptor; idempotent, from any thread.
 
-        Subscribers receive what was read before, then ``StreamClosedError``.
+        Subscribers receive what was read before, then ``StreamClosedError``.  Called from elsewhere than the stream's event
+        loop, it takes effect there soon; if that loop is gone, now.
         """
-        self._pump.end(Terminal(StreamEnding.CLOSED))
+        closed = Terminal(StreamEnding.CLOSED)
+        if not self._core.on_loop(partial(self._pump.end, closed)):
+            self._pump.abandon(closed)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -285,6 +291,8 @@ class OutputStream:
         last_bytes: int | None,
         name: str | None,
     ) -> LineFeed:
+        if on_gap not in (None, "yield", "skip", "raise"):
+            raise ValueError(f'on_gap must be "yield", "skip", "raise" or None, not {on_gap!r}')
         if on_gap is None:
             on_gap = "raise" if isinstance(delivery, Reliable) else "yield"
         subscription = self._core.subscribe(delivery, start, last_bytes=last_bytes, name=name)
@@ -295,26 +303,26 @@ class OutputStream:
         found: LineMatch | None = None
         failure: Exception | None = None
         is_known = anyio.Event()
+        describe_ending = self.describe_ending
 
-        async def watch(describe_ending: Callable[[], Awaitable[Outcome]], scope: anyio.CancelScope) -> None:
+        async def watch() -> None:
             nonlocal outcome
+            assert describe_ending is not None
             outcome = await describe_ending()
             is_known.set()
-            scope.deadline = anyio.current_time() + ENDING_WAIT_S
+            await self._end_at_what_is_left(feed.subscription)
 
         try:
-            async with anyio.create_task_group() as tasks:
-                with anyio.CancelScope() as scope:
-                    if self.describe_ending is not None:
-                        tasks.start_soon(watch, self.describe_ending, scope, name=f"procflow wait_for_line {self.name}")
-                    try:
-                        found = await find_line(feed, pattern)
-                    except Exception as error:  # noqa: BLE001 (raised below, outside the task group)
-                        failure = error
-                if found is None and self.describe_ending is not None and self.ending is not None:
+            async with running(
+                f"procflow wait_for_line {self.name}", *([watch] if describe_ending is not None else [])
+            ):
+                try:
+                    found = await find_line(feed, pattern)
+                except Exception as error:  # noqa: BLE001 (raised below)
+                    failure = error
+                if found is None and describe_ending is not None and self.ending is not None:
                     with anyio.move_on_after(ENDING_WAIT_S):
                         await is_known.wait()
-                tasks.cancel_scope.cancel()
             if found is not None:
                 self._core.log.settle_wait(found.stop)
                 return found
@@ -324,6 +332,18 @@ class OutputStream:
         if failure is not None and not isinstance(failure, ended):
             raise failure
         raise NotReadyError(stream_name=self.name, outcome=outcome, tail=self.tail(TAIL_BYTES)) from failure
+
+    async def _end_at_what_is_left(self, subscription: Subscription) -> None:
+        """Let a subscription end after the last byte that an ended process wrote; whoever else holds its pipe may go on.
+
+        All that it wrote was read or is in the pipe.  It will be read soon, unless another subscriber holds the pump back: that is
+        not waited for.
+        """
+        subscription.end_at(self.produced_bytes + self._pump.pending_bytes())
+        while True:
+            await anyio.sleep(ENDING_WAIT_S)
+            if self._core.log.must_wait() and not subscription.cursor.is_awaited:
+                subscription.end_at(self.produced_bytes)
 
 
 @asynccontextmanager
@@ -335,15 +355,8 @@ async def open_stream(
     Leaving the block, however, closes stream and source; what subscribers have not received by then they still can.
     """
     stream = OutputStream(source, config if config is not None else StreamConfig(), name=name)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stream.pump, name=f"procflow pump {name}")
+    async with running(f"procflow pump {name}", stream.pump):
         try:
             yield stream
-        except Exception as error:  # noqa: BLE001 (taken around the task group, which would wrap it)
-            failure = error
         finally:
             stream.close()
-            tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

@@ -38,6 +38,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         self._cursor = cursor
         self._name = name
         self._is_closed = False
+        self._stop: int | None = None
         self._turn_started = float("-inf")
 
     def __repr__(self) -> str:
@@ -73,9 +74,9 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             Exception: As ``receive()``.
         """
         self._require_attached()
-        item = self._cursor.take()
+        item = self._cursor.take() if not self._is_past_stop() else None
         if item is None:
-            self._raise_terminal()
+            self._raise_ending()
         self._after_take()
         return item
 
@@ -95,9 +96,9 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             Exception: As ``receive()``.
         """
         self._require_attached()
-        items = self._cursor.take_batch()
+        items = self._cursor.take_batch() if not self._is_past_stop() else []
         if not items:
-            self._raise_terminal()
+            self._raise_ending()
         self._after_take()
         return items
 
@@ -139,10 +140,32 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             self._is_closed = True
             self._core.drop(self._cursor, given)
 
+    def end_at(self, offset: int) -> None:
+        """Let the subscription end, as if by EOF, when it has taken everything before ``offset``."""
+        self._stop = offset
+        self._core.data_bell.ring()
+
+    def ending(self) -> Exception | None:
+        """Return why nothing more will be received once everything was; ``None`` if more may come.
+
+        A new exception each time: a raised one collects tracebacks.
+        """
+        error, log = self._cursor.error, self._core.log
+        if error is not None:
+            return StallError(stream_name=error.stream_name, stall_timeout_s=error.stall_timeout_s)
+        if log.terminal is not None:
+            return failure_of(log.name, log.terminal) or anyio.EndOfStream()
+        return anyio.EndOfStream() if self._is_past_stop() else None
+
     @property
     def stream_name(self) -> str:
         """The stream's name, for errors."""
         return self._core.log.name
+
+    @property
+    def opening(self) -> bytes:
+        """The first bytes of the stream: where a byte order mark is."""
+        return self._core.log.opening
 
     @property
     def cursor(self) -> Cursor:
@@ -162,22 +185,25 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
 
     def _is_ready(self) -> bool:
         cursor = self._cursor
-        return cursor.has_items or self._core.log.terminal is not None or self._is_closed or cursor.error is not None
+        return (
+            cursor.has_items
+            or self._core.log.terminal is not None
+            or self._is_closed
+            or cursor.error is not None
+            or self._is_past_stop()
+        )
+
+    def _is_past_stop(self) -> bool:
+        return self._stop is not None and self._cursor.offset >= self._stop
 
     def _require_attached(self) -> None:
         if self._is_closed:
             raise anyio.ClosedResourceError
         if self._cursor.error is not None:
-            error = self._cursor.error
-            if isinstance(error, StallError):  # a new one each time: a raised exception collects tracebacks
-                raise StallError(stream_name=error.stream_name, stall_timeout_s=error.stall_timeout_s)
-            raise error
+            self._raise_ending()
 
-    def _raise_terminal(self) -> NoReturn:
-        log = self._core.log
-        if log.terminal is None:
-            raise anyio.WouldBlock
-        raise failure_of(log.name, log.terminal) or anyio.EndOfStream()
+    def _raise_ending(self) -> NoReturn:
+        raise self.ending() or anyio.WouldBlock()
 
     def _after_take(self) -> None:
         cursor = self._cursor

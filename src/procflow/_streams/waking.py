@@ -1,15 +1,16 @@
-"""How sleeping tasks are woken: the one seam between streams and the event loop.
+"""The one seam between streams and the event loop.
 
-Owns the bell that tasks sleep on and the way into a loop from a foreign thread.  Must not know streams.
+Owns the bell that tasks sleep on, the way into a loop from a foreign thread, and tasks beside a block.  Must not know streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Protocol, cast
 
 import anyio
+from anyio import NoEventLoopError
 from anyio.lowlevel import RunVar, current_token
 
 
@@ -40,6 +41,28 @@ class Bell:
         await event.wait()
 
 
+@asynccontextmanager
+async def running(name: str, *functions: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run ``functions`` in tasks called ``name`` beside the block, and cancel them when it is left.
+
+    What the block raises, ``SystemExit`` included, leaves it as it is: the task group, which would wrap it, does not see it.
+    """
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        for function in functions:
+            tasks.start_soon(function, name=name)
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 (raised again below)
+            failure = error
+        finally:
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
 class _AsyncioLoop(Protocol):
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> object: ...
 
@@ -51,22 +74,34 @@ class _TrioToken(Protocol):
 class LoopDoor:
     """Lets any thread, and any finalizer, run a function on the event loop that was running when this was made."""
 
-    __slots__ = ("_run_soon",)
+    __slots__ = ("_run_soon", "_token")
 
     def __init__(self) -> None:
-        token = current_token().native_token
+        self._token = token = current_token().native_token
         self._run_soon: Callable[[Callable[[], object]], object]
         if hasattr(token, "call_soon_threadsafe"):
             self._run_soon = cast(_AsyncioLoop, token).call_soon_threadsafe
         else:
             self._run_soon = cast(_TrioToken, token).run_sync_soon
 
-    def run_soon(self, function: Callable[[], object]) -> None:
-        """Run ``function`` on the loop soon; nothing happens if the loop is gone."""
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs on that loop, and may touch what belongs to it.
+
+        A finalizer that runs between two tasks of the loop counts as foreign.
+        """
+        try:
+            return current_token().native_token is self._token
+        except NoEventLoopError:
+            return False
+
+    def run_soon(self, function: Callable[[], object]) -> bool:
+        """Run ``function`` on the loop soon; return false, and do nothing, if the loop is gone."""
         try:
             self._run_soon(function)
         except RuntimeError:  # asyncio: the loop is closed; trio's RunFinishedError is one too
-            return
+            return False
+        return True
 
 
 class ReadyPumps:
