@@ -5,24 +5,17 @@ Owns frozen values only; each one validates itself.  Must not know how a decisio
 
 from __future__ import annotations
 
+import codecs
 import signal as _signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, TypeAlias
 
+from procflow._kinds import require_duration, require_instance, require_int
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
-
-
-def _require_positive(name: str, value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"{name} must be positive, not {value}")
-
-
-def _require_not_negative(name: str, value: float) -> None:
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, not {value}")
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------
@@ -62,7 +55,8 @@ class BestEffort:
     loss: Loss = Loss.DROP_OLDEST
 
     def __post_init__(self) -> None:
-        _require_positive("buffer_bytes", self.buffer_bytes)
+        require_int("buffer_bytes", self.buffer_bytes, lowest=1)
+        require_instance("loss", self.loss, Loss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +68,10 @@ class Reliable:
     on_stall: OnStall = OnStall.DETACH
 
     def __post_init__(self) -> None:
-        _require_positive("buffer_bytes", self.buffer_bytes)
-        _require_positive("stall_timeout_s", self.stall_timeout_s)
+        require_int("buffer_bytes", self.buffer_bytes, lowest=1)
+        if self.stall_timeout_s is not None:
+            require_duration("stall_timeout_s", self.stall_timeout_s, allows_zero=False)
+        require_instance("on_stall", self.on_stall, OnStall)
 
 
 Delivery: TypeAlias = BestEffort | Reliable
@@ -102,8 +98,9 @@ class Replay:
     bound: int = 0
 
     def __post_init__(self) -> None:
+        require_instance("retention", self.retention, Retention)
         if self.retention not in (Retention.NONE, Retention.ALL):
-            _require_positive("the retention of a replay", self.bound)
+            require_int("the bound of a replay", self.bound, lowest=1)
 
     @classmethod
     def none(cls) -> Replay:
@@ -143,7 +140,8 @@ class StreamConfig:
     """The most one read takes.  Above 128 KiB glibc maps fresh pages for every read, which costs factors."""
 
     def __post_init__(self) -> None:
-        _require_positive("read_bytes", self.read_bytes)
+        require_instance("replay", self.replay, Replay)
+        require_int("read_bytes", self.read_bytes, lowest=1)
 
 
 Start: TypeAlias = Literal["unread", "start", "live"] | int
@@ -178,10 +176,24 @@ class LineConfig:
     errors: str = "replace"
 
     def __post_init__(self) -> None:
-        _require_positive("max_line_bytes", self.max_line_bytes)
-        if self.delimiter == b"":
-            raise ValueError("delimiter must not be empty")
-        "".encode(self.encoding, self.errors)  # raises LookupError for an unknown codec at the place that names it
+        require_int("max_line_bytes", self.max_line_bytes, lowest=1)
+        require_instance("overflow", self.overflow, Overflow)
+        if self.delimiter is not None:
+            require_instance("delimiter", self.delimiter, bytes)
+            if not self.delimiter:
+                raise ValueError("delimiter must not be empty")
+        require_instance("encoding", self.encoding, str)
+        require_instance("errors", self.errors, str)
+        try:
+            "\n".encode(self.encoding)
+        except (LookupError, UnicodeError) as error:
+            raise ValueError(f"encoding must be a text encoding of Python, not {self.encoding!r}: {error}") from error
+        try:
+            codecs.lookup_error(self.errors)(UnicodeDecodeError("utf-8", b"?", 0, 1, "a question, not a failure"))
+        except UnicodeDecodeError:
+            pass  # how "strict" answers
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"errors must be an error handler for decoding, not {self.errors!r}: {error}") from error
 
 
 # --- shutdown ---------------------------------------------------------------------------------------------------
@@ -201,11 +213,18 @@ class Phase:
     """Send ``signal`` to ``to``, then wait until everything has ended, at most ``wait_s``."""
 
     signal: _signal.Signals
+    """Also given as its number."""
     wait_s: float
     to: Target = Target.GROUP
 
     def __post_init__(self) -> None:
-        _require_not_negative("wait_s", self.wait_s)
+        require_int("signal", self.signal, lowest=1)
+        try:
+            object.__setattr__(self, "signal", _signal.Signals(self.signal))
+        except ValueError as error:
+            raise ValueError(f"signal must be one of signal.Signals, not {self.signal}") from error
+        require_duration("wait_s", self.wait_s, allows_zero=True)
+        require_instance("to", self.to, Target)
 
 
 ProtocolShutdown: TypeAlias = Callable[[], Awaitable[object]]
@@ -220,14 +239,21 @@ class Shutdown:
     ``kill_wait_s``.  Total time is at most ``first_wait_s`` + the waits of all phases + ``kill_wait_s`` + 200 ms.
     """
 
-    phases: tuple[Phase, ...] = ()
+    phases: Sequence[Phase] = ()
+    """Kept as a tuple."""
     kill_wait_s: float = 2.0
     first: ProtocolShutdown | None = None
     first_wait_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_positive("kill_wait_s", self.kill_wait_s)
-        _require_not_negative("first_wait_s", self.first_wait_s)
+        require_instance("phases", self.phases, Sequence)
+        for phase in self.phases:
+            require_instance("each of the phases", phase, Phase)
+        object.__setattr__(self, "phases", tuple(self.phases))
+        require_duration("kill_wait_s", self.kill_wait_s, allows_zero=False)
+        if self.first is not None and not callable(self.first):
+            raise TypeError(f"first must be an async callable or None, not {self.first!r}")
+        require_duration("first_wait_s", self.first_wait_s, allows_zero=True)
 
     @property
     def total_s(self) -> float:

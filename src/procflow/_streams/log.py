@@ -31,6 +31,7 @@ from typing import Final
 
 from procflow._streams.chunks import cut_front, join_small
 from procflow._streams.cursor import Cursor
+from procflow._streams.starts import resolve_start
 from procflow._streams.terminal import Terminal
 from procflow.errors import HistoryLostError
 from procflow.events import Chunk
@@ -253,7 +254,8 @@ class StreamLog:
                 with one gap instead.
             ValueError: If the start is an offset that the stream has not reached, or negative.
         """
-        return self._attach_at(delivery, self._resolve(start, last_bytes))
+        unread = self._produced if self._has_no_history else self._given
+        return self._attach_at(delivery, resolve_start(start, last_bytes, produced=self._produced, unread=unread))
 
     def attach_waiter(self, delivery: Delivery) -> Cursor:
         """Return a cursor for a wait: at the oldest byte of history, but after the match of an earlier wait.
@@ -332,24 +334,9 @@ class StreamLog:
     def _has_no_history(self) -> bool:
         return self._is_sealed or self._replay.retention is Retention.NONE
 
-    def _resolve(self, start: Start, last_bytes: int | None) -> int:
-        if last_bytes is not None:
-            if start != "unread":
-                raise ValueError("give either start or last_bytes")
-            if last_bytes < 0:
-                raise ValueError(f"last_bytes must not be negative, not {last_bytes}")
-            return max(0, self._produced - last_bytes)
-        if start == "unread":
-            return self._produced if self._has_no_history else self._given
-        if start == "start":
-            return 0
-        if start == "live":
-            return self._produced
-        if not 0 <= start <= self._produced:
-            raise ValueError(f"offset {start} is not between 0 and {self._produced}, which the stream has produced")
-        return start
-
     def _attach_at(self, delivery: Delivery, start: int) -> Cursor:
+        if not isinstance(delivery, Delivery):
+            raise TypeError(f"delivery must be Reliable(...) or BestEffort(...), not {delivery!r}")
         floor = self.history_start
         if start < floor and isinstance(delivery, Reliable):
             raise HistoryLostError(stream_name=self._name, start=start, stop=floor)

@@ -56,7 +56,7 @@ class FdSource:
     let go of it: whoever closes meanwhile only wakes it, and it closes on its way out.
     """
 
-    __slots__ = ("_eio_is_eof", "_fd", "_is_closed", "_read_bytes", "_waits_at")
+    __slots__ = ("_eio_is_eof", "_fd", "_is_closed", "_read_bytes", "_wait")
 
     def __init__(self, fd: int, *, read_bytes: int = READ_BYTES, eio_is_eof: bool = False) -> None:
         """Take over ``fd``, which becomes non-blocking.
@@ -72,7 +72,7 @@ class FdSource:
         self._is_closed = False
         self._read_bytes = read_bytes
         self._eio_is_eof = eio_is_eof
-        self._waits_at: LoopDoor | None = None  # the loop on which receive() waits now
+        self._wait: tuple[LoopDoor, anyio.CancelScope] | None = None  # of the receive() that waits now
 
     def __repr__(self) -> str:
         return f"<FdSource {'closed' if self._is_closed else self._fd}>"
@@ -121,12 +121,14 @@ class FdSource:
         if self._is_closed:
             return
         self._is_closed = True
-        door = self._waits_at
-        if door is None:
+        wait = self._wait
+        if wait is None:
             self._release()
-        elif door.is_here:
-            self._wake()
-        elif not door.run_soon(self._wake):  # nothing on that loop will ever wait again
+            return
+        door, scope = wait
+        if door.is_here:
+            scope.cancel()
+        elif not door.run_soon(scope.cancel):  # nothing on that loop will ever wait again
             self._release()
 
     async def aclose(self) -> None:
@@ -135,19 +137,16 @@ class FdSource:
         await checkpoint()
 
     async def _wait_readable(self) -> None:
-        self._waits_at = LoopDoor()
-        try:
-            with ready_pumps().one_less():
-                await anyio.wait_readable(self._fd)
-        finally:
-            self._waits_at = None
-            if self._is_closed:
-                self._release()
-
-    def _wake(self) -> None:
-        """Make the ``receive()`` that waits, if it still does, let go of the descriptor."""
-        if self._waits_at is not None:
-            anyio.notify_closing(self._fd)
+        # A scope, not notify_closing(), which only a task can call, and a close may come from a bare callback of the loop.
+        with anyio.CancelScope() as scope:
+            self._wait = (LoopDoor(), scope)
+            try:
+                with ready_pumps().one_less():
+                    await anyio.wait_readable(self._fd)
+            finally:
+                self._wait = None
+                if self._is_closed:
+                    self._release()
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

@@ -22,7 +22,7 @@ from procflow._streams.terminal import Terminal
 from procflow._streams.waking import running
 from procflow.errors import NotReadyError, StallError, StreamClosedError, StreamReadError
 from procflow.events import Gap, LineMatch, StreamEnding, StreamStatistics
-from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Reliable, Start, StreamConfig
+from procflow.policies import Delivery, LineConfig, OnGap, Reliable, Start, StreamConfig
 
 if TYPE_CHECKING:
     from procflow.outcome import Outcome

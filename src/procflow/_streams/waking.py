@@ -5,9 +5,9 @@ Owns the bell that tasks sleep on, the way into a loop from a foreign thread, an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import anyio
 from anyio import NoEventLoopError
@@ -42,7 +42,7 @@ class Bell:
 
 
 @asynccontextmanager
-async def running(name: str, *functions: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def running(name: str, *functions: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIterator[None]:
     """Run ``functions`` in tasks called ``name`` beside the block, and cancel them when it is left.
 
     What the block raises, ``SystemExit`` included, leaves it as it is: the task group, which would wrap it, does not see it.
@@ -96,7 +96,10 @@ class LoopDoor:
             return False
 
     def run_soon(self, function: Callable[[], object]) -> bool:
-        """Run ``function`` on the loop soon; return false, and do nothing, if the loop is gone."""
+        """Run ``function`` on the loop soon; return false, and do nothing, if the loop is gone.
+
+        It runs in a bare callback, in no task: it may set events and cancel scopes, but anyio does not know there where it is.
+        """
         try:
             self._run_soon(function)
         except RuntimeError:  # asyncio: the loop is closed; trio's RunFinishedError is one too
