@@ -6,7 +6,8 @@ Owns program, arguments and everything else that a child is started with.  Must 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypedDict, Unpack
@@ -90,6 +91,10 @@ class Command:
         ``env`` is laid over the changes that are already there; everything else replaces.  A changed program gets a
         new derived name unless the old name was given explicitly.
         """
+        unknown = changes.keys() - CommandChanges.__annotations__.keys()
+        if unknown:
+            known = ", ".join(CommandChanges.__annotations__)
+            raise TypeError(f"with_() cannot change {', '.join(sorted(map(repr, unknown)))}, only {known}")
         program = changes.get("program", self.program)
         has_derived_name = self.name == _derived_name(self.program)
         name = changes.get("name", None if has_derived_name else self.name)
@@ -103,6 +108,11 @@ class Command:
             umask=changes.get("umask", self.umask),
             pass_fds=changes.get("pass_fds", self.pass_fds),
         )
+
+    def __reduce__(self) -> tuple[Callable[..., Command], tuple[object, ...]]:
+        # A read-only view of a dictionary can be neither pickled nor copied.
+        surroundings = (self.cwd, dict(self.env), self.inherit_env, self.name, self.umask, self.pass_fds)
+        return _rebuilt_command, (self.program, self.arguments, *surroundings)
 
     def __repr__(self) -> str:
         return f"<Command {self.name!r} with {len(self.arguments)} arguments>"
@@ -138,6 +148,21 @@ def child_environment(command: Command, host: Mapping[str, str]) -> dict[str, st
     return environment
 
 
+def _rebuilt_command(
+    program: str | bytes,
+    arguments: tuple[str | bytes, ...],
+    cwd: str | bytes | None,
+    env: dict[str, str | None],
+    inherit_env: bool,  # noqa: FBT001 (pickled arguments have no names)
+    name: str,
+    umask: int | None,
+    pass_fds: tuple[int, ...],
+) -> Command:
+    return Command(
+        program, *arguments, cwd=cwd, env=env, inherit_env=inherit_env, name=name, umask=umask, pass_fds=pass_fds
+    )
+
+
 def _checked(argument: Argument, what: str) -> str | bytes:
     # The value itself stays out of the message: arguments may be secrets.
     if not isinstance(argument, (str, bytes, os.PathLike)):
@@ -145,7 +170,20 @@ def _checked(argument: Argument, what: str) -> str | bytes:
     text = os.fspath(argument)
     if ("\0" in text) if isinstance(text, str) else (b"\0" in text):
         raise ValueError(f"{what} must not hold a NUL character")
+    if isinstance(text, str):
+        _require_encodable(text, what)
     return text
+
+
+def _require_encodable(text: str, what: str) -> None:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as exc:
+        reason = f"{exc.reason} at position {exc.start}"
+    else:
+        return
+    # Outside of the handler: the codec's own error shows the value.
+    raise ValueError(f"{what} cannot be encoded as {sys.getfilesystemencoding()}: {reason}")
 
 
 def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -156,6 +194,8 @@ def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]
             raise ValueError(f"{variable!r} cannot be the name of an environment variable")
         if text is not None and "\0" in text:
             raise ValueError(f"the environment variable {variable!r} must not hold a NUL character")
+        _require_encodable(variable, f"the name of the environment variable {variable!r}")
+        _require_encodable(text or "", f"the environment variable {variable!r}")
     return dict(env)
 
 

@@ -8,7 +8,7 @@ caller may retry or report, ``PlatformError`` that this machine lacks something 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,8 +17,28 @@ if TYPE_CHECKING:
 TAIL_LINES_IN_MESSAGE: Final = 5
 
 
-class ProcflowError(Exception):
-    """Root of every error that this package raises on purpose."""
+class Portable:
+    """Mixed into errors: they cross process pools, although their constructors take keywords and make up messages.
+
+    They are rebuilt from their arguments and attributes, notes among them, without running the constructor again.
+    """
+
+    args: tuple[object, ...]
+    __notes__: list[str]
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+        state = dict(self.__dict__)
+        if "__notes__" in state:  # a note on the copy is none on the original
+            state["__notes__"] = list(self.__notes__)
+        return _rebuilt, (type(self), self.args), state
+
+
+def _rebuilt(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
+class ProcflowError(Portable, Exception):
+    """Root of every error that this package raises on purpose.  All of them can be pickled and copied."""
 
 
 class UsageError(ProcflowError):

@@ -52,7 +52,7 @@ class PhaseReport:
     error: str | None = None
 
     def __str__(self) -> str:
-        what = f"{self.signal.name} to the {self.to.value}" if self.signal is not None else "the protocol shutdown"
+        what = f"{signal_name(self.signal)} to the {self.to.value}" if self.signal is not None else "the protocol shutdown"
         effect = self.error or ("everything ended" if self.ended else "not everything ended")
         return f"{what}: {effect} after {self.took_s:.3f} s"
 
@@ -134,7 +134,7 @@ class Outcome:
         """The ending in words, such as ``exited with 3`` or ``was ended by SIGKILL (timeout)``."""
         if self.is_unknown:
             return "ended with an unknown status"
-        how = f"exited with {self.exit_code}" if self.signal is None else f"was ended by {_signal_name(self.signal)}"
+        how = f"exited with {self.exit_code}" if self.signal is None else f"was ended by {signal_name(self.signal)}"
         return how if self.ended_by is EndedBy.ITSELF else f"{how} ({self.ended_by.value.replace('_', ' ')})"
 
 
@@ -186,7 +186,8 @@ class Completed:
     stderr: Captured
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, or ``signal 35`` for one without a name (real-time signals)."""
     try:
         return _signal.Signals(number).name
     except ValueError:

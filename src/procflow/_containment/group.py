@@ -43,7 +43,7 @@ class GroupContainer:
         """Take charge of ``leader``, whose group number is its pid."""
         self._leader = leader
 
-    def signal(self, number: _signal.Signals, to: Target) -> None:
+    def signal(self, number: int, to: Target) -> None:
         """Send ``number`` to the leader or to its group.
 
         If the leader was reaped by somebody else (SIGCHLD ignored), its number is no longer held for us: then members
@@ -54,13 +54,15 @@ class GroupContainer:
             raise ProcessLookupError("not started")
         if to is Target.LEADER:
             leader.signal(number)
-        elif not leader.is_reaped:
-            trace.emit("signal_group", leader.pid, number)
-            os.killpg(leader.pid, number)
-        elif leader.was_lost:
-            self._signal_members(leader.pid, number)
         else:
-            raise ProcessLookupError(f"the leader {leader.pid} was reaped")
+            with leader.held():
+                if not leader.is_reaped:
+                    trace.emit("signal_group", leader.pid, number)
+                    os.killpg(leader.pid, number)
+                elif leader.was_lost:
+                    self._signal_members(leader.pid, number)
+                else:
+                    raise ProcessLookupError(f"the leader {leader.pid} was reaped")
 
     def living(self) -> tuple[Member, ...] | None:
         """Return the living members besides the leader.
@@ -89,7 +91,7 @@ class GroupContainer:
     async def withdraw(self) -> None:
         """Nothing to withdraw: nothing of this level acts when the host ends."""
 
-    def _signal_members(self, group: int, number: _signal.Signals) -> None:
+    def _signal_members(self, group: int, number: int) -> None:
         found = False
         if sys.platform == "linux" and hasattr(os, "pidfd_open") and not _is_used(group):
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():

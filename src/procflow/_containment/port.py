@@ -5,7 +5,6 @@ Owns the port and its values.  Must not know how a level finds or signals proces
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -71,7 +70,7 @@ class Container(Protocol):
         """Take charge of ``leader``; called synchronously after the fork."""
         ...
 
-    def signal(self, number: signal.Signals, to: Target) -> None:
+    def signal(self, number: int, to: Target) -> None:
         """Send a signal.
 
         Raises:

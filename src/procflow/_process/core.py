@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import signal as _signal
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -22,43 +20,32 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
-from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
+from procflow._process.backend import HomeLoop, defers_interrupts
+from procflow._process.last_resort import LastResort, kill_now
+from procflow._process.leader import LeaderPort
+from procflow._process.parts import Parts, make_outcome
 from procflow._process.service import ServiceTasks
 from procflow._process.state import NEXT_STATES, ProcessState
-from procflow._process.stdin import ChildStdin
 from procflow._process.stopper import Stopper
 from procflow._streams.stream import OutputStream
 from procflow.errors import TerminationError, UsageError
-from procflow.events import StreamEnding
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 from procflow.policies import Shutdown, Target
 
-TAIL_BYTES: Final = 4096
 LAST_READ_S: Final = 0.1
 """How long the pumps may read what an ended tree left in the pipes."""
 
 SECOND_TRY_S: Final = 0.1
 """How long a closing scope waits for what has survived a stop already."""
 
-ABANDON_WAIT_S: Final = 0.1
-"""How long an escaped handle blocks its thread for the killed leader's exit."""
+FIRST_END_S: Final = 0.05
+"""How long a closing scope waits for a cancelled protocol shutdown."""
+
+FIRST_TICK_S: Final = 0.001
+LAST_TICK_S: Final = 0.05
+"""How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
 
 _log = logging.getLogger("procflow.process")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a start hands to its process."""
-
-    name: str
-    leader: LeaderPort
-    container: Container
-    stdin: ChildStdin | None
-    stdin_data: bytes | None
-    stdout: OutputStream | None
-    stderr: OutputStream | None
-    started_at: datetime
-    started_mono_s: float
 
 
 class ProcessCore:
@@ -81,7 +68,8 @@ class ProcessCore:
         self._is_output_cut = False
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
-        self._is_closed = False  # no stop can begin any more
+        self._home = HomeLoop()
+        self._is_closing = False  # no stop can begin any more
         self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False
         self._host_pid = os.getpid()
@@ -94,7 +82,27 @@ class ProcessCore:
         """How it ended; ``None`` while its leader runs."""
         if self._leader.status is None or self._ended_at is None:
             return None
-        return self._make_outcome(self._ended_at)
+        return make_outcome(
+            self.parts,
+            ended_at=self._ended_at,
+            cause=self._cause,
+            phases=self._phases,
+            is_output_cut=self._is_output_cut,
+        )
+
+    def ending(self) -> Outcome:
+        """Return the outcome once ``exited`` is set.
+
+        Raises:
+            UsageError: If there is none, because the process was detached.
+            TerminationError: If there is none, because it outlived every attempt to end it.
+        """
+        outcome = self.outcome
+        if outcome is not None:
+            return outcome
+        if self.state is ProcessState.DETACHED:
+            raise UsageError(f"{self.name}: its ending is unknown, because it was detached")
+        raise self._termination_error([f"pid {self._leader.pid} ({self.name})"], self._phases)
 
     @property
     def leader(self) -> LeaderPort:
@@ -106,6 +114,7 @@ class ProcessCore:
         """How far signals reach."""
         return self._container
 
+    @defers_interrupts
     def mark_detached(self) -> None:
         """Let it live on, unless it has ended."""
         if self.state in (ProcessState.RUNNING, ProcessState.EXITED):
@@ -120,16 +129,17 @@ class ProcessCore:
         self._tasks.start(self._watch_exit, f"exit watch of {self.name}")
         stdin, data = self.parts.stdin, self.parts.stdin_data
         if stdin is not None and data is not None:
-            rest = stdin.feed_nowait(data)
-            if rest:
-                self._tasks.start(partial(stdin.feed, rest), f"feeder of {self.name}")
+            fed_bytes = stdin.feed_nowait(data)
+            if not stdin.is_closed:
+                self._tasks.start(partial(stdin.feed, data, fed_bytes), f"feeder of {self.name}")
         _log.debug("%s: started as pid %d", self.name, self._leader.pid)
 
     @property
     def streams(self) -> tuple[OutputStream, ...]:
         """The outputs that are streams."""
-        return tuple(stream for stream in (self.parts.stdout, self.parts.stderr) if stream is not None)
+        return self.parts.streams
 
+    @defers_interrupts
     def sweep(self) -> None:
         """Kill what is left of the group of an exited leader, then reap it; synchronous.
 
@@ -141,6 +151,7 @@ class ProcessCore:
             self._reap()
         self._set_state(ProcessState.ENDED if self._container.living() == () else ProcessState.EXITED)
 
+    @defers_interrupts
     async def let_go(self) -> None:
         """Reap the exited leader and leave the rest of its group alone."""
         await self._container.withdraw()
@@ -153,16 +164,22 @@ class ProcessCore:
         """Remember that some output was still open when nobody would wait for it any longer."""
         self._is_output_cut = True
 
+    def is_anybody_alive(self, who: Target) -> bool:
+        """Look whether the leader, or for another target anybody of the tree, is alive, as far as can be told."""
+        return not self._leader.observe() or (who is not Target.LEADER and self._container.living() != ())
+
     def has_living_members(self) -> bool:
         """Look whether somebody besides the leader is alive in the group."""
         return bool(self._container.living())
 
+    @defers_interrupts
     async def close(self, cause: EndedBy) -> TerminationError | None:
         """Stop what is alive and close everything; what could not be ended is returned, not raised.
 
         Must be called shielded.  Bounded by ``Shutdown.total_s`` + 200 ms.
         """
         error: TerminationError | None = None
+        self._is_closing = True
         self._observe()
         if self.shutdown.first is None:  # a protocol shutdown may want to say goodbye
             self.close_stdin()
@@ -177,12 +194,13 @@ class ProcessCore:
                 with anyio.move_on_after(self.shutdown.total_s - self.shutdown.kill_wait_s):
                     await self._finish(older)
                 if not older.is_finished:
-                    older.escalate()
+                    older.escalate(kill_wait_s=self.shutdown.kill_wait_s)
             await self._finish(stopper)
             error = self._stop_error(stopper)
+            with anyio.move_on_after(FIRST_END_S):
+                await stopper.wait_first_ended()
         self.close_stdin()
         await self._read_rest()
-        self._is_closed = True
         self._close_pipes()
         await self._tasks.cancel_all()
         self._leader.close()
@@ -195,28 +213,48 @@ class ProcessCore:
         """Whether nothing is left that an escape of the handle could leak."""
         return self._is_over or self.state is ProcessState.DETACHED or os.getpid() != self._host_pid
 
-    def abandon(self) -> None:
-        """Kill the group and close everything without waiting for tasks: the last resort for what escaped its scope.
+    @defers_interrupts
+    def abandon(self, cause: EndedBy = EndedBy.SCOPE, *, from_outside: bool = False) -> None:
+        """Kill the group, then book its end and close everything without waiting for tasks: the last resort.
 
-        Blocks the thread up to 100 ms for the exit.  Does nothing after ``close()`` and in forked copies of the host.
+        Blocks the thread up to 100 ms.  Does nothing after ``close()`` and in forked copies of the host.
+
+        Args:
+            cause: Who ended what still ran.
+            from_outside: Called by the garbage collector or at the interpreter's end, in whatever thread: then the loop
+                closes the books itself, if it still runs.
         """
         if self._is_over or os.getpid() != self._host_pid:
             return
-        self._is_closed = self._is_over = True
-        if self.state is not ProcessState.DETACHED and not self._leader.is_reaped:
-            with contextlib.suppress(OSError):
-                self._container.signal(_signal.SIGKILL, Target.TREE)
-            with contextlib.suppress(OSError, ValueError):
-                poller = select.poll()
-                poller.register(self._leader.exit_fd, select.POLLIN)
-                poller.poll(ABANDON_WAIT_S * 1000)
-            if self._leader.observe():
-                self._reap()
-        with contextlib.suppress(RuntimeError):  # the loop is gone, or another one
-            self._tasks.cancel_soon()
-            self._close_pipes()
-        self._leader.close()
+        self._is_closing = self._is_over = True
+        report: LastResort | None = None
+        if self.state not in (ProcessState.DETACHED, ProcessState.ENDED):
+            self._note_cause(cause)
+            report = kill_now(self._leader, self._container)
+        close_books = partial(self._close_books, report)
+        if not (from_outside and self._home.run_soon(close_books)):
+            close_books()
 
+    @defers_interrupts
+    def _close_books(self, report: LastResort | None) -> None:
+        if self._leader.observe() and self._ended_at is None:
+            self._book_exit()
+        if report is not None and self.state not in (ProcessState.DETACHED, ProcessState.ENDED):
+            if self._stopper is not None and self.state is ProcessState.STOPPING:
+                self._phases += self._stopper.reports
+            self._phases += report.phases
+            self._set_state(ProcessState.STOPPING)
+            self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
+        # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
+        steps: tuple[Callable[[], object], ...] = (self._tasks.cancel_soon, self._close_pipes, self._leader.close)
+        for step in (*steps, self.exited.set):
+            with contextlib.suppress(RuntimeError):
+                step()
+        if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
+            with contextlib.suppress(RuntimeError):
+                self._stopper.finished.set()
+
+    @defers_interrupts
     def close_stdin(self) -> None:
         """Close our end of standard input, if there is one."""
         if self.parts.stdin is not None:
@@ -229,6 +267,7 @@ class ProcessCore:
 
     # --- the stop ---------------------------------------------------------------------------------------------------
 
+    @defers_interrupts
     async def stop(self, shutdown: Shutdown, cause: EndedBy, *, hurries: bool = False) -> Outcome:
         """End the tree, or wait for the stop that is under way; see ``Process.terminate()``.
 
@@ -239,9 +278,9 @@ class ProcessCore:
         if self.state is ProcessState.DETACHED:
             raise UsageError(f"{self.name}: it was detached")
         if self.state is not ProcessState.ENDED:
-            if self._is_closed:
-                raise UsageError(f"{self.name}: its scope was left")
             is_new = self._stopper is None or self._stopper.is_finished
+            if is_new and self._is_closing:
+                raise UsageError(f"{self.name}: its scope was left")
             stopper = self._ensure_stopper(shutdown, cause)
             if is_new:
                 # A task of its own, so that it goes on when this caller is cancelled.
@@ -249,7 +288,7 @@ class ProcessCore:
                 await stopper.finished.wait()
             elif hurries:
                 self._note_cause(cause)
-                stopper.escalate()
+                stopper.escalate(kill_wait_s=shutdown.kill_wait_s)
             await self._finish(stopper)
             error = self._stop_error(stopper)
             if error is not None:
@@ -288,12 +327,11 @@ class ProcessCore:
         self._book_stop(stopper)
         if stopper.is_complete:
             return None
-        return TerminationError(
-            process_name=self.name,
-            survivors=stopper.survivors(),
-            attempts=[str(report) for report in stopper.reports],
-            outcome=self.outcome,
-        )
+        return self._termination_error(stopper.survivors(), stopper.reports)
+
+    def _termination_error(self, survivors: Sequence[str], reports: Sequence[PhaseReport]) -> TerminationError:
+        attempts = [str(report) for report in reports]
+        return TerminationError(process_name=self.name, survivors=survivors, attempts=attempts, outcome=self.outcome)
 
     def _book_stop(self, stopper: Stopper) -> None:
         if self.state is ProcessState.STOPPING and stopper.is_finished:
@@ -308,22 +346,32 @@ class ProcessCore:
     # --- the exit ---------------------------------------------------------------------------------------------------
 
     async def _watch_exit(self) -> None:
+        tick_s = FIRST_TICK_S
         while not self._observe():
             await anyio.wait_readable(self._leader.exit_fd)
+            if self._observe():
+                break
+            # Traced: the exit is announced to everybody, but ours to see only after the tracer's.
+            await anyio.sleep(tick_s)
+            tick_s = min(tick_s * 2, LAST_TICK_S)
 
+    @defers_interrupts
     def _observe(self) -> bool:
         """Look whether the leader has exited; synchronous, and the only place where the exit enters the books."""
         if not self._leader.observe():
             return False
         if self._ended_at is None:
-            self._ended_at = datetime.now(UTC)
-            _log.debug("%s: pid %d exited", self.name, self._leader.pid)
+            self._book_exit()
             if self.state is ProcessState.RUNNING:
                 self._settle()
             if self._stopper is not None:
                 self._stopper.notice()
             self.exited.set()
         return True
+
+    def _book_exit(self) -> None:
+        self._ended_at = datetime.now(UTC)
+        _log.debug("%s: pid %d exited", self.name, self._leader.pid)
 
     def _settle(self) -> None:
         """The leader exited by itself: if its group is empty, sweep and reap; otherwise the scope ends the others."""
@@ -335,29 +383,6 @@ class ProcessCore:
     def _reap(self) -> None:
         self._container.before_reap()
         self._leader.reap()
-
-    def _make_outcome(self, ended_at: datetime) -> Outcome:
-        parts, leader = self.parts, self._leader
-        status = leader.status or UNKNOWN_STATUS
-        return Outcome(
-            name=parts.name,
-            pid=leader.pid,
-            exit_code=status.exit_code,
-            signal=status.signal,
-            core_dumped=status.core_dumped,
-            ended_by=self._cause,
-            started_at=parts.started_at,
-            ended_at=ended_at,
-            started_mono_s=parts.started_mono_s,
-            ended_mono_s=leader.exit_seen_mono_s or time.monotonic(),
-            usage=leader.usage,
-            phases=self._phases,
-            output_complete=not self._is_output_cut
-            and all(stream.ending is StreamEnding.EOF for stream in self.streams),
-            stdin_broken=parts.stdin is not None and parts.stdin.is_broken,
-            stdout_tail=parts.stdout.tail(TAIL_BYTES) if parts.stdout is not None else b"",
-            stderr_tail=parts.stderr.tail(TAIL_BYTES) if parts.stderr is not None else b"",
-        )
 
     async def _ending_of_stream(self) -> Outcome:
         await self.exited.wait()

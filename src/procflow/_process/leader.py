@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal as _signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -67,11 +67,15 @@ class LeaderPort(Protocol):
         """Whether somebody else reaped it."""
         ...
 
+    def held(self) -> AbstractContextManager[object]:
+        """Return a block in which no other thread reaps it: its number, or its group's, may be signalled there."""
+        ...
+
     def observe(self) -> bool:
         """Look, without waiting and without reaping, whether it has exited."""
         ...
 
-    def signal(self, number: _signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Signal the leader alone; ``ProcessLookupError`` once it has exited."""
         ...
 
@@ -89,63 +93,78 @@ class Leader:
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.pid: Final = popen.pid
+        # A detached leader is reaped by whichever thread spawns next, while its handle may still send signals.
+        self._lock: Final = threading.RLock()
         self.exit_fd = _open_exit_fd(popen.pid)
-        # Taken over: a Popen object that knows a return code never reaps behind our back, nor warns.
-        popen.returncode = 0
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
         self.is_reaped = False
         self.was_lost = False
+        # Taken over, as the last step: a Popen object that knows a return code never reaps behind our back, nor warns.
+        popen.returncode = 0
+
+    def held(self) -> AbstractContextManager[object]:
+        """Return a block in which no other thread reaps it."""
+        return self._lock
 
     def observe(self) -> bool:
         """Look whether it has exited; reaps nothing."""
-        if self.status is not None:
+        with self._lock:
+            if self.status is not None:
+                return True
+            try:
+                found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            except ChildProcessError:
+                self._note_exit(UNKNOWN_STATUS)
+                self._note_reaped(lost=True)
+                return True
+            if found is None:
+                return False
+            if found.si_code == os.CLD_EXITED:
+                self._note_exit(ExitStatus(found.si_status, None))
+            else:
+                self._note_exit(ExitStatus(None, found.si_status, found.si_code == os.CLD_DUMPED))
             return True
-        try:
-            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        except ChildProcessError:
-            self._note_exit(UNKNOWN_STATUS)
-            self._note_reaped(lost=True)
-            return True
-        if found is None:
-            return False
-        if found.si_code == os.CLD_EXITED:
-            self._note_exit(ExitStatus(found.si_status, None))
-        else:
-            self._note_exit(ExitStatus(None, found.si_status, found.si_code == os.CLD_DUMPED))
-        return True
 
-    def signal(self, number: _signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Send ``number`` to the leader alone.
 
         Raises:
             ProcessLookupError: If it has exited.
             PermissionError: If it changed its user.
         """
-        if self.observe():
-            raise ProcessLookupError(f"{self.pid} has exited")
-        # By number is safe here: the number is ours until we reap, and only this thread does.
-        trace.emit("signal_leader", self.pid, number)
-        os.kill(self.pid, number)
+        with self._lock:
+            if self.observe():
+                raise ProcessLookupError(f"{self.pid} has exited")
+            # By number is safe here: the number is ours until we reap, and nobody does meanwhile.
+            trace.emit("signal_leader", self.pid, number)
+            os.kill(self.pid, number)
 
     def reap(self) -> bool:
         """Reap it if it has exited, and keep what it used."""
-        if self.is_reaped:
+        with self._lock:
+            if self.is_reaped:
+                return True
+            try:
+                pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                if self.status is None:
+                    self._note_exit(UNKNOWN_STATUS)
+                self._note_reaped(lost=True)
+                return True
+            if pid == 0:
+                return False
+            unit = 1 if sys.platform == "darwin" else 1024
+            self.usage = ResourceUsage(
+                user_s=usage.ru_utime, system_s=usage.ru_stime, max_rss_bytes=usage.ru_maxrss * unit
+            )
+            if self.status is None:  # it exited since it was last observed
+                code = os.waitstatus_to_exitcode(status)
+                known = ExitStatus(code, None) if code >= 0 else ExitStatus(None, -code, os.WCOREDUMP(status))
+                self._note_exit(known)
+            self._note_reaped(lost=False)
             return True
-        try:
-            pid, _, usage = os.wait4(self.pid, os.WNOHANG)
-        except ChildProcessError:
-            if self.status is None:
-                self._note_exit(UNKNOWN_STATUS)
-            self._note_reaped(lost=True)
-            return True
-        if pid == 0:
-            return False
-        unit = 1 if sys.platform == "darwin" else 1024
-        self.usage = ResourceUsage(user_s=usage.ru_utime, system_s=usage.ru_stime, max_rss_bytes=usage.ru_maxrss * unit)
-        self._note_reaped(lost=False)
-        return True
 
     def close(self) -> None:
         """Close the exit descriptor; what is not yet reaped is reaped by a later ``reap_abandoned()``."""

@@ -98,17 +98,19 @@ class Process:
         Any number of tasks may wait, again and again; cancelling one changes nothing.  Standard input is closed first
         if it is a pipe that nobody ever asked for.
 
+        The exit is all that was waited for: on the object that is returned ``output_complete`` may still be false and the
+        tails may be short or empty, because output may still be in the pipes.  ``child.outcome`` has it all once the block
+        was left; ``run()`` waits for the outputs.
+
         Raises:
             UsageError: If the process was detached and its scope was left.
+            TerminationError: If its leader outlived every attempt to end it and its scope was left.
         """
         if not self._is_stdin_touched and self._core.parts.stdin_data is None:
             self._core.close_stdin()
         await checkpoint()
         await self._core.exited.wait()
-        outcome = self.outcome
-        if outcome is None:
-            raise UsageError(f"{self.name}: its ending is unknown, because it was detached")
-        return outcome
+        return self._core.ending()
 
     async def terminate(self, shutdown: Shutdown | None = None) -> Outcome:
         """End the whole tree and return the outcome; ``None`` means the policy that ``spawn()`` was given.
@@ -135,13 +137,20 @@ class Process:
     def send_signal(self, number: _signal.Signals | int, *, to: Target = Target.LEADER) -> bool:
         """Send a signal now, without waiting; returns whether anybody was there to receive it.
 
-        Nothing is sent once the leader was reaped, because its number may then belong to somebody else.
+        Nothing is sent once the leader was reaped, because its number may then belong to somebody else.  The number 0
+        sends nothing and only asks whether anybody is alive; zombies are not.
 
         Raises:
+            ValueError: If this system has no such signal.
             PermissionError: If the receivers changed their user.
         """
+        if number == 0:
+            return self._core.is_anybody_alive(to)
+        # Real-time signals have numbers between SIGRTMIN and SIGRTMAX, and no names.
+        if number not in _signal.valid_signals():
+            raise ValueError(f"{self.name}: there is no signal {int(number)}")
         try:
-            self._core.container.signal(_signal.Signals(number), to)
+            self._core.container.signal(number, to)
         except ProcessLookupError:
             return False
         return True

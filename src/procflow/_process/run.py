@@ -21,7 +21,7 @@ from procflow._streams.stream import OutputStream
 from procflow.command import Command
 from procflow.errors import EndedError, ExitError, TerminationError, TimedOut
 from procflow.events import StreamEnding
-from procflow.outcome import Captured, Completed, EndedBy
+from procflow.outcome import Captured, Completed, EndedBy, Outcome
 from procflow.policies import MIB, Replay, Shutdown, StreamConfig
 
 KEPT_BYTES: Final = 1 * MIB
@@ -143,9 +143,8 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
     error: EndedError | None = None
     if clock is not None:
         limit_s = limits.timeout_s if clock == "wall" else limits.idle_timeout_s
-        what = "took longer than" if clock == "wall" else "wrote nothing for"
         error = TimedOut(
-            f"{outcome.name} {what} {limit_s:g} s and {outcome.described}",
+            _timeout_text(outcome, clock, limit_s or 0.0),
             clock=clock,
             timeout_s=limit_s or 0.0,
             outcome=outcome,
@@ -225,6 +224,13 @@ class _DeadlineWatch:
             left.append((idle_left_s if idle_left_s <= 0 else min(idle_left_s, idle_s * IDLE_SAMPLING), "idle"))
         left_s, clock = min(left, key=lambda pair: pair[0])
         return clock, left_s
+
+
+def _timeout_text(outcome: Outcome, clock: _Clock, limit_s: float) -> str:
+    text = f"{outcome.name} {'took longer than' if clock == 'wall' else 'wrote nothing for'} {limit_s:g} s"
+    if outcome.ended_by is EndedBy.ITSELF:  # and was outlived by what it had started, or won a race by a hair
+        return f"{text}, although its leader {outcome.described}"
+    return f"{text} and was stopped: it {outcome.described}"
 
 
 def _captured(stream: OutputStream | None) -> Captured:

@@ -19,6 +19,7 @@ import weakref
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from types import TracebackType
 from typing import Final
 
@@ -28,7 +29,11 @@ from anyio.lowlevel import RunVar, checkpoint
 
 from procflow._containment.group import GroupContainer
 from procflow._containment.port import Container, ContainmentRequest
-from procflow._process.core import Parts, ProcessCore
+from procflow._process.backend import defers_interrupts, mark_for_trio
+from procflow._process.core import ProcessCore
+from procflow._process.last_resort import kill_now
+from procflow._process.leader import LeaderPort
+from procflow._process.parts import Parts
 from procflow._process.process import Process
 from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
 from procflow._process.stdin import ChildStdin
@@ -69,10 +74,17 @@ class SpawnOptions:
 
     def __post_init__(self) -> None:
         require_stdin_choice(self.stdin)
+        if isinstance(self.stdin, (bytearray, memoryview)):
+            object.__setattr__(self, "stdin", bytes(self.stdin))
         require_output_choice("stdout", self.stdout)
         require_output_choice("stderr", self.stderr)
         if self.containment not in ("group", "guarded"):
             raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
+
+    @property
+    def stdin_data(self) -> bytes | None:
+        """What is to be fed, if anything."""
+        return self.stdin if isinstance(self.stdin, bytes) else None
 
 
 def spawn(
@@ -114,6 +126,14 @@ def spawn(
     )
 
 
+class _Place(Enum):
+    """Where a block was left, if not in its own task; the value says so in a warning."""
+
+    OTHER_TASK = "was left in another task than it was entered in"
+    NOWHERE = "was thrown away with its event loop"
+    DROPPED = "was dropped without being left"
+
+
 class SpawnScope(AbstractAsyncContextManager[Process]):
     """The block around one process; may be entered once."""
 
@@ -128,7 +148,9 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         self.core: ProcessCore | None = None
         self._entered_in: int = 0
         self._escape: weakref.finalize[[ProcessCore], SpawnScope] | None = None
+        mark_for_trio()
 
+    @defers_interrupts
     async def __aenter__(self) -> Process:
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
@@ -141,22 +163,24 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             try:
                 core = start_process(self._command, self._options, self._tasks)
             except BaseException:
-                await self._tasks.__aexit__(None, None, None)
+                await _leave(self._tasks)
                 raise
             self.core = core
             self._entered_in = anyio.get_current_task().id
             self._escape = weakref.finalize(self, _escaped, core)
         return Process(core)
 
+    @defers_interrupts
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         core, tasks, escape = self.core, self._tasks, self._escape
         if core is None or tasks is None or escape is None:
             raise RuntimeError("the spawn() block was not entered")
-        if not self._is_in_own_task():
-            # The coroutine was thrown away, or another task finalises it: nothing may be awaited here.
-            escape()
+        foreign = self._foreign_place()
+        if foreign is not None:
+            escape.detach()
+            _give_up(core, foreign, from_outside=foreign is _Place.NOWHERE)
             return
         error: TerminationError | None = None
         cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
@@ -164,11 +188,11 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             with anyio.CancelScope(shield=True):
                 error = await core.close(cause)
         except BaseException:  # interrupted by force: a second Ctrl-C, or asyncio cancelling the task once more
-            core.abandon()
+            core.abandon(cause)
             raise
         finally:
             escape.detach()
-            await tasks.__aexit__(None, None, None)
+            await _leave(tasks)
         if error is None:
             return
         if exc is None:
@@ -177,13 +201,36 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         for note in error.__notes__:
             exc.add_note(note)
 
-    def _is_in_own_task(self) -> bool:
+    def _foreign_place(self) -> _Place | None:
+        """Where the block is being left, if not in its own task: nothing may be awaited there."""
         try:
-            return anyio.get_current_task().id == self._entered_in
+            is_own = anyio.get_current_task().id == self._entered_in
         except anyio.NoEventLoopError:
-            return False
+            return _Place.NOWHERE
+        return None if is_own else _Place.OTHER_TASK
 
 
+async def _leave(tasks: anyio.abc.TaskGroup) -> None:
+    """Leave the task group; a Ctrl-C that hit one of its tasks leaves as itself, not in a group."""
+    try:
+        await tasks.__aexit__(None, None, None)
+    except BaseExceptionGroup as group:
+        interrupt = _first_interrupt(group)
+        if interrupt is None:
+            raise
+        raise interrupt from None
+
+
+def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    # Our tasks never raise: what is no Exception was thrown into them by a signal handler.
+    for exc in group.exceptions:
+        found = _first_interrupt(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        if isinstance(found, (KeyboardInterrupt, SystemExit)):
+            return found
+    return None
+
+
+@defers_interrupts
 def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
     """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
 
@@ -215,22 +262,29 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
                 stderr=stderr_fd,
             )
         )
+        on_failure.callback(_discard, leader, container)
         container.bind(leader)
         parts = Parts(
             name=command.name,
             leader=leader,
             container=container,
             stdin=stdin,
-            stdin_data=options.stdin if isinstance(options.stdin, bytes) else None,
+            stdin_data=options.stdin_data,
             stdout=stdout,
             stderr=stderr,
             started_at=started_at,
             started_mono_s=started_mono_s,
         )
         core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
-        on_failure.pop_all()
         core.start_tasks()
+        on_failure.pop_all()
         return core
+
+
+def _discard(leader: LeaderPort, container: Container) -> None:
+    """End a process that nobody was given."""
+    kill_now(leader, container)
+    leader.close()
 
 
 def _open_stdin(
@@ -268,11 +322,18 @@ def _spawn_gate() -> anyio.Lock:
     return gate
 
 
+@defers_interrupts
 def _escaped(core: ProcessCore) -> None:
-    if not core.is_out_of_reach:
+    _give_up(core, _Place.DROPPED, from_outside=True)
+
+
+def _give_up(core: ProcessCore, place: _Place, *, from_outside: bool) -> None:
+    """Kill what nobody will wait for, then warn: in this order, because a warning may be made an exception."""
+    is_harmless, text = core.is_out_of_reach, f"the spawn() block of {core!r} {place.value}"
+    core.abandon(from_outside=from_outside)
+    if not is_harmless:
         warnings.warn(
-            f"{core!r} escaped its spawn() block and its group was killed; leave the block, or call detach()",
+            f"{text}, and its group was killed; leave the block where it was entered, or call detach()",
             ResourceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    core.abandon()

@@ -15,6 +15,8 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from procflow._process.backend import defers_interrupts
+
 LAST_STEPS_S: Final = 1.0
 """How long cancelled tasks may take to end."""
 
@@ -54,6 +56,7 @@ class ServiceTasks:
         # Lets the task group see the ends, so that leaving it does not have to wait.
         await cancel_shielded_checkpoint()
 
+    @defers_interrupts
     async def _serve(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             with anyio.CancelScope(shield=True) as scope:

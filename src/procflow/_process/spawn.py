@@ -10,20 +10,20 @@ for the pipes), ``posix_spawn`` (knows no cwd and cannot close descriptors).
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import errno
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from procflow._process import trace
 from procflow._process.leader import Leader, LeaderPort, reap_abandoned
+from procflow._process.near_name import near_program
 from procflow.errors import SpawnError
-
-NEAR_ENOUGH: Final = 0.75
-"""How alike (``difflib`` ratio) a name on PATH must be to be suggested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,28 +59,16 @@ class PopenSpawner:
     def spawn(self, request: SpawnRequest) -> Leader:
         """Start a process on CPython's vfork path."""
         reap_abandoned()
+        # Made apart from its start: a handler that raises in the middle of it must not take the only reference along.
+        popen = subprocess.Popen.__new__(subprocess.Popen)
         try:
-            popen = subprocess.Popen(
-                [request.program, *request.arguments],
-                bufsize=0,
-                close_fds=True,
-                start_new_session=True,
-                stdin=request.stdin,
-                stdout=request.stdout,
-                stderr=request.stderr,
-                cwd=request.cwd,
-                env=request.environment,
-                umask=-1 if request.umask is None else request.umask,
-                pass_fds=request.pass_fds,
-            )
-        except OSError as exc:
-            raise _spawn_error(request, exc) from exc
-        trace.emit("spawned", popen.pid)
-        try:
+            _start(popen, request)
+            trace.emit("spawned", popen.pid)
             return Leader(popen)
-        except BaseException as exc:  # no descriptor or thread left for its exit: it must not run unwatched
-            popen.kill()
-            popen.wait()
+        except _CannotStart as exc:
+            raise _spawn_error(request, exc.error) from exc.error
+        except BaseException as exc:  # nobody would watch it: it must not run
+            _end(popen, request)
             if isinstance(exc, (OSError, RuntimeError)):
                 raise SpawnError(
                     program=os.fsdecode(request.program),
@@ -88,6 +76,63 @@ class PopenSpawner:
                     errno=exc.errno if isinstance(exc, OSError) else None,
                 ) from exc
             raise
+
+
+class _CannotStart(Exception):  # noqa: N818 (never leaves this module)
+    """``Popen`` has failed, and has reaped what it forked."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
+def _start(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:
+    try:
+        popen.__init__(  # type: ignore[misc]  # started here
+            [request.program, *request.arguments],
+            bufsize=0,
+            close_fds=True,
+            start_new_session=True,
+            stdin=request.stdin,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            cwd=request.cwd,
+            env=request.environment,
+            umask=-1 if request.umask is None else request.umask,
+            pass_fds=request.pass_fds,
+        )
+    except OSError as exc:
+        raise _CannotStart(exc) from exc
+
+
+def _end(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:
+    """Kill and reap what a torn start has left."""
+    if popen.returncode is not None:
+        return
+    pid: int | None = getattr(popen, "pid", None)
+    if pid is None:
+        pid = _child_with_pipes_of(request)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        popen.returncode = 0
+
+
+def _child_with_pipes_of(request: SpawnRequest) -> int | None:
+    """Return the child of this thread that holds an end of the pipes that were made for it.
+
+    A signal handler that raises right after the fork leaves no other trace of its number.  Known hole: a child without
+    any pipe of ours is not found.
+    """
+    ends = enumerate((request.stdin, request.stdout, request.stderr))
+    pipes = {number: os.fstat(fd) for number, fd in ends if fd is not None and fd >= 0}
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as file:
+        for pid in reversed(file.read().split()):
+            for number, pipe in pipes.items():
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(os.stat(f"/proc/{int(pid)}/fd/{number}"), pipe):
+                        return int(pid)
+    return None
 
 
 def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
@@ -98,19 +143,7 @@ def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
     if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES) and cwd is not None and not os.path.isdir(cwd):
         reason = f"the working directory cannot be used: {reason}"
     elif exc.errno == errno.ENOENT and "/" not in program:
-        suggestion = _near_name(program, request.environment.get("PATH", os.defpath))
+        suggestion = near_program(program, request.environment.get("PATH", os.defpath))
     elif exc.errno == errno.ENOENT and os.path.exists(program):
         reason = f"{reason} (the interpreter that its first line names, or its loader)"
     return SpawnError(program=program, reason=reason, cwd=cwd, suggestion=suggestion, errno=exc.errno)
-
-
-def _near_name(program: str, path: str) -> str | None:
-    names: set[str] = set()
-    for folder in path.split(os.pathsep):
-        try:
-            names.update(os.listdir(folder or os.curdir))
-        except OSError:
-            continue
-    near = difflib.get_close_matches(program, names, n=3, cutoff=NEAR_ENOUGH)
-    folders = [folder for folder in path.split(os.pathsep) if folder]
-    return next((name for name in near if any(os.access(os.path.join(f, name), os.X_OK) for f in folders)), None)

@@ -6,6 +6,7 @@ Owns one descriptor and everything that is written to it.  Must not know process
 from __future__ import annotations
 
 import os
+import time
 from typing import Final
 
 import anyio
@@ -13,6 +14,9 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 WRITE_BYTES: Final = 64 * 1024
+
+TURN_S: Final = 0.001
+"""How long writing may go on without giving others their turn."""
 
 
 class ChildStdin(anyio.abc.ByteSendStream):
@@ -52,12 +56,20 @@ class ChildStdin(anyio.abc.ByteSendStream):
         """
         await checkpoint()
         with self._guard:
-            view = memoryview(item)
-            while view:
-                written = self.write_nowait(view)
-                if written == 0:
-                    await anyio.wait_writable(self._fd)
-                view = view[written:]
+            await self._write(memoryview(item))
+
+    async def _write(self, view: memoryview) -> None:
+        turn_ends_s = time.monotonic() + TURN_S
+        while view:
+            written = self.write_nowait(view)
+            view = view[written:]
+            if written == 0:
+                await anyio.wait_writable(self._fd)
+            elif time.monotonic() >= turn_ends_s:
+                await checkpoint()
+            else:
+                continue
+            turn_ends_s = time.monotonic() + TURN_S
 
     def write_nowait(self, view: memoryview) -> int:
         """Write what fits now and return how much that was; raises like ``send()``."""
@@ -71,24 +83,21 @@ class ChildStdin(anyio.abc.ByteSendStream):
             self._is_broken = True
             raise anyio.BrokenResourceError from exc
 
-    def feed_nowait(self, data: bytes) -> bytes:
-        """Write what fits of ``data`` now; close if that was all.  Returns the rest, which is empty if nobody reads."""
-        view = memoryview(data)
+    def feed_nowait(self, data: bytes) -> int:
+        """Write the beginning of ``data`` as far as it fits, at most one write, and return its length; close if that was all."""
         try:
-            while view:
-                written = self.write_nowait(view)
-                if written == 0:
-                    return bytes(view)
-                view = view[written:]
+            written = self.write_nowait(memoryview(data)) if data else 0
         except anyio.BrokenResourceError:
-            pass  # noted in is_broken
-        self.close()
-        return b""
+            written = len(data)  # nobody reads the rest: noted in is_broken
+        if written == len(data):
+            self.close()
+        return written
 
-    async def feed(self, data: bytes) -> None:
-        """Write all of ``data``, then close.  A child that stops reading is normal: ``is_broken`` tells of it."""
+    async def feed(self, data: bytes, start: int) -> None:
+        """Write ``data`` from ``start`` on, then close.  A child that stops reading is normal: ``is_broken`` tells of it."""
         try:
-            await self.send(data)
+            with self._guard:
+                await self._write(memoryview(data)[start:])
         except anyio.BrokenResourceError:
             pass  # noted in is_broken
         finally:

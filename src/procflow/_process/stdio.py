@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from procflow.policies import StreamConfig
 
@@ -30,13 +30,16 @@ NULL: Final = Stdio.NULL
 INHERIT: Final = Stdio.INHERIT
 PIPE: Final = Stdio.PIPE
 
-StdinChoice: TypeAlias = Literal[Stdio.NULL, Stdio.INHERIT, Stdio.PIPE] | bytes
-OutputChoice: TypeAlias = Literal[Stdio.NULL, Stdio.INHERIT] | StreamConfig
+StdinChoice: TypeAlias = Stdio | bytes | bytearray | memoryview
+"""Bytes are fed; what can change is copied when the block is made."""
+
+OutputChoice: TypeAlias = Stdio | StreamConfig
+"""``PIPE`` is refused.  Not said by the type, or ``NULL if quiet else StreamConfig()`` would need an annotation."""
 
 
 def require_stdin_choice(choice: StdinChoice) -> None:
     """Raise ``TypeError`` unless ``choice`` is one."""
-    if not isinstance(choice, (Stdio, bytes)):
+    if not isinstance(choice, (Stdio, bytes, bytearray, memoryview)):
         raise TypeError(f"stdin must be NULL, INHERIT, PIPE or bytes, not {type(choice).__name__}")
 
 
@@ -46,7 +49,7 @@ def require_output_choice(what: str, choice: OutputChoice) -> None:
         raise TypeError(f"{what} must be a StreamConfig, NULL or INHERIT, not {choice!r}")
 
 
-def child_fd(choice: Literal[Stdio.NULL, Stdio.INHERIT]) -> int | None:
+def child_fd(choice: Stdio) -> int | None:
     """Return what ``Popen`` takes for ``choice``."""
     return subprocess.DEVNULL if choice is NULL else None
 

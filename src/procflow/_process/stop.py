@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from procflow.outcome import PhaseReport
 from procflow.policies import Shutdown, Target
 
-UNCATCHABLE: Final = frozenset({_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCONT})
+UNCATCHABLE: Final[frozenset[int]] = frozenset({_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCONT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class StopMachine:
         self._step_begun_s = 0.0
         self._deadline_s = 0.0
         self._error: str | None = None
+        self._kill_wait_s = shutdown.kill_wait_s
         self._is_plain_sweep = False
         self.reports: list[PhaseReport] = []
         self._steps: Mapping[_State, Callable[[float, Seen], Action | None]] = {
@@ -146,18 +147,22 @@ class StopMachine:
 
     def sent(self, now_s: float, error: OSError | None) -> None:
         """Tell how the last ``Send`` went."""
-        self._error = _describe(error)
+        self._error = describe_error(error)
         if self._state is _State.SEND:
             phase = self._shutdown.phases[self._phase]
             # Nobody could be reached: waiting out the clock would change nothing.
             self._deadline_s = now_s if error is not None else now_s + phase.wait_s
             self._state = _State.WAIT
         elif self._state is _State.SWEEP:
-            self._deadline_s = now_s + self._shutdown.kill_wait_s
+            self._deadline_s = now_s + self._kill_wait_s
             self._state = _State.KILL_WAIT
 
-    def escalate(self, now_s: float) -> None:
-        """Give up all patience: the next action is SIGKILL, unless that was sent already."""
+    def escalate(self, now_s: float, *, kill_wait_s: float | None = None) -> None:
+        """Give up all patience: the next action is SIGKILL, unless that was sent already; ``kill_wait_s`` can only shorten its wait."""
+        if kill_wait_s is not None:
+            self._kill_wait_s = min(self._kill_wait_s, kill_wait_s)
+            if self._state in (_State.KILL_WAIT, _State.PROBE):
+                self._deadline_s = min(self._deadline_s, now_s + kill_wait_s)
         if self._state in (_State.FIRST, _State.FIRST_WAIT):
             self._report(now_s, signal=None, to=Target.GROUP, ended=False, error=self._error)
         elif self._state is _State.WAIT:
@@ -254,7 +259,8 @@ class StopMachine:
         self.reports.append(PhaseReport(signal=signal, to=to, took_s=took_s, ended=ended, error=error))
 
 
-def _describe(error: OSError | None) -> str | None:
+def describe_error(error: OSError | None) -> str | None:
+    """Return why a signal could not be sent, in words; ``None`` if it was."""
     match error:
         case None:
             return None

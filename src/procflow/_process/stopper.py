@@ -16,10 +16,11 @@ import anyio
 
 from procflow._containment.port import Container, Member
 from procflow._containment.scan import read_member
+from procflow._process.backend import LooseTask
 from procflow._process.leader import LeaderPort
 from procflow._process.stop import Finished, Reap, RunFirst, Seen, Send, StopMachine, Wait
-from procflow.outcome import PhaseReport
-from procflow.policies import Shutdown
+from procflow.outcome import PhaseReport, signal_name
+from procflow.policies import ProtocolShutdown, Shutdown
 
 FIRST_TICK_S: Final = 0.001
 LAST_TICK_S: Final = 0.02
@@ -56,6 +57,7 @@ class Stopper:
         self._changed = anyio.Event()
         self._members: tuple[Member, ...] = ()
         self._is_cut_short = False
+        self._first: _ProtocolCall | None = None
         self.finished = anyio.Event()
         """Set when the stop is over, and when its driver was torn away before that."""
         self.is_driven = False
@@ -76,10 +78,10 @@ class Stopper:
         leader_text = [] if self._leader.status is not None else [_leader_text(self._leader.pid, self._name)]
         return leader_text + [str(member) for member in self._members]
 
-    def escalate(self) -> None:
-        """Send SIGKILL now, whatever the phases still allow."""
+    def escalate(self, *, kill_wait_s: float) -> None:
+        """Send SIGKILL now, whatever the phases still allow, and wait for its effect at most ``kill_wait_s``."""
         self._is_cut_short = True
-        self._machine.escalate(time.monotonic())
+        self._machine.escalate(time.monotonic(), kill_wait_s=kill_wait_s)
         self.notice()
 
     def notice(self) -> None:
@@ -112,7 +114,14 @@ class Stopper:
                         return
         finally:
             self.is_driven = False
+            if self._first is not None:
+                self._first.cancel()
             self.finished.set()
+
+    async def wait_first_ended(self) -> None:
+        """Wait for the end of the protocol shutdown, which may refuse to end; the caller sets the bound."""
+        if self._first is not None:
+            await self._first.ended.wait()
 
     def _look(self) -> Seen:
         if not self._observe():
@@ -131,7 +140,7 @@ class Stopper:
                 self._container.signal(_signal.SIGCONT, send.to)
         except OSError as exc:
             error = exc
-        _log.debug("%s: %s to the %s: %s", self._name, send.signal.name, send.to.value, error or "sent")
+        _log.debug("%s: %s to the %s: %s", self._name, signal_name(send.signal), send.to.value, error or "sent")
         self._machine.sent(time.monotonic(), error)
 
     async def _run_first(self, until_s: float) -> None:
@@ -139,33 +148,53 @@ class Stopper:
         if first is None:
             self._machine.first_done(time.monotonic(), error=None)
             return
-        error: str | None = "did not return in time"
-        is_done = False
-
-        async def call() -> None:
-            nonlocal error, is_done
-            try:
-                await first()
-                error = None
-            except Exception as exc:  # noqa: BLE001 (recorded as an attempt; the phases go on)
-                error = f"raised {type(exc).__name__}"
-            is_done = True
-            self.notice()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call, name=f"procflow protocol shutdown of {self._name}")
-            while not is_done and not self._is_cut_short and time.monotonic() < until_s:
-                if self._observe() and not self._look().others:
-                    error = None
-                    break
-                await self._pause(min(LAST_TICK_S, until_s - time.monotonic()))
-            tasks.cancel_scope.cancel()
-        self._machine.first_done(time.monotonic(), error=error)
+        if self._first is None:
+            self._first = _ProtocolCall(first, self.notice, name=self._name)
+        call = self._first
+        has_ended = False
+        while not (has_ended or call.is_over or self._is_cut_short) and time.monotonic() < until_s:
+            await self._pause(min(LAST_TICK_S, until_s - time.monotonic()))
+            has_ended = self._observe() and not self._look().others
+        call.cancel()
+        error = call.error
+        if not (call.is_done or has_ended or self._is_cut_short):
+            error = f"had not returned after {self._shutdown.first_wait_s:g} s"
+        self._machine.first_done(time.monotonic(), error=None if has_ended else error)
 
     async def _pause(self, limit_s: float) -> None:
         self._changed = anyio.Event()
         with anyio.move_on_after(max(limit_s, 0)):
             await self._changed.wait()
+
+
+class _ProtocolCall:
+    """One call of ``Shutdown.first``: asked to end when its time is over, never waited for without a bound."""
+
+    def __init__(self, first: ProtocolShutdown, notice: Callable[[], None], *, name: str) -> None:
+        self._first = first
+        self._notice = notice
+        self.is_done = False
+        self.error: str | None = None
+        self._task = LooseTask(self._run, f"procflow protocol shutdown of {name}")
+        self.ended: Final = self._task.ended
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it returned, raised or was cancelled."""
+        return self.is_done or self.ended.is_set()
+
+    def cancel(self) -> None:
+        """Ask it to end, unless it has."""
+        if not self.is_done:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._first()
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:  # noqa: BLE001 (recorded as an attempt; the phases go on)
+            self.error = f"raised {type(exc).__name__}"
+        self.is_done = True
+        self._notice()
 
 
 def _leader_text(pid: int, name: str) -> str:

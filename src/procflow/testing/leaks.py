@@ -20,6 +20,7 @@ import anyio
 
 from procflow._containment.scan import group_members, read_member
 from procflow._process import trace
+from procflow.errors import Portable
 
 SETTLE_S: Final = 5.0
 """How long leaving the block waits for things to end by themselves before it calls them leaks."""
@@ -31,7 +32,7 @@ POOL_THREADS: Final = ("AnyIO worker thread", "Trio thread", "asyncio_", "Thread
 """Beginnings of the names of threads that pools keep for later use."""
 
 
-class LeakError(AssertionError):
+class LeakError(Portable, AssertionError):
     """Something outlived the block.
 
     Attributes:
@@ -127,7 +128,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
         for pid, text in now.children.items():
             if pid not in before.children:
                 yield f"child process {pid} ({text})"
-        for group in self._groups:
+        for group in tuple(self._groups):  # other threads may be spawning
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
                 if member.pid not in now.children:
                     yield f"process of group {group}: {member}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import procflow as pf
 from procflow._containment.port import Containment, Member
@@ -31,14 +31,19 @@ class ImmortalLeader:
     def observe(self) -> bool:
         return False
 
-    def signal(self, number: signal.Signals) -> None: ...
+    def held(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def signal(self, number: int) -> None: ...
 
     def reap(self) -> bool:
         raise AssertionError("a running leader must not be reaped")
 
     def close(self) -> None:
-        os.close(self.exit_fd)
-        os.close(self._send_end)
+        fd, self.exit_fd = self.exit_fd, -1
+        if fd >= 0:  # as a real one: closed twice
+            os.close(fd)
+            os.close(self._send_end)
 
 
 class ImmortalSpawner:
@@ -61,7 +66,7 @@ class DeafContainer:
 
     def bind(self, leader: LeaderPort) -> None: ...
 
-    def signal(self, number: signal.Signals, to: Target) -> None: ...
+    def signal(self, number: int, to: Target) -> None: ...
 
     def living(self) -> tuple[Member, ...]:
         return ()

@@ -1,0 +1,98 @@
+"""What anyio does not give: the few things that differ between asyncio and trio.
+
+Owns the deferral of Ctrl-C, calls into a loop from outside, and tasks that nobody joins.  Must not know processes.
+
+Problem: trio raises ``KeyboardInterrupt`` at any bytecode of unprotected code, so also between a fork and the line that
+notes its pid.  Code marked with ``defers_interrupts`` gets it at its next checkpoint instead.  trio keeps the marks by
+code object, so they are given once, and only where trio is in use: nothing imports it for that.  asyncio's own runner
+turns the first Ctrl-C into a cancellation; the marks mean nothing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from types import FunctionType
+from typing import Any, Final, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_unmarked: Final[list[FunctionType]] = []
+_loose: Final[set[asyncio.Task[None]]] = set()
+"""The event loop keeps only weak references to tasks."""
+
+
+def defers_interrupts(function: F) -> F:
+    """Mark ``function``: on trio a Ctrl-C waits for its next checkpoint; effective once ``mark_for_trio()`` was called."""
+    assert isinstance(function, FunctionType)
+    _unmarked.append(function)
+    return function
+
+
+def mark_for_trio() -> None:
+    """Give the marks to trio, if it is in use; costs two truth tests otherwise."""
+    if _unmarked and "trio" in sys.modules:
+        lowlevel = importlib.import_module("trio.lowlevel")
+        for function in tuple(_unmarked):
+            lowlevel.enable_ki_protection(function)
+        _unmarked.clear()
+
+
+class HomeLoop:
+    """The event loop that this was made in."""
+
+    def __init__(self) -> None:
+        native = current_token().native_token
+        self._loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
+        self._call: Callable[[Callable[[], object]], object] = (
+            native.run_sync_soon if self._loop is None else self._loop.call_soon_threadsafe  # type: ignore[attr-defined]  # typed as object
+        )
+
+    def run_soon(self, function: Callable[[], object]) -> bool:
+        """Have the loop call ``function``, from any thread; return whether there is a loop that can."""
+        if self._loop is not None and not self._loop.is_running():
+            return False
+        try:
+            self._call(function)
+        except RuntimeError:  # closed, or trio's run is over
+            return False
+        return True
+
+
+class LooseTask:
+    """A task that is never joined: for code of others, which may refuse to end, where a bound must hold all the same.
+
+    ``work`` must not raise.  What runs it is this object's owner: cancel it there, and wait for ``ended`` with a bound.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[object]], name: str) -> None:
+        self.ended: Final = anyio.Event()
+        self._work = work
+        native: Any = current_token().native_token
+        if isinstance(native, asyncio.AbstractEventLoop):
+            task = native.create_task(self._run(), name=name)
+            _loose.add(task)
+            task.add_done_callback(_loose.discard)
+            # Once, as asyncio does: an anyio scope would try again on every turn of the loop.
+            self.cancel: Callable[[], object] = task.cancel
+        else:
+            scope = anyio.CancelScope()
+            lowlevel = importlib.import_module("trio.lowlevel")
+            lowlevel.spawn_system_task(self._run, scope, name=name, context=copy_context())
+            self.cancel = scope.cancel
+
+    async def _run(self, scope: anyio.CancelScope | None = None) -> None:
+        try:
+            if scope is None:
+                await self._work()
+            else:
+                with scope:
+                    await self._work()
+        finally:
+            self.ended.set()
