@@ -130,7 +130,7 @@ async def subscribed(stream: pf.OutputStream) -> int:
     return lost_bytes
 
 
-async def lines(stream: pf.OutputStream) -> None:
+async def lines(stream: pf.OutputStream, delivery: pf.Delivery) -> None:
     assert_type(stream.lines(), pf.LineReader[str])
     assert_type(stream.line_batches(), pf.LineBatchReader[str])
     async for line in stream.lines():
@@ -144,6 +144,9 @@ async def lines(stream: pf.OutputStream) -> None:
         assert_type(item, str | pf.Gap)
     async for text in stream.lines(pf.BestEffort(), on_gap="skip"):
         assert_type(text, str)
+    assert_type(stream.lines(delivery, on_gap="raise"), pf.LineReader[str])
+    assert_type(stream.line_batches(delivery, on_gap="skip"), pf.LineBatchReader[str])
+    assert_type(stream.lines(delivery), pf.LineReader[str | pf.Gap])
     match = await stream.wait_for_line(r"listening on :(\d+)")
     assert_type(match, pf.LineMatch)
     assert_type(match.groups, tuple[str | None, ...])
