@@ -137,10 +137,15 @@ def shell(
     )
 
 
-def child_environment(command: Command, host: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the child: the changes of ``command`` over ``host``, or over nothing."""
+def child_environment(command: Command, host: Mapping[str, str], additions: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the environment of the child: the changes of ``command``, then ``additions``, over ``host`` or over nothing.
+
+    ``None`` if that is the host's as it is: to copy, decode and encode it costs a tenth of a spawn.
+    """
+    if command.inherit_env and not command.env and not additions:
+        return None
     environment = dict(host) if command.inherit_env else {}
-    for variable, text in command.env.items():
+    for variable, text in (*command.env.items(), *additions.items()):
         if text is None:
             environment.pop(variable, None)
         else:

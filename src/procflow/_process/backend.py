@@ -15,7 +15,6 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from types import FunctionType
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -23,14 +22,13 @@ from anyio.lowlevel import current_token
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_unmarked: Final[list[FunctionType]] = []
+_unmarked: Final[list[Callable[..., object]]] = []
 _loose: Final[set[asyncio.Task[None]]] = set()
 """The event loop keeps only weak references to tasks."""
 
 
 def defers_interrupts(function: F) -> F:
     """Mark ``function``: on trio a Ctrl-C waits for its next checkpoint; effective once ``mark_for_trio()`` was called."""
-    assert isinstance(function, FunctionType)
     _unmarked.append(function)
     return function
 

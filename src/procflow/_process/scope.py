@@ -246,15 +246,13 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
         except OSError as exc:
             reason = f"its pipes cannot be opened: {exc.strerror}"
             raise SpawnError(program=os.fsdecode(command.program), reason=reason, errno=exc.errno) from exc
-        environment = child_environment(command, os.environ)
-        environment.update(container.environment())
         started_at, started_mono_s = datetime.now(UTC), time.monotonic()
         leader = options.spawner.spawn(
             SpawnRequest(
                 program=command.program,
                 arguments=command.arguments,
                 cwd=command.cwd,
-                environment=environment,
+                environment=child_environment(command, os.environ, container.environment()),
                 umask=command.umask,
                 pass_fds=command.pass_fds,
                 stdin=stdin_fd,

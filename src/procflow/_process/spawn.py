@@ -28,12 +28,15 @@ from procflow.errors import SpawnError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnRequest:
-    """Everything a spawner needs.  Descriptors belong to the caller; ``None`` means inherited."""
+    """Everything a spawner needs.  Descriptors belong to the caller.
+
+    ``None`` means inherited, for descriptors and for the environment.
+    """
 
     program: str | bytes
     arguments: tuple[str | bytes, ...]
     cwd: str | bytes | None
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | None
     umask: int | None
     pass_fds: tuple[int, ...]
     stdin: int | None
@@ -143,7 +146,8 @@ def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
     if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES) and cwd is not None and not os.path.isdir(cwd):
         reason = f"the working directory cannot be used: {reason}"
     elif exc.errno == errno.ENOENT and "/" not in program:
-        suggestion = near_program(program, request.environment.get("PATH", os.defpath))
+        environment = os.environ if request.environment is None else request.environment
+        suggestion = near_program(program, environment.get("PATH", os.defpath))
     elif exc.errno == errno.ENOENT and os.path.exists(program):
         reason = f"{reason} (the interpreter that its first line names, or its loader)"
     return SpawnError(program=program, reason=reason, cwd=cwd, suggestion=suggestion, errno=exc.errno)
