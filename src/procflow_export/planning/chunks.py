@@ -98,11 +98,16 @@ def cut_table(
         row_estimate: Rows that are expected; None when nobody knows.
 
     Raises:
-        PlanError: If there would be more than ``MAX_CHUNKS`` ranges.
+        PlanError: If there would be more than ``MAX_CHUNKS`` ranges, or the smallest key is above the largest.
     """
     if low is None or high is None:
         # No row has a key: whatever rows there are have none.
         return Chunks()
+    if low > high:
+        raise PlanError(
+            Code.PLAN_KEY_NOT_USABLE,
+            f"the smallest key of {column!r} is {low} and the largest {high}: not an integer order",
+        )
     span = high - low + 1
     if chunk_count is not None:
         window_count, width = min(chunk_count, span), None

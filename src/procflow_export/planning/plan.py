@@ -29,7 +29,7 @@ from procflow_export.model.settings import (
     SourceConfig,
     TuningProfile,
 )
-from procflow_export.model.types import Column, encode_columns
+from procflow_export.model.types import Column, LogicalType, encode_columns
 from procflow_export.planning.chunks import Chunks, cut_table, is_sparse
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
@@ -212,7 +212,7 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
         integer_key: The key that the source found by itself.
 
     Raises:
-        PlanError: If the mode needs a key and there is none, or the one that is named does not exist.
+        PlanError: If the mode needs a key and there is none, or the one that is named does not exist or is no integer.
     """
     if target.export.mode is not Mode.CHUNKED:
         return None
@@ -223,12 +223,19 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
                 Code.PLAN_KEY_MISSING, f"{target.selection} has no single NOT NULL integer column with a unique index"
             )
         return integer_key
-    names = [column.name for column in columns]
-    if named not in names:
+    key = next((column for column in columns if column.name == named), None)
+    if key is None:
         error = PlanError(Code.PLAN_KEY_MISSING, f"there is no column {named!r} to cut {target.selection} by")
-        if similar := [name for name in names if name.casefold() == named.casefold()]:
+        if similar := [column.name for column in columns if column.name.casefold() == named.casefold()]:
             error.add_note(f"the column is spelled {similar[0]!r}")
         raise error
+    # Texts, enums and floats may look like integers, but a database orders them otherwise, and ranges would miss rows.
+    # A year is no integer either: MySQL reads a bound of two digits as a year of this century.
+    if key.logical_type is not LogicalType.INTEGER:
+        raise PlanError(
+            Code.PLAN_KEY_NOT_USABLE,
+            f"the column {named!r} of {target.selection} is of type {key.native_type}: only integers can be cut by range",
+        )
     return named
 
 

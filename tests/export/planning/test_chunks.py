@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, TableChunk
 from procflow_export.planning.chunks import MAX_CHUNKS, Chunks, cut_table, is_sparse
@@ -124,3 +125,12 @@ def test_sparse_keys_are_noticed() -> None:
     assert is_sparse(chunks, 5_000)
     assert not is_sparse(chunks, 5_000_000)
     assert not is_sparse(chunks, None)
+
+
+def test_bounds_in_the_wrong_order_are_refused() -> None:
+    """E-10: a smallest key above the largest is an error, never a table without rows."""
+    with pytest.raises(PlanError) as caught:
+        cut_table("code", low=9, high=1, has_nulls=False)
+
+    assert caught.value.code is Code.PLAN_KEY_NOT_USABLE
+    assert "'code'" in str(caught.value)

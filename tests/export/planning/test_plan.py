@@ -169,6 +169,21 @@ def test_a_table_resolves_its_own_key_and_a_missing_one_is_told() -> None:
     assert misspelt.value.__notes__ == ["the column is spelled 'id'"]
 
 
+@pytest.mark.parametrize(
+    "kind", sorted(set(LogicalType) - {LogicalType.INTEGER}, key=lambda kind: kind.value), ids=lambda kind: kind.value
+)
+def test_only_an_integer_column_can_be_the_key(kind: LogicalType) -> None:
+    """E-10: a key of another type is refused with its name and type, however much its values look like integers."""
+    columns = (Column(name="code", native_type="varchar(9)", logical_type=kind, arrow_type=pa.string()),)
+
+    with pytest.raises(PlanError) as caught:
+        chunk_key(target(mode="chunked", chunk_column="code"), columns=columns, integer_key=None)
+
+    assert caught.value.code is Code.PLAN_KEY_NOT_USABLE
+    assert "'code'" in str(caught.value)
+    assert "varchar(9)" in str(caught.value)
+
+
 def test_longer_work_comes_first() -> None:
     """E-31: what is left, along the longest chain, decides; the unknown is not left for the end."""
     wide = plan(chunk_count=10)

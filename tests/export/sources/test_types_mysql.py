@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.sources.failures import ValueRefusedError
 from tests.export.sources.databases import MariaDatabase, opened, read, values
@@ -184,6 +185,30 @@ async def test_unsigned_keys_beyond_64_bits_signed(mariadb: MariaDatabase) -> No
     assert lower["id"].to_pylist() == [0]
 
 
+@pytest.mark.parametrize(
+    ("sql_type", "literals"),
+    [
+        ("varchar(9)", "('1'), ('9'), ('10'), ('100')"),
+        ("enum('2', '1')", "('2'), ('1')"),
+        ("float", "(1), (16777200)"),
+        ("json", "('1'), ('2')"),
+        ("year", "(2001), (2002)"),
+        ("varchar(9)", ""),
+    ],
+)
+async def test_bounds_of_what_is_no_integer_are_refused(mariadb: MariaDatabase, sql_type: str, literals: str) -> None:
+    """E-10: the type decides whether a column is a key; texts that look like integers have another order."""
+    mariadb.execute(f"CREATE TABLE t (k {sql_type} NULL)")
+    if literals:
+        mariadb.execute(f"INSERT INTO t VALUES {literals}")
+
+    async with opened(mariadb) as source:
+        with pytest.raises(SourceError) as caught:
+            await source.key_bounds(Relation(table="t"), "k")
+
+    assert "'k'" in str(caught.value)
+
+
 async def test_settings_of_the_server_do_not_change_values(mariadb: MariaDatabase) -> None:
     """E-20: an instant does not depend on the zone of the server's sessions, a name not on its quoting mode."""
     mariadb.execute(
@@ -221,7 +246,6 @@ async def test_statement_timeout_of_either_server_is_understood(mariadb: MariaDa
     """E-5: MariaDB has no max_execution_time; the limit is set by the name that the server knows."""
     from msgspec.structs import replace
 
-    from procflow_export.model.errors import SourceError
     from procflow_export.model.settings import Tuning
     from procflow_export.sources import open_source
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.sources import sql
-from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.failures import checked_names, not_found, unreadable_bounds
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import WireField, column
+from procflow_export.sources.mysql.types import INTEGER_CODES, WireField, column
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.port import TableProfile
+from procflow_export.sources.port import KeyBounds, TableProfile
 
 # A key must identify every row: a unique index on one whole column that is never NULL.
 _KEY: Final = """
@@ -68,6 +68,26 @@ async def rows_of(
         async with connection.cursor() as cursor:
             await cursor.execute(statement, tuple(parameters) or None)
             return [list(row) for row in await cursor.fetchall()]
+
+
+async def key_bounds(connection: WireConnection, selection: Selection, name: str) -> KeyBounds:
+    """Return the lowest and the highest key, and whether any is NULL.
+
+    Raises:
+        SourceError: If there is no such column, or its type is no integer type.
+    """
+    with translated():
+        async with connection.cursor() as cursor:
+            await cursor.execute(sql.MYSQL.bounds(selection, name))
+            types = [entry[1] for entry in cursor.description]
+            ((low, high),) = await cursor.fetchall()
+    # By type, not by how values look: '9' is above '10' in a text column.
+    if not INTEGER_CODES.issuperset(types):
+        raise unreadable_bounds(name, "not of an integer type")
+    nulls = await rows_of(connection, sql.MYSQL.null_presence(selection, name))
+    return KeyBounds(
+        low=None if low is None else int(low), high=None if high is None else int(high), has_nulls=bool(nulls)
+    )
 
 
 async def _relation_profile(connection: WireConnection, relation: Relation) -> TableProfile:

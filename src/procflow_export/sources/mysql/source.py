@@ -20,10 +20,10 @@ from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import connection_failure, unreadable_bounds
+from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.mysql import session
-from procflow_export.sources.mysql.catalog import profile, rows_of
+from procflow_export.sources.mysql.catalog import key_bounds, profile
 from procflow_export.sources.mysql.decoder import PacketDecoder
 from procflow_export.sources.mysql.types import projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
@@ -81,10 +81,9 @@ class MysqlSource:
         """Return the lowest and highest key, and whether any key is NULL."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            ((low, high),) = await rows_of(connection, sql.MYSQL.bounds(selection, column))
-            nulls = await rows_of(connection, sql.MYSQL.null_presence(selection, column))
+            result = await key_bounds(connection, selection, column)
             self._statistics.record_statement(time.monotonic() - started)
-        return KeyBounds(low=_integer(low, column), high=_integer(high, column), has_nulls=bool(nulls))
+            return result
 
     @asynccontextmanager
     async def read_chunk(
@@ -122,15 +121,6 @@ class _Translated(ReadsBytes):
     async def aclose(self) -> None:
         """Let go."""
         await self._rows.aclose()
-
-
-def _integer(text: str | None, column: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise unreadable_bounds(column, "not whole numbers") from None
 
 
 @asynccontextmanager
