@@ -269,7 +269,7 @@ class Cursor:
             return
         self._is_full = False
         self._gap_start = self.position
-        self.position = self._live_from = self._log.produced
+        self.position = self._log.produced
         self._log.rejoin(self)
 
     def _moved(self, item: Chunk | Gap) -> Chunk | Gap:

@@ -47,6 +47,7 @@ class LocalSource(Protocol):
 
     def pending_bytes(self) -> int:
         """How many bytes were written to the source, but not read yet."""
+        ...
 
 
 class FdSource:
