@@ -129,13 +129,13 @@ async def test_other_spawn_failures_say_why(command: pf.Command, text: str) -> N
 async def test_popen_is_kept_on_the_vfork_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """C-4: nothing that makes CPython fork (preexec_fn, user, group, extra_groups) is ever passed."""
     seen: list[dict[str, object]] = []
-    real = subprocess.Popen
+    real = subprocess.Popen.__init__
 
-    def popen(*args: object, **kwargs: object) -> object:
+    def start(*args: object, **kwargs: object) -> None:
         seen.append(kwargs)
-        return real(*args, **kwargs)  # type: ignore[call-overload]  # passed through
+        real(*args, **kwargs)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr("procflow._process.spawn.subprocess.Popen", popen)
+    monkeypatch.setattr(subprocess.Popen, "__init__", start)
     await pf.run(pf.Command("true", cwd="/", umask=0o22, env={"A": "1"}), stdin=b"x")
 
     assert not {"preexec_fn", "user", "group", "extra_groups"} & seen[0].keys()
