@@ -133,7 +133,7 @@ async def test_popen_is_kept_on_the_vfork_path(monkeypatch: pytest.MonkeyPatch) 
 
     def start(*args: object, **kwargs: object) -> None:
         seen.append(kwargs)
-        real(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+        real(*args, **kwargs)  # type: ignore[call-overload]  # passed through
 
     monkeypatch.setattr(subprocess.Popen, "__init__", start)
     await pf.run(pf.Command("true", cwd="/", umask=0o22, env={"A": "1"}), stdin=b"x")
