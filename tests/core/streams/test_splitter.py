@@ -112,6 +112,28 @@ def test_a_wide_delimiter_is_found_only_at_a_whole_code_unit() -> None:
     assert split(LineConfig(encoding="utf-16-be"), [text.encode("utf-16-be")]) == text.split("\n")
 
 
+@pytest.mark.parametrize(("encoding", "text"), [("utf-16-be", "\u0100\u0a00!\nx"), ("utf-16-le", "\u0a01\u4100!\nx")])
+def test_the_halves_of_two_characters_are_no_newline(encoding: str, text: str) -> None:
+    """C-40: the last byte of one code unit and the first of the next do not make a delimiter."""
+    data = text.encode(encoding)
+    assert "\n".encode(encoding) in data[: data.index("!".encode(encoding))]  # the trap is there
+
+    assert split(LineConfig(encoding=encoding), [data]) == text.split("\n")
+
+
+@pytest.mark.parametrize("delimiter", [b"--", b"<->", b"\r\n"])
+def test_a_delimiter_is_found_over_any_border(delimiter: bytes) -> None:
+    """C-40: a delimiter of several bytes that arrives byte by byte, or cut anywhere, ends a line at once."""
+    for cut in range(len(delimiter) + 1):
+        splitter = LineSplitter(LineConfig(delimiter=delimiter))
+        assert splitter.feed(b"one" + delimiter[:cut]) + splitter.feed(delimiter[cut:] + b"two") == ["one"]
+    splitter = LineSplitter(LineConfig(delimiter=delimiter))
+    items: list[str | Gap] = []
+    for byte in b"one" + delimiter:
+        items += splitter.feed(bytes([byte]))
+    assert items == ["one"]
+
+
 @settings(max_examples=300)
 @given(text=TEXT, places=PLACES, max_line_bytes=st.integers(4, 12))
 def test_split_lines_lose_nothing(text: str, places: list[int], max_line_bytes: int) -> None:
