@@ -361,7 +361,7 @@ class LineSplitter:
             self._parts, self._pending_bytes = [], 0
             return b""
         while len(content) > self._max and self._keep is None:
-            cut = codec.cut_before(content[: self._max + 8], self._max)
+            cut = codec.cut_before(content, self._max)
             text = codec.decode(content[:cut])
             if self._config.overflow is Overflow.TRUNCATE:
                 self._keep_start = self._line_start
