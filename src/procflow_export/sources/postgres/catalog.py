@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -46,7 +47,7 @@ _RELATION: Final = _RESOLVE.format(
         SELECT a.attnum::int AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS typmod,
                a.attnotnull AS not_null, pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
         FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
     """
 )
 
@@ -58,12 +59,29 @@ _QUERY: Final = _RESOLVE.format(
     """
 )
 
+# The server reads its own names of types better than any pattern does.  A prepared query shows no domains, a view does.
+_SAME_TYPES: Final = """
+    WITH RECURSIVE chain AS (
+        SELECT p.number, p.agreed = p.found AS is_same, pg_catalog.to_regtype(p.agreed)::oid AS type,
+               pg_catalog.to_regtype(p.found)::oid AS found
+        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS p (agreed, found, number)
+        UNION ALL
+        SELECT c.number, c.is_same, t.typbasetype, c.found
+        FROM chain AS c JOIN pg_catalog.pg_type AS t ON t.oid = c.type
+        WHERE t.typtype = 'd'
+    )
+    SELECT coalesce(bool_or(c.is_same OR c.type = c.found), FALSE) AS is_same
+    FROM chain AS c
+    GROUP BY c.number
+    ORDER BY c.number
+"""
+
 # A key must identify every row: no partial index, no expression, no further column, valid, and never NULL.
 _KEY: Final = """
     SELECT a.attname::text
     FROM pg_catalog.pg_index AS i
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
+    WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
       AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 AND a.attnotnull
       AND a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)
     ORDER BY i.indisprimary DESC, i.indexrelid
@@ -77,16 +95,16 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
     Raises:
         SourceError: If it is not there.
     """
+    name = sql.POSTGRES.relation(relation)
     with translated():
-        oid = await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", sql.POSTGRES.relation(relation))
-        if oid is None:
+        if await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", name) is None:
             raise not_found(relation)
-        rows = await connection.fetch(_RELATION, oid)
-        key = await connection.fetchval(_KEY, oid)
-    checked_names((row["name"] for row in rows), relation)
-    return TableProfile(
-        columns=tuple(map(_column, rows)), row_estimate=await _row_estimate(connection, relation), integer_key=key
-    )
+        # First, because it waits for the lock: what is asked afterwards is the shape that no one changes meanwhile.
+        row_estimate = await _row_estimate(connection, relation)
+        columns = await relation_columns(connection, relation)
+        key = await connection.fetchval(_KEY, name)
+    checked_names((entry.name for entry in columns), relation)
+    return TableProfile(columns=columns, row_estimate=row_estimate, integer_key=key)
 
 
 async def query_profile(connection: Connection, query: Query) -> TableProfile:
@@ -97,16 +115,19 @@ async def query_profile(connection: Connection, query: Query) -> TableProfile:
     Raises:
         SourceError: If the server does not accept it.
     """
-    names, types = await query_columns(connection, query)
+    columns = await query_columns(connection, query)
+    return TableProfile(columns=columns, row_estimate=await _row_estimate(connection, query), integer_key=None)
+
+
+async def relation_columns(connection: Connection, relation: Relation) -> tuple[Column, ...]:
+    """Return the columns that a table or view has now; none if it is not there."""
     with translated():
-        rows = await connection.fetch(_QUERY, names, types)
-    return TableProfile(
-        columns=tuple(map(_column, rows)), row_estimate=await _row_estimate(connection, query), integer_key=None
-    )
+        rows = await connection.fetch(_RELATION, sql.POSTGRES.relation(relation))
+    return tuple(map(_column, rows))
 
 
-async def query_columns(connection: Connection, query: Query) -> tuple[list[str], list[int]]:
-    """Return names and type ids of a query's columns.
+async def query_columns(connection: Connection, query: Query) -> tuple[Column, ...]:
+    """Return the columns that a query has now, their types without modifiers; the tables that it names are locked.
 
     Raises:
         SourceError: If the server does not accept it as one statement with columns of different names.
@@ -114,7 +135,16 @@ async def query_columns(connection: Connection, query: Query) -> tuple[list[str]
     with translated():
         statement = await connection.prepare(sql.strip_statement_end(query.text))
         attributes = statement.get_attributes()
-    return list(checked_names((entry.name for entry in attributes), query)), [entry.type.oid for entry in attributes]
+        names = list(checked_names((entry.name for entry in attributes), query))
+        rows = await connection.fetch(_QUERY, names, [entry.type.oid for entry in attributes])
+    return tuple(map(_column, rows))
+
+
+async def same_types(connection: Connection, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Return for each pair of native types whether the first is the second or a domain over it, modifiers aside."""
+    with translated():
+        rows = await connection.fetch(_SAME_TYPES, [agreed for agreed, _ in pairs], [found for _, found in pairs])
+    return [row["is_same"] for row in rows]
 
 
 async def precise_query_columns(connection: Connection, query: Query) -> tuple[Column, ...]:
@@ -131,9 +161,7 @@ async def precise_query_columns(connection: Connection, query: Query) -> tuple[C
     name = sql.POSTGRES.identifier(view)
     with translated():
         await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.strip_statement_end(query.text)}")
-        rows = await connection.fetch(
-            _RELATION, await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", f"pg_temp.{name}")
-        )
+        rows = await connection.fetch(_RELATION, f"pg_temp.{name}")
     # NULL may appear in a query whatever the column's own type says: an outer join adds it.
     return tuple(replace(_column(row), is_nullable=True) for row in rows)
 

@@ -3,6 +3,14 @@
 Owns what every statement can rely on: a read-only transaction, UTC, ISO texts, exact floats, the limits of the
 configuration.  Must not know tables or types.
 
+**Locks come before snapshots.**  A snapshot that is older than the lock on a table does not see what a ``TRUNCATE`` or a
+rewriting ``ALTER TABLE`` left when it committed in between: the table looks empty.  ``REPEATABLE READ`` takes its only
+snapshot when the first statement is parsed, before that statement waits for a lock, and ``COPY`` takes its own before it
+looks at its query.  So transactions are ``READ COMMITTED``, where each statement has a snapshot of its own, and ``hold()``
+plans a statement before ``COPY`` runs it: the locks of the plan stay until the transaction ends, and the snapshot of the
+``COPY`` is younger.  ``LOCK TABLE`` was ruled out: it refuses materialized and foreign tables, and roles whose rights are
+on columns.  The hole that is left: tables that only the body of a function names are locked when the function runs.
+
 The settings go into the transaction, not the session (``SET LOCAL``): behind a pooler a session is not ours, and a setting
 that outlives the transaction would meet somebody else.
 """
@@ -114,7 +122,13 @@ async def begin(connection: Connection, limits: ReadLimits, *, is_read_only: boo
         settings["client_connection_check_interval"] = "1s"
     assignments = "".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items())
     with translated():
-        await connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ {mode};{assignments}")
+        await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};{assignments}")
+
+
+async def hold(connection: Connection, statement: str) -> None:
+    """Plan a statement: what it reads is locked against changes of shape, and emptying, until the transaction ends."""
+    with translated():
+        await connection.execute(f"EXPLAIN {statement}")
 
 
 async def commit(connection: Connection) -> None:

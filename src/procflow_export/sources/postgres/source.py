@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pyarrow as pa
@@ -33,7 +34,8 @@ from procflow_export.sources.postgres.catalog import (
 )
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
-from procflow_export.sources.postgres.types import projection
+from procflow_export.sources.postgres.shape import hold_shape
+from procflow_export.sources.postgres.types import dialect_for_key, projection
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -108,8 +110,11 @@ class PostgresSource:
             started = time.monotonic()
             await session.begin(connection, self._limits)
             with session.translated():
-                low, high = await connection.fetchrow(sql.POSTGRES.bounds(selection, column))
-                has_nulls = await connection.fetchval(sql.POSTGRES.null_presence(selection, column)) is not None
+                # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
+                low, high, has_nulls = await connection.fetchrow(
+                    f"SELECT low, high, EXISTS ({sql.POSTGRES.null_presence(selection, column)})"
+                    f" FROM ({sql.POSTGRES.bounds(selection, column)}) AS bounds (low, high)"
+                )
             await session.commit(connection)
             self._statistics.record_statement(time.monotonic() - started)
         for bound in (low, high):
@@ -122,14 +127,14 @@ class PostgresSource:
         self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        statement = sql.POSTGRES.select(selection, [projection(column) for column in columns], chunk)
         decoder = CsvDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
         source = PushSource()
         async with self._connections.lease() as connection:
             await session.begin(connection, self._limits)
             async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
                 copying = anyio.CancelScope()
-                tasks.start_soon(self._copy, connection, statement, source, copying, name="postgres copy")
+                copy = partial(self._copy, connection, selection, columns, chunk)
+                tasks.start_soon(copy, source, copying, name="postgres copy")
                 batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
                 try:
                     yield batches
@@ -142,10 +147,23 @@ class PostgresSource:
             if source.is_finished:
                 await session.commit(connection)
 
-    async def _copy(self, connection: Connection, statement: str, source: PushSource, scope: anyio.CancelScope) -> None:
+    async def _copy(
+        self,
+        connection: Connection,
+        selection: Selection,
+        columns: Sequence[Column],
+        chunk: TableChunk,
+        source: PushSource,
+        scope: anyio.CancelScope,
+    ) -> None:
         started = time.monotonic()
         try:
             with scope, session.translated():
+                found = await hold_shape(connection, selection, columns)
+                dialect = dialect_for_key(found, chunk)
+                statement = dialect.select(selection, [projection(column) for column in columns], chunk)
+                # The statement itself too: its plan locks the partitions and the views' tables that it reads.
+                await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
             source.finish(exc)
