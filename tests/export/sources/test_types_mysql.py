@@ -209,6 +209,102 @@ async def test_bounds_of_what_is_no_integer_are_refused(mariadb: MariaDatabase, 
     assert "'k'" in str(caught.value)
 
 
+EXPRESSIONS: list[tuple[str, Any]] = [
+    ("SELECT floor(d) AS x FROM t LIMIT 1", 1e30),
+    ("SELECT max(round(d, 2)) AS x FROM t", 1e30),
+    ("SELECT truncate(max(d), 2) AS x FROM t", 1e30),
+    ("SELECT round(sum(0.1e0 * d), 1) AS x FROM t", 0.1 * 1e30),
+    ("SELECT round(d, 2) AS x FROM t ORDER BY d DESC LIMIT 1;", 1e30),
+    ("SELECT ceil(1e20) AS x FROM t -- the end", 1e20),
+    ("SELECT max(f) AS x FROM t", 0.10000000149011612),
+    ("SELECT f AS x FROM t LIMIT 1", 0.10000000149011612),
+    ("SELECT round(0.1e0, 1) / 3 AS x LIMIT 1", 0.1 / 3),
+    ("SELECT max(d) AS x FROM t", 1e30),
+    ("SELECT NULL AS x LIMIT 1", None),
+]
+
+
+async def test_values_of_a_query_are_those_of_its_text(mariadb: MariaDatabase) -> None:
+    """E-20: nothing around a query changes a value; a derived table would cut DOUBLE(M,D) to M digits."""
+    mariadb.execute("CREATE TABLE t (d double, f float)", "INSERT INTO t VALUES (1e30, 0.1)")
+
+    async with opened(mariadb) as source:
+        found = [values(await read(source, Query(text=text)), "x") for text, _ in EXPRESSIONS]
+
+    assert found == [[value] for _, value in EXPRESSIONS]
+
+
+async def test_a_query_in_binary_form_keeps_every_type(mariadb: MariaDatabase) -> None:
+    """E-20, E-23: a float beside any other type, its extremes and NULL, changes neither."""
+    statements = ["SET time_zone = '+00:00'"]
+    kinds = [entry for entry in EXACT if entry[0] != "point"]
+    for number, (sql_type, literals, _, _) in enumerate(kinds):
+        statements.append(f"CREATE TABLE t{number} (id int NOT NULL, v {sql_type}) CHARACTER SET utf8mb4")
+        rows = ", ".join(f"({row}, {literal})" for row, literal in enumerate(literals))
+        statements.append(f"INSERT INTO t{number} VALUES {rows}, ({len(literals)}, NULL)")
+    mariadb.execute(*statements)
+
+    async with opened(mariadb) as source:
+        for number, (sql_type, _, arrow_type, expected) in enumerate(kinds):
+            text = f"SELECT id, v, cast(0.1 AS float) AS f, if(id, NULL, round(id + 0.5e0, 1)) AS g FROM t{number}"
+            table = (await read(source, Query(text=text))).sort_by("id")
+            assert table.schema.field("v").type == arrow_type, sql_type
+            assert table["v"].to_pylist() == [*expected, None], sql_type
+            assert set(table["f"].to_pylist()) == {0.10000000149011612}
+            assert table["g"].to_pylist() == [0.5] + [None] * len(expected)
+
+
+async def test_a_query_whose_values_chunks_would_change_is_refused(mariadb: MariaDatabase) -> None:
+    """E-20: a chunk of a query is read as a derived table; DOUBLE(M,D) is refused there, with what to write instead."""
+    mariadb.execute("CREATE TABLE t (id int, d double)", "INSERT INTO t VALUES (1, 1e30), (2, 1)")
+    cut = Query(text="SELECT id, floor(d) AS x FROM t LIMIT 9")
+    cast = Query(text="SELECT id, CAST(floor(d) AS DOUBLE) AS x FROM t LIMIT 9")
+    beside = Query(text="SELECT floor(1e30) AS x, point(1, 2) AS p")
+    ids = KeyRange(column="id", low=0, high=9)
+
+    async with opened(mariadb) as source:
+        columns = (await source.profile(cut)).columns
+        with pytest.raises(SourceError) as bounds:
+            await source.key_bounds(cut, "id")
+        with pytest.raises(SourceError) as chunk:
+            await read(source, cut, ids, columns=columns)
+        with pytest.raises(SourceError) as profile:
+            await source.profile(beside)
+        table = (await read(source, cast, ids)).sort_by("id")
+
+    for caught in (bounds, chunk, profile):
+        assert caught.value.code is Code.TYPE_NOT_SUPPORTED
+        assert "'x'" in str(caught.value)
+        assert "double(17,0)" in str(caught.value)
+    assert values(table, "x") == [1e30, 1.0]
+
+
+async def test_a_query_whose_columns_changed_is_not_read(mariadb: MariaDatabase) -> None:
+    """E-22: what was planned and what the server sends are compared before a row is decoded."""
+    mariadb.execute("CREATE TABLE t (v int)", "INSERT INTO t VALUES (1)")
+    query = Query(text="SELECT v FROM t")
+
+    async with opened(mariadb) as source:
+        columns = (await source.profile(query)).columns
+        mariadb.execute("ALTER TABLE t MODIFY v float")
+        with pytest.raises(SourceError) as caught:
+            await read(source, query, columns=columns)
+        again = await read(source, query)
+
+    assert caught.value.code is Code.SCHEMA_CHANGED
+    assert values(again, "v") == [1.0]
+
+
+@pytest.mark.parametrize("text", ["SELECT 1 AS a; SELECT 2 AS a", "SELECT ? AS a", "DO 1", "SELECT 1 AS a, 2 AS a"])
+async def test_what_is_not_one_select_with_names_is_refused(mariadb: MariaDatabase, text: str) -> None:
+    """E-22: a query is one statement that returns rows, and its columns have different names."""
+    async with opened(mariadb) as source:
+        with pytest.raises(SourceError) as caught:
+            await source.profile(Query(text=text))
+
+    assert caught.value.code is Code.SOURCE_QUERY_INVALID
+
+
 async def test_settings_of_the_server_do_not_change_values(mariadb: MariaDatabase) -> None:
     """E-20: an instant does not depend on the zone of the server's sessions, a name not on its quoting mode."""
     mariadb.execute(

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Relation, Selection
+from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found, unreadable_bounds
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import INTEGER_CODES, WireField, column
+from procflow_export.sources.mysql.types import INTEGER_CODES, WireField, column, has_fixed_digits
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import KeyBounds, TableProfile
 
@@ -40,14 +43,52 @@ async def profile(connection: WireConnection, selection: Selection) -> TableProf
         SourceError: If it is not there, or the server does not accept it.
     """
     if isinstance(selection, Query):
-        fields = await result_fields(connection, selection)
-        columns = tuple(column(field, native_type=None, is_nullable=True) for field in fields)
+        columns = await query_columns(connection, selection)
+        if not can_stand_alone(columns):
+            refuse_changes_by_wrapping(columns, selection)
         return TableProfile(columns=columns, row_estimate=await _plan_rows(connection, selection), integer_key=None)
     return await _relation_profile(connection, selection)
 
 
-async def result_fields(connection: WireConnection, selection: Selection) -> Sequence[WireField]:
-    """Return the columns of a selection as the server describes them, without reading a row.
+async def query_columns(connection: WireConnection, query: Query) -> tuple[Column, ...]:
+    """Return the columns of a query as it stands, without running it.
+
+    Raises:
+        SourceError: If the server does not accept it as one statement with columns of different names.
+    """
+    with translated():
+        fields = await connection.described(sql.strip_statement_end(query.text))
+    checked_names((field.name for field in fields), query)
+    return columns_of(fields)
+
+
+def columns_of(fields: Sequence[WireField]) -> tuple[Column, ...]:
+    """Return the columns of a query's result."""
+    return tuple(column(field, native_type=None, is_nullable=True) for field in fields)
+
+
+def can_stand_alone(columns: Sequence[Column]) -> bool:
+    """Whether a query's rows can be read as they come: geometry needs an expression around it."""
+    return all(column.logical_type is not LogicalType.GEOMETRY for column in columns)
+
+
+def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:
+    """Refuse a query that can only be read as a derived table, when that may change its values.
+
+    Raises:
+        SourceError: If a column has a fixed number of digits.
+    """
+    for found in columns:
+        if has_fixed_digits(found):
+            raise SourceError(
+                Code.TYPE_NOT_SUPPORTED,
+                f"the column {found.name!r} of {query} is {found.native_type}: read in chunks, or beside geometry, the"
+                f" server may cut its values; write `CAST(… AS DOUBLE) AS {found.name}` in the query",
+            )
+
+
+async def result_fields(connection: WireConnection, selection: Relation) -> Sequence[WireField]:
+    """Return the columns of a table as the server describes them, without reading a row.
 
     Raises:
         SourceError: If the server does not accept it as one statement with columns of different names.
@@ -74,8 +115,10 @@ async def key_bounds(connection: WireConnection, selection: Selection, name: str
     """Return the lowest and the highest key, and whether any is NULL.
 
     Raises:
-        SourceError: If there is no such column, or its type is no integer type.
+        SourceError: If there is no such column, its type is no integer type, or the query cannot be read in chunks.
     """
+    if isinstance(selection, Query):
+        refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
     with translated():
         async with connection.cursor() as cursor:
             await cursor.execute(sql.MYSQL.bounds(selection, name))

@@ -22,6 +22,7 @@ from procflow_export.model.types import Column, LogicalType, arrow_schema
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.failures import ValueRefusedError
+from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.packets import FramingError, split_rows
 from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, validity_bitmap
 
@@ -36,15 +37,27 @@ _RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
 class PacketDecoder:
     """Decodes the blocks of one result, in order."""
 
-    def __init__(self, columns: Sequence[Column], *, key: str | None = None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        key: str | None = None,
+        wanted: Sequence[Column] | None = None,
+        binary: TextRows | None = None,
+    ) -> None:
         """Prepare for the columns of a result.
 
         Args:
             columns: In the order of the SELECT list.
             key: A column whose value names a row in errors.
+            wanted: Those of ``columns`` that batches have, in their order; all by default.
+            binary: What makes text rows of the blocks, where they are binary.
         """
         self._columns = tuple(columns)
-        self._schema = arrow_schema(columns)
+        places = {column.name: at for at, column in enumerate(self._columns)}
+        self._wanted = tuple(places[column.name] for column in (columns if wanted is None else wanted))
+        self._schema = arrow_schema(self._columns[at] for at in self._wanted)
+        self._binary = binary
         self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
         self._row_count = 0
 
@@ -55,10 +68,11 @@ class PacketDecoder:
     def decode(self, block: bytes) -> pa.RecordBatch:
         """Return the rows of a block."""
         try:
-            fields = split_fields(block, len(self._columns))
+            rows = block if self._binary is None else self._binary.translate(block)
+            fields = split_fields(rows, len(self._columns))
         except FramingError as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
-        arrays = [self._convert(column, values, fields) for column, values in zip(self._columns, fields, strict=True)]
+        arrays = [self._convert(self._columns[at], fields[at], fields) for at in self._wanted]
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._row_count += batch.num_rows
         return batch

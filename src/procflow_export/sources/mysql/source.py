@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import pyarrow as pa
 
+from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Selection, TableChunk
+from procflow_export.model.plan import Everything, Query, Selection, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -23,9 +24,16 @@ from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.mysql import session
-from procflow_export.sources.mysql.catalog import key_bounds, profile
+from procflow_export.sources.mysql.binary import TextRows
+from procflow_export.sources.mysql.catalog import (
+    can_stand_alone,
+    columns_of,
+    key_bounds,
+    profile,
+    refuse_changes_by_wrapping,
+)
 from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.types import projection
+from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -90,21 +98,59 @@ class MysqlSource:
         self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        statement = sql.MYSQL.select(selection, [projection(column) for column in columns], chunk)
-        decoder = PacketDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
         started = time.monotonic()
-        async with self._connections.lease() as connection:
-            with session.translated():
-                _, rows = await connection.start_rows(statement)
+        async with (
+            self._connections.lease() as connection,
+            _result(connection, selection, columns, chunk) as (rows, decoder),
             # Left early, the result is unread, so the connection is not idle and is closed.
-            async with open_task_group(), open_byte_chunks(_Translated(rows), self._statistics) as chunks:
-                batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
-                try:
-                    yield batches
-                finally:
-                    self._statistics.record_statement(time.monotonic() - started)
-                    with anyio.CancelScope(shield=True):
-                        await batches.aclose()
+            open_task_group(),
+            open_byte_chunks(_Translated(rows), self._statistics) as chunks,
+        ):
+            batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
+            try:
+                yield batches
+            finally:
+                self._statistics.record_statement(time.monotonic() - started)
+                with anyio.CancelScope(shield=True):
+                    await batches.aclose()
+
+
+@asynccontextmanager
+async def _result(
+    connection: WireConnection, selection: Selection, columns: Sequence[Column], chunk: TableChunk
+) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+    """Start the statement for a chunk, and give its rows with the decoder for them.
+
+    A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
+    """
+    if isinstance(selection, Query):
+        if isinstance(chunk, Everything) and can_stand_alone(columns):
+            async with _query_result(connection, selection, columns) as found:
+                yield found
+            return
+        refuse_changes_by_wrapping(columns, selection)
+    with session.translated():
+        statement = sql.MYSQL.select(selection, [projection(column) for column in columns], chunk)
+        _, rows = await connection.start_rows(statement)
+    yield rows, PacketDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
+
+
+@asynccontextmanager
+async def _query_result(
+    connection: WireConnection, query: Query, columns: Sequence[Column]
+) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+    statement = sql.strip_statement_end(query.text)
+    async with AsyncExitStack() as stack:
+        is_binary = any(loses_digits(column) for column in columns)
+        with session.translated():
+            if is_binary:
+                fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
+            else:
+                fields, rows = await connection.start_rows(statement)
+        found = columns_of(fields)
+        if not set(columns) <= set(found):
+            raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+        yield rows, PacketDecoder(found, wanted=columns, binary=TextRows(fields) if is_binary else None)
 
 
 class _Translated(ReadsBytes):

@@ -92,12 +92,24 @@ def projection(selected: Column) -> str:
     The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.
     """
     name = sql.MYSQL.identifier(selected.name)
-    native = selected.native_type.lower()
-    if selected.logical_type is LogicalType.FLOAT and (native.startswith("float") or "(" in native):
+    if loses_digits(selected):
         return f"{name} * 1e0"
     if selected.logical_type is LogicalType.GEOMETRY:
         return f"ST_AsBinary({name})"
     return name
+
+
+def loses_digits(selected: Column) -> bool:
+    """Whether the text form of a column may lack digits that its values have."""
+    return selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
+
+
+def has_fixed_digits(selected: Column) -> bool:
+    """Whether a column is FLOAT(M,D) or DOUBLE(M,D): an expression of such a type may have more digits than that.
+
+    Where the server stores the rows of a query first, it cuts values to M digits and D decimals without a warning.
+    """
+    return selected.logical_type is LogicalType.FLOAT and "(" in selected.native_type
 
 
 def _kind(field: WireField) -> _Kind:
@@ -113,8 +125,11 @@ def _kind(field: WireField) -> _Kind:
         if field.length == 1:
             return LogicalType.BOOL, pa.bool_(), Fidelity.COMPATIBLE, "bit(1)"
         return LogicalType.BITS, pa.uint64(), Fidelity.COMPATIBLE, f"bit({field.length})"
-    if code == FIELD_TYPE.DOUBLE and field.decimals < NOT_FIXED_DECIMALS:
-        return LogicalType.FLOAT, pa.float64(), Fidelity.EXACT, f"double({field.length},{field.decimals})"
+    if code in {FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE}:
+        logical_type, arrow_type, fidelity, name = _FIXED[code]
+        if field.decimals < NOT_FIXED_DECIMALS:
+            name = f"{name}({field.length},{field.decimals})"
+        return logical_type, arrow_type, fidelity, name
     if code in _FIXED:
         return _FIXED[code]
     if code == FIELD_TYPE.ENUM or field.flags & FLAG.ENUM:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import struct
 from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -66,12 +68,53 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         The connection is busy until the rows are read to their end.
         """
         await self._execute_command(COMMAND.COM_QUERY, statement)
+        return await self._started_rows()
+
+    async def _started_rows(self) -> tuple[list[WireField], RowSource]:
         await self._read_query_result(unbuffered=True)
         result = self._result
         if result is None or not result.unbuffered_active:
             raise SourceError(Code.SOURCE_QUERY_INVALID, "the statement returns no rows")
         fields = [_field(entry) for entry in result.fields]
         return fields, RowSource(self)
+
+    async def described(self, statement: str) -> list[WireField]:
+        """Return the columns of a statement's result without running it.
+
+        Raises:
+            SourceError: If it returns no rows.
+        """
+        prepared, fields = await self._prepare(statement)
+        await self._close_prepared(prepared)
+        return fields
+
+    @asynccontextmanager
+    async def binary_rows(self, statement: str) -> AsyncIterator[tuple[list[WireField], RowSource]]:
+        """Run a statement and give its columns and its rows in binary form, which are not read yet."""
+        prepared, _ = await self._prepare(statement)
+        await self._execute_command(COMMAND.COM_STMT_EXECUTE, struct.pack("<IBI", prepared, 0, 1))
+        yield await self._started_rows()
+        if self.is_idle:
+            await self._close_prepared(prepared)
+
+    async def _prepare(self, statement: str) -> tuple[int, list[WireField]]:
+        await self._execute_command(COMMAND.COM_STMT_PREPARE, statement)
+        answer = await self._read_packet()
+        prepared, column_count, parameter_count = struct.unpack_from("<xIHH", answer.get_all_data())
+        for _ in range(parameter_count + bool(parameter_count)):  # an EOF packet follows
+            await self._read_packet()
+        fields = [_field(await self._read_packet(FieldDescriptorPacket)) for _ in range(column_count)]
+        if column_count:
+            await self._read_packet()
+        if parameter_count or not column_count:
+            await self._close_prepared(prepared)
+            reason = "has a parameter without a value" if parameter_count else "returns no rows"
+            raise SourceError(Code.SOURCE_QUERY_INVALID, f"the statement {reason}")
+        return prepared, fields
+
+    async def _close_prepared(self, prepared: int) -> None:
+        # The server does not answer this command.
+        await self._execute_command(COMMAND.COM_STMT_CLOSE, struct.pack("<I", prepared))
 
     @property
     def reader(self) -> StreamReader:
