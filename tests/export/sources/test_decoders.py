@@ -55,6 +55,24 @@ def test_one_column_of_texts_is_exact(values: list[str | None]) -> None:
     assert batch[0].to_pylist() == values
 
 
+MARK = "\ufeff"
+
+
+@pytest.mark.parametrize("first", [MARK, MARK + "a", MARK * 2, MARK + '"', MARK + "a,b\n", None, ""])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_byte_order_mark_at_the_beginning_is_data(first: str | None, is_fast: bool) -> None:
+    """E-20: U+FEFF is a character like others, in every block, whichever way it is decoded."""
+    rows = [[first, "2024-01-01" if is_fast else "10000-01-01"], [MARK, None]]
+    days = [19723 if is_fast else 2932897, None]
+    decoder = CsvDecoder([column("a", LogicalType.TEXT, pa.string()), column("d", LogicalType.DATE, pa.date32())])
+
+    for _ in range(2):
+        batch = decoder.decode(csv_block(rows))
+
+        assert batch[0].to_pylist() == [first, MARK]
+        assert batch[1].cast(pa.int32()).to_pylist() == days
+
+
 @given(rows=st.lists(st.lists(st.none() | TEXTS, min_size=2, max_size=2), min_size=1), data=st.data())
 def test_cut_gives_whole_rows_only(rows: list[list[str | None]], data: st.DataObject) -> None:
     """E-23: a block ends with a row, wherever the bytes were cut."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from procflow_export.model.codes import Code
-from procflow_export.model.plan import KeyRange, Query, Relation
+from procflow_export.model.plan import Everything, KeyRange, Query, Relation
 from procflow_export.model.types import Fidelity
 from procflow_export.sources.failures import ValueRefusedError
 from tests.export.sources.databases import PostgresDatabase, opened, read, values
@@ -176,6 +176,22 @@ async def test_every_type_keeps_its_values(postgres: PostgresDatabase) -> None:
                 if pa.types.is_floating(arrow_type):
                     signs = [math.copysign(1, value) for value in values(table, "v")[:-1]]
                     assert signs == [math.copysign(1, value) for value in expected]
+
+
+async def test_byte_order_mark_is_data_in_every_chunk(postgres: PostgresDatabase) -> None:
+    """E-20: a text that begins with U+FEFF, or is nothing else, keeps it at the beginning of every chunk and block."""
+    postgres.execute(
+        "CREATE TABLE t (v text, id int)",
+        "INSERT INTO t SELECT E'\\uFEFF' || CASE WHEN n % 2 = 0 THEN '' ELSE repeat('x', 100000) END, n"
+        " FROM generate_series(1, 60) AS g (n)",
+    )
+    expected = {n: "\ufeff" + ("" if n % 2 == 0 else "x" * 100_000) for n in range(1, 61)}
+
+    async with opened(postgres) as source:
+        for chunk in (Everything(), *(KeyRange(column="id", low=n, high=n + 1) for n in (1, 2, 3))):
+            table = await read(source, "t", chunk)
+            numbers = range(1, 61) if isinstance(chunk, Everything) else range(chunk.low, chunk.high)
+            assert dict(zip(values(table), values(table, "v"), strict=True)) == {n: expected[n] for n in numbers}
 
 
 async def test_nan_stays_nan(postgres: PostgresDatabase) -> None:

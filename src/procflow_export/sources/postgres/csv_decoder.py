@@ -9,6 +9,7 @@ does not (years before 1 and after 9999), and finds the row of a value that does
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Final
 
@@ -127,6 +128,9 @@ class CsvDecoder:
             true_values=["t"],
             false_values=["f"],
         )
+        if block.startswith(BOM_UTF8):
+            # The reader drops one mark at the beginning, and it is data here.
+            block = BOM_UTF8 + block
         # One block of the reader for the whole buffer: rows are not cut a second time, columns have one piece each.
         reading = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(block) + 1)
         table = csv.read_csv(
