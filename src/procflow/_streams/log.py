@@ -376,8 +376,7 @@ class StreamLog:
             self.history_start,
             self._floor,
             max(self._moving, produced - self._window),
-            produced - TAIL_BYTES,
-            self._last_offset,
+            produced - TAIL_BYTES,  # which also keeps the newest chunk: only whole ones are dropped
         )
         chunks, head = self._chunks, self._head
         end = len(chunks)

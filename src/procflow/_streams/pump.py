@@ -60,7 +60,7 @@ class Pump:
         self._room_bell.ring()
         if isinstance(self._source, LocalSource):
             self._source.close_nowait()
-        elif self._scope is not None:
+        if self._scope is not None:
             self._scope.cancel()
 
     def abandon(self, terminal: Terminal) -> None:

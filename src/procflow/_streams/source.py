@@ -57,7 +57,7 @@ class FdSource:
     let go of it: whoever closes meanwhile only wakes it, and it closes on its way out.
     """
 
-    __slots__ = ("_eio_is_eof", "_fd", "_is_closed", "_read_bytes", "_wait")
+    __slots__ = ("_door", "_eio_is_eof", "_fd", "_is_closed", "_is_waiting", "_read_bytes")
 
     def __init__(self, fd: int, *, read_bytes: int = READ_BYTES, eio_is_eof: bool = False) -> None:
         """Take over ``fd``, which becomes non-blocking.
@@ -73,7 +73,8 @@ class FdSource:
         self._is_closed = False
         self._read_bytes = read_bytes
         self._eio_is_eof = eio_is_eof
-        self._wait: tuple[LoopDoor, anyio.CancelScope] | None = None  # of the receive() that waits now
+        self._is_waiting = False
+        self._door: LoopDoor | None = None  # to the loop on which receive() has waited
 
     def __repr__(self) -> str:
         return f"<FdSource {'closed' if self._is_closed else self._fd}>"
@@ -118,19 +119,18 @@ class FdSource:
             await self._wait_readable()
 
     def close_nowait(self) -> None:
-        """Close the descriptor; idempotent, from any thread.  A ``receive()`` that waits raises ``ClosedResourceError``."""
+        """Close the descriptor; idempotent.  A ``receive()`` that waits raises ``ClosedResourceError``.
+
+        For tasks of the event loop that reads, or after that loop is gone.  From elsewhere a ``receive()`` that waits goes on
+        waiting until it is cancelled, and the descriptor is closed then: a stream does that, so close the stream.
+        """
         if self._is_closed:
             return
         self._is_closed = True
-        wait = self._wait
-        if wait is None:
+        if not self._is_waiting or self._door is None or self._door.is_gone:
             self._release()
-            return
-        door, scope = wait
-        if door.is_here:
-            scope.cancel()
-        elif not door.run_soon(scope.cancel):  # nothing on that loop will ever wait again
-            self._release()
+        elif self._door.is_here:
+            anyio.notify_closing(self._fd)
 
     async def aclose(self) -> None:
         """Close the descriptor."""
@@ -138,16 +138,16 @@ class FdSource:
         await checkpoint()
 
     async def _wait_readable(self) -> None:
-        # A scope, not notify_closing(), which only a task can call, and a close may come from a bare callback of the loop.
-        with anyio.CancelScope() as scope:
-            self._wait = (LoopDoor(), scope)
-            try:
-                with ready_pumps().one_less():
-                    await anyio.wait_readable(self._fd)
-            finally:
-                self._wait = None
-                if self._is_closed:
-                    self._release()
+        if self._door is None:
+            self._door = LoopDoor()
+        self._is_waiting = True
+        try:
+            with ready_pumps().one_less():
+                await anyio.wait_readable(self._fd)
+        finally:
+            self._is_waiting = False
+            if self._is_closed:
+                self._release()
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

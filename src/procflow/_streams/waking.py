@@ -95,6 +95,11 @@ class LoopDoor:
         except NoEventLoopError:
             return False
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether that loop will run nothing any more."""
+        return not self.run_soon(_nothing)
+
     def run_soon(self, function: Callable[[], object]) -> bool:
         """Run ``function`` on the loop soon; return false, and do nothing, if the loop is gone.
 
@@ -105,6 +110,10 @@ class LoopDoor:
         except RuntimeError:  # asyncio: the loop is closed; trio's RunFinishedError is one too
             return False
         return True
+
+
+def _nothing() -> None:
+    return
 
 
 class ReadyPumps:

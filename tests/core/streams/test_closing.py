@@ -64,25 +64,6 @@ async def test_a_stream_can_be_closed_from_another_thread() -> None:
     os.close(writer)
 
 
-async def test_a_source_can_be_closed_from_another_thread() -> None:
-    """C-30: FdSource.close_nowait() wakes a receive() that waits on its loop, whoever calls it."""
-    reader, writer = os.pipe()
-    source = FdSource(reader)
-    async with anyio.create_task_group() as tasks:
-
-        async def wait() -> None:
-            with pytest.raises(anyio.ClosedResourceError):
-                await source.receive()
-
-        tasks.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
-        with anyio.fail_after(20):
-            assert in_thread(source.close_nowait) == []
-            assert source.fileno() == -1
-    assert not is_open(reader)
-    os.close(writer)
-
-
 async def test_the_number_of_a_descriptor_is_taken_until_its_reader_has_let_go() -> None:
     """C-21: while a task still waits on a descriptor, its number cannot come back as that of another pipe."""
     reader, writer = os.pipe()
