@@ -57,6 +57,23 @@ def parse_document(text: str, *, file: str, suffix: str) -> Document:
     return parse(text, file)
 
 
+def is_too_deep(root: object) -> bool:
+    """Return whether values are nested deeper than any configuration is, or endlessly."""
+    level = [root]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ())
+            if isinstance(item, Mapping | list)
+        ]
+        if not level:
+            return False
+        if len(level) > MAX_NODES:
+            return True
+    return True
+
+
 def path_text(path: KeyPath) -> str:
     """Return a key path as people write it: ``exports[2].tuning.profile``."""
     text = ""
@@ -83,6 +100,8 @@ def _parse_yaml(text: str, file: str) -> Document:
         return _broken(file, f"not YAML: {exc.problem or exc.context}", None if mark is None else mark.line + 1)
     except (yaml.YAMLError, ValueError) as exc:
         return _broken(file, f"not YAML: {exc}")
+    except RecursionError:
+        return _broken(file, "not YAML: too deeply nested")
     finally:
         loader.dispose()
     return Document(root=root, file=file, lines=reader.lines, findings=tuple(reader.findings))
@@ -112,11 +131,12 @@ class _NodeReader:
         return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
-        own_keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        seen: set[str] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and own_keys.count(key.value) > 1:
-                own_keys = [other for other in own_keys if other != key.value]
-                self._find((*path, key.value), key, "the key is given more than once")
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    self._find((*path, key.value), key, "the key is given more than once")
+                seen.add(key.value)
         self._loader.flatten_mapping(node)
         values: dict[str, object] = {}
         for key, value in node.value:  # merged keys come first, so that own keys win
@@ -166,6 +186,8 @@ def _parse_toml(text: str, file: str) -> Document:
         found = re.search(r"\(at line (\d+), column \d+\)", str(exc))
         message = re.sub(r" \(at .*\)$", "", str(exc))
         return _broken(file, f"not TOML: {message[:1].lower()}{message[1:]}", int(found[1]) if found else None)
+    except RecursionError:
+        return _broken(file, "not TOML: too deeply nested")
     return Document(root=root, file=file, lines=_toml_lines(text))
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from procflow_export.config.document import Document, KeyPath, path_text
 from procflow_export.model.errors import Finding, Severity
 
-_REFERENCE: Final = re.compile(r"\$(\$\{)|\$\{([^}]*)\}")
+_REFERENCE: Final = re.compile(r"\$(\$\{)|\$\{([^}]*)\}|\$\{")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -73,7 +73,10 @@ class _Interpolation:
         self.raw[path] = text
         return _REFERENCE.sub(lambda found: "${" if found[1] else self._look_up(found[2], path), text)
 
-    def _look_up(self, name: str, path: KeyPath) -> str:
+    def _look_up(self, name: str | None, path: KeyPath) -> str:
+        if name is None:
+            self._find(path, "a reference begins with ${ and has no end", allowed="${NAME}, or $${ for a literal ${")
+            return ""
         if not _NAME.fullmatch(name):
             self._find(path, f"${{{name}}} is not a reference", allowed="letters, digits and _ between the braces")
             return ""

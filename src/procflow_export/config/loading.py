@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from procflow_export.config.document import Document, parse_document
+from procflow_export.config.document import Document, is_too_deep, parse_document
 from procflow_export.config.interpolation import interpolate
-from procflow_export.config.rules import Surroundings, check_export, check_root
+from procflow_export.config.rules import check_across, check_export, check_root
 from procflow_export.config.shape import Findings, read_struct
+from procflow_export.config.source_rules import Surroundings
 from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ConfigError, Finding, Severity
@@ -36,6 +37,7 @@ def load_config(path: str | Path, *, params: Mapping[str, str], environ: Mapping
     """
     file = Path(path)
     try:
+        absolute = file.absolute()  # a working directory that was deleted has no path
         with file.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
@@ -48,8 +50,8 @@ def load_config(path: str | Path, *, params: Mapping[str, str], environ: Mapping
     document = parse_document(text, file=str(path), suffix=file.suffix)
     if document.root is None and not document.findings:
         document = Document(root=None, file=str(path), findings=(Finding(message="the file is empty", file=str(path)),))
-    loaded = _check(document, file.absolute().parent, params=params, environ=environ)
-    return msgspec.structs.replace(loaded, file=file.absolute())
+    loaded = _check(document, absolute.parent, params=params, environ=environ)
+    return msgspec.structs.replace(loaded, file=absolute)
 
 
 def read_config(
@@ -65,7 +67,7 @@ def read_config(
         ConfigError: With all findings, if anything in it is wrong.
     """
     document = Document(root=dict(values), file="")
-    return _check(document, Path(base_dir).absolute(), params=params or {}, environ=environ or {})
+    return _check(document, _directory(base_dir), params=params or {}, environ=environ or {})
 
 
 def check_config(
@@ -77,11 +79,19 @@ def check_config(
         ConfigError: With all findings, if anything in it is wrong.
     """
     findings = Findings(document=Document(root=None, file=""))
-    around = Surroundings(base_dir=Path(base_dir).absolute(), environ=environ or {})
+    around = Surroundings(base_dir=_directory(base_dir), environ=environ or {})
     check_root(config, findings, around)
     for index, export in enumerate(config.exports):
         check_export(export, ("exports", index), config, findings, around)
     return _finish(config, findings.items, around)
+
+
+def _directory(path: str | Path) -> Path:
+    try:
+        return Path(path).absolute()
+    except OSError as exc:
+        finding = Finding(message=f"the working directory cannot be used: {exc.strerror}", code=Code.CONFIG_UNREADABLE)
+        raise ConfigError([finding], code=Code.CONFIG_UNREADABLE) from exc
 
 
 def _check(
@@ -89,6 +99,11 @@ def _check(
 ) -> LoadedConfig:
     if document.root is None:
         raise ConfigError(document.findings, code=Code.CONFIG_UNREADABLE)
+    if is_too_deep(document.root):
+        finding = Finding(
+            message="the values are too large or too deeply nested", file=document.file, code=Code.CONFIG_UNREADABLE
+        )
+        raise ConfigError([finding], code=Code.CONFIG_UNREADABLE)
     interpolated = interpolate(document, params=params, environ=environ)
     findings = Findings(document=document, raw=interpolated.raw)
     findings.items += [*document.findings, *interpolated.findings]
@@ -121,10 +136,15 @@ def _check_what_could_be_read(root: object, findings: Findings, around: Surround
     shape = [finding.key for finding in findings.items if finding.severity is Severity.ERROR]
     rules = Findings(document=findings.document, raw=findings.raw)
     check_root(partial, rules, around)
+    whole: dict[int, ExportConfig] = {}
     for index, value in enumerate(entries if isinstance(entries, list) else ()):
         path = ("exports", index)
         if export := read_struct(ExportConfig, value, path, quiet, stand_ins=_export_stand_ins(value)):
             check_export(export, path, partial, rules, around)
+            # Without its own name or place, nothing is known of those of the others.
+            if value.get("name") == export.name and bool(value.get("destination")) == bool(export.destination):
+                whole[index] = export
+    check_across(whole, partial, rules)
     findings.items += [
         finding
         for finding in rules.items

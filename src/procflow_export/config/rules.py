@@ -1,6 +1,6 @@
 """The rules between keys: what a configuration may not say although each of its values is right.
 
-Owns every rule that needs no database, one function a subject, each adding all it finds.  Must not know how anything is
+Owns every rule that needs no database, those of sources in ``config.source_rules``, one function a subject, each adding all it finds.  Must not know how anything is
 done.  Rules look at whatever structs could be built: a broken export does not hide the findings of the next one.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from procflow_export.config.document import KeyPath
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
+from procflow_export.config.source_rules import Surroundings, check_source, check_tuning
 from procflow_export.config.structs import Config, ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Severity
@@ -24,9 +24,6 @@ from procflow_export.model.settings import (
     DestinationConfig,
     Format,
     RowGroupStrategy,
-    SourceConfig,
-    SourceType,
-    Tuning,
 )
 
 PLACEHOLDERS: Final = ("date", "hour", "export", "table", "run_id")
@@ -36,38 +33,9 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _IDENTIFIER: Final = r"[A-Za-z_][A-Za-z0-9_$]*"
 _TABLE: Final = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})?")
 _UNSAFE_NAME: Final = re.compile(r"[/\\\x00-\x1f\x7f#{}:*?\"<>|]|\.\.|^\.|^-|^\s|\s$")
-_SCHEMES: Final = {
-    "postgres": SourceType.POSTGRES,
-    "postgresql": SourceType.POSTGRES,
-    "mysql": SourceType.MYSQL,
-    "mariadb": SourceType.MYSQL,
-    "sqlite": SourceType.SQLITE,
-}
-_FIELDS: Final = ("host", "port", "user", "password", "password_env", "database")
-_NEEDED: Final[Mapping[SourceType, Mapping[str, tuple[str, ...]]]] = {
-    SourceType.POSTGRES: {"host": ("PGHOST",), "user": ("PGUSER",), "database": ("PGDATABASE",)},
-    SourceType.MYSQL: {
-        "host": ("MYSQL_HOST", "MYSQL_UNIX_PORT"),
-        "user": ("MYSQL_USER",),
-        "database": ("MYSQL_DATABASE",),
-    },
-}
 _CHUNK_KEYS: Final = ("chunk_column", "chunk_size", "chunk_count", "chunk_max_attempts")
 _LEVELS: Final = {Compression.ZSTD: (1, 22), Compression.GZIP: (0, 9)}
 _CSV_CODECS: Final = (Compression.NONE, Compression.GZIP, Compression.ZSTD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the rules may look at beside the configuration.
-
-    Attributes:
-        base_dir: Directory of the configuration file, absolute.
-        environ: The environment.
-    """
-
-    base_dir: Path
-    environ: Mapping[str, str]
 
 
 def check_root(config: Config, findings: Findings, around: Surroundings) -> None:
@@ -84,13 +52,18 @@ def check_root(config: Config, findings: Findings, around: Surroundings) -> None
         check_destination(config.destination, ("destination",), findings)
     if not config.exports:
         findings.add(("exports",), "there is nothing to export: the list is empty")
-    _check_names(config, findings)
-    check_places(config, findings)
+    check_across(dict(enumerate(config.exports)), config, findings)
 
 
-def _check_names(config: Config, findings: Findings) -> None:
+def check_across(exports: Mapping[int, ExportConfig], config: Config, findings: Findings) -> None:
+    """Check what holds between exports, which are given by their place in the list."""
+    _check_names(exports, findings)
+    _check_places(exports, config, findings)
+
+
+def _check_names(exports: Mapping[int, ExportConfig], findings: Findings) -> None:
     first: dict[str, int] = {}
-    for index, export in enumerate(config.exports):
+    for index, export in exports.items():
         # Two names that differ in case alone are one directory on some file systems.
         name = export.name.casefold()
         if name in first:
@@ -98,10 +71,10 @@ def _check_names(config: Config, findings: Findings) -> None:
         first.setdefault(name, index)
 
 
-def check_places(config: Config, findings: Findings) -> None:
+def _check_places(exports: Mapping[int, ExportConfig], config: Config, findings: Findings) -> None:
     """Check that no two exports publish in one directory: each would replace the other's manifest."""
     taken: dict[str, str] = {}
-    for index, export in enumerate(config.exports):
+    for index, export in exports.items():
         destination = export.destination or config.destination
         if destination is None or destination.path is None:
             continue
@@ -114,76 +87,6 @@ def check_places(config: Config, findings: Findings) -> None:
                 found=place,
             )
         taken.setdefault(place, export.name)
-
-
-def check_source(source: SourceConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:
-    """Check that there is exactly one way to reach the source, and that nothing it refers to is missing."""
-    urls = [key for key in ("url", "url_env", "url_file") if getattr(source, key) is not None]
-    fields = [key for key in _FIELDS if getattr(source, key) is not None]
-    if len(urls) > 1:
-        findings.add((*path, urls[1]), f"only one of {', '.join(urls)} may be given")
-    if source.type is SourceType.SQLITE:
-        _check_sqlite(source, path, urls, fields, findings)
-    else:
-        if source.path is not None:
-            findings.add((*path, "path"), "'path' is for sqlite", allowed="url, url_env, url_file, or host and so on")
-        if urls and fields:
-            findings.add((*path, fields[0]), f"{fields[0]!r} and {urls[0]!r} exclude each other")
-        if not urls:
-            _check_fields(source, path, fields, findings, around.environ)
-    if source.password is not None and source.password_env is not None:
-        findings.add((*path, "password_env"), "'password' and 'password_env' exclude each other")
-    for key in ("url_env", "password_env"):
-        name = getattr(source, key)
-        if name is not None and not around.environ.get(name):
-            findings.add((*path, key), f"the environment variable {name!r} is not set, or empty")
-    for key, file in (("url_file", source.url_file), ("ca_file", None if source.tls is None else source.tls.ca_file)):
-        if file is not None and not (around.base_dir / file).is_file():
-            where = (*path, "tls", key) if key == "ca_file" else (*path, key)
-            findings.add(where, "the file does not exist", found=file)
-    url = source.url if source.url is not None else around.environ.get(source.url_env or "")
-    if url:
-        _check_scheme(source, url, (*path, urls[0]), findings)
-    check_tuning(source.tuning, (*path, "tuning"), findings)
-
-
-def _check_sqlite(source: SourceConfig, path: KeyPath, urls: list[str], fields: list[str], findings: Findings) -> None:
-    for key in fields:
-        findings.add((*path, key), f"{key!r} means nothing to sqlite", allowed="path, url, url_env, url_file")
-    if source.tls is not None:
-        findings.add((*path, "tls"), "'tls' means nothing to sqlite")
-    if source.path is not None and urls:
-        findings.add((*path, "path"), f"'path' and {urls[0]!r} exclude each other")
-    if source.path is None and not urls:
-        findings.add((*path, "path"), "the file of the database is missing", allowed="path, url, url_env, url_file")
-
-
-def _check_fields(
-    source: SourceConfig, path: KeyPath, fields: list[str], findings: Findings, environ: Mapping[str, str]
-) -> None:
-    if not fields and environ.get("DATABASE_URL"):
-        return
-    for key, variables in _NEEDED[source.type].items():
-        if getattr(source, key) is None and not any(environ.get(name) for name in variables):
-            findings.add(
-                (*path, key),
-                f"{key!r} is missing",
-                allowed=f"url, url_env, url_file, or {key}; or {' or '.join(variables)} in the environment",
-            )
-
-
-def _check_scheme(source: SourceConfig, url: str, path: KeyPath, findings: Findings) -> None:
-    scheme = url.split(":", 1)[0].split("+", 1)[0].lower() if ":" in url else ""
-    meant = _SCHEMES.get(scheme)
-    if meant is not source.type:
-        allowed = ", ".join(f"{name}://" for name, kind in _SCHEMES.items() if kind is source.type)
-        findings.add(path, f"the URL is not one of type {source.type.value}", allowed=allowed)
-
-
-def check_tuning(tuning: Tuning, path: KeyPath, findings: Findings) -> None:
-    """Check that limits do not contradict each other."""
-    if tuning.batch_size is not None and tuning.batch_size_memory_mb is not None:
-        findings.add((*path, "batch_size_memory_mb"), "'batch_size' and 'batch_size_memory_mb' exclude each other")
 
 
 def check_destination(destination: DestinationConfig, path: KeyPath, findings: Findings) -> None:

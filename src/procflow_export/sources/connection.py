@@ -1,13 +1,10 @@
 """Where a source is and how to log in: configuration and environment become one decided value.
 
-Owns the rules of precedence, the reading of connection URLs and the care for passwords.  Must not know a driver.
+Owns the rules of precedence and the care for passwords; ``model.urls`` reads the URLs.  Must not know a driver.
 
 **Precedence.**  Exactly one of ``url``, ``url_env``, ``url_file`` or the fields says where the database is.  What the
 fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …);
 where the configuration says nothing at all, ``DATABASE_URL`` is read first.
-
-**Passwords in URLs** may hold any character, unescaped.  A URL is first read as the standard has it; when that leaves an
-``@`` in its path, before a query that is none, or no valid port, the user part is taken to reach to the last ``@``.  Percent escapes are decoded.
 """
 
 from __future__ import annotations
@@ -18,39 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import anyio.to_thread
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.settings import MASK, SourceConfig, SourceType, TlsMode
+from procflow_export.model.settings import SourceConfig, SourceType, TlsMode
+from procflow_export.model.urls import Secret, UrlParts, parse_url, port_number, tls_mode
 from procflow_export.sources.tls import default_mode, tls_context
-
-
-class Secret:
-    """A text that shows itself as ``***`` wherever it is printed, formatted or logged."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself: for the driver, and nothing else."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return MASK
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a secret is not pickled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,48 +95,6 @@ _ENGINES: Final = {
     ),
 }
 
-_ADDRESS: Final = re.compile(
-    r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
-)
-_OPTIONS: Final = frozenset(
-    [
-        "host",
-        "port",
-        "user",
-        "password",
-        "dbname",
-        "unix_socket",
-        "sslmode",
-        "ssl-mode",
-        "sslrootcert",
-        "ssl-ca",
-        "sslcert",
-        "sslkey",
-        "application_name",
-        "fallback_application_name",
-        "client_encoding",
-        "charset",
-        "options",
-        "connect_timeout",
-        "target_session_attrs",
-    ]
-)
-"""Options that a URL may have; a query with an ``@`` and other words in it is the rest of a password."""
-_WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What was said about the place; ``None`` where nothing was."""
-
-    host: str | None = None
-    port: int | None = None
-    user: str | None = None
-    password: Secret | None = None
-    database: str | None = None
-    tls: TlsMode | None = None
-    ca_file: str | None = None
-
 
 def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAddress:
     """Return where the server of a source is, from its configuration and the environment.
@@ -194,7 +125,7 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         user=user,
         password=parts.password,
         database=database,
-        tls=_tls_mode(config, parts, host),
+        tls=_decided_tls(config, parts, host),
         ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
     )
 
@@ -237,48 +168,6 @@ def sqlite_path(config: SourceConfig, environ: Mapping[str, str]) -> Path:
     return Path(unquote(plain if rest is None else rest[1:]))
 
 
-def parse_url(url: str, *, schemes: tuple[str, ...]) -> _Parts:
-    """Return what a connection URL says.
-
-    Raises:
-        SourceError: If it is not a URL of one of these schemes; the message does not repeat it.
-    """
-    scheme, separator, rest = url.strip().partition("://")
-    scheme = scheme.lower().partition("+")[0]
-    if not separator or scheme not in schemes:
-        raise _invalid(f"the connection URL must begin with {schemes[0]}://")
-    userinfo, address = _split_user(rest)
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise _invalid("the connection URL cannot be read: percent-encode its user and password")
-    user, colon, password = userinfo.partition(":")
-    query = dict(parse_qsl(match.group("query") or "", keep_blank_values=True))
-    host = query.get("host") or query.get("unix_socket") or unquote(match.group("host")).strip("[]")
-    mode = query.get("sslmode") or query.get("ssl-mode")
-    return _Parts(
-        host=host or None,
-        port=_port(match.group("port") or query.get("port")),
-        user=unquote(user) or query.get("user"),
-        password=Secret(unquote(password)) if colon else (Secret(query["password"]) if "password" in query else None),
-        database=unquote(match.group("path") or "") or query.get("dbname"),
-        tls=_named_mode(mode),
-        ca_file=query.get("sslrootcert") or query.get("ssl-ca"),
-    )
-
-
-def _split_user(rest: str) -> tuple[str, str]:
-    """Cut what follows the scheme into user part and address."""
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    userinfo, at, host = authority.rpartition("@")
-    address = host + rest[len(authority) :]
-    path, _, query = address.partition("?")
-    keys = {pair.partition("=")[0] for pair in query.split("&") if "@" in query}
-    if "@" not in path and keys <= _OPTIONS and _ADDRESS.fullmatch(address):
-        return userinfo, address
-    userinfo, at, address = rest.rpartition("@")
-    return (userinfo, address) if at else ("", rest)
-
-
 def _url(config: SourceConfig, environ: Mapping[str, str]) -> str | None:
     given = [name for name in ("url", "url_env", "url_file") if getattr(config, name) is not None]
     if len(given) > 1:
@@ -313,7 +202,7 @@ def _has_fields(config: SourceConfig) -> bool:
     return any(getattr(config, name) is not None for name in names)
 
 
-def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -> _Parts:
+def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -> UrlParts:
     if config.password is not None and config.password_env is not None:
         raise _invalid("a source has one of password and password_env, not both")
     password = config.password if config.password is not None else _first(environ, engine.password_variables)
@@ -321,40 +210,20 @@ def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -
         password = environ.get(config.password_env)
         if not password:
             raise _invalid(f"the environment variable {config.password_env} (password_env) is not set or empty")
-    return _Parts(
+    return UrlParts(
         host=config.host or _first(environ, engine.host_variables),
-        port=config.port or _port(_first(environ, engine.port_variables)),
+        port=config.port or port_number(_first(environ, engine.port_variables)),
         user=config.user or _first(environ, engine.user_variables),
         password=None if password is None else Secret(password),
         database=config.database or _first(environ, engine.database_variables),
-        tls=_named_mode(_first(environ, engine.tls_variables)),
+        tls=tls_mode(_first(environ, engine.tls_variables)),
     )
 
 
-def _tls_mode(config: SourceConfig, parts: _Parts, host: str) -> TlsMode:
+def _decided_tls(config: SourceConfig, parts: UrlParts, host: str) -> TlsMode:
     if config.tls is not None:
         return config.tls.mode
     return parts.tls or default_mode(host)
-
-
-def _named_mode(name: str | None) -> TlsMode | None:
-    """Return the mode that a URL or the environment names; one that permits plain text decides nothing."""
-    if name is None or name.lower() in _WEAK_TLS:
-        return None
-    normal = name.lower().replace("_", "-")
-    aliases = {"disabled": "disable", "required": "require", "verify-identity": "verify-full"}
-    try:
-        return TlsMode(aliases.get(normal, normal))
-    except ValueError as exc:
-        raise _invalid("sslmode must be disable, require, verify-ca or verify-full") from exc
-
-
-def _port(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
-        raise _invalid("the port of the source must be a number from 1 to 65535")
-    return int(text)
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:

@@ -45,7 +45,7 @@ def test_an_escaped_reference_stays() -> None:
     assert replaced("$${X} ${X} $X $$", params={"X": "v"}) == "${X} v $X $$"
 
 
-@pytest.mark.parametrize("text", ["${X}", "${}", "${a b}", "${1}"])
+@pytest.mark.parametrize("text", ["${X}", "${}", "${a b}", "${1}", "${UNCLOSED", "a ${", "$${X} ${X"])
 def test_what_cannot_be_replaced_is_a_finding(text: str) -> None:
     """E-12: unset is never empty."""
     result = interpolate(Document(root={"k": [text]}, file="f"), params={}, environ={})

@@ -210,6 +210,118 @@ def test_aliases_cannot_make_a_small_file_endless(tmp_path: Path) -> None:
     assert "too large" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.yaml", "a: " + "[" * 5_000 + "]" * 5_000),
+        ("c.yaml", "a: " + "{a: " * 5_000 + "1" + "}" * 5_000),
+        ("c.json", '{"a": ' + "[" * 300 + "]" * 300 + "}"),
+        ("c.json", "[" * 50_000 + "]" * 50_000),
+        ("c.toml", "a = " + "[" * 200 + "]" * 200),
+        ("c.toml", "a = " + "[" * 5_000 + "]" * 5_000),
+    ],
+)
+def test_deep_nesting_is_one_finding(tmp_path: Path, name: str, text: str) -> None:
+    """E-62: no file makes the reader give up with anything but a finding."""
+    (finding,) = findings_of(tmp_path, text, name=name)
+
+    assert "deeply nested" in finding.message
+    assert finding.code is Code.CONFIG_UNREADABLE
+
+
+def test_values_that_hold_themselves_are_a_finding() -> None:
+    """E-62: nor do the values of a program."""
+    endless: dict[str, object] = {}
+    endless["exports"] = [endless]
+
+    with pytest.raises(ConfigError) as caught:
+        read_config(endless, base_dir="/data")
+
+    assert "deeply nested" in caught.value.findings[0].message
+
+
+def test_a_working_directory_that_is_gone_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-62: a relative path has no meaning then, and that is what is said."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (tmp_path / "c.yaml").write_text(GOOD)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    for path in ("c.yaml", "../c.yaml"):
+        with pytest.raises(ConfigError) as from_file:
+            load_config(path, params={}, environ={})
+        assert len(from_file.value.findings) == 1
+        assert from_file.value.code is Code.CONFIG_UNREADABLE
+    with pytest.raises(ConfigError) as from_values:
+        read_config({"exports": []})
+
+    assert from_values.value.code is Code.CONFIG_UNREADABLE
+    assert load_config(tmp_path / "c.yaml", params={}, environ={}).base_dir == tmp_path
+
+
+def test_one_wrong_value_hides_no_name_that_is_there_twice(tmp_path: Path) -> None:
+    """E-62: rules between exports are applied to what could be read of a broken file."""
+    text = """\
+source: {type: sqlite, path: shop.db}
+destination: {type: local, path: out}
+exports:
+  - {name: a, table: a, mode: fulll, format: csv}
+  - {name: b, table: b, mode: full, format: csv}
+  - {name: A, table: c, mode: full, format: csv}
+  - {name: b, table: d, mode: full, format: csv}
+  - {table: e, mode: full, format: csv}
+  - {table: f, mode: full, format: csv}
+  - {name: i, table: d, mode: full, format: csv, destination: {type: local, path: "x/{export}"}}
+  - {name: x/i, table: d, mode: full, format: csv, destination: {type: lokal, path: "{export}"}}
+"""
+    places = [(finding.key, finding.line) for finding in findings_of(tmp_path, text)]
+
+    assert places == [
+        ("exports[0].mode", 4),
+        ("exports[2].name", 6),
+        ("exports[3].name", 7),
+        ("exports[4].name", 8),
+        ("exports[5].name", 9),
+        ("exports[7].destination.type", 11),
+        ("exports[7].name", 11),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgres://u:topsecret@h:99999/d", "port"),
+        ("postgresql://u:topsecret@h/d?sslmode=bogus", "sslmode"),
+        ("postgres://u:topsecret@h/d?port=x", "port"),
+    ],
+)
+@pytest.mark.parametrize("key", ["url", "url_env", "url_file"])
+def test_a_url_that_cannot_be_read_has_a_place(tmp_path: Path, url: str, message: str, key: str) -> None:
+    """E-62, E-2: what is wrong with a URL is found before a connection is tried, at its key, and not shown."""
+    (tmp_path / "url.txt").write_text(f"{url}\n")
+    file = tmp_path / "c.yaml"
+    value = {"url": url, "url_env": "DB", "url_file": "url.txt"}[key]
+    file.write_text(GOOD.replace("{type: sqlite, path: shop.db}", f"{{type: postgres, {key}: '{value}'}}"))
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, params={}, environ={"DB": url})
+
+    (finding,) = caught.value.findings
+    assert (finding.key, finding.line) == (f"source.{key}", 1)
+    assert message in finding.message
+    assert "topsecret" not in str(finding)
+
+
+def test_a_key_given_twice_is_reported_where_it_is_given_again(tmp_path: Path) -> None:
+    """E-62: the first one is not the mistake."""
+    text = GOOD + "source: {type: sqlite, path: other.db}\n"
+
+    (finding,) = findings_of(tmp_path, text)
+
+    assert (finding.key, finding.line) == ("source", 6)
+
+
 def test_merge_keys_and_anchors_work(tmp_path: Path) -> None:
     """E-62: YAML that people write to repeat less is understood; own keys win over merged ones."""
     text = """\

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query
 from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
+from procflow_export.model.urls import Secret, parse_url
 from procflow_export.sources import open_source
-from procflow_export.sources.connection import Secret, parse_url, server_address, sqlite_path
+from procflow_export.sources.connection import server_address, sqlite_path
 from procflow_export.sources.tls import is_loopback, tls_context
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase
 
