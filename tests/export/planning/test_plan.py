@@ -169,9 +169,7 @@ def test_a_table_resolves_its_own_key_and_a_missing_one_is_told() -> None:
     assert misspelt.value.__notes__ == ["the column is spelled 'id'"]
 
 
-@pytest.mark.parametrize(
-    "kind", sorted(set(LogicalType) - {LogicalType.INTEGER}, key=lambda kind: kind.value), ids=lambda kind: kind.value
-)
+@pytest.mark.parametrize("kind", [kind for kind in LogicalType if kind is not LogicalType.INTEGER])
 def test_only_an_integer_column_can_be_the_key(kind: LogicalType) -> None:
     """E-10: a key of another type is refused with its name and type, however much its values look like integers."""
     columns = (Column(name="code", native_type="varchar(9)", logical_type=kind, arrow_type=pa.string()),)
