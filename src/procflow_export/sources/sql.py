@@ -6,11 +6,17 @@ here: they are bind parameters, except the integers of a key range, which have o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
+from procflow_export.sources.statement_ends import postgres_body
+
+
+def strip_statement_end(text: str) -> str:
+    """Return a query without the white space and semicolons at its end."""
+    return text.strip().rstrip("; \t\r\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +27,13 @@ class Dialect:
         quote: The character around identifiers; doubled inside.
         min_integer: Lowest integer of any integer column type.
         max_integer: Highest integer of any integer column type.
+        body: Returns a query without what may follow it.
     """
 
     quote: str
     min_integer: int = -(2**63)
     max_integer: int = 2**63 - 1
+    body: Callable[[str], str] = strip_statement_end
 
     def identifier(self, name: str) -> str:
         """Return ``name`` quoted, so that it can only be read as one identifier.
@@ -55,7 +63,7 @@ class Dialect:
             case Relation():
                 return self.relation(selection)
             case Query(text=text):
-                return f"(\n{strip_statement_end(text)}\n) AS {self.identifier('procflow_query')}"
+                return f"(\n{self.body(text)}\n) AS {self.identifier('procflow_query')}"
             case _:
                 assert_never(selection)
 
@@ -97,11 +105,6 @@ class Dialect:
         return f"SELECT 1 FROM {self.from_item(selection)} WHERE {self.identifier(column)} IS NULL LIMIT 1"
 
 
-def strip_statement_end(text: str) -> str:
-    """Return a query without the white space and semicolons at its end."""
-    return text.strip().rstrip("; \t\r\n")
-
-
 def integer(value: int) -> str:
     """Return the SQL literal of an integer."""
     if type(value) is not int:
@@ -109,6 +112,6 @@ def integer(value: int) -> str:
     return str(value)
 
 
-POSTGRES = Dialect(quote='"')
+POSTGRES = Dialect(quote='"', body=postgres_body)
 MYSQL = Dialect(quote="`", max_integer=2**64 - 1)
 SQLITE = Dialect(quote='"')

@@ -13,6 +13,8 @@ from typing import Final
 
 import asyncpg
 
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -25,16 +27,16 @@ from procflow_export.sources.postgres.types import NUMERIC, column
 _RESOLVE: Final = """
     WITH RECURSIVE described AS ({described}),
     chain AS (
-        SELECT d.number, d.name, d.type, d.typmod, d.not_null, d.native_type FROM described AS d
+        SELECT d.number, d.name, d.type, d.typmod, d.native_type FROM described AS d
         UNION ALL
         SELECT c.number, c.name, t.typbasetype, CASE WHEN c.typmod = -1 THEN t.typtypmod ELSE c.typmod END,
-               c.not_null OR t.typnotnull, c.native_type
+               c.native_type
         FROM chain AS c JOIN pg_catalog.pg_type AS t ON t.oid = c.type
         WHERE t.typtype = 'd'
     )
     SELECT c.name::text AS name, t.typname::text AS base_type, n.nspname = 'pg_catalog' AS is_builtin,
            CASE WHEN e.typarray = t.oid THEN 'A' ELSE t.typtype::text END AS category,
-           c.native_type, c.typmod, c.not_null
+           c.native_type, c.typmod
     FROM chain AS c
     JOIN pg_catalog.pg_type AS t ON t.oid = c.type AND t.typtype <> 'd'
     JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
@@ -45,7 +47,7 @@ _RESOLVE: Final = """
 _RELATION: Final = _RESOLVE.format(
     described="""
         SELECT a.attnum::int AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS typmod,
-               a.attnotnull AS not_null, pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
+               pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
         FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
     """
@@ -53,7 +55,7 @@ _RELATION: Final = _RESOLVE.format(
 
 _QUERY: Final = _RESOLVE.format(
     described="""
-        SELECT d.number::int AS number, d.name AS name, d.type AS type, -1 AS typmod, FALSE AS not_null,
+        SELECT d.number::int AS number, d.name AS name, d.type AS type, -1 AS typmod,
                pg_catalog.format_type(d.type, NULL) AS native_type
         FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS d (name, type, number)
     """
@@ -76,13 +78,35 @@ _SAME_TYPES: Final = """
     ORDER BY c.number
 """
 
+# NOT NULL holds where this server checks every row: in tables, by a constraint that is validated (PostgreSQL 18 has others),
+# and in all tables under it.  Not in views, not in foreign tables, and not by a domain, whose values an outer join makes
+# NULL, and an INSERT of its result stores (see CREATE DOMAIN).
+_NOT_NULL: Final = """
+    WITH RECURSIVE tree AS (
+        SELECT pg_catalog.to_regclass($1)::oid AS oid
+        UNION
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent = tree.oid
+    )
+    SELECT a.attname::text AS name
+    FROM tree
+    JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    GROUP BY a.attname
+    HAVING count(*) = (SELECT count(*) FROM tree) AND bool_and(
+        a.attnotnull AND c.relkind IN ('r', 'p') AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_constraint AS k
+            WHERE k.conrelid = c.oid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)
+        )
+    )
+"""
+
 # A key must identify every row: no partial index, no expression, no further column, valid, and never NULL.
 _KEY: Final = """
     SELECT a.attname::text
     FROM pg_catalog.pg_index AS i
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
-      AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 AND a.attnotnull
+      AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 AND a.attname = ANY ($2::text[])
       AND a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)
     ORDER BY i.indisprimary DESC, i.indexrelid
     LIMIT 1
@@ -96,13 +120,15 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
         SourceError: If it is not there.
     """
     name = sql.POSTGRES.relation(relation)
-    with translated():
+    with translated(connection):
         if await connection.fetchval("SELECT pg_catalog.to_regclass($1)::oid", name) is None:
             raise not_found(relation)
         # First, because it waits for the lock: what is asked afterwards is the shape that no one changes meanwhile.
         row_estimate = await _row_estimate(connection, relation)
         columns = await relation_columns(connection, relation)
-        key = await connection.fetchval(_KEY, name)
+        not_null = {row["name"] for row in await connection.fetch(_NOT_NULL, name)}
+        key = await connection.fetchval(_KEY, name, list(not_null))
+    columns = tuple(replace(entry, is_nullable=entry.name not in not_null) for entry in columns)
     checked_names((entry.name for entry in columns), relation)
     return TableProfile(columns=columns, row_estimate=row_estimate, integer_key=key)
 
@@ -120,8 +146,8 @@ async def query_profile(connection: Connection, query: Query) -> TableProfile:
 
 
 async def relation_columns(connection: Connection, relation: Relation) -> tuple[Column, ...]:
-    """Return the columns that a table or view has now; none if it is not there."""
-    with translated():
+    """Return the columns that a table or view has now, as if all may be NULL; none if it is not there."""
+    with translated(connection):
         rows = await connection.fetch(_RELATION, sql.POSTGRES.relation(relation))
     return tuple(map(_column, rows))
 
@@ -132,8 +158,12 @@ async def query_columns(connection: Connection, query: Query) -> tuple[Column, .
     Raises:
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
-    with translated():
-        statement = await connection.prepare(sql.strip_statement_end(query.text))
+    with translated(connection):
+        statement = await connection.prepare(sql.POSTGRES.body(query.text))
+        if statement.get_parameters():
+            raise SourceError(
+                Code.SOURCE_QUERY_INVALID, "the query has parameters such as $1, which nothing gives a value"
+            )
         attributes = statement.get_attributes()
         names = list(checked_names((entry.name for entry in attributes), query))
         rows = await connection.fetch(_QUERY, names, [entry.type.oid for entry in attributes])
@@ -142,7 +172,7 @@ async def query_columns(connection: Connection, query: Query) -> tuple[Column, .
 
 async def same_types(connection: Connection, pairs: Sequence[tuple[str, str]]) -> list[bool]:
     """Return for each pair of native types whether the first is the second or a domain over it, modifiers aside."""
-    with translated():
+    with translated(connection):
         rows = await connection.fetch(_SAME_TYPES, [agreed for agreed, _ in pairs], [found for _, found in pairs])
     return [row["is_same"] for row in rows]
 
@@ -159,11 +189,10 @@ async def precise_query_columns(connection: Connection, query: Query) -> tuple[C
     """
     view = f"procflow_{secrets.token_hex(8)}"
     name = sql.POSTGRES.identifier(view)
-    with translated():
-        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.strip_statement_end(query.text)}")
+    with translated(connection):
+        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.POSTGRES.body(query.text)}")
         rows = await connection.fetch(_RELATION, f"pg_temp.{name}")
-    # NULL may appear in a query whatever the column's own type says: an outer join adds it.
-    return tuple(replace(_column(row), is_nullable=True) for row in rows)
+    return tuple(map(_column, rows))
 
 
 def has_unknown_precision(profile: TableProfile) -> bool:
@@ -173,7 +202,7 @@ def has_unknown_precision(profile: TableProfile) -> bool:
 
 async def _row_estimate(connection: Connection, selection: Selection) -> int | None:
     """Return the planner's estimate: it knows the present size of the files, and works for views and queries alike."""
-    with translated():
+    with translated(connection):
         plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {sql.POSTGRES.from_item(selection)}")
     try:
         return int(json.loads(plan)[0]["Plan"]["Plan Rows"])
@@ -189,5 +218,5 @@ def _column(row: asyncpg.Record) -> Column:
         category=row["category"],
         native_type=row["native_type"],
         typmod=row["typmod"],
-        is_nullable=not row["not_null"],
+        is_nullable=True,
     )

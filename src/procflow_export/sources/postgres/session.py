@@ -121,45 +121,54 @@ async def begin(connection: Connection, limits: ReadLimits, *, is_read_only: boo
         # A server that works on a long sort learns within a second that nobody waits for it.
         settings["client_connection_check_interval"] = "1s"
     assignments = "".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items())
-    with translated():
+    with translated(connection):
         await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};{assignments}")
 
 
 async def hold(connection: Connection, statement: str) -> None:
     """Plan a statement: what it reads is locked against changes of shape, and emptying, until the transaction ends."""
-    with translated():
+    with translated(connection):
         await connection.execute(f"EXPLAIN {statement}")
 
 
 async def commit(connection: Connection) -> None:
     """End a transaction that only read."""
-    with translated():
+    with translated(connection):
         await connection.execute("COMMIT")
 
 
 async def rollback(connection: Connection) -> None:
     """End a transaction and undo what it did."""
-    with translated():
+    with translated(connection):
         await connection.execute("ROLLBACK")
 
 
 class translated:  # noqa: N801 (used as a word of the language)
     """Raise errors of the driver as errors of ours."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if exc is not None and not isinstance(exc, ExportError):
-            ours = translate(exc)
+            ours = translate(exc, is_closed=self._connection.is_closed())
             if ours is not None:
                 raise ours from exc
 
 
-def translate(exc: BaseException) -> SourceError | None:
-    """Return the error of ours for one of the driver's, or ``None`` for anything else."""
+def translate(exc: BaseException, *, is_closed: bool) -> SourceError | None:
+    """Return the error of ours for one of the driver's, or ``None`` for anything else.
+
+    The driver has one class for its refusals, ``InterfaceError``: only on a closed connection does it mean that there is no
+    longer one, and that the same statement may succeed later.
+    """
     if isinstance(exc, asyncpg.PostgresError):
         return refusal(exc)
+    if isinstance(exc, asyncpg.InterfaceError) and not is_closed:
+        return SourceError(Code.SOURCE_FAILED, "the PostgreSQL driver refused the statement")
     if isinstance(exc, asyncpg.InterfaceError | OSError):
         return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
     return None

@@ -109,7 +109,7 @@ class PostgresSource:
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits)
-            with session.translated():
+            with session.translated(connection):
                 # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
                 low, high, has_nulls = await connection.fetchrow(
                     f"SELECT low, high, EXISTS ({sql.POSTGRES.null_presence(selection, column)})"
@@ -158,7 +158,7 @@ class PostgresSource:
     ) -> None:
         started = time.monotonic()
         try:
-            with scope, session.translated():
+            with scope, session.translated(connection):
                 found = await hold_shape(connection, selection, columns)
                 dialect = dialect_for_key(found, chunk)
                 statement = dialect.select(selection, [projection(column) for column in columns], chunk)
