@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -126,3 +127,25 @@ async def test_closed_source_leaves_no_connection(postgres: PostgresDatabase, ma
             await anyio.lowlevel.checkpoint()
         while mariadb_rows(mariadb.url, find) != [(0,)]:
             await anyio.lowlevel.checkpoint()
+
+
+async def test_copy_that_is_left_while_bytes_arrive_troubles_no_one(postgres: PostgresDatabase) -> None:
+    """E-34: leaving a reader at any moment ends the statement, and no callback of the loop fails."""
+    postgres.execute("CREATE TABLE t AS SELECT n AS id, repeat('x', 100) AS v FROM generate_series(1, 20000) AS g (n)")
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+
+    try:
+        async with opened(postgres) as source:
+            columns = (await source.profile(Relation(table="t"))).columns
+            for steps in range(120):
+                async with source.read_chunk(Relation(table="t"), columns, Everything(), batch_rows=1000) as batches:
+                    if steps % 2:
+                        await anext(batches)
+                    for _ in range(steps // 2 % 40):
+                        await anyio.lowlevel.checkpoint()
+    finally:
+        loop.set_exception_handler(None)
+
+    assert failures == []

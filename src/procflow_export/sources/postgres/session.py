@@ -17,9 +17,11 @@ that outlives the transaction would meet somebody else.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Final, TypeAlias
 
+import anyio
 import asyncpg
 
 from procflow_export.model.codes import Code
@@ -183,6 +185,23 @@ def refusal(exc: asyncpg.PostgresError) -> SourceError:
     code = _CODES.get(state) or _CLASS_CODES.get(state[:2], Code.SOURCE_FAILED)
     message = str(getattr(exc, "message", None) or type(exc).__name__)
     return SourceError(code, f"PostgreSQL refused ({state}): {message}")
+
+
+async def cancel_between_reads(scope: anyio.CancelScope) -> None:
+    """Cancel a scope in which the driver works; returns once it is cancelled.
+
+    When bytes of a COPY arrive between the cancellation and the loop's next turn, asyncpg 0.32 forgets to cancel the
+    statement, and the next bytes meet no one who waits for them: an ``AttributeError`` out of a callback.  Timers run after
+    the sockets of a turn were read, and before those of the next one: there, nothing comes between.
+    """
+    is_cancelled = anyio.Event()
+
+    def cancel() -> None:
+        scope.cancel()
+        is_cancelled.set()
+
+    asyncio.get_running_loop().call_later(0, cancel)
+    await is_cancelled.wait()
 
 
 def is_idle(connection: Connection) -> bool:

@@ -132,7 +132,7 @@ class PostgresSource:
         async with self._connections.lease() as connection:
             await session.begin(connection, self._limits)
             async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
-                copying = anyio.CancelScope()
+                copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, selection, columns, chunk)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
                 batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
@@ -141,8 +141,8 @@ class PostgresSource:
                 finally:
                     # Left early, the copy is cancelled on the server and the connection is not used again.  Not through
                     # the group's own scope: a cancellation of this task would take the place of the body's error.
-                    copying.cancel()
                     with anyio.CancelScope(shield=True):
+                        await session.cancel_between_reads(copying)
                         await batches.aclose()
             if source.is_finished:
                 await session.commit(connection)
@@ -158,6 +158,7 @@ class PostgresSource:
     ) -> None:
         started = time.monotonic()
         try:
+            # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
             with scope, session.translated(connection):
                 found = await hold_shape(connection, selection, columns)
                 dialect = dialect_for_key(found, chunk)
@@ -167,6 +168,9 @@ class PostgresSource:
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
             source.finish(exc)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
+            pass
         else:
             if not scope.cancelled_caught:
                 source.finish()
