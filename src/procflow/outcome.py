@@ -52,7 +52,9 @@ class PhaseReport:
     error: str | None = None
 
     def __str__(self) -> str:
-        what = f"{signal_name(self.signal)} to the {self.to.value}" if self.signal is not None else "the protocol shutdown"
+        what = (
+            f"{signal_name(self.signal)} to the {self.to.value}" if self.signal is not None else "the protocol shutdown"
+        )
         effect = self.error or ("everything ended" if self.ended else "not everything ended")
         return f"{what}: {effect} after {self.took_s:.3f} s"
 
