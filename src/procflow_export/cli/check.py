@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from procflow_export.cli.exporting import BACKEND
 from procflow_export.cli.face import Face
+from procflow_export.cli.interrupts import STATUS_OF, Interrupts
 from procflow_export.cli.run import loaded_config
 from procflow_export.config.structs import LoadedConfig
 from procflow_export.exporter import Exporter
@@ -40,10 +42,13 @@ class _Checked:
     failures: tuple[Failure, ...] = ()
 
 
-def check_command(parsed: argparse.Namespace, face: Face) -> int:
+def check_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     """Check every export and return the exit status: 0, or what the worst finding asks for."""
     loaded = loaded_config(parsed, face)
-    checked = anyio.run(_check_all, loaded, parsed.exports, face, backend=BACKEND)
+    interrupts.hold()
+    checked = anyio.run(_check_all, loaded, parsed.exports, face, interrupts, backend=BACKEND)
+    if interrupts.first is not None:
+        return _stopped(face, interrupts.first)
     status = worst(failure.code.exit_status for one in checked for failure in one.failures)
     bad = sum(bool(one.failures) for one in checked)
     if bad or not face.is_quiet:
@@ -60,12 +65,24 @@ def check_command(parsed: argparse.Namespace, face: Face) -> int:
     return int(status)
 
 
-async def _check_all(loaded: LoadedConfig, exports: Sequence[str], face: Face) -> list[_Checked]:
+def _stopped(face: Face, number: signal.Signals) -> int:
+    """Say that the check was given up, and return the status that goes with it; half a verdict is none."""
+    status = STATUS_OF[number]
+    face.tell(f"stopped by {number.name}")
+    if face.is_json:
+        face.data({"status": "cancelled", "exit_status": status, "exports": []})
+    return status
+
+
+async def _check_all(
+    loaded: LoadedConfig, exports: Sequence[str], face: Face, interrupts: Interrupts
+) -> list[_Checked]:
     # The exporter gives the targets and is left without running: nothing is started, read or written.
     async with Exporter(loaded, exports=exports or None) as exporter:
         checked = [_Checked(target=target) for target in exporter.targets]
     limiter, threads = anyio.CapacityLimiter(MAX_AT_ONCE), anyio.CapacityLimiter(MAX_AT_ONCE)
     async with SharedSources(os.environ) as sources, anyio.create_task_group() as group:
+        interrupts.attach(group.cancel_scope.cancel)
         for one in checked:
             group.start_soon(_check, one, sources, limiter, threads, face, name=f"check {one.target.export.name}")
     return checked

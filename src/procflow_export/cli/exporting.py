@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ import msgspec
 from rich.text import Text
 
 from procflow_export.cli.face import Face
-from procflow_export.cli.interrupts import Interrupts
+from procflow_export.cli.interrupts import STATUS_OF, Interrupts
 from procflow_export.config.structs import ExportConfig, LoadedConfig, Mode
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.processes import ProcessEngine
@@ -39,11 +38,6 @@ BACKEND: Final = "asyncio"
 PROCESSES: Final = "processes"
 IN_PROCESS: Final = "in-process"
 SHOWN_REMARK_LINES: Final = 12
-_STATUS_OF: Final = {
-    signal.SIGINT: ExitStatus.INTERRUPTED,
-    signal.SIGTERM: ExitStatus.TERMINATED,
-    signal.SIGHUP: ExitStatus.TERMINATED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +84,7 @@ class RunOnce:
         engine: ``processes`` or ``in-process``; ``None`` takes what the configuration says.
         max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
         retry_command: Returns what to type to run some exports again.
-        interrupts: Signals that stop the run.
+        interrupts: Signals that stop the run; held from its beginning, and still afterwards.
     """
 
     loaded: LoadedConfig
@@ -99,14 +93,14 @@ class RunOnce:
     engine: str | None = None
     max_units: int | None = None
     retry_command: Callable[[Sequence[str]], str]
-    interrupts: Interrupts = field(default_factory=Interrupts)
+    interrupts: Interrupts
     _board: Board = field(default_factory=Board)
     _is_stopping: bool = False
 
     def execute(self) -> RunReport:
         """Run the exports to their verdicts in an event loop of their own, say how it went, and return that."""
-        with self.interrupts:
-            return anyio.run(self._execute, backend=BACKEND)
+        self.interrupts.hold()
+        return anyio.run(self._execute, backend=BACKEND)
 
     async def _execute(self) -> RunReport:
         engine = self._open_engine()
@@ -189,7 +183,7 @@ class RunOnce:
         finished = self._board.finished
         status = ExitStatus.INTERNAL if finished is None else ExitStatus(finished.exit_status)
         if self.interrupts.first is not None and status is not ExitStatus.OK:
-            status = _STATUS_OF[self.interrupts.first]
+            status = ExitStatus(STATUS_OF[self.interrupts.first])
         verdicts = (card.finished for card in self._board.cards.values())
         return RunReport(
             exit_status=status,

@@ -1,6 +1,7 @@
 """Where output goes: data to standard output, words to standard error, with or without colour, moving or not.
 
-Owns both streams for the length of a command.  A stream whose reader has gone is written to no more, and nothing else happens.
+Owns both streams for the length of a command.  A stream whose reader has gone is written to no more, and nothing else happens; data
+that is lost for any other reason, a full disk say, is a failure of the command.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from procflow_export.model.codes import Code
 from procflow_export.model.errors import ConfigError, ExportError, Finding, Severity
 from procflow_export.ui.clean import many_lines, one_line
 from procflow_export.ui.layout import ASCII, UNICODE, Glyphs
@@ -39,6 +41,8 @@ class Face:
     has_color: bool = False
     is_live: bool = False
     """Whether standard error is a terminal on which a picture can stay in place."""
+    has_lost_data: bool = False
+    """Whether standard output took less than it was given although somebody reads it."""
     _console: Console | None = field(default=None, repr=False)
 
     @classmethod
@@ -99,7 +103,7 @@ class Face:
         self._write(self.err, capture.get())
 
     def data(self, value: object) -> None:
-        """Write one JSON document to standard output."""
+        """Write one JSON document to standard output; what cannot be written is said, and noted in ``has_lost_data``."""
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
         self._write(self.out, f"{text}\n")
 
@@ -154,8 +158,16 @@ class Face:
         except UnicodeEncodeError:
             encoding = stream.encoding or "ascii"
             self._write(stream, text.encode(encoding, "replace").decode(encoding))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
             _silence(stream)
+            if stream is self.out and isinstance(exc, OSError) and not isinstance(exc, BrokenPipeError):
+                self.has_lost_data = True
+                self._say_lost(exc)
+
+    def _say_lost(self, exc: OSError) -> None:
+        code = Code.ENVIRONMENT
+        reason = f": standard output could not be written: {exc.strerror or exc}"
+        self.show([Text.assemble((self.glyphs.failed, "bold red"), " ", (code.value, "bold red"), reason)])
 
 
 def _notes(error: ExportError) -> list[str]:

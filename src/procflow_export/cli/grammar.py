@@ -97,6 +97,7 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     schema.add_argument(
         "what", nargs="?", choices=("config", "errors"), default="config", help="(default: %(default)s)"
     )
+    schema.set_defaults(json=True, quiet=False, verbose=False, no_color=False)
 
     commands.add_parser(
         "worker", add_help=False

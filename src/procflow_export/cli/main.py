@@ -6,25 +6,27 @@ Owns the dispatch to one function per command, what an unexpected error looks li
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from procflow_export.cli.grammar import build_parser
+from procflow_export.cli.interrupts import HEEDED, Interrupts
 
 if TYPE_CHECKING:
     from procflow_export.cli.face import Face
 
+_FIX: Final = 1
 _INTERNAL: Final = 6
-_INTERRUPTED: Final = 130
 
 
-def main() -> NoReturn:
+def main(interrupts: Interrupts) -> NoReturn:
     """Do what the command line says and end this process.
 
     The process ends by ``os._exit`` once everything is flushed: threads of native libraries (obstore's) that meet a dying interpreter
@@ -32,17 +34,15 @@ def main() -> NoReturn:
     """
     status = _INTERNAL
     try:
-        status = run(sys.argv[1:])
+        status = run(sys.argv[1:], interrupts)
     except SystemExit as exc:  # --help, --version, and a wrong command line
         status = exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
-    except KeyboardInterrupt:  # before a command took charge of signals
-        status = _INTERRUPTED
     finally:
         end_process(status)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Do what ``arguments`` say and return the exit status; for ``main`` and tests.
+def run(arguments: Sequence[str], interrupts: Interrupts) -> int:
+    """Do what ``arguments`` say and return the exit status.
 
     Raises:
         SystemExit: For ``--help``, ``--version`` and a wrong command line.
@@ -53,54 +53,65 @@ def run(arguments: Sequence[str]) -> int:
         from procflow_export.engines.worker import main as be_a_worker
 
         be_a_worker()
-    if parsed.command == "schema":
-        from procflow_export.cli.schema import schema_command
-
-        return schema_command(parsed.what)
-    return _with_face(parsed)
+    return _with_face(parsed, interrupts)
 
 
-def _with_face(parsed: argparse.Namespace) -> int:
+def _with_face(parsed: argparse.Namespace, interrupts: Interrupts) -> int:
     from procflow_export.cli.face import Face
     from procflow_export.model.errors import ExportError
 
     face = Face.of(parsed)
     try:
-        return _dispatch(parsed, face)
+        status = _dispatch(parsed, face, interrupts)
     except ExportError as exc:
+        interrupts.hold()  # a document that was begun is written whole
         face.fail(exc)
-        return int(exc.code.exit_status)
+        status = int(exc.code.exit_status)
     except Exception as exc:  # noqa: BLE001 (the top of the program: told, and answered with the status of a bug)
+        interrupts.hold()
         face.say("".join(traceback.format_exception(exc)))
         face.say(f"this is a bug of procflow: {type(exc).__name__}; please report it with the lines above")
-        return _INTERNAL
+        status = _INTERNAL
+    return status or (_FIX if face.has_lost_data else 0)
 
 
-def _dispatch(parsed: argparse.Namespace, face: Face) -> int:
+def _dispatch(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     match parsed.command:
         case "run":
             from procflow_export.cli.run import run_command
 
-            return run_command(parsed, face)
+            return run_command(parsed, face, interrupts)
         case "check":
             from procflow_export.cli.check import check_command
 
-            return check_command(parsed, face)
+            return check_command(parsed, face, interrupts)
         case "demo":
             from procflow_export.cli.demo import demo_command
 
-            return demo_command(parsed, face)
+            return demo_command(parsed, face, interrupts)
+        case "schema":
+            from procflow_export.cli.schema import schema_command
+
+            return schema_command(parsed, face, interrupts)
         case unknown:
             raise AssertionError(f"no function for the command {unknown!r}")
 
 
 def end_process(status: int) -> NoReturn:
-    """Flush everything and end this process now."""
+    """Flush everything and end this process now; nothing breaks into that."""
+    for number in HEEDED:
+        signal.signal(number, signal.SIG_IGN)
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        # A reader that went away (`| head`) is no error of ours.
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        pass  # a reader that went away (`| head`) is no error of ours
+    except OSError as exc:
+        status = status or _FIX
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"ENVIRONMENT: standard output could not be written: {exc.strerror or exc}\n")
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(status)
 
 

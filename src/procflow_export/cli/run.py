@@ -9,18 +9,20 @@ from pathlib import Path
 from procflow_export.cli.exporting import RunOnce, retry_command, shown_program
 from procflow_export.cli.face import Face
 from procflow_export.cli.grammar import DEFAULT_CONFIGS
+from procflow_export.cli.interrupts import Interrupts
 from procflow_export.config.loading import load_config
 from procflow_export.config.structs import LoadedConfig
 from procflow_export.model.errors import MisuseError
 
 
-def run_command(parsed: argparse.Namespace, face: Face) -> int:
+def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
     options = [f"--engine {parsed.engine}"] if parsed.engine else []
     run = RunOnce(
         loaded=loaded,
         face=face,
+        interrupts=interrupts,
         exports=parsed.exports,
         engine=parsed.engine,
         max_units=parsed.processes,

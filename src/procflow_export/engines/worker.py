@@ -9,7 +9,7 @@ Four things make it safe to be a child:
   the protocol.
 * The end of standard input ends the worker, in the middle of a unit too.  The parent holds the other end, so a parent that dies,
   however it dies, ends its workers.
-* SIGTERM and SIGINT cancel the unit, which removes its unfinished part; the answer still goes out.
+* SIGTERM, SIGHUP and SIGINT cancel the unit, which removes its unfinished part; the answer still goes out.
 * It ends with ``os._exit``: threads of native libraries that outlive the interpreter abort the process otherwise.
 """
 
@@ -40,6 +40,7 @@ from procflow_export.engines.protocol import (
     parent_codec,
     worker_codec,
 )
+from procflow_export.engines.standard_streams import open_missing_streams
 from procflow_export.model.codes import Code, ExitStatus
 from procflow_export.model.errors import Failure, failure_from, is_expected
 from procflow_export.model.events import Heartbeat, UnitFinished
@@ -162,15 +163,16 @@ class _Worker:
             await anyio.sleep(HEARTBEAT_S)
 
     async def _watch_signals(self, everything: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
-                self._exit_status = int(ExitStatus.TERMINATED if number == signal.SIGTERM else ExitStatus.INTERRUPTED)
+                self._exit_status = int(ExitStatus.INTERRUPTED if number == signal.SIGINT else ExitStatus.TERMINATED)
                 everything.cancel()
                 return
 
 
 def main() -> NoReturn:
     """Be a worker until the parent says otherwise; does not return."""
+    open_missing_streams()
     protocol_out = os.dup(1)
     os.dup2(2, 1)
     tasks_in = os.dup(0)

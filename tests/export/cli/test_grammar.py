@@ -87,8 +87,8 @@ def test_simple_questions_load_nothing_heavy(shop: Shop, arguments: list[str]) -
     heavy = {"anyio", "asyncio", "pyarrow", "numpy", "msgspec", "rich", "procflow", "asyncpg", "aiomysql"}
     script = (
         "import sys, runpy\nsys.argv[1:] = " + repr(arguments) + "\n"
-        "from procflow_export.cli import main\n"
-        "try: main.run(sys.argv[1:])\nexcept SystemExit as exc: print(exc.code, file=sys.stderr)\n"
+        "from procflow_export.cli import main, start\n"
+        "try: main.run(sys.argv[1:], start.take_over_process())\nexcept SystemExit as exc: print(exc.code, file=sys.stderr)\n"
         f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )
     import subprocess
