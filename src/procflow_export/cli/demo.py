@@ -98,9 +98,14 @@ def _directions(folder: DemoFolder) -> list[Text]:
         f"import json, duckdb; d={table!r}; print(duckdb.read_parquet({parts}).aggregate('product_id, sum(quantity)'))"
     )
     dim = "dim"
+    parts_made = sorted(folder.data.glob("*/*.parquet"))
     return [
         Text(),
-        Text.assemble(" ", ("files    ", dim), f"{root}/data/<table>/*.parquet, each set named by its manifest.json"),
+        Text.assemble(" ", ("files    ", dim), f"{root}/data/<table>/: the parts that each manifest.json names"),
+        *(
+            Text.assemble(f"   {os.path.relpath(part)}  ", (words.size(part.stat().st_size), dim))
+            for part in parts_made
+        ),
         Text.assemble(" ", ("config   ", dim), os.path.relpath(folder.config)),
         Text(),
         Text.assemble(" ", ("read them, following the manifest:", dim)),
