@@ -10,7 +10,10 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 PROGRAM: Final = "procflow-export"
 USAGE_STATUS: Final = 64
@@ -39,6 +42,15 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(USAGE_STATUS, f"{self.prog}: error: {message}\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # argparse swallows every error here: help that met a full disk would end with 0.
+        is_answer = file is sys.stdout
+        if not is_answer:
+            super()._print_message(message, file)
+        elif message:
+            sys.stdout.write(message)
+            sys.stdout.flush()
 
 
 def _format(prog: str) -> argparse.HelpFormatter:

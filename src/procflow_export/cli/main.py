@@ -37,6 +37,8 @@ def main(interrupts: Interrupts) -> NoReturn:
         status = run(sys.argv[1:], interrupts)
     except SystemExit as exc:  # --help, --version, and a wrong command line
         status = exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
+    except OSError as exc:  # of --help and --version: a command tells its own
+        status = _status_of_lost_output(exc)
     finally:
         end_process(status)
 
@@ -104,15 +106,22 @@ def end_process(status: int) -> NoReturn:
     logging.shutdown()
     try:
         sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
-        pass  # a reader that went away (`| head`) is no error of ours
+    except ValueError:
+        pass  # somebody closed it
     except OSError as exc:
-        status = status or _FIX
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"ENVIRONMENT: standard output could not be written: {exc.strerror or exc}\n")
+        status = status or _status_of_lost_output(exc)
     with suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(status)
+
+
+def _status_of_lost_output(exc: OSError) -> int:
+    """Say that standard output took less than it was given, and return the status of that."""
+    if isinstance(exc, BrokenPipeError):
+        return 0  # a reader that went away (`| head`) is no error of ours
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"ENVIRONMENT: standard output could not be written: {exc.strerror or exc}\n")
+    return _FIX
 
 
 def _program() -> str:
