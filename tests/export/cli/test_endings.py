@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -80,6 +81,46 @@ def test_an_early_signal_is_safe_too(shop: Shop) -> None:
             assert ended.status == 130, (delay_s, ended)
             assert "Traceback" not in ended.err, (delay_s, ended.err)
         assert_nothing_left(shop, workers)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_before_anything_began_ends_at_once_with_a_document(
+    shop: Shop, command: str, number: signal.Signals, status: int
+) -> None:
+    """E-34, E-60, E-61: the same status, one line and one document, however early the signal comes."""
+    os.mkfifo(shop.folder / "shop.yaml")
+    with shop.started(command, "shop.yaml", "--json") as started:
+        fifo = os.open(shop.folder / "shop.yaml", os.O_WRONLY)  # returns once the program reads its configuration
+        started.process.send_signal(number)
+        ended = started.end()
+        os.close(fifo)
+
+    assert (ended.status, ended.err) == (status, f"stopped by {number.name}\n")
+    assert ended.data == {"status": "cancelled", "exit_status": status, "exports": []}
+
+
+def test_a_stopped_run_prints_its_document(shop: Shop) -> None:
+    """E-34, E-60: a run that was stopped in the middle tells programs what became of every export."""
+    with shop.started("run", str(shop.slow()), "--json") as started:
+        workers = running(shop, started)
+        started.process.send_signal(signal.SIGTERM)
+        ended = started.end()
+
+    assert (ended.status, ended.data["exit_status"]) == (143, 143)
+    assert [export["status"] for export in ended.data["exports"]] == ["success", "cancelled"]
+    assert_nothing_left(shop, workers)
+
+
+def test_signals_are_heeded_before_anything_slow_is_imported(shop: Shop) -> None:
+    """E-34: the module that installs the handlers imports nothing that takes time."""
+    code = "import sys; before = {*sys.modules}; import procflow_export.cli.start; print(*({*sys.modules} - before))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=shop.env, capture_output=True, text=True, check=True, timeout=ENDS_WITHIN_S
+    )
+
+    slow = {"argparse", "asyncio", "logging", "anyio", "msgspec", "rich", "pyarrow", "procflow", "shutil", "pathlib"}
+    assert slow & {*done.stdout.split()} == set()
 
 
 def test_a_killed_worker_fails_one_export_with_a_clear_word(shop: Shop) -> None:
