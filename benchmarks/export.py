@@ -20,7 +20,7 @@ import psutil
 import pyarrow.parquet
 
 from benchmarks.harness import ROOT, Benchmark, Metric, Numbers, Params, Trial
-from examples.three_databases_data import Size, connect_mariadb, fill_all
+from examples.three_databases.data import Size, connect_mariadb, fill_all
 from tools.servers import binaries, running
 
 SAMPLE_S = 0.02

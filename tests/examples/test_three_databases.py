@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from examples.three_databases_data import TABLES, Table
-from examples.three_databases_verify import ask_duckdb, compare, read_manifest
+from examples.three_databases.data import TABLES, Table
+from examples.three_databases.verify import ask_duckdb, compare, read_manifest
 
 ROOT = Path(__file__).parents[2]
 

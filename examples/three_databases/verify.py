@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from examples.three_databases_data import Kind, Table, connect_mariadb
+from examples.three_databases.data import Kind, Table, connect_mariadb
 
 Answers = dict[str, Decimal | None]
 """Measure, for example ``total.sum``, to its value; None where no row has a value."""

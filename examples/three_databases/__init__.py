@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.three_databases_data import TABLES, Size, connect_mariadb, fill_all
-from examples.three_databases_verify import Comparison, ask_sources, compare
+from examples.three_databases.data import TABLES, Size, connect_mariadb, fill_all
+from examples.three_databases.verify import Comparison, ask_sources, compare
 from tools.servers import ServerStartError, ServerUnavailableError, running
 
 HERE = Path(__file__).resolve().parent
