@@ -11,7 +11,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,30 +125,38 @@ def named_promises(docstring: str) -> list[str]:
     return numbers
 
 
-def tests_of_module(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (test id, promise number) for every function and class of one file that names promises."""
+def docstrings(tests: Path) -> Iterator[tuple[str, str]]:
+    """Yield (test id, docstring) for every function and class below ``tests`` that has one, in the order of files and lines."""
 
     def visit(body: Sequence[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
         for node in body:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 continue
             qualified = f"{prefix}::{node.name}"
-            try:
-                numbers = named_promises(ast.get_docstring(node) or "")
-            except PromiseError as exc:
-                raise PromiseError(f"{qualified}: the docstring {exc}") from None
-            yield from ((qualified, number) for number in numbers)
+            docstring = ast.get_docstring(node)
+            if docstring is not None:
+                yield qualified, docstring
             if isinstance(node, ast.ClassDef):
                 yield from visit(node.body, qualified)
 
-    yield from visit(ast.parse(path.read_text("utf-8"), filename=str(path)).body, name)
-
-
-def collect_tests(tests: Path) -> dict[str, list[str]]:
-    """Return, for each promise number that some test names, the ids of those tests in the order of files and lines."""
-    found: dict[str, list[str]] = {}
     for path in sorted(tests.rglob("*.py")):
-        for test, number in tests_of_module(path, path.relative_to(tests.parent).as_posix()):
+        name = path.relative_to(tests.parent).as_posix()
+        yield from visit(ast.parse(path.read_text("utf-8"), filename=str(path)).body, name)
+
+
+def collect_tests(tests: Path, named: Callable[[str], Sequence[str]] = named_promises) -> dict[str, list[str]]:
+    """Return, for each number that ``named`` finds in some docstring, the ids of those tests in the order of files and lines.
+
+    Raises:
+        PromiseError: If a docstring names numbers in a form that does not exist.
+    """
+    found: dict[str, list[str]] = {}
+    for test, docstring in docstrings(tests):
+        try:
+            numbers = named(docstring)
+        except PromiseError as exc:
+            raise PromiseError(f"{test}: the docstring {exc}") from None
+        for number in numbers:
             found.setdefault(number, []).append(test)
     return found
 
@@ -190,24 +198,34 @@ def _render_promise(promise: Promise, tests: Sequence[str]) -> list[str]:
     return [*lines, f"<details><summary>Tested by {len(tests)} tests</summary><ul>{items}</ul></details>"]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def publish(path: Path, make: Callable[[], str], *, tool: str, description: str | None) -> int:
+    """Write the page that ``make`` returns, or with ``--check`` only compare it; return the exit status of ``tool``."""
+    parser = argparse.ArgumentParser(prog=tool, description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
     arguments = parser.parse_args()
     try:
-        page = render(load_parts(PROMISES.read_text("utf-8")), collect_tests(TESTS))
+        page = make()
     except PromiseError as exc:
         print(exc, file=sys.stderr)
         return 1
-    if PAGE.is_file() and PAGE.read_text("utf-8") == page:
+    if path.is_file() and path.read_text("utf-8") == page:
         return 0
     if arguments.check:
-        print(f"{PAGE.relative_to(ROOT)} is not up to date; to write it: python tools/promises.py", file=sys.stderr)
+        print(f"{path.relative_to(ROOT)} is not up to date; to write it: {tool}", file=sys.stderr)
         return 1
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page, "utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)}", file=sys.stderr)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, "utf-8")
+    print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
     return 0
+
+
+def main() -> int:
+    return publish(
+        PAGE,
+        lambda: render(load_parts(PROMISES.read_text("utf-8")), collect_tests(TESTS)),
+        tool="python tools/promises.py",
+        description=__doc__,
+    )
 
 
 if __name__ == "__main__":
