@@ -127,11 +127,9 @@ class ProcessCore:
             stream.describe_ending = self._ending_of_stream
             self._tasks.start(stream.pump, f"pump of {stream.name}")
         self._tasks.start(self._watch_exit, f"exit watch of {self.name}")
-        stdin, data = self.parts.stdin, self.parts.stdin_data
-        if stdin is not None and data is not None:
-            fed_bytes = stdin.feed_nowait(data)
-            if not stdin.is_closed:
-                self._tasks.start(partial(stdin.feed, data, fed_bytes), f"feeder of {self.name}")
+        feeder = self.parts.feeder
+        if feeder is not None and not feeder.start_nowait():
+            self._tasks.start(feeder.run, f"feeder of {self.name}")
         _log.debug("%s: started as pid %d", self.name, self._leader.pid)
 
     @property

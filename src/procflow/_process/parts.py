@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from procflow._containment.port import Container
+from procflow._process.feeder import Feeder
 from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
 from procflow._process.stdin import ChildStdin
 from procflow._streams.stream import OutputStream
@@ -28,7 +29,7 @@ class Parts:
     leader: LeaderPort
     container: Container
     stdin: ChildStdin | None
-    stdin_data: bytes | None
+    feeder: Feeder | None
     stdout: OutputStream | None
     stderr: OutputStream | None
     started_at: datetime

@@ -62,7 +62,7 @@ class Process:
         Raises:
             UsageError: Unless it was started with ``stdin=PIPE``.
         """
-        if self._core.parts.stdin is None or self._core.parts.stdin_data is not None:
+        if self._core.parts.stdin is None or self._core.parts.feeder is not None:
             raise UsageError(f"{self.name}: standard input is no pipe of ours; start it with stdin=procflow.PIPE")
         self._is_stdin_touched = True
         return self._core.parts.stdin
@@ -106,7 +106,7 @@ class Process:
             UsageError: If the process was detached and its scope was left.
             TerminationError: If its leader outlived every attempt to end it and its scope was left.
         """
-        if not self._is_stdin_touched and self._core.parts.stdin_data is None:
+        if not self._is_stdin_touched and self._core.parts.feeder is None:
             self._core.close_stdin()
         await checkpoint()
         await self._core.exited.wait()

@@ -16,7 +16,7 @@ import anyio
 from procflow._containment.port import ContainmentRequest
 from procflow._process.core import ProcessCore
 from procflow._process.scope import SpawnOptions, SpawnScope
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice, Stdio
+from procflow._process.stdio import NULL, OutputChoice, Separate, StdinChoice, plan_output, plan_stdin
 from procflow._streams.stream import OutputStream
 from procflow.command import Command
 from procflow.errors import EndedError, ExitError, TerminationError, TimedOut
@@ -101,16 +101,19 @@ async def run(
         TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
         TerminationError: If something outlived every attempt to end it.
     """
-    if idle_timeout_s is not None and isinstance(stdout, Stdio) and isinstance(stderr, Stdio):
+    stdio = Separate(
+        plan_stdin(stdin),
+        plan_output("stdout", stdout if stdout is not None else kept_output()),
+        plan_output("stderr", stderr if stderr is not None else kept_output()),
+    )
+    if idle_timeout_s is not None and not stdio.is_streamed:
         raise ValueError("idle_timeout_s needs an output that is a stream: without one everything looks silent")
     limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
     shutdown = shutdown if shutdown is not None else Shutdown.sigterm()
     scope = SpawnScope(
         command,
         SpawnOptions(
-            stdin=stdin,
-            stdout=stdout if stdout is not None else kept_output(),
-            stderr=stderr if stderr is not None else kept_output(),
+            stdio=stdio,
             shutdown=shutdown,
             containment=containment,
             keeps_leader=True,
@@ -128,7 +131,7 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
         async with scope:
             core = scope.core
             assert core is not None, "an entered scope has a process"
-            if core.parts.stdin_data is None:
+            if core.parts.feeder is None:
                 core.close_stdin()
             clock = await _see_through(core, limits)
             if clock is not None:

@@ -36,20 +36,16 @@ from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
 from procflow._process.process import Process
 from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
-from procflow._process.stdin import ChildStdin
 from procflow._process.stdio import (
     NULL,
+    Opening,
     OutputChoice,
+    Separate,
     StdinChoice,
-    Stdio,
-    child_fd,
-    open_input_pipe,
-    open_output_pipe,
-    require_output_choice,
-    require_stdin_choice,
+    StdioPlan,
+    plan_output,
+    plan_stdin,
 )
-from procflow._streams.source import FdSource
-from procflow._streams.stream import OutputStream
 from procflow.command import Command, child_environment
 from procflow.errors import SpawnError, TerminationError
 from procflow.outcome import EndedBy
@@ -62,9 +58,7 @@ _DEFAULT_SPAWNER: Final = PopenSpawner()
 class SpawnOptions:
     """Everything about a spawn that is not the command."""
 
-    stdin: StdinChoice = NULL
-    stdout: OutputChoice = field(default_factory=StreamConfig)
-    stderr: OutputChoice = field(default_factory=StreamConfig)
+    stdio: StdioPlan
     shutdown: Shutdown = field(default_factory=Shutdown.sigterm)
     containment: ContainmentRequest = "guarded"
     spawner: Spawner = _DEFAULT_SPAWNER
@@ -73,18 +67,8 @@ class SpawnOptions:
     """Leave an exited leader unreaped until somebody decides about its group."""
 
     def __post_init__(self) -> None:
-        require_stdin_choice(self.stdin)
-        if isinstance(self.stdin, (bytearray, memoryview)):
-            object.__setattr__(self, "stdin", bytes(self.stdin))
-        require_output_choice("stdout", self.stdout)
-        require_output_choice("stderr", self.stderr)
         if self.containment not in ("group", "guarded"):
             raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
-
-    @property
-    def stdin_data(self) -> bytes | None:
-        """What is to be fed, if anything."""
-        return self.stdin if isinstance(self.stdin, bytes) else None
 
 
 def spawn(
@@ -117,9 +101,11 @@ def spawn(
     return SpawnScope(
         command,
         SpawnOptions(
-            stdin=stdin,
-            stdout=stdout if stdout is not None else StreamConfig(),
-            stderr=stderr if stderr is not None else StreamConfig(),
+            stdio=Separate(
+                plan_stdin(stdin),
+                plan_output("stdout", stdout if stdout is not None else StreamConfig()),
+                plan_output("stderr", stderr if stderr is not None else StreamConfig()),
+            ),
             shutdown=shutdown if shutdown is not None else Shutdown.sigterm(),
             containment=containment,
         ),
@@ -240,9 +226,7 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
     container = options.container or GroupContainer(options.containment)
     with ExitStack() as on_failure, ExitStack() as always:
         try:
-            stdin_fd, stdin = _open_stdin(command, options.stdin, on_failure, always)
-            stdout_fd, stdout = _open_output(command, "stdout", options.stdout, on_failure, always)
-            stderr_fd, stderr = _open_output(command, "stderr", options.stderr, on_failure, always)
+            ends = options.stdio.open(Opening(command.name, always=always, on_failure=on_failure))
         except OSError as exc:
             reason = f"its pipes cannot be opened: {exc.strerror}"
             raise SpawnError(program=os.fsdecode(command.program), reason=reason, errno=exc.errno) from exc
@@ -255,9 +239,9 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
                 environment=child_environment(command, os.environ, container.environment()),
                 umask=command.umask,
                 pass_fds=command.pass_fds,
-                stdin=stdin_fd,
-                stdout=stdout_fd,
-                stderr=stderr_fd,
+                stdin=ends.stdin.fd,
+                stdout=ends.stdout.fd,
+                stderr=ends.stderr.fd,
             )
         )
         on_failure.callback(_discard, leader, container)
@@ -266,10 +250,10 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
             name=command.name,
             leader=leader,
             container=container,
-            stdin=stdin,
-            stdin_data=options.stdin_data,
-            stdout=stdout,
-            stderr=stderr,
+            stdin=ends.stdin.writer,
+            feeder=ends.stdin.feeder,
+            stdout=ends.stdout.stream,
+            stderr=ends.stderr.stream,
             started_at=started_at,
             started_mono_s=started_mono_s,
         )
@@ -283,30 +267,6 @@ def _discard(leader: LeaderPort, container: Container) -> None:
     """End a process that nobody was given."""
     kill_now(leader, container)
     leader.close()
-
-
-def _open_stdin(
-    command: Command, choice: StdinChoice, on_failure: ExitStack, always: ExitStack
-) -> tuple[int | None, ChildStdin | None]:
-    if choice is Stdio.NULL or choice is Stdio.INHERIT:
-        return child_fd(choice), None
-    ours, theirs = open_input_pipe()
-    always.callback(os.close, theirs)
-    stdin = ChildStdin(ours, process_name=command.name)
-    on_failure.callback(stdin.close)
-    return theirs, stdin
-
-
-def _open_output(
-    command: Command, what: str, choice: OutputChoice, on_failure: ExitStack, always: ExitStack
-) -> tuple[int | None, OutputStream | None]:
-    if isinstance(choice, Stdio):
-        return child_fd(choice), None
-    ours, theirs = open_output_pipe()
-    always.callback(os.close, theirs)
-    stream = OutputStream(FdSource(ours, read_bytes=choice.read_bytes), choice, name=f"{command.name} {what}")
-    on_failure.callback(stream.close)
-    return theirs, stream
 
 
 _gates: RunVar[anyio.Lock] = RunVar("procflow_spawn_gate")
