@@ -93,7 +93,7 @@ def test_only_shell_leads_to_a_shell() -> None:
 
 
 def test_repr_shows_no_argument() -> None:
-    """C-1: a command in a log or traceback does not show its arguments or environment."""
+    """C-1: a command in a log or traceback does not show its arguments or environment (TPT 19)."""
     text = repr(pf.Command("mysql", "--password=hunter2", env={"TOKEN": "hunter3"}))
 
     assert "hunter" not in text
@@ -112,7 +112,7 @@ def test_captured_text_and_lines() -> None:
 
 
 def test_derived_names() -> None:
-    """C-1: the name comes from the program only."""
+    """C-1: the name comes from the program only (TPT 19)."""
     assert pf.Command("/usr/bin/git", "x").name == "git"
     assert pf.Command(os.fsencode("/bin/ls")).name == "ls"
     assert pf.Command("ls", name="list").name == "list"

@@ -166,7 +166,7 @@ class TestWait:
 
 class TestStop:
     async def test_terminate_reports_the_phase_that_worked(self, traced: list[tuple[str, int, int]]) -> None:
-        """C-64: SIGTERM ends an obedient tree at once; the outcome names phase, effect and duration."""
+        """C-64: SIGTERM ends an obedient tree at once; the outcome names phase, effect and duration (TPT 189, 195)."""
         async with pf.spawn(pf.shell("sleep 60 & sleep 60 & echo ready; wait")) as child:
             await child.stdout.wait_for_line("ready")
             begun = time.monotonic()
@@ -188,7 +188,7 @@ class TestStop:
         assert [(p.signal, p.ended) for p in outcome.phases] == [(signal.SIGTERM, False), (signal.SIGKILL, True)]
 
     async def test_leader_that_obeys_does_not_save_its_children(self, traced: list[tuple[str, int, int]]) -> None:
-        """C-65: the leader exits in the graceful phase; a child that ignores the signal is still swept, before the reap."""
+        """C-65: the leader exits in the graceful phase; a child that ignores the signal is still swept, before the reap (TPT D2, N6)."""
         script = (
             "(trap '' TERM; echo $(exec sh -c 'echo $PPID'); while :; do sleep 60; done) & trap 'exit 0' TERM; wait"
         )
@@ -246,7 +246,7 @@ class TestStop:
         ]
 
     async def test_everybody_stops_and_waits_at_once(self, traced: list[tuple[str, int, int]]) -> None:
-        """C-66: wait, terminate and kill from many tasks, each twice: one stop, everybody gets the outcome."""
+        """C-66: wait, terminate and kill from many tasks, each twice: one stop, everybody gets the outcome (TPT 187, N10)."""
         outcomes: list[pf.Outcome] = []
         async with pf.spawn(pf.shell(TERM_IGNORER), shutdown=pf.Shutdown.sigterm(600)) as child:
             await child.stdout.wait_for_line("ready")
@@ -276,7 +276,7 @@ class TestStop:
         assert outcome.ended_by is pf.EndedBy.KILL
 
     async def test_cancelled_terminate_goes_on(self) -> None:
-        """C-66: a stop belongs to the process, not to the task that asked for it."""
+        """C-66: a stop belongs to the process, not to the task that asked for it (TPT 190)."""
         async with pf.spawn(pf.shell(TERM_IGNORER)) as child:
             await child.stdout.wait_for_line("ready")
             with anyio.move_on_after(0.05):
@@ -299,7 +299,7 @@ class TestStop:
         assert group_is_gone(child.pid)
 
     async def test_nothing_is_signalled_after_the_reaping(self, traced: list[tuple[str, int, int]]) -> None:
-        """C-66: send_signal() after the end sends nothing and says so."""
+        """C-66: send_signal() after the end sends nothing and says so (TPT 161, 181, 182, 192, 200)."""
         async with pf.spawn(pf.Command("true")) as child:
             await child.wait()
             assert not child.send_signal(signal.SIGTERM)
@@ -309,7 +309,7 @@ class TestStop:
         assert not child.send_signal(signal.SIGTERM)
 
     async def test_a_zombie_receives_nothing(self) -> None:
-        """C-66: an exited leader that stragglers keep unreaped is nobody to signal; its group still is."""
+        """C-66: an exited leader that stragglers keep unreaped is nobody to signal; its group still is (TPT 182)."""
         async with pf.spawn(pf.shell("sleep 60 & exit 0"), shutdown=pf.Shutdown.now()) as child:
             await child.wait()
             assert child.state is pf.ProcessState.EXITED
@@ -329,7 +329,7 @@ class TestLeaving:
     @pytest.mark.parametrize("way", ["return", "exception", "cancel", "timeout"])
     @pytest.mark.parametrize("script", ["sleep 60 & sleep 60 & echo ready; wait", TERM_IGNORER])
     async def test_block_is_left(self, way: str, script: str, traced: list[tuple[str, int, int]]) -> None:
-        """C-67: however the block is left: leader reaped, no such group, descriptors closed, within the bound."""
+        """C-67: however the block is left: leader reaped, no such group, descriptors closed, within the bound (TPT N4)."""
         begun = time.monotonic()
 
         async def body() -> pf.Process:
@@ -366,7 +366,7 @@ class TestLeaving:
         assert [kind for kind, _, _ in traced].count("reaped") == 1
 
     async def test_survivor_is_reported_not_waited_for(self) -> None:
-        """C-64: a process that nothing ends (a D-state stand-in) costs its bound and no more; the error names it."""
+        """C-64: a process that nothing ends (a D-state stand-in) costs its bound and no more; the error names it (TPT 198, D3)."""
         from .fakes import ImmortalSpawner, fake_spawn
 
         spawner = ImmortalSpawner()
@@ -395,7 +395,7 @@ class TestLeaving:
         assert any("survivor" in note for note in caught.value.__notes__)
 
     async def test_terminate_raises_for_survivors_to_everybody(self) -> None:
-        """C-64: every task that asked for the stop gets the error; the block then does not wait all over again."""
+        """C-64: every task that asked for the stop gets the error; the block then does not wait all over again (TPT 203)."""
         from .fakes import ImmortalSpawner, fake_spawn
 
         errors: list[pf.TerminationError] = []
@@ -418,7 +418,7 @@ class TestLeaving:
         assert time.monotonic() - begun < 0.4 + MARGIN_S
 
     async def test_cat_ends_when_nobody_touched_its_stdin(self) -> None:
-        """C-60, C-7: wait() closes a standard input that nobody asked for; one that was asked for stays open."""
+        """C-60, C-7: wait() closes a standard input that nobody asked for; one that was asked for stays open (TPT 25, 26, 27)."""
         async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
             with anyio.fail_after(10):
                 assert (await child.wait()).ok
@@ -436,7 +436,7 @@ class TestLeaving:
                 await stdin.send(b"x")
 
     async def test_detached_child_lives_on(self, caplog: pytest.LogCaptureFixture) -> None:
-        """C-68: detach() is the only way to let a child live on; it is logged."""
+        """C-68: detach() is the only way to let a child live on; it is logged (TPT 208, D7)."""
         caplog.set_level(logging.DEBUG, logger="procflow.process")
         with assert_no_leaks():
             async with pf.spawn(pf.Command("sleep", "60"), stdout=pf.NULL, stderr=pf.NULL) as child:
@@ -478,7 +478,7 @@ def assert_no_leaks_of(pid: int) -> assert_no_leaks:
 
 class TestEscape:
     async def test_dropped_block_kills_and_warns(self) -> None:
-        """C-68: a block object that is dropped without being left: ResourceWarning, and the group is killed."""
+        """C-68: a block object that is dropped without being left: ResourceWarning, and the group is killed (TPT 214, N5)."""
         # In a process of its own: the block's cancel scopes stay open in the task that entered it.
         script = """
 import asyncio, gc, os, signal, sys, warnings

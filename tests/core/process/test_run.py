@@ -20,7 +20,7 @@ MARGIN_S = 2.0
 
 
 async def test_completed_has_outcome_and_output() -> None:
-    """C-62: run() returns Completed with outcome, stdout and stderr."""
+    """C-62: run() returns Completed with outcome, stdout and stderr (TPT 28)."""
     done = await pf.run(pf.shell("cat; echo err >&2"), stdin=b"fed\n")
 
     assert isinstance(done, pf.Completed)
@@ -46,7 +46,7 @@ async def test_check_raises_with_everything() -> None:
 
 
 async def test_large_stdin_and_output_at_once() -> None:
-    """C-7: the feeder is a task of its own: 8 MiB through cat, with nobody blocking anybody."""
+    """C-7: the feeder is a task of its own: 8 MiB through cat, with nobody blocking anybody (TPT 166)."""
     data = bytes(range(256)) * 4096 * 8
 
     done = await pf.run(pf.Command("cat"), stdin=data, stdout=pf.StreamConfig(replay=pf.Replay.all()))
@@ -78,7 +78,7 @@ async def test_inherited_stdin() -> None:
 
 
 async def test_newest_mebibyte_is_kept_and_the_cut_is_told() -> None:
-    """C-61: run() keeps the last 1 MiB of each stream and says to the byte what it cut."""
+    """C-61: run() keeps the last 1 MiB of each stream and says to the byte what it cut (TPT D4)."""
     total = 3 * (1 << 20) + 7
     done = await pf.run(python(f"import os\nfor i in range({total} // 7 + 1): os.write(1, b'%06d\\n' % i)"))
 
@@ -90,7 +90,7 @@ async def test_newest_mebibyte_is_kept_and_the_cut_is_told() -> None:
 
 
 async def test_run_returns_although_a_grandchild_holds_the_pipe() -> None:
-    """C-61: drain + 200 ms after the leader's exit, output_complete=False, and the straggler is gone."""
+    """C-61: drain + 200 ms after the leader's exit, output_complete=False, and the straggler is gone (TPT 169, D1)."""
     begun = time.monotonic()
     done = await pf.run(pf.shell("sleep 60 & echo $!; exit 0"))
 
@@ -120,7 +120,7 @@ async def test_orphans_may_be_left() -> None:
 
 
 async def test_orphans_may_be_waited_for() -> None:
-    """C-61: orphans="wait" returns when they have ended by themselves, with all their output."""
+    """C-61: orphans="wait" returns when they have ended by themselves, with all their output (TPT 170)."""
     done = await pf.run(pf.shell("(sleep 0.3; echo late) & exit 0"), orphans="wait")
     assert done.stdout.text == "late\n"
     assert done.outcome.output_complete
@@ -133,7 +133,7 @@ async def test_orphans_may_be_waited_for() -> None:
 
 
 async def test_wall_timeout_ends_the_tree_and_keeps_the_output() -> None:
-    """C-63: TimedOut has the outcome and all output so far; the tree was stopped by policy."""
+    """C-63: TimedOut has the outcome and all output so far; the tree was stopped by policy (TPT 162, D1)."""
     begun = time.monotonic()
     with pytest.raises(pf.TimedOut) as caught:
         await pf.run(pf.shell("sleep 60 & echo $!; wait"), timeout_s=0.5)
@@ -164,7 +164,7 @@ async def test_idle_timeout_counts_silence_only() -> None:
 
 
 async def test_cancel_scope_does_the_same_tear_down() -> None:
-    """C-63: anyio.move_on_after() around run() ends the whole tree before it returns."""
+    """C-63: anyio.move_on_after() around run() ends the whole tree before it returns (TPT N8)."""
     pids: list[int] = []
 
     async def watch(name: str) -> None:
@@ -217,7 +217,7 @@ async def test_not_ready_has_outcome_and_tail() -> None:
 
 
 async def test_a_thousand_runs() -> None:
-    """C-69: 1 000 short runs, 200 at a time: zero zombies, descriptors and threads at baseline."""
+    """C-69: 1 000 short runs, 200 at a time: zero zombies, descriptors and threads at baseline (TPT N12, N13)."""
     limiter = anyio.CapacityLimiter(200)
     texts: list[str] = []
 

@@ -77,7 +77,7 @@ async def test_outputs_are_streams_null_or_inherited(stream: str, capfd: pytest.
 
 
 async def test_an_output_that_is_no_stream_says_so() -> None:
-    """C-8: asking for a stream that was not asked for is the caller's mistake, with the cure in the message."""
+    """C-8: asking for a stream that was not asked for is the caller's mistake, with the cure in the message (TPT 14)."""
     async with pf.spawn(pf.Command("true"), stdout=pf.NULL) as child:
         with pytest.raises(pf.UsageError, match="StreamConfig"):
             _ = child.stdout
@@ -90,7 +90,7 @@ async def test_an_output_that_is_no_stream_says_so() -> None:
 
 
 async def test_each_output_has_its_own_configuration() -> None:
-    """C-8: what one stream retains says nothing about the other."""
+    """C-8: what one stream retains says nothing about the other (TPT 180)."""
     command = pf.shell("echo 1234567890; echo 1234567890 >&2")
 
     done = await pf.run(command, stderr=pf.StreamConfig(replay=pf.Replay.none()))
@@ -100,7 +100,7 @@ async def test_each_output_has_its_own_configuration() -> None:
 
 
 async def test_missing_program_is_named_with_a_suggestion() -> None:
-    """C-4: SpawnError names program, cwd and OS error, suggests a near name, and shows no argument."""
+    """C-4: SpawnError names program, cwd and OS error, suggests a near name, and shows no argument (TPT 23)."""
     with pytest.raises(pf.SpawnError) as caught:
         await pf.run(pf.Command("pyhton3", "--password=hunter2", cwd="/"))
 
@@ -317,7 +317,7 @@ async def test_a_block_is_entered_once() -> None:
 
 
 async def test_exit_watch_failure_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """C-3: if the exit cannot be watched, the child that was just started is killed and reaped, and SpawnError raised."""
+    """C-3: if the exit cannot be watched, the child that was just started is killed and reaped, and SpawnError raised (TPT 163)."""
 
     def fail(_pid: int) -> int:
         raise OSError(24, "Too many open files")

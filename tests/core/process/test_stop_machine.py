@@ -140,7 +140,7 @@ def test_any_tree_is_ended_or_reported_within_the_bound(
     first_takes_s: float | None,
     escalate_at_s: float | None,
 ) -> None:
-    """C-64: total time <= the sum of the waits, always; survivors are reported; nothing is signalled after the reaping."""
+    """C-64: total time <= the sum of the waits, always; survivors are reported; nothing is signalled after the reaping (TPT 193)."""
     model = Model(leader, others, can_look=can_look)
     model.escalate_at_s = escalate_at_s
     machine = StopMachine(shutdown)
@@ -177,7 +177,7 @@ def test_a_phase_is_an_upper_bound(wait_s: float, dies_after_s: float, others: i
 
 
 def test_a_refused_signal_is_noted_and_not_waited_out() -> None:
-    """C-64: EPERM is reported as "not permitted", and the phase does not wait for what it could not ask."""
+    """C-64: EPERM is reported as "not permitted", and the phase does not wait for what it could not ask (TPT 185, 188)."""
     stranger = ModelProcess(frozenset(), 0.0, None, permits=False)
     model = Model(stranger, [], can_look=True)
     machine = StopMachine(Shutdown.sigterm(60.0, kill_wait_s=0.5))
@@ -254,7 +254,7 @@ def test_escalation_skips_what_is_left_of_the_phases() -> None:
 
 
 def test_presets_are_what_they_say() -> None:
-    """C-64: presets sigterm, sigint, orderly (leader first, then group), now; their total is the sum."""
+    """C-64: presets sigterm, sigint, orderly (leader first, then group), now; their total is the sum (TPT 199)."""
     assert [p.signal for p in Shutdown.sigterm(3).phases] == [signal.SIGTERM]
     assert [p.signal for p in Shutdown.sigint(3).phases] == [signal.SIGINT]
     assert [p.to for p in Shutdown.orderly(1, 2).phases] == [Target.LEADER, Target.GROUP]

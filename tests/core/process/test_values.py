@@ -79,7 +79,7 @@ VALUES: list[object] = [
 class TestPortable:
     @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
     def test_errors_keep_everything(self, way: object, error: BaseException) -> None:
-        """C-62: an error crosses a process pool with its message, its attributes and its notes, each once."""
+        """C-62: an error crosses a process pool with its message, its attributes and its notes, each once (TPT 18)."""
         error = copy.copy(error)
         error.add_note("added later")
 

@@ -46,7 +46,7 @@ def in_thread(function: Callable[[], None]) -> list[BaseException]:
 
 
 async def test_a_stream_can_be_closed_from_another_thread() -> None:
-    """C-21: closing from a foreign thread, as a garbage collector does, ends the stream on its loop and frees the descriptor."""
+    """C-21: closing from a foreign thread, as a garbage collector does, ends the stream on its loop and frees the descriptor (TPT 18)."""
     reader, writer = os.pipe()
     source = FdSource(reader)
     async with open_stream(source) as stream:

@@ -69,7 +69,7 @@ def test_the_last_read_is_always_there_whole(size: int) -> None:
 
 
 def test_sealing_frees_history_at_once() -> None:
-    """C-27: what only the replay kept is gone when seal() returns; what a subscriber needs stays until it has it."""
+    """C-27: what only the replay kept is gone when seal() returns; what a subscriber needs stays until it has it (TPT D11)."""
     log = StreamLog(Replay.all())
     for _ in range(10):
         log.append(b"x" * 10_000)

@@ -358,7 +358,7 @@ SETTINGS = settings(max_examples=150, stateful_step_count=60, deadline=None, sup
 
 
 class TestLog(LogMachine.TestCase):  # type: ignore[misc, valid-type]  # Hypothesis makes the class at run time
-    """C-25: delivered + lost == produced for each subscriber, after every step, under every policy and interleaving."""
+    """C-25: delivered + lost == produced for each subscriber, after every step, under every policy and interleaving (TPT 69, 88, SV3)."""
 
     settings = SETTINGS
 

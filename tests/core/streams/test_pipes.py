@@ -84,7 +84,7 @@ async def test_sums_agree_for_every_subscriber_of_a_child() -> None:
 
 
 async def test_a_stopped_reliable_subscriber_blocks_the_writer() -> None:
-    """C-23: the pipe fills and the writer blocks; nothing more is read than the buffer and one read."""
+    """C-23: the pipe fills and the writer blocks; nothing more is read than the buffer and one read (TPT N11)."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     async with open_stream(FdSource(reader)) as stream:
@@ -177,7 +177,7 @@ async def test_any_anyio_byte_stream_is_a_source() -> None:
 
 
 async def test_tiny_writes_do_not_cost_more_memory_than_their_bytes() -> None:
-    """C-20: what is kept of a million one-byte reads is joined into few chunks."""
+    """C-20: what is kept of a million one-byte reads is joined into few chunks (TPT D11)."""
 
     class Drip:
         left = 300_000

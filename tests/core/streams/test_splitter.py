@@ -64,13 +64,13 @@ CONFIGS = st.builds(
     ],
 )
 def test_lines_end_at_lf_or_crlf(data: bytes, lines: list[str]) -> None:
-    """C-40: LF and CRLF end a line by default, empty lines stay, the unterminated tail comes once."""
+    """C-40: LF and CRLF end a line by default, empty lines stay, the unterminated tail comes once (TPT 98, 100, 104, N1)."""
     assert split(LF, [data]) == lines
 
 
 @given(data=BYTES, delimiter=DELIMITERS, errors=st.sampled_from(["replace", "ignore", "surrogateescape"]))
 def test_lines_are_the_input_split_at_the_delimiter(data: bytes, delimiter: bytes | None, errors: str) -> None:
-    """C-40: any delimiter, any bytes: the lines are those of a split of the whole input."""
+    """C-40: any delimiter, any bytes: the lines are those of a split of the whole input (TPT 111)."""
     pieces = re.split(rb"\r?\n", data) if delimiter is None else data.split(delimiter)
     if not pieces[-1]:
         pieces.pop()
@@ -83,7 +83,7 @@ def test_lines_are_the_input_split_at_the_delimiter(data: bytes, delimiter: byte
 @settings(max_examples=400)
 @given(data=BYTES, places=PLACES, config=CONFIGS)
 def test_chunk_borders_do_not_matter(data: bytes, places: list[int], config: LineConfig) -> None:
-    """C-40: any re-chunking, single bytes included, gives the same lines, whole or cut."""
+    """C-40: any re-chunking, single bytes included, gives the same lines, whole or cut (TPT 106, 109, 110, 111, 112, 118)."""
     whole = plain(split(config, [data]))
 
     assert plain(split(config, cut_at(data, places))) == whole
@@ -137,7 +137,7 @@ def test_a_delimiter_is_found_over_any_border(delimiter: bytes) -> None:
 @settings(max_examples=300)
 @given(text=TEXT, places=PLACES, max_line_bytes=st.integers(4, 12))
 def test_split_lines_lose_nothing(text: str, places: list[int], max_line_bytes: int) -> None:
-    """C-41: the pieces of a long line are at most the bound long, keep characters whole, and join to the line."""
+    """C-41: the pieces of a long line are at most the bound long, keep characters whole, and join to the line (TPT 114)."""
     config = LineConfig(max_line_bytes=max_line_bytes)
     joined: list[str] = []
     is_open = False
@@ -159,7 +159,7 @@ def test_split_lines_lose_nothing(text: str, places: list[int], max_line_bytes: 
 @settings(max_examples=300)
 @given(text=TEXT, places=PLACES, max_line_bytes=st.integers(4, 12))
 def test_truncated_lines_say_what_is_missing(text: str, places: list[int], max_line_bytes: int) -> None:
-    """C-41: a truncated line is one CutLine, and its text and its lost bytes are the length of the line."""
+    """C-41: a truncated line is one CutLine, and its text and its lost bytes are the length of the line (TPT 113)."""
     config = LineConfig(max_line_bytes=max_line_bytes, overflow=Overflow.TRUNCATE)
 
     lines = split(config, cut_at(text.encode(), places))
@@ -198,7 +198,7 @@ def test_an_overlong_line_stops_the_splitter_on_request(data: bytes, places: lis
 
 
 def test_an_endless_line_needs_bounded_memory() -> None:
-    """C-41: 100 MiB without a newline never holds more than the longest line and one chunk."""
+    """C-41: 100 MiB without a newline never holds more than the longest line and one chunk (TPT N3)."""
     block = b"x" * 65536
     for overflow in (Overflow.SPLIT, Overflow.TRUNCATE):
         splitter = LineSplitter(LineConfig(overflow=overflow))
@@ -222,7 +222,7 @@ def test_an_endless_line_needs_bounded_memory() -> None:
 )
 @settings(max_examples=400)
 def test_lines_and_gaps_tile_the_stream(segments: list[bytes | int], config: LineConfig) -> None:
-    """C-42: no line joins both sides of a gap; every byte is in a line, in its delimiter, counted as cut, or in a gap."""
+    """C-42: no line joins both sides of a gap; every byte is in a line, in its delimiter, counted as cut, or in a gap (TPT 115)."""
     splitter = LineSplitter(config)
     whole = b""
     position = 0
@@ -267,7 +267,7 @@ def test_lines_and_gaps_tile_the_stream(segments: list[bytes | int], config: Lin
 
 @given(before=TEXT, after=TEXT, places=PLACES)
 def test_lines_resume_after_the_next_delimiter(before: str, after: str, places: list[int]) -> None:
-    """C-42: the unfinished line before a gap and everything up to the first newline after it belong to the gap."""
+    """C-42: the unfinished line before a gap and everything up to the first newline after it belong to the gap (TPT 107, 115, 121)."""
     splitter = LineSplitter(LF)
     head = before.encode()
     items = splitter.feed(head)

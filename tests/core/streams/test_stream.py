@@ -47,7 +47,7 @@ async def collect(stream: OutputStream, **options: object) -> bytes:
 
 
 async def test_every_subscriber_gets_the_exact_bytes_in_order() -> None:
-    """C-20: the chunks of each of several subscribers concatenate to the bytes of the source, with absolute offsets."""
+    """C-20: the chunks of each of several subscribers concatenate to the bytes of the source, with absolute offsets (TPT 41)."""
     chunks = [bytes([n]) * (n % 7 + 1) for n in range(200)]
     results: list[bytes] = []
 
@@ -74,7 +74,7 @@ async def test_the_source_is_read_without_subscribers() -> None:
 
 
 async def test_eof_is_sticky_and_reaches_late_subscribers() -> None:
-    """C-21: after EOF each receive says so again, and a subscriber that attaches later gets the data and then EOF."""
+    """C-21: after EOF each receive says so again, and a subscriber that attaches later gets the data and then EOF (TPT 65, 71, 85)."""
     async with open_stream(ScriptedSource(b"data", b""), KEEP_ALL) as stream:
         await stream.wait_ended()
         for start in ("start", "live"):
@@ -90,7 +90,7 @@ async def test_eof_is_sticky_and_reaches_late_subscribers() -> None:
 
 
 async def test_a_read_failure_comes_after_all_data() -> None:
-    """C-21: bytes read before a failure come first, the failure is no EOF, and its cause is kept."""
+    """C-21: bytes read before a failure come first, the failure is no EOF, and its cause is kept (TPT 39, 87)."""
     cause = OSError(5, "boom")
     async with open_stream(ScriptedSource(b"one", b"two", cause), KEEP_ALL) as stream:
         await stream.wait_ended()
@@ -105,7 +105,7 @@ async def test_a_read_failure_comes_after_all_data() -> None:
 
 
 async def test_closing_is_told_apart_from_eof() -> None:
-    """C-21: a stream closed by its owner gives what was read, then says that it was closed."""
+    """C-21: a stream closed by its owner gives what was read, then says that it was closed (TPT D8)."""
     source = ScriptedSource(b"data")
     async with open_stream(source) as stream:
         await until(lambda: stream.produced_bytes == 4)
@@ -123,7 +123,7 @@ async def test_closing_is_told_apart_from_eof() -> None:
 
 
 async def test_closing_wakes_a_waiting_subscriber() -> None:
-    """C-21: a subscriber that waits when the stream is closed is told so."""
+    """C-21: a subscriber that waits when the stream is closed is told so (TPT 75)."""
     async with open_stream(ScriptedSource()) as stream, anyio.create_task_group() as tasks:
 
         async def wait() -> None:
@@ -136,7 +136,7 @@ async def test_closing_wakes_a_waiting_subscriber() -> None:
 
 
 async def test_attaching_is_synchronous() -> None:
-    """C-22: what is produced after the call of subscribe() or lines() is never missed, whenever reading starts."""
+    """C-22: what is produced after the call of subscribe() or lines() is never missed, whenever reading starts (TPT 57)."""
     source = ScriptedSource()
     async with open_stream(source, StreamConfig(replay=Replay.none())) as stream:
         events = stream.subscribe()
@@ -154,7 +154,7 @@ async def test_attaching_is_synchronous() -> None:
 
 
 async def test_a_reliable_subscriber_pauses_the_source() -> None:
-    """C-23: the source is not read further once a reliable subscriber is its buffer behind, and goes on when it caught up."""
+    """C-23: the source is not read further once a reliable subscriber is its buffer behind, and goes on when it caught up (TPT 79, D5)."""
     source = ScriptedSource(*[b"x" * 10] * 100, b"")
     async with open_stream(source) as stream:
         slow = stream.subscribe(Reliable(buffer_bytes=50), name="slow")
@@ -175,7 +175,7 @@ async def test_a_reliable_subscriber_pauses_the_source() -> None:
 
 
 async def test_a_stalled_subscriber_is_detached_after_its_time() -> None:
-    """C-23: with DETACH the subscriber gets StallError and everybody else goes on."""
+    """C-23: with DETACH the subscriber gets StallError and everybody else goes on (TPT D5)."""
     source = ScriptedSource(*[b"x" * 10] * 20, b"")
     async with open_stream(source, KEEP_ALL) as stream:
         stalled = stream.subscribe(Reliable(buffer_bytes=30, stall_timeout_s=0.02))
@@ -269,7 +269,7 @@ async def test_a_slow_subscriber_that_moves_is_not_stalled() -> None:
 
 @pytest.mark.parametrize("loss", Loss)
 async def test_an_overtaken_subscriber_always_gets_data(loss: Loss) -> None:
-    """C-24: under sustained overload every take returns data, with at most one Gap before it, and the sums agree."""
+    """C-24: under sustained overload every take returns data, with at most one Gap before it, and the sums agree (TPT SV4, D6)."""
     source = ScriptedSource()
     async with open_stream(source) as stream:
         events = stream.subscribe(BestEffort(buffer_bytes=25, loss=loss))
@@ -307,7 +307,7 @@ async def test_an_overtaken_subscriber_always_gets_data(loss: Loss) -> None:
 
 
 async def test_trailing_loss_is_reported_before_the_end() -> None:
-    """C-24: when the last bytes were dropped, one Gap comes before the terminal."""
+    """C-24: when the last bytes were dropped, one Gap comes before the terminal (TPT 33)."""
     async with open_stream(ScriptedSource(*[b"x" * 10] * 5, b"")) as stream:
         events = stream.subscribe(BestEffort(buffer_bytes=15, loss=Loss.DROP_NEWEST))
         await stream.wait_ended()
@@ -317,7 +317,7 @@ async def test_trailing_loss_is_reported_before_the_end() -> None:
 
 
 async def test_late_subscribers_get_history_then_live() -> None:
-    """C-26: a subscriber that attaches late sees each byte once, under every delivery, also while the pump is blocked."""
+    """C-26: a subscriber that attaches late sees each byte once, under every delivery, also while the pump is blocked (TPT 60, 70, 88)."""
     source = ScriptedSource(*[bytes([n]) * 10 for n in range(20)])
     async with open_stream(source, KEEP_ALL) as stream:
         blocker = stream.subscribe(Reliable(buffer_bytes=200))
@@ -355,7 +355,7 @@ async def test_lost_history_is_never_silent() -> None:
 
 
 async def test_the_next_subscriber_begins_where_the_last_one_left() -> None:
-    """C-26: the default start is the byte after the furthest one that anybody was given."""
+    """C-26: the default start is the byte after the furthest one that anybody was given (TPT 63)."""
     async with open_stream(ScriptedSource(b"one", b"two", b"three", b"")) as stream:
         await stream.wait_ended()
         async with stream.subscribe() as first:
@@ -366,7 +366,7 @@ async def test_the_next_subscriber_begins_where_the_last_one_left() -> None:
 
 
 async def test_sealing_frees_history_but_not_what_was_promised() -> None:
-    """C-27: seal_replay() is idempotent, frees memory at once, keeps attached subscribers whole and the terminal known."""
+    """C-27: seal_replay() is idempotent, frees memory at once, keeps attached subscribers whole and the terminal known (TPT 82, 92, 93)."""
     async with open_stream(ScriptedSource(b"x" * 10_000, b"y" * 10_000, b""), KEEP_ALL) as stream:
         await stream.wait_ended()
         early = stream.subscribe(start="start")
@@ -387,7 +387,7 @@ async def test_sealing_frees_history_but_not_what_was_promised() -> None:
 
 @pytest.mark.parametrize("how", ["leave", "cancel", "drop", "drop in a cycle", "drop in a thread", "lines", "close"])
 async def test_detaching_resumes_the_source(how: str) -> None:
-    """C-29: leaving, cancelling, closing or dropping a subscriber that blocks the pump lets it go on at once."""
+    """C-29: leaving, cancelling, closing or dropping a subscriber that blocks the pump lets it go on at once (TPT 51, 73)."""
     async with open_stream(ScriptedSource(*[b"x" * 10] * 10, b"")) as stream:
         held: list[object] = [stream.lines(Reliable(buffer_bytes=20))] if how == "lines" else []
         if not held:
@@ -499,7 +499,7 @@ async def test_ready_items_let_other_tasks_run() -> None:
 
 
 async def test_line_batches_are_all_lines_that_are_complete() -> None:
-    """C-43: each list has every line that is complete now; the unterminated one comes at the end, once."""
+    """C-43: each list has every line that is complete now; the unterminated one comes at the end, once (TPT 120)."""
     source = ScriptedSource(b"a\nb\nc", b"d\ne\nf")
     async with open_stream(source) as stream:
         await until(lambda: stream.produced_bytes == 10)
@@ -548,7 +548,7 @@ async def test_an_overlong_line_is_an_error_on_request() -> None:
 
 
 async def test_leaving_a_line_reader_leaves_its_unread_lines() -> None:
-    """C-26: lines that a reader took but never yielded belong to the next subscriber, however the reader is left."""
+    """C-26: lines that a reader took but never yielded belong to the next subscriber, however the reader is left (TPT 122)."""
     async with open_stream(ScriptedSource(b"1\n2\n3\n4\n5\n6", b"")) as stream:
         async for line in stream.lines():
             assert line == "1"
@@ -564,7 +564,7 @@ async def test_leaving_a_line_reader_leaves_its_unread_lines() -> None:
 
 
 async def test_a_wait_finds_replayed_lines_and_takes_none_from_others() -> None:
-    """C-45: groups are returned, other subscribers see every line, waits follow each other, the next reader goes on."""
+    """C-45: groups are returned, other subscribers see every line, waits follow each other, the next reader goes on (TPT 89, 154, D9)."""
     async with open_stream(ScriptedSource(b"boot\nport 80 up\nport 81 up\nbye\n", b"")) as stream:
         other = stream.lines()
         await stream.wait_ended()
@@ -579,7 +579,7 @@ async def test_a_wait_finds_replayed_lines_and_takes_none_from_others() -> None:
 
 
 async def test_a_failed_wait_takes_nothing() -> None:
-    """C-45: a wait that times out leaves every line to the next one."""
+    """C-45: a wait that times out leaves every line to the next one (TPT 56, 160)."""
     async with open_stream(ScriptedSource(b"a\nb\n")) as stream:
         with anyio.move_on_after(0.05) as scope:
             await stream.wait_for_line("never")
@@ -589,7 +589,7 @@ async def test_a_failed_wait_takes_nothing() -> None:
 
 
 async def test_the_end_of_the_stream_ends_a_wait() -> None:
-    """C-45: a stream without a process ends the wait with NotReadyError, the tail, and no outcome."""
+    """C-45: a stream without a process ends the wait with NotReadyError, the tail, and no outcome (TPT 156)."""
     async with open_stream(ScriptedSource(b"some\nlast words", b"")) as stream:
         with pytest.raises(NotReadyError) as caught:
             await stream.wait_for_line("never")
@@ -696,7 +696,7 @@ async def test_cancelling_at_any_step_leaves_no_subscriber_and_a_working_stream(
 
 
 async def test_many_subscribers_come_and_go() -> None:
-    """C-22: subscribers that attach and leave at random under load never miss or repeat a byte between."""
+    """C-22: subscribers that attach and leave at random under load never miss or repeat a byte between (TPT 88, SV3)."""
     total = 3000
     async with open_stream(ScriptedSource(*[bytes([n % 256]) for n in range(total)], b""), KEEP_ALL) as stream:
 
