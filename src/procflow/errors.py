@@ -131,6 +131,22 @@ class StreamClosedError(ClosedError):
         super().__init__(f"{stream_name}: the stream was closed before its source ended")
 
 
+class SpillError(PlatformError):
+    """The file that a stream's history is spilled to cannot be made, written or read.
+
+    Attributes:
+        path: The file, or the directory that was to hold it.
+        errno: The OS error number, or ``None``.
+    """
+
+    def __init__(self, *, stream_name: str, path: str, reason: str, errno: int | None = None) -> None:
+        self.stream_name = stream_name
+        self.path = path
+        self.reason = reason
+        self.errno = errno
+        super().__init__(f"{stream_name}: spilling to {path!r} failed: {reason}")
+
+
 class SpawnError(PlatformError):
     """The operating system refused to start a program.
 

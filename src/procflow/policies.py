@@ -10,9 +10,12 @@ import signal as _signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from procflow._kinds import require_duration, require_instance, require_int
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -96,11 +99,17 @@ class Replay:
 
     retention: Retention
     bound: int = 0
+    spill: str | None = None
+    """Where the history goes that does not fit into memory: a file or a directory; see ``all()``."""
 
     def __post_init__(self) -> None:
         require_instance("retention", self.retention, Retention)
         if self.retention not in (Retention.NONE, Retention.ALL):
             require_int("the bound of a replay", self.bound, lowest=1)
+        if self.spill is not None:
+            require_instance("spill", self.spill, str)
+            if self.retention is not Retention.ALL or not self.spill:
+                raise ValueError("spill must be a path, and only Replay.all() can spill")
 
     @classmethod
     def none(cls) -> Replay:
@@ -118,9 +127,19 @@ class Replay:
         return cls(retention=Retention.LAST_CHUNKS, bound=max_chunks)
 
     @classmethod
-    def all(cls) -> Replay:
-        """Keep everything, without a bound."""
-        return cls(retention=Retention.ALL)
+    def all(cls, *, spill: str | PathLike[str] | None = None) -> Replay:
+        """Keep everything: in memory, without a bound, or in a file.
+
+        Args:
+            spill: Where the history goes, so that only its newest 1 MiB takes memory.  The path of a file that does not
+                exist yet: it is made, for its owner alone, holds exactly the bytes of the stream, and stays.  Or a directory: then
+                the file has no name, and its space is free again when the stream is, also if the host is killed.
+
+        A file that cannot be written any more, because the disk is full for example, ends the history and not the stream; see
+        the reference page of streams.
+        """
+        path = spill if spill is None or isinstance(spill, str) else spill.__fspath__()
+        return cls(retention=Retention.ALL, spill=path)
 
     @classmethod
     def while_unsubscribed(cls, max_bytes: int) -> Replay:

@@ -119,6 +119,11 @@ class Cursor:
             or (self._gap_start is not None and self._log.terminal is not None)
         )
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next bytes must be loaded before a take gives anything: never, where all of the log is in memory."""
+        return False
+
     # --- what the log asks --------------------------------------------------------------------------------------
 
     @property

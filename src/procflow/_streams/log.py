@@ -340,10 +340,13 @@ class StreamLog:
         floor = self.history_start
         if start < floor and isinstance(delivery, Reliable):
             raise HistoryLostError(stream_name=self._name, start=start, stop=floor)
-        cursor = Cursor(self, delivery, start=start, position=max(start, floor), live_from=self._produced)
+        cursor = self._make_cursor(delivery, start=start, position=max(start, floor))
         self._cursors[cursor] = None
         self.refresh()
         return cursor
+
+    def _make_cursor(self, delivery: Delivery, *, start: int, position: int) -> Cursor:
+        return Cursor(self, delivery, start=start, position=position, live_from=self._produced)
 
     def _index_of(self, offset: int) -> int:
         chunks = self._chunks
@@ -370,14 +373,18 @@ class StreamLog:
         self._trigger, self._floor, self._moving, self._window = trigger, floor, moving, window
         self._trim()
 
-    def _trim(self) -> None:
+    def _memory_floor(self) -> int:
+        """The oldest byte that somebody needs."""
         produced = self._produced
-        floor = min(
+        return min(
             self.history_start,
             self._floor,
             max(self._moving, produced - self._window),
             produced - TAIL_BYTES,  # which also keeps the newest chunk: only whole ones are dropped
         )
+
+    def _trim(self) -> None:
+        floor = self._memory_floor()
         chunks, head = self._chunks, self._head
         end = len(chunks)
         while head < end and (chunk := chunks[head]).stop <= floor:
