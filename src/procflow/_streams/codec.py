@@ -9,9 +9,30 @@ import codecs
 import sys
 from typing import Final
 
-BLOCK_CODECS: Final = frozenset({"utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"})
-"""Codecs for which decoding many lines at once equals decoding each: ASCII bytes stand for themselves and nothing else."""
-BLOCK_ERRORS: Final = frozenset({"strict", "replace", "ignore", "backslashreplace", "surrogateescape"})
+_PAGES: Final = (
+    "437 720 737 775 850 852 855 857 858 860 861 862 863 865 866 869 874 1250 1251 1252 1253 1254 1255 1256 1257 1258"
+)
+_PARTS: Final = "1 2 3 4 5 6 7 8 9 10 11 13 14 15 16"
+ASCII_SUPERSETS: Final = frozenset(
+    [
+        "utf-8",
+        "ascii",
+        "koi8-r",
+        "koi8-u",
+        "mac-roman",
+        "mac-cyrillic",
+        "mac-greek",
+        "mac-latin2",
+        "mac-turkish",
+        "ptcp154",
+        "tis-620",
+    ]
+    + [f"cp{page}" for page in _PAGES.split()]
+    + [f"iso8859-{part}" for part in _PARTS.split()]
+)
+"""Codecs in which an ASCII byte stands for itself, wherever it is, and for nothing else: many lines can be decoded at once."""
+FAITHFUL_ERRORS: Final = frozenset({"strict", "replace", "surrogateescape"})
+"""Handlers that put no ASCII character for bytes that do not decode, and do not bring their neighbours together."""
 
 _NATIVE: Final = "le" if sys.byteorder == "little" else "be"
 _MARKS: Final[dict[str, tuple[tuple[bytes, str], ...]]] = {
@@ -42,7 +63,7 @@ def sniff(encoding: str, head: bytes, *, is_final: bool) -> tuple[str, int] | No
 class TextCodec:
     """One encoding without a byte order mark, and an error handler."""
 
-    __slots__ = ("can_decode_blocks", "errors", "name", "newline", "return_", "width")
+    __slots__ = ("_decode", "errors", "is_ascii_superset", "name", "newline", "return_", "width")
 
     def __init__(self, name: str, errors: str) -> None:
         self.name = name
@@ -50,15 +71,28 @@ class TextCodec:
         self.newline = "\n".encode(name)
         self.return_ = "\r".encode(name)
         self.width = 4 if name.startswith("utf-32") else 2 if name.startswith("utf-16") else 1
-        self.can_decode_blocks = name in BLOCK_CODECS and errors in BLOCK_ERRORS
+        # looking a codec up costs more than decoding a line; these are not looked up
+        self._decode = None if name in ("utf-8", "ascii", "iso8859-1") else codecs.lookup(name).decode
+        self.is_ascii_superset = name in ASCII_SUPERSETS
 
-    def decode(self, data: bytes) -> str:
+    def decode(self, data: bytes | memoryview) -> str:
         """Decode bytes that begin and end at a character."""
-        return str(data, self.name, self.errors)
+        decode = self._decode
+        return str(data, self.name, self.errors) if decode is None else decode(data, self.errors)[0]
+
+    def decode_all(self, pieces: list[bytes]) -> list[str]:
+        """Decode each of ``pieces``."""
+        decode, errors = self._decode, self.errors
+        if decode is None:
+            name = self.name
+            return [str(piece, name, errors) for piece in pieces]
+        return [decode(piece, errors)[0] for piece in pieces]
 
     def cut_before(self, data: bytes, stop: int) -> int:
         """Return the last border of a character at or before ``stop``; ``stop`` if there is none after the start."""
         piece = data[:stop]
+        if self.is_ascii_superset and piece.isascii():
+            return stop
         decoder = codecs.getincrementaldecoder(self.name)("replace")
         if not decoder.decode(piece):
             return stop

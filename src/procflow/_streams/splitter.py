@@ -11,28 +11,32 @@ Invariants, each a property test:
   and with the first delimiter after it, because nobody can know whether those bytes are a whole line.
 * Searching is linear: bytes that were searched are not searched again, except the length of a delimiter.
 
-Three speeds.  *Block*: decode everything up to the last newline at once and split the text, which costs a fifth of decoding
-line by line.  *Parts*: split bytes, then decode each.  *Walk*: find one delimiter after the other; only here can a line be cut
-or a gap be open, and only here are code units wider than a byte aligned.
+Two speeds.  *Split*: everything up to the last newline at once: decoded as one text, which costs a fifth of decoding line by line,
+where that gives the same lines; else split as bytes and decoded piece by piece.  *Walk*: one line after the other; only here is a line
+cut, is a gap open, and are code units wider than a byte aligned.  Long lines among short ones are walked, the short ones are not:
+what is short is found with one search for each ``max_line_bytes``, not for each line.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from procflow._streams.codec import TextCodec, sniff
+from procflow._streams.line_format import LineFormat
 from procflow.events import Cut, CutLine, Gap
 from procflow.policies import LineConfig, Overflow
+
+Ends: TypeAlias = "list[int] | tuple[int, bytes, int, int]"
+"""Where items end: offsets, or where to look for delimiters: the offset of a block, the block, and its part."""
 
 
 class LineSplitter:
     """Splits the bytes of one stream, or of a stream from an offset on."""
 
     __slots__ = (
-        "_block",
-        "_codec",
         "_config",
-        "_delimiter",
         "_dropped",
-        "_ends",
+        "_format",
         "_gap_start",
         "_head",
         "_is_inside",
@@ -42,7 +46,8 @@ class LineSplitter:
         "_max",
         "_parts",
         "_pending_bytes",
-        "_strips_return",
+        "_spans",
+        "_start",
         "decode_error",
         "overflow_at",
     )
@@ -54,7 +59,6 @@ class LineSplitter:
         """
         self._config = config
         self._max = config.max_line_bytes
-        self._strips_return = config.delimiter is None
         self._parts: list[bytes] = []  # the unfinished line
         self._pending_bytes = 0
         self._line_start = offset  # of the unfinished line, or of its unfinished rest
@@ -64,17 +68,16 @@ class LineSplitter:
         self._keep: str | None = None  # that first piece, until the number of dropped bytes is known
         self._keep_start = 0
         self._gap_start: int | None = None  # lines are lost from here to the next delimiter
-        self._block: tuple[int, bytes] = (offset, b"")
-        self._ends: list[int] | None = None
+        self._start = offset  # of the last step: nothing before it is given out by that step
+        self._spans: list[Ends] = []  # of the items of the last step
         self.overflow_at: int | None = None
         """Offset of the line that was too long, once one was and the policy is to raise: the splitter then stops."""
         self.decode_error: UnicodeDecodeError | None = None
         """Why the next line did not decode, with ``errors="strict"``: the splitter then stops."""
-        self._codec: TextCodec | None = None
-        self._delimiter = b""
+        self._format: LineFormat | None = None  # not known before the byte order is
         found = sniff(config.encoding, opening if offset else b"", is_final=offset > 0)
         if found is not None:
-            self._set_codec(found[0])
+            self._set_format(found[0])
 
     @property
     def has_stopped(self) -> bool:
@@ -89,44 +92,81 @@ class LineSplitter:
         return self._line_start if self._keep is None else self._keep_start
 
     def offset_after(self, count: int) -> int:
-        """Return the offset after the first ``count`` items of the last ``feed()``, their delimiters included."""
-        start, block = self._block
-        if self._ends is not None:
-            return self._ends[count - 1] if count else start
-        size, position = len(self._delimiter), 0
-        for _ in range(count):
-            found = block.find(self._delimiter, position)
-            position = (found if found >= 0 else len(block)) + size
-        return start + position
+        """Return the offset after the first ``count`` items of the last step, their delimiters included."""
+        return self.ends()[count - 1] if count else self._start
+
+    def ends(self) -> list[int]:
+        """Return the offset after each item of the last step, its delimiter included."""
+        ends: list[int] = []
+        for span in self._spans:
+            if isinstance(span, list):
+                ends += span
+                continue
+            base, block, position, stop = span
+            assert self._format is not None
+            delimiter, size = self._format.delimiter, self._format.size
+            while position < stop:
+                position = block.find(delimiter, position) + size
+                ends.append(base + position)
+        return ends
 
     def feed(self, data: bytes) -> list[str | Gap]:
         """Return what ``data``, the bytes that follow the ones fed before, completes: lines without their delimiter."""
-        self._ends = None
-        self._block = (self._line_start, b"")
-        if self.has_stopped:
+        self._start = self.resume_offset
+        self._spans = []
+        if self.overflow_at is not None or self.decode_error is not None:
             return []
-        if self._codec is None:
+        if self._format is None:
             self._head += data
             found = sniff(self._config.encoding, self._head, is_final=False)
             if found is None:
                 return []
             data, self._head = self._head[found[1] :], b""
             self._line_start += found[1]
-            self._set_codec(found[0])
-        codec = self._codec
-        assert codec is not None
+            self._set_format(found[0])
+        form = self._format
+        assert form is not None
         if (
-            codec.width > 1
-            or self._gap_start is not None
-            or self._is_inside
-            or self._dropped
-            or self._keep is not None
-            or self._pending_bytes + len(data) > self._max
+            self._pending_bytes + len(data) <= self._max
+            and form.is_simple
+            and self._gap_start is None
+            and self._keep is None
+            and not self._is_inside
         ):
-            return self._walk(data, codec)
-        if codec.can_decode_blocks and len(self._delimiter) == 1 and self._delimiter < b"\x80":
-            return self._split_block(data, codec)
-        return self._split_parts(data, codec)
+            base = self._line_start + self._pending_bytes
+            stop = data.rfind(form.delimiter) + form.size
+            if stop < form.size:
+                self._parts.append(data)
+                self._pending_bytes += len(data)
+                return []
+            items = self._split(data, 0, stop, base, form)
+            if stop < len(data) and not self.has_stopped:
+                self._parts.append(data[stop:])
+                self._pending_bytes = len(data) - stop
+            return items
+        return self._feed_any(data, form)
+
+    def _feed_any(self, data: bytes, form: LineFormat) -> list[str | Gap]:
+        buffer = self._cut_tail(form.overlap) + data if form.overlap and self._parts else data
+        base = self._line_start + self._pending_bytes
+        items: list[str | Gap] = []
+        position, size = 0, len(buffer)
+        while position < size and not self.has_stopped:
+            if form.splits_blocks and self._is_plain:
+                stop = form.end_of_short(buffer, position, pending_bytes=self._pending_bytes, max_bytes=self._max)
+                if stop > position:
+                    lines = self._split(buffer, position, stop, base, form)
+                    if items:
+                        items += lines
+                    else:
+                        items = lines
+                    position = stop
+                    continue
+                if self._pending_bytes + size - position <= self._max:
+                    self._add(buffer[position:])
+                    break
+            position = self._walk(buffer, position, base, items, form)
+        return items
 
     def gap(self, gap: Gap, *, opening: bytes = b"") -> list[str | Gap]:
         """Note that the bytes of ``gap`` come next and are lost.  Lines resume after the next delimiter.
@@ -136,104 +176,94 @@ class LineSplitter:
         Returns the first piece of a truncated line if one is pending: its end is among what is lost.
         """
         items: list[str | Gap] = []
-        self._ends = []
-        self._block = (self._line_start, b"")
+        ends = self._begin_step()
         if self._keep is not None:
             items.append(self._truncated(self._pending_bytes))
-            self._ends.append(self._line_start + self._pending_bytes)
             self._line_start += self._pending_bytes
+            ends.append(self._line_start)
         if self._gap_start is None:
             self._gap_start = self._line_start
-        if self._codec is None:
+        if self._format is None:
             found = sniff(self._config.encoding, opening or self._head, is_final=True)
             assert found is not None
-            self._set_codec(found[0])
+            self._set_format(found[0])
             self._head = b""
         self._reset_line(gap.stop)
         return items
 
     def finish(self) -> list[str | Gap]:
         """Return what the end of the stream completes: the unterminated last line, or the gap that was still open."""
-        items: list[str | Gap] = []
-        self._ends = None
-        if self._codec is None:
+        if self._format is None:
             found = sniff(self._config.encoding, self._head, is_final=True)
             assert found is not None
-            self._set_codec(found[0])
+            self._set_format(found[0])
             head, self._head = self._head, b""
             self._line_start += found[1]
-            items += self.feed(head[found[1] :])
-        codec = self._codec
-        assert codec is not None
+            items = self.feed(head[found[1] :])
+        else:
+            items = []
+            self._begin_step()
+        form = self._format
+        assert form is not None
+        ends: list[int] = []
+        self._spans.append(ends)
         stop = self._line_start + self._pending_bytes
         if self._gap_start is not None:
             items.append(Gap(self._gap_start, stop))
+            ends.append(stop)
             self._gap_start = None
         elif self._keep is not None:
             items.append(self._truncated(self._pending_bytes))
+            ends.append(stop)
         elif self._pending_bytes and not self.has_stopped:
+            start = self._line_start
             try:
-                self._emit(b"".join(self._parts), stop, items, [], codec)
+                self._emit(b"".join(self._parts), stop, items, ends, form)
             except UnicodeDecodeError as error:
-                self._stop_at(self._line_start, error)
+                self._stop_at(ends[-1] if ends else start, error)
         if not self.has_stopped:
             self._reset_line(stop)
-        self._block = (self._line_start, b"")
-        self._ends = [self._line_start] * len(items)
         return items
+
+    def _begin_step(self) -> list[int]:
+        self._start = self.resume_offset
+        ends: list[int] = []
+        self._spans = [ends]
+        return ends
 
     def _stop_at(self, offset: int, error: UnicodeDecodeError) -> None:
         self._reset_line(offset)
         self.decode_error = error
 
-    # --- block and parts ----------------------------------------------------------------------------------------
+    # --- split --------------------------------------------------------------------------------------------------
 
-    def _split_block(self, data: bytes, codec: TextCodec) -> list[str | Gap]:
-        cut = data.rfind(self._delimiter)
-        if cut < 0:
-            self._parts.append(data)
-            self._pending_bytes += len(data)
-            return []
-        block = data[:cut]
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the unfinished line is only too short: nothing of it was given out, cut off or lost."""
+        return self._gap_start is None and self._keep is None and not self._is_inside
+
+    def _split(self, data: bytes, position: int, stop: int, base: int, form: LineFormat) -> list[str | Gap]:
+        """Give out the lines in ``data[position:stop]``, which ends with a delimiter and whose first line may have begun before."""
+        body, first = position, b""
         if self._parts:
-            self._parts.append(block)
-            block = b"".join(self._parts)
+            end = data.find(form.delimiter, position)
+            first = b"".join((*self._parts, data[position:end]))
+            body = end + form.size
         try:
-            text = str(block, codec.name, codec.errors)
+            lines: list[str | Gap] = []
+            if body < stop:
+                lines = form.decode_lines(data, body, stop - form.size)
+            if body > position:
+                lines.insert(0, form.decode(first))
         except UnicodeDecodeError:
-            self._parts, self._pending_bytes = [], 0
-            return self._split_parts(block + data[cut:], codec)  # gives out the lines before the bad one
-        lines: list[str | Gap] = text.split(chr(self._delimiter[0]))  # type: ignore[assignment]  # a list of str is one
-        if self._strips_return and b"\r" in block:
-            lines = [line[:-1] if line[-1:] == "\r" else line for line in lines]  # type: ignore[index]  # all are str
-        self._block = (self._line_start, block)
-        self._line_start += len(block) + 1
-        rest = data[cut + 1 :]
-        self._parts = [rest] if rest else []
-        self._pending_bytes = len(rest)
-        return lines
-
-    def _split_parts(self, data: bytes, codec: TextCodec) -> list[str | Gap]:
-        size = len(self._delimiter)
-        if self._parts:
-            seam = self._tail(size - 1)
-            self._parts.append(data)
-            self._pending_bytes += len(data)
-            if self._delimiter not in seam + data:
-                return []
-            data = b"".join(self._parts)
-        pieces = data.split(self._delimiter)
-        rest = pieces.pop()
-        self._parts = [rest] if rest else []
-        self._pending_bytes = len(rest)
-        self._block = (self._line_start, data[: len(data) - len(rest) - size] if pieces else b"")
-        self._line_start += len(data) - len(rest)
-        lines: list[str | Gap] = []
-        try:
-            for piece in pieces:
-                lines.append(codec.decode(self._strip(piece, codec)))  # noqa: PERF401 (what was decoded before an error stays)
-        except UnicodeDecodeError as error:
-            self._stop_at(self.offset_after(len(lines)), error)
+            lines = []
+            while position < stop and not self.has_stopped:  # gives out the lines before the bad one
+                position = self._walk(data, position, base, lines, form)
+            return lines
+        self._spans.append((base, data, position, stop))
+        self._parts = []
+        self._pending_bytes = 0
+        self._line_start = base + stop
         return lines
 
     def _tail(self, size: int) -> bytes:
@@ -258,92 +288,71 @@ class LineSplitter:
 
     # --- walk ---------------------------------------------------------------------------------------------------
 
-    def _walk(self, data: bytes, codec: TextCodec) -> list[str | Gap]:
-        items: list[str | Gap] = []
+    def _walk(self, data: bytes, position: int, base: int, items: list[str | Gap], form: LineFormat) -> int:
+        """Go on to the end of one line, or of ``data``, and return where that is; ``base`` is the absolute offset of ``data[0]``."""
+        start = self.resume_offset
         ends: list[int] = []
-        self._ends = ends
-        size = len(self._delimiter)
-        buffer = self._cut_tail(size + codec.width - 2) + data if self._parts else data
-        base = self._line_start + self._pending_bytes
-        position = 0
-        while not self.has_stopped:
-            found = self._find(buffer, position, base, codec)
+        self._spans.append(ends)
+        found = form.find(data, position, base)
+        try:
             if found < 0:
-                self._add(buffer[position:])
-                start = self.resume_offset
-                try:
-                    self._shorten(items, ends, codec)
-                except UnicodeDecodeError as error:
-                    self._stop_at(ends[-1] if ends else start, error)
-                break
-            self._add(buffer[position:found])
-            start = self.resume_offset
-            try:
-                self._end_line(b"".join(self._parts), items, ends, codec)
-            except UnicodeDecodeError as error:
-                self._stop_at(ends[-1] if ends else start, error)
-            position = found + size
-        return items
-
-    def _find(self, data: bytes, position: int, base: int, codec: TextCodec) -> int:
-        """Find a delimiter that begins at a whole code unit; ``base`` is the absolute offset of ``data[0]``."""
-        found = data.find(self._delimiter, position)
-        while found >= 0 and (base + found) % codec.width:
-            found = data.find(self._delimiter, found + 1)
-        return found
+                self._add(data[position:])
+                self._shorten(items, ends, form)
+                return len(data)
+            self._add(data[position:found])
+            self._end_line(b"".join(self._parts), items, ends, form)
+        except UnicodeDecodeError as error:
+            self._stop_at(ends[-1] if ends else start, error)
+        return found + form.size
 
     def _add(self, data: bytes) -> None:
         if data:
             self._parts.append(data)
             self._pending_bytes += len(data)
 
-    def _end_line(self, content: bytes, items: list[str | Gap], ends: list[int], codec: TextCodec) -> None:
-        stop = self._line_start + len(content) + len(self._delimiter)
+    def _end_line(self, content: bytes, items: list[str | Gap], ends: list[int], form: LineFormat) -> None:
+        stop = self._line_start + len(content) + form.size
         if self._gap_start is not None:
             items.append(Gap(self._gap_start, stop))
             ends.append(stop)
             self._gap_start = None
         elif self._keep is not None:
-            items.append(self._truncated(len(self._strip(content, codec))))
+            items.append(self._truncated(len(form.strip(content))))
             ends.append(stop)
         else:
-            self._emit(self._strip(content, codec), stop, items, ends, codec)
+            self._emit(form.strip(content), stop, items, ends, form)
         if not self.has_stopped:
             self._reset_line(stop)
 
-    def _strip(self, content: bytes, codec: TextCodec) -> bytes:
-        return content.removesuffix(codec.return_) if self._strips_return else content
-
-    def _emit(self, content: bytes, stop: int, items: list[str | Gap], ends: list[int], codec: TextCodec) -> None:
+    def _emit(self, content: bytes, stop: int, items: list[str | Gap], ends: list[int], form: LineFormat) -> None:
         """Give out a whole line, or the rest of one, in as many pieces as its length asks for."""
         if len(content) > self._max:
-            content = self._cut(content, items, ends, codec)
+            content = self._cut(content, items, ends, form)
             if self.overflow_at is not None:
                 return
         if self._keep is not None:
             items.append(self._truncated(len(content)))
         elif self._is_inside:
-            items.append(CutLine(codec.decode(content), cut=Cut.REST))
+            items.append(CutLine(form.codec.decode(content), cut=Cut.REST))
         else:
-            items.append(codec.decode(content))
+            items.append(form.codec.decode(content))
         ends.append(stop)
 
-    def _shorten(self, items: list[str | Gap], ends: list[int], codec: TextCodec) -> None:
+    def _shorten(self, items: list[str | Gap], ends: list[int], form: LineFormat) -> None:
         """Cut the unfinished line as soon as it is certain that it is too long."""
-        # the last bytes may turn out to be a delimiter, or the CR before one
-        spare = len(self._delimiter) + (len(codec.return_) if self._strips_return else 0) - 1
+        spare = form.spare
         if self._gap_start is not None or self._keep is not None:
             certain = self._pending_bytes - spare
             if certain > 0:
                 self._forget(certain)
         elif self._pending_bytes - spare > self._max:
             content = b"".join(self._parts)
-            rest = self._cut(content[: len(content) - spare], items, ends, codec) + content[len(content) - spare :]
+            rest = self._cut(content[: len(content) - spare], items, ends, form) + content[len(content) - spare :]
             if self.overflow_at is None:
                 self._parts = [rest] if rest else []
                 self._pending_bytes = len(rest)
                 if self._config.overflow is Overflow.TRUNCATE:
-                    self._shorten(items, ends, codec)
+                    self._shorten(items, ends, form)
 
     def _forget(self, count: int) -> None:
         """Drop the first ``count`` bytes of the unfinished line: they are lost or truncated."""
@@ -354,15 +363,15 @@ class LineSplitter:
         if self._keep is not None:
             self._dropped += count
 
-    def _cut(self, content: bytes, items: list[str | Gap], ends: list[int], codec: TextCodec) -> bytes:
+    def _cut(self, content: bytes, items: list[str | Gap], ends: list[int], form: LineFormat) -> bytes:
         """Apply the overflow policy to content that is too long; return what is left of it."""
         if self._config.overflow is Overflow.ERROR:
             self.overflow_at = self._line_start
             self._parts, self._pending_bytes = [], 0
             return b""
         while len(content) > self._max and self._keep is None:
-            cut = codec.cut_before(content, self._max)
-            text = codec.decode(content[:cut])
+            cut = form.codec.cut_before(content, self._max)
+            text = form.codec.decode(content[:cut])
             if self._config.overflow is Overflow.TRUNCATE:
                 self._keep_start = self._line_start
             self._line_start += cut
@@ -387,6 +396,5 @@ class LineSplitter:
         self._dropped = 0
         self._keep = None
 
-    def _set_codec(self, name: str) -> None:
-        self._codec = TextCodec(name, self._config.errors)
-        self._delimiter = self._codec.newline if self._config.delimiter is None else self._config.delimiter
+    def _set_format(self, encoding: str) -> None:
+        self._format = LineFormat(TextCodec(encoding, self._config.errors), self._config)
