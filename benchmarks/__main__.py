@@ -1,92 +1,115 @@
-"""`./run bench`: all benchmarks, or those that are named; the tables go to docs/benchmarks.md."""
+"""`./run bench`: all benchmarks, or those that are named, alone or as a suite; the tables go to docs/benchmarks.md."""
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib
-import importlib.metadata
-import json
-import os
-import platform
-import re
 import sys
 import time
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from benchmarks.harness import ROOT, Benchmark, Results, run, table
+from benchmarks import page
+from benchmarks.harness import Benchmark, Results, run, table
+from benchmarks.sampling import profile
+from benchmarks.targets import Verdict, verdict_table
 
-NAMES: Final = ("reader", "fanout", "lines", "spawn", "resident", "kill", "export")
-PAGE: Final = ROOT / "docs" / "benchmarks.md"
-RAW: Final = ROOT / ".cache" / "benchmarks"
-PACKAGES: Final = ("anyio", "trio", "uvloop", "asyncpg", "aiomysql", "pyarrow", "numpy")
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Benchmarks that answer one question together."""
+
+    title: str
+    names: tuple[str, ...]
+
+
+SUITES: Final = {
+    "streams": Suite(
+        "Targets of the streams",
+        (
+            "reader",
+            "fanout",
+            "stuck",
+            "lines",
+            "memory_lines",
+            "flood",
+            "latency",
+            "chatty",
+            "memory",
+            "history",
+            "stdin",
+        ),
+    ),
+    "processes": Suite("Targets of the processes", ("spawn", "resident", "kill")),
+    "tables": Suite("Targets of the export", ("export",)),
+}
+NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; all by default")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"a suite ({', '.join(SUITES)}) or a benchmark ({', '.join(NAMES)}); all by default",
+    )
     parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
+    parser.add_argument("--rounds", type=int, metavar="N", help="so many rounds, not what each benchmark asks for")
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md alone; --quick implies it")
+    parser.add_argument(
+        "--profile",
+        metavar="VARIANT",
+        help="measure nothing: run this variant of the one named benchmark and show which lines take the time",
+    )
+    parser.add_argument("--case", help="the case that is profiled; the first by default")
     options = parser.parse_args()
-    unknown = set(options.names) - set(NAMES)
+    unknown = set(options.names) - set(NAMES) - set(SUITES)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    is_written = not (options.quick or options.no_write)
+    if options.profile is not None:
+        if len(options.names) != 1 or options.names[0] not in NAMES:
+            parser.error("--profile needs the name of one benchmark")
+        return profile(options.names[0], load(options.names[0]), options.profile, options.case)
+    is_written = not (options.quick or options.no_write or options.rounds)
+    names = chosen(options.names)
+    verdicts: dict[str, list[Verdict]] = {}
     has_failed = False
     started = time.monotonic()
-    for name in options.names or NAMES:
-        benchmark: Benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
-        results = run(name, benchmark, is_quick=options.quick, say=say)
+    for name in names:
+        benchmark = load(name)
+        results = run(name, benchmark, is_quick=options.quick, rounds=options.rounds, say=say)
         has_failed |= any(variant.startswith("procflow") for _, variant in results.failures)
-        text = table(benchmark, results)
-        print(f"\n{benchmark.title}\n\n{text}", flush=True)
-        if is_written:
-            keep(name, benchmark, results, text)
+        verdicts[name] = results.verdicts(benchmark.targets)
+        show(name, benchmark, results, is_written=is_written)
+    for name, suite in SUITES.items():
+        measured = [verdict for member in suite.names for verdict in verdicts.get(member, [])]
+        if measured and not options.quick:
+            text = verdict_table(measured)
+            print(f"\n{suite.title}\n\n{text}", flush=True)
+            if is_written and set(suite.names) <= set(names):
+                page.keep_targets(name, suite.title, text)
     say(f"done in {time.monotonic() - started:.0f} s")
     return 1 if has_failed else 0
 
 
-def keep(name: str, benchmark: Benchmark, results: Results, text: str) -> None:
-    """Replace the section of this benchmark in the page, and keep the numbers of every trial."""
-    RAW.mkdir(parents=True, exist_ok=True)
-    raw = {" / ".join(row): numbers for row, numbers in results.numbers.items()}
-    (RAW / f"{name}.json").write_text(json.dumps({"machine": machine(), "trials": raw}, indent=1) + "\n")
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    section = f"{begin}\n\n{benchmark.about.strip()}\n\n{text}\n{conditions(benchmark)}\n\n{end}"
-    page = PAGE.read_text()
-    if begin not in page:
-        page += f"\n## {benchmark.title}\n\n{begin}\n{end}\n"
-    PAGE.write_text(re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: section, page, flags=re.DOTALL))
+def chosen(names: Sequence[str]) -> list[str]:
+    """Return the benchmarks that are meant by the names of suites and benchmarks, each once, in the order of the suites."""
+    wanted = {member for name in names or SUITES for member in (SUITES[name].names if name in SUITES else (name,))}
+    return [name for name in NAMES if name in wanted]
 
 
-def conditions(benchmark: Benchmark) -> str:
-    found = machine()
-    versions = ", ".join(f"{package} {version}" for package, version in found["packages"].items())
-    return (
-        f"*{found['date']}, {benchmark.rounds} rounds; {found['cpu']}, {found['cores']} cores, Linux {found['kernel']}, "
-        f"Python {found['python']}, {versions}; load before the last round {found['load']}.*"
-    )
+def load(name: str) -> Benchmark:
+    benchmark: Benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
+    return benchmark
 
 
-def machine() -> dict[str, Any]:
-    cpu_info = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"^model name\s*:\s*(.+)$", cpu_info, re.MULTILINE)
-    packages = {}
-    for package in PACKAGES:
-        try:
-            packages[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "cpu": model.group(1) if model else platform.machine(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "packages": packages,
-        "load": f"{os.getloadavg()[0]:.1f}",
-    }
+def show(name: str, benchmark: Benchmark, results: Results, *, is_written: bool) -> None:
+    text = table(benchmark, results)
+    print(f"\n{benchmark.title}\n\n{text}", flush=True)
+    if is_written:
+        page.keep(name, benchmark, results, text)
 
 
 def say(text: str) -> None:

@@ -9,20 +9,26 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 import procflow as pf
+from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
-from benchmarks.reader import BLOCK, command, rates
+from benchmarks.reader import rates
+from benchmarks.targets import Target
 
 WINDOW_CHUNKS = 64
+Probe = Callable[[bytes], object]
+"""Sees every chunk of the last subscriber, as soon as that has it."""
+Spread = Callable[[list[str], int, "Probe | None"], Awaitable[int]]
+"""Gives the output of a command to so many subscribers, and returns how many bytes all of them had together."""
 
 
-def trial(backend: str, spread: Callable[[list[str], int], Awaitable[int]]) -> Trial:
+def trial(backend: str, spread: Spread) -> Trial:
     def measured(params: Params) -> Numbers:
         async def main() -> Numbers:
             with timed() as timing:
-                delivered = await spread(command(params["mib"]), params["subscribers"])
+                delivered = await spread(zeros(params["mib"]), params["subscribers"], None)
             produced = params["mib"] << 20
             assert delivered == produced * params["subscribers"]
-            return rates(produced, timing.wall_s, timing.cpu_s)
+            return rates(produced, timing)
 
         found: Numbers = run_async(backend, main)
         return found
@@ -30,7 +36,7 @@ def trial(backend: str, spread: Callable[[list[str], int], Awaitable[int]]) -> T
     return measured
 
 
-async def ours(argv: list[str], subscribers: int) -> int:
+async def ours(argv: list[str], subscribers: int, probe: Probe | None) -> int:
     delivered = 0
 
     async def consume(events: pf.Subscription) -> None:
@@ -40,6 +46,38 @@ async def ours(argv: list[str], subscribers: int) -> int:
                 assert isinstance(event, pf.Chunk)
                 delivered += len(event.data)
 
+    async def consume_probed(events: pf.Subscription, probe: Probe) -> None:
+        nonlocal delivered
+        async with events:
+            async for event in events:
+                assert isinstance(event, pf.Chunk)
+                probe(event.data)
+                delivered += len(event.data)
+
+    policy = pf.Reliable(buffer_bytes=WINDOW_CHUNKS * BLOCK)
+    async with pf.spawn(pf.Command(*argv)) as child, anyio.create_task_group() as tasks:
+        assert child.stdout is not None
+        for _ in range(subscribers - (probe is not None)):
+            tasks.start_soon(consume, child.stdout.subscribe(policy))
+        if probe is not None:
+            tasks.start_soon(consume_probed, child.stdout.subscribe(policy), probe)
+    return delivered
+
+
+async def ours_batches(argv: list[str], subscribers: int, _probe: Probe | None) -> int:
+    delivered = 0
+
+    async def consume(events: pf.Subscription) -> None:
+        nonlocal delivered
+        async with events:
+            try:
+                while True:
+                    for event in await events.receive_batch():
+                        assert isinstance(event, pf.Chunk)
+                        delivered += len(event.data)
+            except anyio.EndOfStream:
+                pass
+
     policy = pf.Reliable(buffer_bytes=WINDOW_CHUNKS * BLOCK)
     async with pf.spawn(pf.Command(*argv)) as child, anyio.create_task_group() as tasks:
         assert child.stdout is not None
@@ -48,7 +86,7 @@ async def ours(argv: list[str], subscribers: int) -> int:
     return delivered
 
 
-async def queues(argv: list[str], subscribers: int) -> int:
+async def queues(argv: list[str], subscribers: int, probe: Probe | None) -> int:
     process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)  # noqa: TID251  # a peer
     assert process.stdout is not None
     delivered = 0
@@ -58,10 +96,18 @@ async def queues(argv: list[str], subscribers: int) -> int:
         while data := await queue.get():
             delivered += len(data)
 
+    async def consume_probed(queue: asyncio.Queue[bytes], probe: Probe) -> None:
+        nonlocal delivered
+        while data := await queue.get():
+            probe(data)
+            delivered += len(data)
+
     all_queues: list[asyncio.Queue[bytes]] = [asyncio.Queue(WINDOW_CHUNKS) for _ in range(subscribers)]
     async with asyncio.TaskGroup() as tasks:
-        for queue in all_queues:
+        for queue in all_queues[: subscribers - (probe is not None)]:
             tasks.create_task(consume(queue))
+        if probe is not None:
+            tasks.create_task(consume_probed(all_queues[-1], probe))
         while data := await process.stdout.read(BLOCK):
             for queue in all_queues:
                 await queue.put(data)
@@ -71,7 +117,7 @@ async def queues(argv: list[str], subscribers: int) -> int:
     return delivered
 
 
-async def memory_streams(argv: list[str], subscribers: int) -> int:
+async def memory_streams(argv: list[str], subscribers: int, _probe: Probe | None) -> int:
     delivered = 0
     pairs = [anyio.create_memory_object_stream[bytes](WINDOW_CHUNKS) for _ in range(subscribers)]
 
@@ -96,41 +142,44 @@ async def memory_streams(argv: list[str], subscribers: int) -> int:
     return delivered
 
 
-async def stuck(argv: list[str], subscribers: int) -> int:
-    """All but one subscriber take best-effort delivery and never read."""
-    total = 0
-    async with pf.spawn(pf.Command(*argv)) as child:
-        assert child.stdout is not None
-        idle = [child.stdout.subscribe(pf.BestEffort()) for _ in range(subscribers - 1)]
-        async with child.stdout.subscribe() as events:
-            async for event in events:
-                assert isinstance(event, pf.Chunk)
-                total += len(event.data)
-        for subscription in idle:
-            await subscription.aclose()
-    return total * subscribers
+ONE = "1 subscriber"
+MANY = "64 subscribers"
+QUEUES = "StreamReader + asyncio.Queue"
+MEMORY_STREAMS = "anyio memory streams on asyncio"
+
+
+def targets_of(variant: str, how: str) -> tuple[Target, ...]:
+    about = f"64 subscribers, {how}"
+    return (
+        Target(promise=f"{about}: CPU per GB against one", metric="cpu_s_gb", of=variant, over=variant, case=MANY, over_case=ONE, at_most=2),
+        Target(promise=f"{about}: throughput against one", metric="gb_s", of=variant, over=variant, case=MANY, over_case=ONE, at_least=0.5),
+        Target(promise=f"{about}: throughput over `asyncio.Queue` each", metric="gb_s", of=variant, over=QUEUES, case=MANY, at_least=8),
+        Target(promise=f"{about}: throughput over anyio memory streams each", metric="gb_s", of=variant, over=MEMORY_STREAMS, case=MANY, at_least=20),
+    )  # fmt: skip
 
 
 BENCHMARK = Benchmark(
     title="Fan-out: every byte to N subscribers",
-    about="As above, with N subscribers that each receive everything, reliably, behind a window of 64 chunks; rates count the child's "
-    "bytes once. The base line is `StreamReader` with one `asyncio.Queue` a subscriber. "
-    "In the last row all subscribers but one are best effort and stuck: they cost nothing.",
+    about="`dd` writes zeros in blocks of 64 KiB, and N subscribers receive everything, reliably, behind a window of 64 chunks; "
+    "rates count the child's bytes once. The base line is `StreamReader` with one `asyncio.Queue` a subscriber. "
+    "Our rows take chunks with `async for`, the last one all that is there with `receive_batch()`.",
     variants={
-        "StreamReader + asyncio.Queue": trial("asyncio", queues),
-        "anyio memory streams on asyncio": trial("asyncio", memory_streams),
-        "anyio memory streams on trio": trial("trio", memory_streams),
+        QUEUES: trial("asyncio", queues),
+        MEMORY_STREAMS: trial("asyncio", memory_streams),
         "procflow on asyncio": trial("asyncio", ours),
         "procflow on uvloop": trial("uvloop", ours),
         "procflow on trio": trial("trio", ours),
-        "procflow on asyncio, N - 1 stuck": trial("asyncio", stuck),
+        "procflow on asyncio, receive_batch()": trial("asyncio", ours_batches),
     },
     metrics=(
         Metric(key="gb_s", title="GB/s", has_ratio=True),
         Metric(key="cpu_s_gb", title="CPU s/GB", has_ratio=True),
     ),
-    cases={"1 subscriber": {"subscribers": 1}, "64 subscribers": {"subscribers": 64, "mib": 48}},
-    params={"mib": 128},
-    quick={"mib": 16},
-    applies=lambda case, variant: "stuck" not in variant or case != "1 subscriber",
+    cases={ONE: {"subscribers": 1, "mib": 256}, MANY: {"subscribers": 64}},
+    params={"mib": 64},
+    quick={"mib": 8},
+    targets=(
+        *targets_of("procflow on asyncio", "`async for`"),
+        *targets_of("procflow on asyncio, receive_batch()", "`receive_batch()`"),
+    ),
 )

@@ -18,11 +18,13 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from benchmarks.targets import Target, Verdict, judge
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TRIAL_LIMIT_S: Final = 90.0
@@ -66,10 +68,11 @@ class Benchmark:
         metrics: The columns.
         cases: Name to the parameters that differ between groups of rows; every variant runs in every case.
         params: Parameters of all cases.
-        quick: What ``--quick`` replaces in ``params``, wherever a case does not say otherwise.
+        quick: What ``--quick`` replaces in the parameters, those of the cases included.
         rounds: How often every trial is repeated.
         prepare: Context manager around all trials that adds parameters: files, servers.
         applies: Whether a variant runs in a case.
+        targets: What the numbers are to show.
     """
 
     title: str
@@ -82,6 +85,13 @@ class Benchmark:
     rounds: int = 5
     prepare: Callable[[Params], AbstractContextManager[Params]] = nothing_to_prepare
     applies: Callable[[str, str], bool] = lambda _case, _variant: True
+    targets: tuple[Target, ...] = ()
+
+    def __post_init__(self) -> None:
+        rows, keys = set(self.rows), {metric.key for metric in self.metrics}
+        for target in self.targets:
+            if target.metric not in keys or target.row not in rows or target.peer not in rows | {None}:
+                raise ValueError(f"{self.title}: there is no such metric or row: {target}")
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -96,11 +106,18 @@ class Results:
     numbers: dict[tuple[str, str], list[Numbers]]
     failures: dict[tuple[str, str], str]
 
+    def verdicts(self, targets: Iterable[Target]) -> list[Verdict]:
+        """Judge every target."""
+        return [judge(target, self.numbers) for target in targets]
 
-def run(name: str, benchmark: Benchmark, *, is_quick: bool, say: Callable[[str], None]) -> Results:
-    """Run every round of ``benchmark``."""
-    base = {**benchmark.params, **(benchmark.quick if is_quick else {})}
-    rounds = 1 if is_quick else benchmark.rounds
+
+def run(
+    name: str, benchmark: Benchmark, *, is_quick: bool, say: Callable[[str], None], rounds: int | None = None
+) -> Results:
+    """Run ``rounds`` rounds of ``benchmark``: by default what it asks for, or one if ``is_quick``."""
+    quick = benchmark.quick if is_quick else {}
+    base = {**benchmark.params, **quick}
+    rounds = rounds or (1 if is_quick else benchmark.rounds)
     order = random.Random(1)
     results = Results({row: [] for row in benchmark.rows}, {})
     with benchmark.prepare(base) as prepared:
@@ -110,7 +127,7 @@ def run(name: str, benchmark: Benchmark, *, is_quick: bool, say: Callable[[str],
                 if (case, variant) in results.failures:
                     continue
                 try:
-                    params = {**base, **benchmark.cases[case], **prepared}
+                    params = {**benchmark.params, **benchmark.cases[case], **quick, **prepared}
                     results.numbers[case, variant].append(run_trial(name, variant, params))
                 except TrialError as exc:
                     results.failures[case, variant] = str(exc)

@@ -14,6 +14,7 @@ import anyio.streams.buffered
 
 import procflow as pf
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+from benchmarks.targets import Target
 
 LINE_BYTES = 80
 
@@ -131,7 +132,12 @@ BENCHMARK = Benchmark(
         Metric(key="cpu_us_line", title="CPU µs/line", has_ratio=True),
     ),
     cases={"": {}},
-    params={"mib": 48},
-    quick={"mib": 8},
+    params={"mib": 32},
+    quick={"mib": 2},
     prepare=file_of_lines,
-)
+    targets=(
+        Target(promise="80-byte lines: `lines()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow lines() on asyncio", over="asyncio StreamReader", at_least=5),
+        Target(promise="80-byte lines: `line_batches()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow line_batches() on asyncio", over="asyncio StreamReader", at_least=9),
+        Target(promise="80-byte lines: `line_batches()` over blocking text iteration", metric="m_lines_s", of="procflow line_batches() on asyncio", over="blocking text", at_least=1),
+    ),
+)  # fmt: skip

@@ -1,130 +1,120 @@
-"""Bulk reading: one child that writes 64 KiB blocks, one reader."""
+"""Bulk reading: one child that writes as fast as it can, one reader."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
-import anyio
-import trio
+from benchmarks import children, peers
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Timing, Trial, run_async, timed
+from benchmarks.targets import Target
 
-import procflow as pf
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
-
-BLOCK = 64 * 1024
+CHILDREN: dict[str, Callable[[int], list[str]]] = {"dd": children.zeros, "splice": children.spliced}
+DD = "dd, 64 KiB writes"
+SPLICE = "spliced pages"
 
 
-def command(mib: int) -> list[str]:
-    return ["dd", "if=/dev/zero", "bs=64k", f"count={mib * 16}", "status=none"]
+class Total:
+    """Counts bytes."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def take(self, data: bytes) -> None:
+        self.total += len(data)
 
 
-def rates(total: int, wall_s: float, cpu_s: float) -> Numbers:
-    return {"gb_s": total / wall_s / 1e9, "cpu_s_gb": cpu_s / (total / 1e9)}
+def command(params: Params) -> list[str]:
+    return CHILDREN[params["child"]](params["mib"])
 
 
-def trial(backend: str, read: Callable[[list[str]], Awaitable[int]]) -> Trial:
+def rates(total: int, timing: Timing) -> Numbers:
+    gigabytes = total / 1e9
+    return {
+        "gb_s": gigabytes / timing.wall_s,
+        "cpu_s_gb": timing.cpu_s / gigabytes,
+        "busy": timing.cpu_s / timing.wall_s,
+    }
+
+
+def trial(backend: str, read: peers.Reader) -> Trial:
     def measured(params: Params) -> Numbers:
         async def main() -> Numbers:
+            found = Total()
             with timed() as timing:
-                total = await read(command(params["mib"]))
-            assert total == params["mib"] << 20
-            return rates(total, timing.wall_s, timing.cpu_s)
+                await read(command(params), found.take)
+            assert found.total == params["mib"] << 20
+            return rates(found.total, timing)
 
-        found: Numbers = run_async(backend, main)
-        return found
+        numbers: Numbers = run_async(backend, main)
+        return numbers
 
     return measured
 
 
-async def ours(argv: list[str]) -> int:
-    total = 0
-    async with pf.spawn(pf.Command(*argv)) as child:
-        assert child.stdout is not None
-        async with child.stdout.subscribe() as events:
-            async for event in events:
-                assert isinstance(event, pf.Chunk)
-                total += len(event.data)
-        await child.wait()
-    return total
+def blocking(pipe_kib: int) -> Trial:
+    def measured(params: Params) -> Numbers:
+        found = Total()
+        with timed() as timing:
+            peers.blocking(command(params), found.take, pipe_bytes=pipe_kib * 1024)
+        assert found.total == params["mib"] << 20
+        return rates(found.total, timing)
+
+    return measured
 
 
-async def ours_batches(argv: list[str]) -> int:
-    total = 0
-    async with pf.spawn(pf.Command(*argv)) as child:
-        assert child.stdout is not None
-        async with child.stdout.subscribe() as events:
-            try:
-                while True:
-                    for event in await events.receive_batch():
-                        assert isinstance(event, pf.Chunk)
-                        total += len(event.data)
-            except anyio.EndOfStream:
-                pass
-        await child.wait()
-    return total
-
-
-async def stream_reader(argv: list[str]) -> int:
-    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)  # noqa: TID251  # a peer
-    assert process.stdout is not None
-    total = 0
-    while data := await process.stdout.read(BLOCK):
-        total += len(data)
-    await process.wait()
-    return total
-
-
-async def anyio_process(argv: list[str]) -> int:
-    total = 0
-    async with await anyio.open_process(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        async for data in process.stdout:
-            total += len(data)
-    return total
-
-
-async def trio_process(argv: list[str]) -> int:
-    process: Any = await trio.lowlevel.open_process(argv, stdout=subprocess.PIPE)
-    total = 0
-    while data := await process.stdout.receive_some(BLOCK):
-        total += len(data)
-    await process.wait()
-    return total
-
-
-def blocking(params: Params) -> Numbers:
-    total = 0
-    with timed() as timing, subprocess.Popen(command(params["mib"]), stdout=subprocess.PIPE, bufsize=0) as process:
-        assert process.stdout is not None
-        while data := os.read(process.stdout.fileno(), BLOCK):
-            total += len(data)
-    return rates(total, timing.wall_s, timing.cpu_s)
+def target(
+    promise: str,
+    metric: str,
+    of: str,
+    over: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    case: str = SPLICE,
+) -> Target:
+    return Target(promise=promise, metric=metric, of=of, over=over, case=case, at_least=at_least, at_most=at_most)
 
 
 BENCHMARK = Benchmark(
     title="Reading one child",
-    about="`dd` writes zeros in blocks of 64 KiB; the whole output is read, counted and thrown away. The time includes starting the "
-    "child. The base line is asyncio's `StreamReader.read(65536)`.",
+    about="The whole output of a child is read, counted and thrown away; the time includes starting the child. "
+    "`dd` writes zeros in blocks of 64 KiB. Its own copy into the pipe takes as long as the reader's copy out of it, so fast readers wait for it. "
+    "The second child splices pages into its pipe and copies nothing: there the reader is what is measured, and the targets are judged there, "
+    "except against uvloop, which gives its children a socket that takes no pages. "
+    "How busy a row is says how much of the time the reader had a CPU. "
+    "The base line is asyncio's `StreamReader.read(65536)`; peers have the pipe that they make, of 64 KiB, unless a row says otherwise.",
     variants={
-        "asyncio StreamReader": trial("asyncio", stream_reader),
-        "uvloop StreamReader": trial("uvloop", stream_reader),
-        "anyio on asyncio": trial("asyncio", anyio_process),
-        "anyio on trio": trial("trio", anyio_process),
-        "trio": trial("trio", trio_process),
-        "blocking os.read": blocking,
-        "procflow on asyncio": trial("asyncio", ours),
-        "procflow on uvloop": trial("uvloop", ours),
-        "procflow on trio": trial("trio", ours),
-        "procflow on asyncio, receive_batch()": trial("asyncio", ours_batches),
+        "asyncio StreamReader": trial("asyncio", peers.stream_reader),
+        "asyncio StreamReader, 256 KiB pipe": trial("asyncio", peers.stream_reader_large_pipe),
+        "uvloop StreamReader": trial("uvloop", peers.stream_reader),
+        "uvloop transport": trial("uvloop", peers.transport),
+        "anyio on asyncio": trial("asyncio", peers.anyio_process),
+        "anyio on trio": trial("trio", peers.anyio_process),
+        "trio": trial("trio", peers.trio_process),
+        "blocking os.read, 64 KiB pipe": blocking(64),
+        "blocking os.read, 256 KiB pipe": blocking(256),
+        "procflow on asyncio": trial("asyncio", peers.ours),
+        "procflow on uvloop": trial("uvloop", peers.ours),
+        "procflow on trio": trial("trio", peers.ours),
+        "procflow on asyncio, receive_batch()": trial("asyncio", peers.ours_batches),
     },
     metrics=(
         Metric(key="gb_s", title="GB/s", has_ratio=True),
         Metric(key="cpu_s_gb", title="CPU s/GB", has_ratio=True),
+        Metric(key="busy", title="busy", format=".0%"),
     ),
-    cases={"": {}},
-    params={"mib": 256},
-    quick={"mib": 32},
-)
+    cases={DD: {"child": "dd"}, SPLICE: {"child": "splice"}},
+    params={"mib": 512},
+    quick={"mib": 16},
+    applies=lambda case, variant: case == DD or not ("uvloop" in variant or variant == "anyio on trio"),
+    targets=(
+        target("bulk, one subscriber: throughput over StreamReader", "gb_s", "procflow on asyncio", "asyncio StreamReader", at_least=6),
+        target("bulk, one subscriber: throughput over anyio", "gb_s", "procflow on asyncio", "anyio on asyncio", at_least=6),
+        target("bulk, one subscriber: CPU per GB against StreamReader", "cpu_s_gb", "procflow on asyncio", "asyncio StreamReader", at_most=0.2),
+        target("bulk, one subscriber: CPU per GB against anyio", "cpu_s_gb", "procflow on asyncio", "anyio on asyncio", at_most=0.2),
+        target("bulk, one subscriber: throughput over blocking `os.read`, same pipe", "gb_s", "procflow on asyncio", "blocking os.read, 256 KiB pipe", at_least=0.75),
+        target("bulk, trio: throughput over procflow on asyncio", "gb_s", "procflow on trio", "procflow on asyncio", at_least=0.6),
+        target("bulk, trio: throughput over trio's own", "gb_s", "procflow on trio", "trio", at_least=1.3),
+        target("bulk, uvloop: throughput over uvloop's own transport", "gb_s", "procflow on uvloop", "uvloop transport", at_least=1, case=DD),
+    ),
+)  # fmt: skip

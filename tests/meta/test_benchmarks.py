@@ -1,0 +1,95 @@
+"""The benchmarks run, and what they say about targets follows from the numbers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.__main__ import NAMES, SUITES, chosen, load
+from benchmarks.delays import percentile
+from benchmarks.targets import Target, judge, verdict_table
+
+from .snippets import ROOT
+
+QUICK_LIMIT_S = 110
+FASTER = Target(promise="faster", metric="rate", of="ours", over="peer", at_least=2)
+
+
+@pytest.mark.parametrize("name", SUITES["streams"].names)
+def test_a_benchmark_of_the_streams_runs(name: str) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=QUICK_LIMIT_S, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert " failed: " not in done.stderr
+    assert done.stdout.count("\n| ") == 1 + len(load(name).rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_name_rows_and_columns_that_exist(name: str) -> None:
+    assert load(name).rows  # a benchmark with another target does not load
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
+    rounds = {
+        ("", "ours"): [{"rate": 10.0}, {"rate": 9.0}, {"rate": 40.0}],
+        ("", "peer"): [{"rate": 10.0}, {"rate": 3.0}, {"rate": 20.0}],
+    }
+
+    verdict = judge(FASTER, rounds)
+
+    assert (verdict.lowest, verdict.measured, verdict.highest) == (1, 2, 3)
+    assert verdict.is_met
+
+
+def test_a_difference_is_bounded_in_its_unit() -> None:
+    target = Target(
+        promise="late", metric="ms", of="ours", over="peer", case="many", over_case="one", at_most=2,
+        is_difference=True, unit="ms",
+    )  # fmt: skip
+
+    verdict = judge(target, {("many", "ours"): [{"ms": 3.5}], ("one", "peer"): [{"ms": 1.0}]})
+
+    assert verdict.measured == 2.5
+    assert verdict.is_met is False
+    assert "| late | ≤ +2.00 ms | +2.50 ms | +2.50 ms to +2.50 ms | **no** |" in verdict_table([verdict])
+
+
+def test_a_number_without_a_peer_is_judged_alone() -> None:
+    target = Target(promise="small", metric="kib", of="ours", at_most=4, unit="KiB")
+
+    verdict = judge(target, {("", "ours"): [{"kib": 3.0}, {"kib": 5.0}, {"kib": 4.0}]})
+
+    assert verdict.measured == 4
+    assert verdict.is_met
+
+
+def test_a_row_that_failed_leaves_its_target_open() -> None:
+    verdict = judge(FASTER, {("", "ours"): [{"rate": 10.0}], ("", "peer"): []})
+
+    assert verdict.is_met is None
+    assert "| faster | ≥ 2× | not measured | – | – |" in verdict_table([verdict])
+    assert "0 of 1 targets are met." in verdict_table([verdict])
+
+
+def test_a_target_has_one_bound() -> None:
+    with pytest.raises(ValueError, match="one of"):
+        Target(promise="either", metric="rate", of="ours", at_least=1, at_most=2)
+
+
+def test_a_suite_is_its_benchmarks() -> None:
+    assert chosen(["streams"]) == list(SUITES["streams"].names)
+    assert chosen(["kill", "processes", "kill"]) == list(SUITES["processes"].names)
+    assert chosen([]) == list(NAMES)
+
+
+def test_percentiles_count_weights() -> None:
+    assert percentile([(1.0, 1), (10.0, 8), (100.0, 1)], 0.5) == 10
+    assert percentile([(1.0, 1), (10.0, 8), (100.0, 1)], 0.99) == 100
