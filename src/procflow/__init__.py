@@ -16,13 +16,14 @@ from procflow._streams.lines import LineBatchReader, LineReader
 from procflow._streams.source import ByteSource, FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
-from procflow.command import Command, shell
+from procflow.command import Command, Pipeline, shell
 from procflow.errors import (
     ChildError,
     ClosedError,
     EndedError,
     ExitError,
     HistoryLostError,
+    InputError,
     LinesLostError,
     LineTooLongError,
     NotReadyError,
@@ -55,6 +56,7 @@ from procflow.policies import (
     OnStall,
     Overflow,
     Phase,
+    Pty,
     Reliable,
     Replay,
     Shutdown,
@@ -85,6 +87,7 @@ __all__ = (
     "FdSource",
     "Gap",
     "HistoryLostError",
+    "InputError",
     "LineBatchReader",
     "LineConfig",
     "LineMatch",
@@ -99,10 +102,12 @@ __all__ = (
     "Overflow",
     "Phase",
     "PhaseReport",
+    "Pipeline",
     "PlatformError",
     "Process",
     "ProcessState",
     "ProcflowError",
+    "Pty",
     "Reliable",
     "Replay",
     "ResourceUsage",

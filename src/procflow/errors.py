@@ -4,6 +4,7 @@ Owns every exception class of the package.  Must not know how anything is done: 
 
 ``UsageError`` means the calling code must change, ``ChildError`` that the child (or the stream it feeds) failed and the
 caller may retry or report, ``PlatformError`` that this machine lacks something and an operator must act.
+``ConsumerError`` stands apart: what the caller gave to a stream failed, and its cause says which of these it was.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from procflow._streams.consumers import Consumed
     from procflow.outcome import Captured, Outcome
 
 TAIL_LINES_IN_MESSAGE: Final = 5
@@ -147,6 +149,30 @@ class SpillError(PlatformError):
         super().__init__(f"{stream_name}: spilling to {path!r} failed: {reason}")
 
 
+class ConsumerError(ProcflowError):
+    """A consumer of a stream failed: its callback, its sink, or reading the stream.  ``__cause__`` is what failed.
+
+    Without a cause it was cut: its scope was left, and it did not take what the stream still held in time.
+
+    Attributes:
+        consumer_name: The consumer.
+        stream_name: What it consumed.
+        result: What had come of it by then.
+    """
+
+    def __init__(self, *, consumer_name: str, stream_name: str, finish_s: float, result: Consumed[object]) -> None:
+        self.consumer_name = consumer_name
+        self.stream_name = stream_name
+        self.result = result
+        if result.error is not None:
+            text = f"the consumer of {stream_name} failed at offset {result.stop}: {type(result.error).__name__}"
+        else:
+            text = (
+                f"the consumer of {stream_name} was cut at offset {result.stop}: its scope waited {finish_s:g} s for it"
+            )
+        super().__init__(f"{consumer_name}: {text}")
+
+
 class SpawnError(PlatformError):
     """The operating system refused to start a program.
 
@@ -199,6 +225,29 @@ class EndedError(ChildError):
 
 class ExitError(EndedError):
     """The child exited with a status other than 0, or was ended by a signal (``check=True`` only)."""
+
+
+class InputError(EndedError):
+    """The child was not given all of its standard input.
+
+    Either what was given as ``stdin`` has failed: then it is the ``__cause__``, and the process was stopped, because the end of
+    the pipe would have looked to it like the end of its input.  Or the child stopped reading (``check_stdin=True`` only).
+
+    Attributes:
+        fed_bytes: How many bytes the pipe has taken.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fed_bytes: int,
+        outcome: Outcome,
+        stdout: Captured | None = None,
+        stderr: Captured | None = None,
+    ) -> None:
+        self.fed_bytes = fed_bytes
+        super().__init__(message, outcome=outcome, stdout=stdout, stderr=stderr)
 
 
 class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the design)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from procflow.events import Chunk, Gap
 from procflow.policies import Target
 
 
@@ -29,6 +30,9 @@ class EndedBy(Enum):
 
     SCOPE = "scope"
     """Its scope was left, normally or by an exception, while it still ran."""
+
+    INPUT = "input"
+    """What was given as its standard input has failed."""
 
     PARENT_DEATH = "parent_death"
 
@@ -91,9 +95,11 @@ class Outcome:
         usage: What it used; ``None`` while members of its group keep it from being reaped, or if somebody else reaped it.
         phases: What a stop did, in order; empty if nobody stopped it.
         output_complete: Whether every streamed output was read up to its end.
-        stdin_broken: Whether the child closed its standard input before all of it was written.
+        stdin_broken: Whether the child closed its standard input, or ended, before all of it was written.
         stdout_tail: The newest bytes of standard output, for error messages.
-        stderr_tail: The same for standard error.
+        stderr_tail: The same for standard error; in a pipeline that of the stage that decided.
+        stages: How each stage of a pipeline ended, first to last; empty for a single command.
+        decided_by: Index of the stage whose exit code or signal is that of the pipeline; ``None`` for a single command.
     """
 
     name: str
@@ -112,11 +118,18 @@ class Outcome:
     stdin_broken: bool = False
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
+    stages: tuple[Outcome, ...] = ()
+    decided_by: int | None = None
 
     @property
     def ok(self) -> bool:
         """Whether it exited with 0."""
         return self.exit_code == 0
+
+    @property
+    def failed_stage(self) -> Outcome | None:
+        """The stage that made a pipeline fail: the last one that did, where SIGPIPE is forgiven to all but the last stage."""
+        return self.stages[self.decided_by] if self.decided_by is not None and not self.ok else None
 
     @property
     def is_unknown(self) -> bool:
@@ -134,6 +147,9 @@ class Outcome:
     @property
     def described(self) -> str:
         """The ending in words, such as ``exited with 3`` or ``was ended by SIGKILL (timeout)``."""
+        failed = self.failed_stage
+        if failed is not None:
+            return f"failed in stage {(self.decided_by or 0) + 1} of {len(self.stages)}: {failed}"
         if self.is_unknown:
             return "ended with an unknown status"
         how = f"exited with {self.exit_code}" if self.signal is None else f"was ended by {signal_name(self.signal)}"
@@ -142,34 +158,69 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """What was kept of one output: the newest bytes.
+    """What was kept of one output.
+
+    ``run()`` keeps the newest bytes, a ``Collect`` consumer also the first ones; ``gaps`` says what is missing where.
 
     Attributes:
-        bytes: What was kept.
-        lost_bytes: How many bytes, all before those kept, were read and dropped because of the bound.
+        bytes: What was kept, in order.
+        lost_bytes: How many bytes are missing, whatever the reason: dropped because of the bound, or lost by best-effort delivery.
         is_complete: Whether the output was read up to its end.
+        start: Offset at which the keeping began.
+        gaps: The stretches of the output that ``bytes`` leaves out, in order; their sum is ``lost_bytes``.
+        is_streamed: Whether the output was a stream at all; one that went to a file, to the null device or to the host's own
+            place is empty here.
     """
 
     bytes: builtins.bytes
     lost_bytes: int = 0
     is_complete: bool = True
+    start: int = 0
+    gaps: tuple[Gap, ...] = ()
+    is_streamed: bool = True
 
     @property
     def truncated(self) -> bool:
-        """Whether the beginning is missing."""
+        """Whether anything is missing."""
         return self.lost_bytes > 0
 
     @property
+    def pieces(self) -> tuple[Chunk, ...]:
+        """The stretches without a gap, with their offsets."""
+        pieces, offset, position = [], self.start, 0
+        for gap in (*self.gaps, None):
+            size = gap.start - offset if gap is not None else len(self.bytes) - position
+            if size:
+                pieces.append(Chunk(self.bytes[position : position + size], offset))
+            position += size
+            offset = gap.stop if gap is not None else offset
+        return tuple(pieces)
+
+    @property
     def text(self) -> str:
-        """The bytes as UTF-8; what is not UTF-8 is replaced."""
-        return self.bytes.decode("utf-8", errors="replace")
+        """The bytes as UTF-8; what is not UTF-8 is replaced.  A gap between bytes is a line ``[123 bytes are missing]``."""
+        pieces = self.pieces
+        if len(pieces) < 2:
+            return self.bytes.decode("utf-8", errors="replace")
+        text = ""
+        for before, piece in zip((None, *pieces), pieces, strict=False):
+            if before is not None:
+                line_end = "" if text.endswith("\n") else "\n"
+                text += f"{line_end}[{piece.offset - before.stop} bytes are missing]\n"
+            text += piece.data.decode("utf-8", errors="replace")
+        return text
 
     @property
     def lines(self) -> list[str]:
-        """The text in lines without their line ends (LF, or CR LF).  The first may be a fragment if ``truncated``."""
-        lines = self.text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
+        """The text in lines without their line ends (LF, or CR LF).
+
+        Next to a gap stand fragments of lines; the two sides of a gap never meet in one line.
+        """
+        lines: list[str] = []
+        for piece in self.pieces:
+            lines += piece.data.decode("utf-8", errors="replace").split("\n")
+            if lines[-1] == "":
+                lines.pop()
         return [line.removesuffix("\r") for line in lines]
 
 
@@ -179,7 +230,7 @@ class Completed:
 
     Attributes:
         outcome: How the process ended.
-        stdout: What was kept of standard output; empty if it was not streamed.
+        stdout: What was kept of standard output; empty, with ``is_streamed`` false, if it went elsewhere.
         stderr: The same for standard error.
     """
 

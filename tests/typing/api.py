@@ -6,8 +6,9 @@ mypy and pyright read this file in ``./run check``; nothing runs it.  Every publ
 
 from __future__ import annotations
 
+import io
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Literal, assert_never, assert_type
 
@@ -53,6 +54,9 @@ async def collected(command: pf.Command) -> str:
         assert_type(exc.outcome, pf.Outcome)
         assert_type(exc.stdout, pf.Captured | None)
         raise
+    except pf.InputError as exc:
+        assert_type(exc.fed_bytes, int)
+        raise
     except pf.ExitError as exc:
         assert_type(exc.outcome.exit_code, int | None)
         raise
@@ -62,6 +66,7 @@ async def collected(command: pf.Command) -> str:
     assert_type(done.stdout.lines, list[str])
     assert_type(done.stdout.truncated, bool)
     assert_type(done.stdout.lost_bytes, int)
+    assert_type(done.stdout.is_streamed, bool)
     outcome_is_typed(done.outcome)
     return done.stdout.text
 
@@ -99,6 +104,21 @@ async def inherited(command: pf.Command) -> None:
     choice: Literal[pf.Stdio.NULL, pf.Stdio.INHERIT] = pf.NULL
     async with pf.spawn(command, stdin=pf.INHERIT, stdout=choice, stderr=pf.INHERIT):
         pass
+
+
+async def fed(command: pf.Command, path: Path, source: anyio.abc.ByteReceiveStream) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"piece"
+
+    await pf.run(command, stdin="text", merge_stderr=True, check_stdin=True)
+    await pf.run(command, stdin=path, stdout=path, stderr=path)
+    await pf.run(command, stdin=pieces())
+    await pf.run(command, stdin=(line for line in (b"1", b"2")))
+    await pf.run(command, stdin=[b"1", b"2"])
+    await pf.run(command, stdin=source)
+    await pf.run(command, stdin=io.BytesIO(b"data"))
+    with path.open("rb") as file, path.open("a") as log:
+        await pf.run(command, stdin=file, stdout=log, stderr=log.fileno())
 
 
 # --- procflow: streams ------------------------------------------------------------------------------------------------

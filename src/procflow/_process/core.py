@@ -129,6 +129,7 @@ class ProcessCore:
         self._tasks.start(self._watch_exit, f"exit watch of {self.name}")
         feeder = self.parts.feeder
         if feeder is not None and not feeder.start_nowait():
+            feeder.on_failure = self._stop_for_input
             self._tasks.start(feeder.run, f"feeder of {self.name}")
         _log.debug("%s: started as pid %d", self.name, self._leader.pid)
 
@@ -291,10 +292,23 @@ class ProcessCore:
             error = self._stop_error(stopper)
             if error is not None:
                 raise error
+            self.close_stdin()
             await self._read_rest()
         outcome = self.outcome
         assert outcome is not None, "an ended process has an outcome"
         return outcome
+
+    @defers_interrupts
+    def _stop_for_input(self) -> None:
+        """Begin to end it, because what feeds it has failed; nobody waits for that, unless somebody asks for a stop."""
+        self._observe()
+        if self.state in (ProcessState.RUNNING, ProcessState.EXITED) and not self._is_closing:
+            stopper = self._ensure_stopper(self.shutdown, EndedBy.INPUT)
+            self._tasks.start(partial(self._finish_and_book, stopper), f"stop of {self.name}")
+
+    async def _finish_and_book(self, stopper: Stopper) -> None:
+        await self._finish(stopper)
+        self._book_stop(stopper)
 
     def _ensure_stopper(self, shutdown: Shutdown, cause: EndedBy) -> Stopper:
         if self._stopper is None or self._stopper.is_finished:

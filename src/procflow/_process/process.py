@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Containment
 from procflow._process.core import ProcessCore
+from procflow._process.ends import OutputEnd
 from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
 from procflow._streams.stream import OutputStream
@@ -28,7 +29,7 @@ class Process:
 
     def __init__(self, core: ProcessCore) -> None:
         self._core = core
-        self._is_stdin_touched = False
+        self._stdin: ChildStdin | None = None  # made when somebody asks for it
 
     def __repr__(self) -> str:
         return f"<Process {self.name!r}, pid {self.pid}, {self.state.value}>"
@@ -62,28 +63,30 @@ class Process:
         Raises:
             UsageError: Unless it was started with ``stdin=PIPE``.
         """
-        if self._core.parts.stdin is None or self._core.parts.feeder is not None:
+        pipe = self._core.parts.stdin
+        if pipe is None or self._core.parts.feeder is not None:
             raise UsageError(f"{self.name}: standard input is no pipe of ours; start it with stdin=procflow.PIPE")
-        self._is_stdin_touched = True
-        return self._core.parts.stdin
+        if self._stdin is None:
+            self._stdin = ChildStdin(pipe, process_name=self.name)
+        return self._stdin
 
     @property
     def stdout(self) -> OutputStream:
         """Its standard output.
 
         Raises:
-            UsageError: If it was started with ``stdout=NULL`` or ``INHERIT``.
+            UsageError: If it is no stream, because it was started with ``stdout=NULL``, ``INHERIT``, or a file.
         """
-        return self._required(self._core.parts.stdout, "stdout")
+        return self._required(self._core.parts.ends.stdout, "stdout")
 
     @property
     def stderr(self) -> OutputStream:
         """Its standard error.
 
         Raises:
-            UsageError: If it was started with ``stderr=NULL`` or ``INHERIT``.
+            UsageError: If it is no stream of its own: see ``stdout``; or because of ``merge_stderr=True``.
         """
-        return self._required(self._core.parts.stderr, "stderr")
+        return self._required(self._core.parts.ends.stderr, "stderr")
 
     @property
     def outcome(self) -> Outcome | None:
@@ -106,7 +109,7 @@ class Process:
             UsageError: If the process was detached and its scope was left.
             TerminationError: If its leader outlived every attempt to end it and its scope was left.
         """
-        if not self._is_stdin_touched and self._core.parts.feeder is None:
+        if self._stdin is None and self._core.parts.feeder is None:
             self._core.close_stdin()
         await checkpoint()
         await self._core.exited.wait()
@@ -172,7 +175,9 @@ class Process:
 
     # --- small things -----------------------------------------------------------------------------------------------
 
-    def _required(self, stream: OutputStream | None, what: str) -> OutputStream:
-        if stream is None:
-            raise UsageError(f"{self.name}: {what} is no stream; start it with {what}=procflow.StreamConfig()")
-        return stream
+    def _required(self, end: OutputEnd, what: str) -> OutputStream:
+        if end.stream is None:
+            raise UsageError(
+                f"{self.name}: {what} {end.elsewhere}; it is a stream if it is started with {what}=procflow.StreamConfig()"
+            )
+        return end.stream

@@ -15,11 +15,13 @@ import anyio
 
 from procflow._containment.port import ContainmentRequest
 from procflow._process.core import ProcessCore
+from procflow._process.parts import make_input_error
 from procflow._process.scope import SpawnOptions, SpawnScope
-from procflow._process.stdio import NULL, OutputChoice, Separate, StdinChoice, plan_output, plan_stdin
+from procflow._process.state import ProcessState
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice, plan_stdio
 from procflow._streams.stream import OutputStream
 from procflow.command import Command
-from procflow.errors import EndedError, ExitError, TerminationError, TimedOut
+from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
 from procflow.events import StreamEnding
 from procflow.outcome import Captured, Completed, EndedBy, Outcome
 from procflow.policies import MIB, Replay, Shutdown, StreamConfig
@@ -68,9 +70,11 @@ async def run(
     stdin: StdinChoice = NULL,
     stdout: OutputChoice | None = None,
     stderr: OutputChoice | None = None,
+    merge_stderr: bool = False,
     timeout_s: float | None = None,
     idle_timeout_s: float | None = None,
     check: bool = True,
+    check_stdin: bool = False,
     shutdown: Shutdown | None = None,
     drain_s: float = DRAIN_S,
     orphans: Orphans = "kill",
@@ -83,12 +87,16 @@ async def run(
 
     Args:
         command: What to run.
-        stdin: ``NULL``, ``INHERIT``, or the bytes to feed.  ``PIPE`` is closed at once.
-        stdout: Another ``StreamConfig`` keeps more or less (its replay is what is kept); or ``NULL`` or ``INHERIT``.
+        stdin: ``NULL``, ``INHERIT``; bytes or a text (UTF-8) to feed; a path (``pathlib.Path``), a file or a descriptor; or
+            a synchronous or asynchronous iterable of bytes.  ``PIPE`` is closed at once.
+        stdout: Another ``StreamConfig`` keeps more or less (its replay is what is kept); or ``NULL``, ``INHERIT``, a path
+            (``pathlib.Path``), a file or a descriptor: then no byte of it passes through Python.
         stderr: The same for standard error.
+        merge_stderr: Whether standard error goes where standard output goes, in the order of the kernel.
         timeout_s: The most that it may take up to the leader's exit.
         idle_timeout_s: The longest silence of its outputs; noticed at most 5 % later.
         check: Whether an exit other than 0 raises.
+        check_stdin: Whether it is an error if the child was not given all of its input, because it stopped reading.
         shutdown: How the tree is ended when a deadline passes or the call is cancelled; by default ``Shutdown.sigterm()``.
         drain_s: How long to wait for the end of the outputs once the leader has exited.
         orphans: What happens after the drain to members of the group that outlived the leader: ``"kill"``, ``"leave"``
@@ -96,16 +104,13 @@ async def run(
         containment: How far termination shall reach.
 
     Raises:
-        SpawnError: If it cannot be started.
+        SpawnError: If it cannot be started, or a file cannot be opened for it.
+        InputError: If what was given as ``stdin`` failed: then the tree was stopped; or with ``check_stdin=True``.
         ExitError: With ``check=True``, if it did not exit with 0.  Carries the outcome and the output.
         TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
         TerminationError: If something outlived every attempt to end it.
     """
-    stdio = Separate(
-        plan_stdin(stdin),
-        plan_output("stdout", stdout if stdout is not None else kept_output()),
-        plan_output("stderr", stderr if stderr is not None else kept_output()),
-    )
+    stdio = plan_stdio(stdin, stdout, stderr, merge_stderr=merge_stderr, default=kept_output())
     if idle_timeout_s is not None and not stdio.is_streamed:
         raise ValueError("idle_timeout_s needs an output that is a stream: without one everything looks silent")
     limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
@@ -116,6 +121,7 @@ async def run(
             stdio=stdio,
             shutdown=shutdown,
             containment=containment,
+            checks_stdin=check_stdin,
             keeps_leader=True,
         ),
     )
@@ -138,13 +144,18 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
                 await core.stop(core.shutdown, _CAUSES[clock])
     except TerminationError as exc:
         failure = exc
+    except InputError:
+        pass  # made again below, with the outputs
     outcome = core.outcome if core is not None else None
     if core is None or outcome is None:
         assert failure is not None, "only a leader that cannot be ended has no outcome"
         raise failure
     stdout, stderr = _captured(core.parts.stdout), _captured(core.parts.stderr)
-    error: EndedError | None = None
-    if clock is not None:
+    input_error = make_input_error(core.parts, outcome, stdout=stdout, stderr=stderr)
+    error: EndedError | None = input_error
+    if outcome.ended_by is EndedBy.INPUT:
+        pass
+    elif clock is not None:
         limit_s = limits.timeout_s if clock == "wall" else limits.idle_timeout_s
         error = TimedOut(
             _timeout_text(outcome, clock, limit_s or 0.0),
@@ -156,6 +167,8 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
         )
     elif check and not outcome.ok:
         error = ExitError(str(outcome), outcome=outcome, stdout=stdout, stderr=stderr)
+    if input_error is not None and error is not None and error is not input_error:
+        error.add_note(str(input_error))
     if failure is not None:
         raise failure from error
     if error is not None:
@@ -169,6 +182,9 @@ async def _see_through(core: ProcessCore, limits: _Limits) -> _Clock | None:
     clock = await watch.wait_until(lambda: core.outcome is not None, core.exited)
     if clock is not None:
         return clock
+    if core.state is ProcessState.STOPPING:  # its input has failed
+        await core.stop(core.shutdown, EndedBy.INPUT)
+        return None
     if limits.orphans == "wait":
         clock = await watch.wait_until(lambda: _is_over(core), None)
         if clock is not None:
@@ -238,6 +254,6 @@ def _timeout_text(outcome: Outcome, clock: _Clock, limit_s: float) -> str:
 
 def _captured(stream: OutputStream | None) -> Captured:
     if stream is None:
-        return Captured(bytes=b"")
+        return Captured(bytes=b"", is_streamed=False)
     kept, lost_bytes = stream.retained()
     return Captured(bytes=kept, lost_bytes=lost_bytes, is_complete=stream.ending is StreamEnding.EOF)

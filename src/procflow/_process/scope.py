@@ -31,23 +31,15 @@ from procflow._containment.group import GroupContainer
 from procflow._containment.port import Container, ContainmentRequest
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
+from procflow._process.ends import Opening, StdioPlan
 from procflow._process.last_resort import kill_now
 from procflow._process.leader import LeaderPort
-from procflow._process.parts import Parts
+from procflow._process.parts import Parts, make_input_error
 from procflow._process.process import Process
 from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
-from procflow._process.stdio import (
-    NULL,
-    Opening,
-    OutputChoice,
-    Separate,
-    StdinChoice,
-    StdioPlan,
-    plan_output,
-    plan_stdin,
-)
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice, plan_stdio
 from procflow.command import Command, child_environment
-from procflow.errors import SpawnError, TerminationError
+from procflow.errors import ProcflowError, SpawnError
 from procflow.outcome import EndedBy
 from procflow.policies import Shutdown, StreamConfig
 
@@ -63,6 +55,9 @@ class SpawnOptions:
     containment: ContainmentRequest = "guarded"
     spawner: Spawner = _DEFAULT_SPAWNER
     container: Container | None = None
+    checks_stdin: bool = False
+    """Whether it is an error if the child was not given all of its input."""
+
     keeps_leader: bool = False
     """Leave an exited leader unreaped until somebody decides about its group."""
 
@@ -77,6 +72,8 @@ def spawn(
     stdin: StdinChoice = NULL,
     stdout: OutputChoice | None = None,
     stderr: OutputChoice | None = None,
+    merge_stderr: bool = False,
+    check_stdin: bool = False,
     shutdown: Shutdown | None = None,
     containment: ContainmentRequest = "guarded",
 ) -> AbstractAsyncContextManager[Process]:
@@ -88,26 +85,29 @@ def spawn(
 
     Args:
         command: What to run.
-        stdin: ``NULL``, ``INHERIT``, ``PIPE`` (then write to ``child.stdin``), or the bytes to feed.
-        stdout: How standard output is streamed, or ``NULL`` or ``INHERIT``; by default ``StreamConfig()``.
+        stdin: ``NULL``, ``INHERIT``, ``PIPE`` (then write to ``child.stdin``); bytes or a text (UTF-8) to feed; a path
+            (``pathlib.Path``), a file or a descriptor; or a synchronous or asynchronous iterable of bytes.
+        stdout: How standard output is streamed, by default ``StreamConfig()``; or ``NULL``, ``INHERIT``, a path
+            (``pathlib.Path``), a file or a descriptor: then no byte of it passes through Python.
         stderr: The same for standard error.
+        merge_stderr: Whether standard error goes where standard output goes, in the order of the kernel.
+        check_stdin: Whether it is an error if the child was not given all of its input, because it stopped reading.
         shutdown: How the block ends what still runs; by default ``Shutdown.sigterm()``.
         containment: How far termination shall reach; ``child.containment`` says how far it does.
 
     Raises:
-        SpawnError: On entry, if the operating system refuses to start it.
+        SpawnError: On entry, if the operating system refuses to start it, or to open a file for it.
+        InputError: On leaving, if what was given as ``stdin`` failed, or with ``check_stdin=True``; as a note if another
+            exception propagates.
         TerminationError: On leaving, if something outlived every attempt; as a note if another exception propagates.
     """
     return SpawnScope(
         command,
         SpawnOptions(
-            stdio=Separate(
-                plan_stdin(stdin),
-                plan_output("stdout", stdout if stdout is not None else StreamConfig()),
-                plan_output("stderr", stderr if stderr is not None else StreamConfig()),
-            ),
+            stdio=plan_stdio(stdin, stdout, stderr, merge_stderr=merge_stderr, default=StreamConfig()),
             shutdown=shutdown if shutdown is not None else Shutdown.sigterm(),
             containment=containment,
+            checks_stdin=check_stdin,
         ),
     )
 
@@ -168,7 +168,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             escape.detach()
             _give_up(core, foreign, from_outside=foreign is _Place.NOWHERE)
             return
-        error: TerminationError | None = None
+        error: ProcflowError | None = None
         cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
         try:
             with anyio.CancelScope(shield=True):
@@ -179,12 +179,17 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         finally:
             escape.detach()
             await _leave(tasks)
+        input_error = make_input_error(core.parts, core.outcome)
+        if error is None:
+            error = input_error
+        elif error.__cause__ is None:
+            error.__cause__ = input_error
         if error is None:
             return
         if exc is None:
             raise error
         exc.add_note(f"while this propagated: {error}")
-        for note in error.__notes__:
+        for note in getattr(error, "__notes__", ()):
             exc.add_note(note)
 
     def _foreign_place(self) -> _Place | None:
@@ -226,7 +231,9 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
     container = options.container or GroupContainer(options.containment)
     with ExitStack() as on_failure, ExitStack() as always:
         try:
-            ends = options.stdio.open(Opening(command.name, always=always, on_failure=on_failure))
+            ends = options.stdio.open(
+                Opening(command.name, os.fsdecode(command.program), always=always, on_failure=on_failure)
+            )
         except OSError as exc:
             reason = f"its pipes cannot be opened: {exc.strerror}"
             raise SpawnError(program=os.fsdecode(command.program), reason=reason, errno=exc.errno) from exc
@@ -250,10 +257,8 @@ def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.Task
             name=command.name,
             leader=leader,
             container=container,
-            stdin=ends.stdin.writer,
-            feeder=ends.stdin.feeder,
-            stdout=ends.stdout.stream,
-            stderr=ends.stderr.stream,
+            ends=ends,
+            checks_stdin=options.checks_stdin,
             started_at=started_at,
             started_mono_s=started_mono_s,
         )

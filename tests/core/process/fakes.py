@@ -11,7 +11,7 @@ from procflow._containment.port import Containment, Member
 from procflow._process.leader import ExitStatus, LeaderPort
 from procflow._process.scope import SpawnOptions, SpawnScope
 from procflow._process.spawn import SpawnRequest
-from procflow._process.stdio import Separate, plan_output, plan_stdin
+from procflow._process.stdio import plan_stdio
 from procflow.outcome import ResourceUsage
 from procflow.policies import Target
 
@@ -80,6 +80,6 @@ class DeafContainer:
 
 def fake_spawn(spawner: ImmortalSpawner, *, shutdown: pf.Shutdown) -> SpawnScope:
     """Return a block over what ``spawner`` starts."""
-    nowhere = Separate(plan_stdin(pf.NULL), plan_output("stdout", pf.NULL), plan_output("stderr", pf.NULL))
+    nowhere = plan_stdio(pf.NULL, pf.NULL, pf.NULL, merge_stderr=False, default=pf.StreamConfig())
     options = SpawnOptions(spawner=spawner, container=DeafContainer(), shutdown=shutdown, stdio=nowhere)
     return SpawnScope(pf.Command("immortal"), options)

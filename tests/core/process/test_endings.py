@@ -148,7 +148,7 @@ class TestWait:
     async def test_foreign_reaping_gives_unknown(self) -> None:
         """C-62: a host that reaps every child it finds makes the status unknown, not wrong."""
         async with pf.spawn(pf.shell("read x; exit 7"), stdin=pf.PIPE) as child:
-            os.write(child.stdin._fd, b"\n")
+            os.write(child.stdin._pipe._fd, b"\n")
             os.waitpid(child.pid, 0)
             assert (await child.wait()).is_unknown
 

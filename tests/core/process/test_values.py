@@ -33,6 +33,7 @@ OUTCOME = pf.Outcome(
 OUT = pf.Captured(bytes=b"out", lost_bytes=2)
 
 ERRORS: list[BaseException] = [
+    pf.InputError("text", fed_bytes=5, outcome=OUTCOME, stdout=OUT),
     pf.ProcflowError("text"),
     pf.UsageError("text"),
     pf.ChildError("text"),
