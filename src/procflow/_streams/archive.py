@@ -121,8 +121,10 @@ class ArchivedCursor(Cursor):
 
     def keep_stretch(self) -> None:
         """Hold on to what is below the memory, because the archive takes no more."""
+        if self._log.failure is not None:  # a buffer that was meant to lie in the archive must not lie in memory now
+            self.buffer_bytes = min(self.buffer_bytes, MEMORY_BYTES)
+        self._overtake()
         self._hold_until(self._log.held_from)
-        self.buffer_bytes = min(self.buffer_bytes, MEMORY_BYTES)
 
     def _hold_until(self, stop: int) -> None:
         held_from = min(stop, self._log.held_from)
@@ -145,8 +147,11 @@ class ArchivedCursor(Cursor):
             return []
         held = self._held
         count = next((index for index, item in enumerate(held) if isinstance(item, Stretch)), len(held))
-        if count == len(held) and (self._is_full or self.position >= self._log.held_from):
-            return super().take_batch()
+        if count == len(held):
+            if not self._is_full:
+                self._overtake()
+            if self._is_full or self.position >= self._log.held_from:
+                return super().take_batch()
         return self._moved_all([held.popleft() for _ in range(count)])
 
 
@@ -213,6 +218,8 @@ class ArchivedLog(StreamLog):
             self._give_up_archive()
 
     def _give_up_archive(self) -> None:
+        if not self.is_archiving:
+            return
         for cursor in self._cursors:
             if isinstance(cursor, ArchivedCursor):
                 cursor.keep_stretch()

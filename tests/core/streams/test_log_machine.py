@@ -48,7 +48,7 @@ class NaiveCursor:
         elif self.delivery.loss is Loss.LATEST_ONLY:
             self.live = new
         elif not self.is_full:
-            room = bound - len(self.live)
+            room = max(0, bound - len(self.live))
             self.is_full = len(new) > room
             self.live += new[:room]
 
@@ -66,7 +66,7 @@ class NaiveCursor:
             self.is_full = False
 
     def reserve(self, size: int) -> None:
-        self.reserved = self.available[:size]
+        self.reserved = self.available[: max(size, len(self.reserved))]
         kept = set(self.reserved)
         self.history = [offset for offset in self.history if offset not in kept]
         self.live = [offset for offset in self.live if offset not in kept]
@@ -103,7 +103,7 @@ class LogMachine(RuleBasedStateMachine):
     @initialize(replay=REPLAYS)
     def open(self, replay: Replay) -> None:
         self.replay = replay
-        self.log = StreamLog(replay, name="log")
+        self.log = self.make_log(replay)
         self.produced = 0
         self.chunk_offsets: list[int] = []
         self.given = 0
@@ -114,6 +114,20 @@ class LogMachine(RuleBasedStateMachine):
         self.has_overrun = False
         self.largest_admitted = 0
         self.largest_chunk = 0
+
+    def make_log(self, replay: Replay) -> StreamLog:
+        return StreamLog(replay, name="log")
+
+    def before_take(self, cursor: Cursor) -> None:
+        """What must be done first for a take to give all that the model has."""
+
+    def memory_start(self) -> int:
+        """What is older than this is history outside of the memory."""
+        return 0
+
+    def everybody(self) -> list[tuple[Cursor, NaiveCursor]]:
+        """The subscribers, and whoever else may hold the source back."""
+        return self.pairs
 
     # --- the model's rules --------------------------------------------------------------------------------------
 
@@ -130,7 +144,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def model_has_room(self) -> bool:
         if not self.is_blocked:
-            reliable = [(naive, naive.live_lag(self.produced)) for _, naive in self.pairs if is_reliable(naive)]
+            reliable = [(naive, naive.live_lag(self.produced)) for _, naive in self.everybody() if is_reliable(naive)]
             if any(lag >= naive.delivery.buffer_bytes for naive, lag in reliable):
                 for naive, lag in reliable:
                     naive.is_laggard = lag > naive.delivery.buffer_bytes // 2
@@ -140,7 +154,7 @@ class LogMachine(RuleBasedStateMachine):
     def model_caught_up(self, naive: NaiveCursor) -> None:
         if naive.live_lag(self.produced) <= naive.delivery.buffer_bytes // 2:
             naive.is_laggard = False
-        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+        self.is_blocked = any(naive.is_laggard for _, naive in self.everybody())
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -150,7 +164,7 @@ class LogMachine(RuleBasedStateMachine):
         self.produced += size
         self.chunk_offsets.append(offset)
         self.largest_chunk = max(self.largest_chunk, size)
-        for _, naive in self.pairs:
+        for _, naive in self.everybody():
             naive.append(offset, size)
 
     @precondition(lambda self: not self.has_ended)
@@ -199,6 +213,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def take(self, data: st.DataObject) -> None:
         cursor, naive = data.draw(st.sampled_from(self.pairs))
+        self.before_take(cursor)
         available = naive.available
         assert cursor.has_items == (bool(available) or (self.has_ended and naive.next < self.produced))
         item = cursor.take()
@@ -230,6 +245,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def take_batch(self, data: st.DataObject) -> None:
         cursor, naive = data.draw(st.sampled_from(self.pairs))
+        self.before_take(cursor)
         items = cursor.take_batch()
         gaps = 0
         while naive.available:
@@ -262,7 +278,7 @@ class LogMachine(RuleBasedStateMachine):
         cursor, _ = self.pairs.pop(index)
         self.log.detach(cursor)
         self.log.detach(cursor)
-        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+        self.is_blocked = any(naive.is_laggard for _, naive in self.everybody())
 
     @precondition(lambda self: any(is_reliable(naive) for _, naive in self.pairs))
     @rule(data=st.data())
@@ -273,7 +289,7 @@ class LogMachine(RuleBasedStateMachine):
         naive.delivery = delivery
         naive.live = naive.live[-delivery.buffer_bytes :]
         naive.is_laggard = False
-        self.is_blocked = any(naive.is_laggard for _, naive in self.pairs)
+        self.is_blocked = any(naive.is_laggard for _, naive in self.everybody())
 
     @rule()
     def seal(self) -> None:
@@ -300,7 +316,7 @@ class LogMachine(RuleBasedStateMachine):
     def history_is_what_the_replay_promises(self) -> None:
         start = self.model_history_start()
         assert self.log.history_start == start
-        assert self.log.history() == content(start, self.produced)
+        assert self.log.history() == content(max(start, self.memory_start()), self.produced)
         assert self.log.tail(5) == content(max(0, self.produced - 5), self.produced)
 
     @invariant()
@@ -317,8 +333,9 @@ class LogMachine(RuleBasedStateMachine):
             return
         self.log.end(Terminal(StreamEnding.EOF))
         for cursor, _ in self.pairs:
+            self.before_take(cursor)
             while cursor.take() is not None:
-                pass
+                self.before_take(cursor)
             assert cursor.delivered_bytes + cursor.lost_bytes == self.produced - cursor.start
 
 
