@@ -99,12 +99,13 @@ class Attempt:
         self.is_over = stepped.suspensions < self.step
 
     async def _scope_after_turns(self, call: Call) -> None:
+        is_complete = False
+
         async def run() -> None:
             nonlocal is_complete
             await call()
             is_complete = True
 
-        is_complete = False
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             for _ in range(self.step):

@@ -1,0 +1,241 @@
+"""One round of the soak: random children, sources and runs, with random subscribers and random endings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+import procflow as pf
+from procflow._process import leader
+from procflow.testing import assert_no_leaks
+from tools.soak.readers import Pattern, Tally, World, subscriber
+
+ROUND_WAIT_S: Final = 120.0
+"""A round that takes longer hangs."""
+
+# --- sources in memory -----------------------------------------------------------------------------------------------
+
+
+class PatternSource:
+    """Gives the pattern in random pieces, with random pauses, to a random ending."""
+
+    def __init__(self, rng: Random, pattern: Pattern) -> None:
+        self._rng = rng
+        self._pattern = pattern
+        self._offset = 0
+        self._total = rng.choice([0, 1, 5000, 500_000, 20_000_000])
+        self._most = rng.choice([1, 80, 4096, 65_536]) if self._total < 1_000_000 else 65_536
+        self._fails = rng.random() < 0.2
+
+    async def receive(self) -> bytes:
+        """Return the next piece."""
+        if self._rng.random() < 0.05:
+            await anyio.sleep(0.001)
+        start, self._offset = self._offset, min(self._total, self._offset + self._rng.randint(1, self._most))
+        if start == self._total and self._fails:
+            raise OSError(5, "the source fails as planned")
+        return self._pattern.at(start, self._offset)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+        await checkpoint()
+
+
+def draw_config(rng: Random) -> pf.StreamConfig:
+    """A random replay and read size."""
+    replay = rng.choice(
+        [
+            pf.Replay.none(),
+            pf.Replay.all(),
+            pf.Replay.last_bytes(rng.choice([1, 10_000, 1 << 20])),
+            pf.Replay.last_chunks(rng.choice([1, 20])),
+            pf.Replay.while_unsubscribed(rng.choice([100, 1 << 20])),
+        ]
+    )
+    return pf.StreamConfig(replay=replay, read_bytes=rng.choice([1000, 16_384, 65_536]))
+
+
+async def one_source(name: str, world: World) -> None:
+    """A stream over a source in memory."""
+    rng = world.random(name)
+    world.tally.sources += 1
+    async with anyio.create_task_group() as readers:
+        async with pf.open_stream(PatternSource(rng, world.pattern), draw_config(rng), name=name) as stream:
+            for number in range(rng.randint(0, 6)):
+                readers.start_soon(subscriber, stream, f"{name}/{number}", world)
+            if rng.random() < 0.3:
+                stream.seal_replay()
+            with anyio.move_on_after(rng.choice([0.01, 0.2, 1.0])) as scope:
+                await stream.wait_ended()
+        world.tally.count("source closed" if scope.cancelled_caught else "source ended")
+
+
+# --- children --------------------------------------------------------------------------------------------------------
+
+CHILD: Final = """
+import os, random, signal, sys, time
+path, seed, mode, total, deaf = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+rng = random.Random(seed)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a traceback would not be of the pattern
+if deaf == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+period = open(path, "rb").read()
+twice = period * 2
+most = {"chatty": 65521, "tiny": 90, "bursts": 4096, "silent": 1}[mode]
+done = {1: 0, 2: 0}
+while mode != "silent" and (done[1] < total or done[2] < total):
+    fd = rng.choice([fd for fd in done if done[fd] < total])
+    count = min(rng.randint(1, most), total - done[fd])
+    begin = done[fd] % len(period)
+    done[fd] += os.write(fd, twice[begin:begin + count])
+    if mode == "bursts" and rng.random() < 0.05:
+        time.sleep(rng.random() * 0.02)
+if mode == "silent":
+    time.sleep(600)
+if rng.random() < 0.3 and os.fork() == 0:  # holds the pipes
+    time.sleep(rng.choice([0.05, 600]))
+    os._exit(0)
+os._exit(rng.choice([0, 0, 3]))
+"""
+
+
+class PlannedError(Exception):
+    """Raised in a block to leave it by an exception."""
+
+
+async def end_child(child: pf.Process, rng: Random, world: World) -> None:
+    """End the block in a random way; returning leaves it."""
+    with anyio.move_on_after(rng.choice([0.0, 0.05, 0.5, 3.0])):
+        await child.wait()
+    ending = rng.choice(["leave", "leave", "terminate", "kill", "SIGKILL", "raise", "detach", "cancel a stop"])
+    world.tally.count(ending)
+    if ending == "terminate":
+        await child.terminate()
+    elif ending == "kill":
+        await child.kill()
+    elif ending == "SIGKILL":
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+    elif ending == "raise":
+        raise PlannedError
+    elif ending == "detach":
+        await child.detach()
+    elif ending == "cancel a stop":
+        with anyio.move_on_after(0.005):
+            await child.terminate()
+
+
+@asynccontextmanager
+async def ended_if_detached(children: list[pf.Process]) -> AsyncIterator[None]:
+    """Kill what was let go, so that the round leaves nothing."""
+    try:
+        yield
+    finally:
+        for child in children:
+            if child.state is pf.ProcessState.DETACHED:
+                # The leader is held unreaped until reap_abandoned(), or was reaped together with the end of its group.
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+
+
+async def one_child(name: str, world: World) -> None:
+    """One child with its subscribers."""
+    rng = world.random(name)
+    world.tally.children += 1
+    mode = rng.choice(["chatty", "chatty", "tiny", "tiny", "bursts", "silent"])
+    total = {"chatty": rng.randint(0, 20_000_000), "tiny": rng.randint(0, 100_000), "bursts": 200_000, "silent": 0}[
+        mode
+    ]
+    deaf = "deaf" if rng.random() < 0.2 else "obedient"
+    arguments = [str(world.pattern_path), f"{world.seed}/{name}", mode, str(total), deaf]
+    command = pf.Command(sys.executable, "-I", "-S", "-c", CHILD, *arguments, name=name)
+    shutdown = pf.Shutdown.sigterm(rng.choice([0.0, 0.1]), kill_wait_s=20.0)
+    children: list[pf.Process] = []
+    scope_s = rng.choice([None, None, None, 0.0, 0.05, 0.5])
+    async with ended_if_detached(children):
+        with anyio.move_on_after(float("inf") if scope_s is None else scope_s) as scope:
+            async with anyio.create_task_group() as readers:
+                with suppress(PlannedError):
+                    async with pf.spawn(
+                        command, stdout=draw_config(rng), stderr=draw_config(rng), shutdown=shutdown
+                    ) as child:
+                        children.append(child)
+                        for number in range(rng.randint(0, 5)):
+                            stream = rng.choice([child.stdout, child.stderr])
+                            readers.start_soon(subscriber, stream, f"{name}/{number}", world)
+                        await end_child(child, rng, world)
+                check_ended(children, total)
+        if scope.cancelled_caught:
+            world.tally.count("scope cancelled")
+        check_ended(children, total)
+
+
+def check_ended(children: list[pf.Process], total: int) -> None:
+    """A child that was left is gone; if it came to its own end, every byte of it was read, unless nobody was to read on."""
+    for child in children:
+        outcome = child.outcome
+        for stream in (child.stdout, child.stderr):
+            if stream.produced_bytes > total:
+                raise AssertionError(f"{stream.name}: {stream.produced_bytes} bytes of {total}")
+            is_whole = stream.ending is pf.StreamEnding.EOF and outcome is not None and outcome.signal is None
+            if is_whole and stream.produced_bytes != total:
+                raise AssertionError(f"{stream.name} ended with {stream.produced_bytes} bytes of {total}")
+
+
+async def one_run(name: str, world: World) -> None:
+    """One run() of a child, perhaps with a deadline that it misses."""
+    rng = world.random(name)
+    world.tally.children += 1
+    total = rng.choice([0, 1000, 2_000_000])
+    arguments = [
+        str(world.pattern_path),
+        f"{world.seed}/{name}",
+        rng.choice(["chatty", "bursts"]),
+        str(total),
+        "obedient",
+    ]
+    command = pf.Command(sys.executable, "-I", "-S", "-c", CHILD, *arguments, name=name)
+    with suppress(pf.TimedOut):
+        done = await pf.run(command, timeout_s=rng.choice([None, 0.02, 0.2, 20.0]), drain_s=0.1, check=False)
+        for captured in (done.stdout, done.stderr):
+            if captured.bytes != world.pattern.at(captured.lost_bytes, captured.lost_bytes + len(captured.bytes)):
+                raise AssertionError(f"{name}: what was kept is not the end of what was written")
+            if done.outcome.output_complete and captured.lost_bytes + len(captured.bytes) != total:
+                raise AssertionError(f"{name}: {captured.lost_bytes} + {len(captured.bytes)} bytes of {total}")
+
+
+# --- the round -------------------------------------------------------------------------------------------------------
+
+
+async def soak_round(seed: str, pattern: Pattern, pattern_path: Path) -> Tally:
+    """Run one round and return what it did.
+
+    Raises:
+        Exception: Whatever is wrong.
+    """
+    world = World(seed, pattern, pattern_path)
+    rng = world.random("round")
+    async with assert_no_leaks(settle_s=20.0):
+        with anyio.fail_after(ROUND_WAIT_S):
+            async with anyio.create_task_group() as tasks:
+                for kind, most in ((one_child, 6), (one_source, 6), (one_run, 3)):
+                    for number in range(rng.randint(1, most)):
+                        tasks.start_soon(kind, f"{kind.__name__}-{number}", world)
+            while is_any_detached_alive():  # noqa: ASYNC110 (nobody tells us)
+                await anyio.sleep(0.001)
+    return world.tally
+
+
+def is_any_detached_alive() -> bool:
+    """Reap what was detached; return whether some of it still runs."""
+    leader.reap_abandoned()
+    return bool(leader._abandoned)  # noqa: SLF001 (what this file watches)
