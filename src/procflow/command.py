@@ -109,6 +109,10 @@ class Command:
             pass_fds=changes.get("pass_fds", self.pass_fds),
         )
 
+    def __or__(self, other: Command | Pipeline) -> Pipeline:
+        """Return the pipeline of this command and what its standard output goes to."""
+        return _joined(self, other)
+
     def __reduce__(self) -> tuple[Callable[..., Command], tuple[object, ...]]:
         # A read-only view of a dictionary can be neither pickled nor copied.
         surroundings = (self.cwd, dict(self.env), self.inherit_env, self.name, self.umask, self.pass_fds)
@@ -116,6 +120,49 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<Command {self.name!r} with {len(self.arguments)} arguments>"
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Pipeline:
+    """Commands in a row: the standard output of each is the standard input of the next.
+
+    ``a | b | c`` makes one, in whatever order the parts are joined; nothing is started by that.
+
+    Attributes:
+        stages: The commands, first to last; at least one.
+        name: What errors, logs and outcomes call the whole; by default the names of its stages with bars between them.
+            ``|`` makes a new whole, which has a derived name.
+    """
+
+    stages: tuple[Command, ...]
+    name: str
+
+    def __init__(self, *stages: Command, name: str | None = None) -> None:
+        if not stages:
+            raise ValueError("a pipeline needs at least one command")
+        for stage in stages:
+            if not isinstance(stage, Command):
+                raise TypeError(f"a pipeline is made of commands, not of {type(stage).__name__}")
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "name", name if name is not None else " | ".join(stage.name for stage in stages))
+
+    def __or__(self, other: Command | Pipeline) -> Pipeline:
+        """Return the pipeline that goes on with ``other``."""
+        return _joined(self, other)
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}>"
+
+
+def _joined(left: Command | Pipeline, right: Command | Pipeline) -> Pipeline:
+    if not isinstance(right, (Command, Pipeline)):
+        return NotImplemented
+    return Pipeline(*stages_of(left), *stages_of(right))
+
+
+def stages_of(command: Command | Pipeline) -> tuple[Command, ...]:
+    """Return the commands of a pipeline; a command alone is a pipeline of one."""
+    return command.stages if isinstance(command, Pipeline) else (command,)
 
 
 def shell(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+MAX_WINDOW_SIDE: Final = 0xFFFF
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------
@@ -291,6 +292,11 @@ class Shutdown:
         return cls(phases=(Phase(signal=_signal.SIGINT, wait_s=grace_s),), kill_wait_s=kill_wait_s)
 
     @classmethod
+    def hangup(cls, grace_s: float = 5.0, *, kill_wait_s: float = 2.0) -> Shutdown:
+        """SIGHUP, as when a terminal is closed, ``grace_s``, then SIGKILL (the default on a pty: shells ignore SIGTERM there)."""
+        return cls(phases=(Phase(signal=_signal.SIGHUP, wait_s=grace_s),), kill_wait_s=kill_wait_s)
+
+    @classmethod
     def orderly(cls, leader_s: float = 5.0, group_s: float = 2.0, *, kill_wait_s: float = 2.0) -> Shutdown:
         """SIGTERM to the leader, which may end its own children; later to the group; then SIGKILL."""
         return cls(
@@ -305,3 +311,35 @@ class Shutdown:
     def now(cls, *, kill_wait_s: float = 2.0) -> Shutdown:
         """SIGKILL at once."""
         return cls(kill_wait_s=kill_wait_s)
+
+
+# --- terminals --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pty:
+    """A pseudo-terminal for a child.
+
+    Attributes:
+        rows: Height of its window in characters.
+        cols: Width of its window in characters.
+        echo: Whether what is written to ``child.stdin`` comes back in ``child.stdout``, as on a screen.
+        raw: Whether the terminal starts without any processing: no echo, no lines to edit, no keys for signals or the end
+            of input, no CR before LF in the output.
+    """
+
+    rows: int = 24
+    cols: int = 80
+    echo: bool = True
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "cols"):
+            require_window_side(name, getattr(self, name))
+
+
+def require_window_side(name: str, value: int) -> None:
+    """Raise unless ``value`` can be a side of a terminal's window."""
+    require_int(name, value, lowest=1)
+    if value > MAX_WINDOW_SIDE:
+        raise ValueError(f"{name} must be at most {MAX_WINDOW_SIDE}, not {value}")

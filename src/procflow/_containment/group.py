@@ -11,7 +11,7 @@ import os
 import signal as _signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from procflow._containment.port import Containment, ContainmentRequest, Member
 from procflow._containment.scan import group_members, read_member
@@ -25,9 +25,9 @@ NO_GUARD = "the guard that ends groups when the host dies is not part of this ve
 class GroupContainer:
     """A ``Container`` that reaches the leader's process group."""
 
-    def __init__(self, requested: ContainmentRequest) -> None:
-        missing = (NO_GUARD,) if requested == "guarded" else ()
-        self._report = Containment(requested=requested, level="group", missing=missing)
+    def __init__(self, requested: ContainmentRequest, *, missing: Sequence[str] = ()) -> None:
+        no_guard = (NO_GUARD,) if requested == "guarded" else ()
+        self._report = Containment(requested=requested, level="group", missing=(*no_guard, *missing))
         self._leader: LeaderPort | None = None
 
     @property
@@ -81,7 +81,7 @@ class GroupContainer:
                 return ()
             except PermissionError:
                 pass
-            if _is_used(leader.pid):
+            if is_used(leader.pid):
                 return ()
         return group_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
 
@@ -93,26 +93,35 @@ class GroupContainer:
 
     def _signal_members(self, group: int, number: int) -> None:
         found = False
-        if sys.platform == "linux" and hasattr(os, "pidfd_open") and not _is_used(group):
+        if not is_used(group):
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
-                try:
-                    pidfd = os.pidfd_open(member.pid)
-                except OSError:
-                    continue
-                try:
-                    if read_member(member.pid, group=group) is not None:
-                        trace.emit("signal_pidfd", member.pid, number)
-                        _signal.pidfd_send_signal(pidfd, number)
-                        found = True
-                except OSError:
-                    continue
-                finally:
-                    os.close(pidfd)
+                found |= signal_member(member.pid, number, lambda pid: read_member(pid, group=group) is not None)
         if not found:
             raise ProcessLookupError(f"group {group} has no members")
 
 
-def _is_used(pid: int) -> bool:
+def signal_member(pid: int, number: int, is_member: Callable[[int], bool]) -> bool:
+    """Signal a process that is no child of ours, if ``is_member`` still holds once its number is pinned; return whether."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not is_member(pid):
+            return False
+        trace.emit("signal_pidfd", pid, number)
+        _signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def is_used(pid: int) -> bool:
+    """Whether a process, alive or not, bears the number."""
     try:
         os.getpgid(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""One pass over ``/proc`` that tells which processes belong to which group.
+"""One pass over ``/proc`` that tells which processes belong to which group or session.
 
 Problem: whether a group still has members besides its zombie leader has no system call of its own (``killpg(pgid, 0)``
 succeeds for zombies).  Reading every ``/proc/<pid>/stat`` costs 15 us a process; listing ``/proc`` and asking
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,13 +29,17 @@ _DEAD_STATES: Final = frozenset("ZX")
 @dataclass(frozen=True, slots=True)
 class _Pass:
     begun_mono_s: float
-    pids_by_group: dict[int, list[int]] | None
+    pids_by_number: dict[int, list[int]] | None
+
+
+_NO_PASS: Final = _Pass(float("-inf"), None)
 
 
 class _Shared:
-    """The newest pass of this host; replaced as a whole, so threads need no lock."""
+    """The newest passes of this host; each is replaced as a whole, so threads need no lock."""
 
-    latest = _Pass(float("-inf"), None)
+    groups = _NO_PASS
+    sessions = _NO_PASS
 
 
 def group_members(group: int, *, newer_than_mono_s: float) -> tuple[Member, ...] | None:
@@ -42,18 +47,33 @@ def group_members(group: int, *, newer_than_mono_s: float) -> tuple[Member, ...]
 
     A younger pass that somebody else made is used again.  ``None`` if ``/proc`` cannot be read.
     """
-    latest, now = _Shared.latest, time.monotonic()
-    if latest.begun_mono_s <= newer_than_mono_s or now - latest.begun_mono_s > MAX_AGE_S:
-        latest = _Shared.latest = _Pass(now, _read_groups())
-    if latest.pids_by_group is None:
+    latest = _Shared.groups
+    if not _is_young(latest, newer_than_mono_s):
+        latest = _Shared.groups = _Pass(time.monotonic(), _read_numbers(os.getpgid))
+    return _members(latest, group, lambda pid: read_member(pid, group=group))
+
+
+def session_members(session: int, *, newer_than_mono_s: float) -> tuple[Member, ...] | None:
+    """Return the same for a session: a shell with job control gives each of its jobs a group."""
+    latest = _Shared.sessions
+    if not _is_young(latest, newer_than_mono_s):
+        latest = _Shared.sessions = _Pass(time.monotonic(), _read_numbers(os.getsid))
+    return _members(latest, session, lambda pid: read_member(pid, session=session))
+
+
+def _is_young(found: _Pass, newer_than_mono_s: float) -> bool:
+    return found.begun_mono_s > newer_than_mono_s and time.monotonic() - found.begun_mono_s <= MAX_AGE_S
+
+
+def _members(found: _Pass, number: int, read: Callable[[int], Member | None]) -> tuple[Member, ...] | None:
+    if found.pids_by_number is None:
         return None
-    pids = latest.pids_by_group.get(group, ())
-    members = (read_member(pid, group=group) for pid in pids if pid != group)
+    members = (read(pid) for pid in found.pids_by_number.get(number, ()) if pid != number)
     return tuple(member for member in members if member is not None)
 
 
-def read_member(pid: int, *, group: int | None = None) -> Member | None:
-    """Return what is known of ``pid``; ``None`` if it is gone, dead, or not in ``group`` (any group if ``None``)."""
+def read_member(pid: int, *, group: int | None = None, session: int | None = None) -> Member | None:
+    """Return what is known of ``pid``; ``None`` if it is gone, dead, or not in ``group`` or ``session`` (any if ``None``)."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read(1024)
@@ -66,23 +86,24 @@ def read_member(pid: int, *, group: int | None = None) -> Member | None:
     fields = text[name_end + 2 :].split()
     state = fields[0].decode()
     # A zombie with more than one thread is a process whose first thread ended before the others: it runs.
-    if (state in _DEAD_STATES and int(fields[17]) <= 1) or (group is not None and int(fields[2]) != group):
+    if state in _DEAD_STATES and int(fields[17]) <= 1:
+        return None
+    if group not in (None, int(fields[2])) or session not in (None, int(fields[3])):
         return None
     return Member(pid=pid, name=text[name_start:name_end].decode(errors="replace"), state=state)
 
 
-def _read_groups() -> dict[int, list[int]] | None:
+def _read_numbers(number_of: Callable[[int], int]) -> dict[int, list[int]] | None:
     try:
         names = os.listdir("/proc")
     except OSError:
         return None
-    groups: dict[int, list[int]] = defaultdict(list)
-    getpgid = os.getpgid
+    numbers: dict[int, list[int]] = defaultdict(list)
     for name in names:
         if name.isdigit():
             pid = int(name)
             try:
-                groups[getpgid(pid)].append(pid)
+                numbers[number_of(pid)].append(pid)
             except OSError:  # ended meanwhile
                 continue
-    return groups or None
+    return numbers or None

@@ -2,7 +2,7 @@
 
 Owns the way from a request to a leader.  Must not know streams, policies or loops.
 
-Problem: a fork of a large host blocks its loop (46 ms for each resident GB).  ``Popen`` uses ``vfork`` for a new session,
+Problem: a fork of a large host blocks its loop (46 ms for each resident GB).  ``Popen`` uses ``vfork`` for a new session or group,
 ``cwd``, ``umask``, ``pass_fds`` and ``close_fds``; it falls back to fork for ``preexec_fn``, ``user``, ``group`` and
 ``extra_groups``, so none of these is ever passed.  Rejected: uvloop's spawn (forks), asyncio's transports (``wait()`` waits
 for the pipes), ``posix_spawn`` (knows no cwd and cannot close descriptors).
@@ -18,12 +18,14 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias, assert_never
 
 from procflow._process import trace
 from procflow._process.leader import Leader, LeaderPort, reap_abandoned
 from procflow._process.near_name import near_program
 from procflow.errors import SpawnError
+
+GroupChoice: TypeAlias = Literal["own session", "own group"] | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,12 @@ class SpawnRequest:
     """Everything a spawner needs.  Descriptors belong to the caller.
 
     ``None`` means inherited, for descriptors and for the environment.
+
+    Attributes:
+        group: Whether it leads a session of its own, or a group of its own in the session of the host, or joins the group of
+            that number there, whose leader must be a child of the host that was not reaped.
+        terminal: Path of a terminal that all three descriptors lead to and that becomes its controlling terminal, for which
+            it must lead a session.
     """
 
     program: str | bytes
@@ -42,13 +50,15 @@ class SpawnRequest:
     stdin: int | None
     stdout: int | None
     stderr: int | None
+    group: GroupChoice = "own session"
+    terminal: str | None = None
 
 
 class Spawner(Protocol):
     """What starts processes: the operating system, or a fake."""
 
     def spawn(self, request: SpawnRequest) -> LeaderPort:
-        """Start a process in a session and group of its own; synchronous and atomic.
+        """Start a process in the session and group that it asks for; synchronous and atomic.
 
         Raises:
             SpawnError: If it cannot be started; then nothing is left behind.
@@ -90,11 +100,23 @@ class _CannotStart(Exception):  # noqa: N818 (never leaves this module)
 
 def _start(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:
     try:
+        if request.terminal is not None:
+            from procflow._process.on_terminal import start_on_terminal  # needs ctypes
+
+            popen.pid = start_on_terminal(
+                request.terminal,
+                (request.program, *request.arguments),
+                cwd=request.cwd,
+                environment=request.environment,
+                pass_fds=request.pass_fds,
+            )
+            return
         popen.__init__(  # type: ignore[misc]  # started here
             [request.program, *request.arguments],
             bufsize=0,
             close_fds=True,
-            start_new_session=True,
+            start_new_session=request.group == "own session",
+            process_group=_process_group(request.group),
             stdin=request.stdin,
             stdout=request.stdout,
             stderr=request.stderr,
@@ -105,6 +127,18 @@ def _start(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:
         )
     except OSError as exc:
         raise _CannotStart(exc) from exc
+
+
+def _process_group(choice: GroupChoice) -> int | None:
+    """Return what ``Popen`` takes for ``choice``: 0 makes a group, ``None`` leaves it to the session."""
+    match choice:
+        case "own session":
+            return None
+        case "own group":
+            return 0
+        case int():
+            return choice
+    assert_never(choice)
 
 
 def _end(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:

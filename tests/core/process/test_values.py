@@ -64,6 +64,8 @@ VALUES: list[object] = [
     pf.BestEffort(),
     pf.Reliable(),
     pf.LineConfig(),
+    pf.Pty(rows=50),
+    pf.Command("a") | pf.Command("b"),
     OUTCOME,
     OUT,
     pf.Completed(outcome=OUTCOME, stdout=OUT, stderr=OUT),
