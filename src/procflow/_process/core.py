@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import signal as _signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -27,6 +27,7 @@ from procflow._process.parts import Parts, make_outcome
 from procflow._process.service import ServiceTasks
 from procflow._process.state import NEXT_STATES, ProcessState
 from procflow._process.stopper import Stopper
+from procflow._streams.crew import Crew
 from procflow._streams.stream import OutputStream
 from procflow.errors import TerminationError, UsageError
 from procflow.outcome import EndedBy, Outcome, PhaseReport
@@ -60,6 +61,7 @@ class ProcessCore:
         self._container = parts.container
         self.shutdown: Final = shutdown
         self._tasks = ServiceTasks(tasks)
+        self.crew: Final = Crew(self._tasks.start)
         self._keeps_leader = keeps_leader
         self.state = ProcessState.RUNNING
         self._cause = EndedBy.ITSELF
@@ -125,6 +127,7 @@ class ProcessCore:
         """Start the tasks that serve the process; synchronous, so that it follows the fork without an await."""
         for stream in self.streams:
             stream.describe_ending = self._ending_of_stream
+            stream.crew = self.crew
             self._tasks.start(stream.pump, f"pump of {stream.name}")
         self._tasks.start(self._watch_exit, f"exit watch of {self.name}")
         feeder = self.parts.feeder
@@ -175,7 +178,7 @@ class ProcessCore:
     async def close(self, cause: EndedBy) -> TerminationError | None:
         """Stop what is alive and close everything; what could not be ended is returned, not raised.
 
-        Must be called shielded.  Bounded by ``Shutdown.total_s`` + 200 ms.
+        Must be called shielded.  Bounded by ``Shutdown.total_s`` + 200 ms + the longest ``finish_s`` of a consumer that runs.
         """
         error: TerminationError | None = None
         self._is_closing = True
@@ -200,7 +203,9 @@ class ProcessCore:
                 await stopper.wait_first_ended()
         self.close_stdin()
         await self._read_rest()
+        await self.crew.let_read(self.streams)
         self._close_pipes()
+        await self.crew.finish()
         await self._tasks.cancel_all()
         self._leader.close()
         self._is_over = True
@@ -245,8 +250,8 @@ class ProcessCore:
             self._set_state(ProcessState.STOPPING)
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
-        steps: tuple[Callable[[], object], ...] = (self._tasks.cancel_soon, self._close_pipes, self._leader.close)
-        for step in (*steps, self.exited.set):
+        steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, self._leader.close, self.exited.set)
+        for step in steps:
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it

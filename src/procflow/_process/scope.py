@@ -38,6 +38,7 @@ from procflow._process.parts import Parts, make_input_error
 from procflow._process.process import Process
 from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
 from procflow._process.stdio import NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow._streams.crew import tell
 from procflow.command import Command, child_environment
 from procflow.errors import ProcflowError, SpawnError
 from procflow.outcome import EndedBy
@@ -184,13 +185,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             error = input_error
         elif error.__cause__ is None:
             error.__cause__ = input_error
-        if error is None:
-            return
-        if exc is None:
-            raise error
-        exc.add_note(f"while this propagated: {error}")
-        for note in getattr(error, "__notes__", ()):
-            exc.add_note(note)
+        tell([*([error] if error is not None else []), *core.crew.unseen()], exc)
 
     def _foreign_place(self) -> _Place | None:
         """Where the block is being left, if not in its own task: nothing may be awaited there."""

@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.consumer_access import ConsumerAccess
 from procflow._streams.core import StreamCore
+from procflow._streams.crew import Crew, tell
 from procflow._streams.line_access import LineAccess
 from procflow._streams.pump import Pump
 from procflow._streams.source import ByteSource
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from procflow.outcome import Outcome
 
 
-class OutputStream(LineAccess):
+class OutputStream(LineAccess, ConsumerAccess):
     """Everything a source yields, for any number of subscribers.
 
     Subscribers attach at the call of ``subscribe()``, ``lines()``, ``line_batches()`` or ``wait_for_line()``, not at their first
@@ -63,11 +66,6 @@ class OutputStream(LineAccess):
         """How the stream ended; ``None`` while it is open.  Subscribers may still have something to receive."""
         terminal = self._core.log.terminal
         return terminal.ending if terminal is not None else None
-
-    @property
-    def produced_bytes(self) -> int:
-        """How many bytes were read from the source."""
-        return self._core.log.produced
 
     async def wait_ended(self) -> None:
         """Return once the terminal is known."""
@@ -154,11 +152,27 @@ async def open_stream(
 ) -> AsyncIterator[OutputStream]:
     """Read ``source`` in the background for as long as the block lasts, and give the stream over it.
 
-    Leaving the block, however, closes stream and source; what subscribers have not received by then they still can.
+    Leaving the block, however, closes stream and source; what subscribers have not received by then they still can.  Consumers
+    are given their ``finish_s`` to take it.
+
+    Raises:
+        ConsumerError: On leaving, if a consumer failed that nobody has waited for; as a note if another exception propagates.
     """
     stream = OutputStream(source, config if config is not None else StreamConfig(), name=name)
-    async with running(f"procflow pump {name}", stream.pump):
-        try:
-            yield stream
-        finally:
-            stream.close()
+    crew: Crew | None = None
+    failure: BaseException | None = None
+    try:
+        async with running(f"procflow pump {name}", stream.pump) as tasks:
+            crew = stream.crew = Crew(lambda work, title: tasks.start_soon(work, name=f"procflow {title}"))
+            try:
+                yield stream
+            finally:
+                stream.close()
+                with anyio.CancelScope(shield=True):
+                    await crew.finish()
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        if crew is not None:
+            tell(crew.unseen(), failure)

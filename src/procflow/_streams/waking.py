@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, cast
 
 import anyio
 from anyio import NoEventLoopError
+from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar, current_token
 
 
@@ -42,8 +43,8 @@ class Bell:
 
 
 @asynccontextmanager
-async def running(name: str, *functions: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIterator[None]:
-    """Run ``functions`` in tasks called ``name`` beside the block, and cancel them when it is left.
+async def running(name: str, *functions: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIterator[TaskGroup]:
+    """Run ``functions`` in tasks called ``name`` beside the block, and cancel them when it is left.  Gives the group of them.
 
     What the block raises, ``SystemExit`` included, leaves it as it is: the task group, which would wrap it, does not see it.
     """
@@ -52,7 +53,7 @@ async def running(name: str, *functions: Callable[[], Coroutine[Any, Any, object
         for function in functions:
             tasks.start_soon(function, name=name)
         try:
-            yield
+            yield tasks
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 (raised again below)
