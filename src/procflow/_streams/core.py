@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from anyio import NoEventLoopError
 
+from procflow._streams.archive import ArchivedCursor, ArchivedLog
 from procflow._streams.cursor import Cursor
 from procflow._streams.log import StreamLog
+from procflow._streams.spill import Spill, SpillFile
 from procflow._streams.subscription import Subscription
 from procflow._streams.waking import Bell, LoopDoor
 from procflow.policies import Delivery, Replay, Start
@@ -20,16 +22,23 @@ from procflow.policies import Delivery, Replay, Start
 class StreamCore:
     """The log of one stream and everything that sleeps on it.  Knows subscribers only by their cursors."""
 
-    __slots__ = ("_attached", "_door", "_dropped", "_names", "data_bell", "log", "room_bell")
+    __slots__ = ("_attached", "_door", "_dropped", "_names", "data_bell", "end_bell", "log", "room_bell", "spill")
 
     def __init__(self, replay: Replay, *, name: str) -> None:
-        self.log = StreamLog(replay, name=name)
+        self.log = StreamLog(replay, name=name) if replay.spill is None else ArchivedLog(replay, name=name)
+        self.spill: Spill | None = None
         self.data_bell = Bell()
         self.room_bell = Bell()
+        self.end_bell = Bell()
         self._names: dict[Cursor, str] = {}
         self._attached = 0
         self._dropped: deque[tuple[Cursor, int | None]] = deque()
         self._door: LoopDoor | None = None
+        if isinstance(self.log, ArchivedLog):
+            assert replay.spill is not None
+            file = SpillFile(replay.spill, stream_name=name)
+            self.spill = Spill(file, self.log, data_bell=self.data_bell, on_written=self.resume_if_relieved)
+            self._names[self.log.archivist] = f"{name}#spill"
 
     def subscribe(
         self, delivery: Delivery, start: Start, *, last_bytes: int | None = None, name: str | None = None
@@ -51,7 +60,27 @@ class StreamCore:
         """Release a cursor; idempotent."""
         self._names.pop(cursor, None)
         self.log.detach(cursor)
+        if self.spill is not None:
+            self.spill.look()
         self.resume_if_relieved()
+
+    def seal(self) -> None:
+        """Forget the history, wherever it is."""
+        self.reap_dropped()
+        self.log.seal()
+        if self.spill is not None:
+            self.spill.look()
+        self.resume_if_relieved()
+
+    async def load(self, cursor: Cursor) -> None:
+        """Bring into memory what a cursor that is behind needs next.
+
+        Raises:
+            SpillError: If it cannot be read.
+        """
+        assert self.spill is not None, "only a cursor on a spilled log is behind"
+        assert isinstance(cursor, ArchivedCursor)
+        await self.spill.load(cursor)
 
     def drop(self, cursor: Cursor, given: int | None = None) -> None:
         """Release the cursor of a subscriber that was garbage collected: from any thread, at any moment."""

@@ -70,6 +70,7 @@ class StreamLog:
         "_refreshed_at",
         "_replay",
         "_retained",
+        "_smallest_buffer",
         "_terminal",
         "_trigger",
         "_waited",
@@ -97,6 +98,7 @@ class StreamLog:
         self._floor = NEVER
         self._moving = NEVER
         self._window = 0
+        self._smallest_buffer = NEVER
         self._refreshed_at = 0
         self._join_at = JOIN_AT_CHUNKS
 
@@ -135,6 +137,11 @@ class StreamLog:
     def cursors(self) -> tuple[Cursor, ...]:
         """Every attached cursor, in order of attachment."""
         return tuple(self._cursors)
+
+    @property
+    def smallest_buffer_bytes(self) -> int:
+        """The least that an attached cursor may be behind; very much if there is none."""
+        return self._smallest_buffer
 
     @property
     def last_offset(self) -> int:
@@ -360,17 +367,19 @@ class StreamLog:
     def refresh(self) -> None:
         """Make the cached bounds exact, and drop what nobody needs."""
         self._refreshed_at = self._appended
-        trigger = floor = moving = NEVER
+        trigger = floor = moving = smallest_buffer = NEVER
         window = 0
         for cursor in self._cursors:
             cursor.secure()
             trigger = min(trigger, cursor.trigger())
+            smallest_buffer = min(smallest_buffer, cursor.buffer_bytes)
             if cursor.is_movable:
                 moving = min(moving, cursor.position)
                 window = max(window, cursor.window_bytes)
             elif cursor.needs_log:
                 floor = min(floor, cursor.position)
         self._trigger, self._floor, self._moving, self._window = trigger, floor, moving, window
+        self._smallest_buffer = smallest_buffer
         self._trim()
 
     def _memory_floor(self) -> int:

@@ -16,7 +16,8 @@ from typing import Final, Protocol, runtime_checkable
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.waking import LoopDoor, ready_pumps
+from procflow._streams import pipes
+from procflow._streams.waking import LoopDoor
 
 READ_BYTES: Final = 64 * 1024
 """Reads of more than 128 KiB make glibc map fresh pages for every one of them, which costs factors."""
@@ -57,19 +58,39 @@ class FdSource:
     let go of it: whoever closes meanwhile only wakes it, and it closes on its way out.
     """
 
-    __slots__ = ("_door", "_eio_is_eof", "_fd", "_is_closed", "_is_waiting", "_read_bytes")
+    __slots__ = (
+        "_claimed_bytes",
+        "_door",
+        "_eio_is_eof",
+        "_fd",
+        "_grows",
+        "_is_closed",
+        "_is_waiting",
+        "_pipe_bytes",
+        "_read_bytes",
+    )
 
-    def __init__(self, fd: int, *, read_bytes: int = READ_BYTES, eio_is_eof: bool = False) -> None:
+    def __init__(
+        self, fd: int, *, read_bytes: int = READ_BYTES, pipe_bytes: int | None = None, eio_is_eof: bool = False
+    ) -> None:
         """Take over ``fd``, which becomes non-blocking.
 
         Args:
             fd: The descriptor.
             read_bytes: The most one read takes.
+            pipe_bytes: What the kernel's pipe shall hold, as far as the system allows; ``None`` leaves it alone until its reader
+                finds it too small.
             eio_is_eof: A pty whose other side is gone fails with EIO: read that as the end.
         """
         self._fd = -1
         os.set_blocking(fd, False)
         self._fd = fd
+        self._claimed_bytes = 0
+        self._pipe_bytes = -1  # not asked for yet
+        self._grows = True
+        if pipe_bytes is not None:
+            self.grow_pipe(pipe_bytes)
+            self._grows = False
         self._is_closed = False
         self._read_bytes = read_bytes
         self._eio_is_eof = eio_is_eof
@@ -83,6 +104,8 @@ class FdSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             _close(fd)
+            if self._claimed_bytes:
+                pipes.BUDGET.give_back(self._claimed_bytes)
 
     def fileno(self) -> int:
         """The descriptor, or -1 after the source was closed."""
@@ -98,6 +121,24 @@ class FdSource:
                 return 0
         return count[0]
 
+    @property
+    def read_bytes(self) -> int:
+        """The most one read takes."""
+        return self._read_bytes
+
+    @property
+    def pipe_bytes(self) -> int:
+        """How many bytes the pipe holds before its writer has to wait; 0 if it is no pipe, or the system cannot say."""
+        if self._pipe_bytes < 0:
+            self._pipe_bytes = 0 if self._is_closed else pipes.capacity(self._fd)
+        return self._pipe_bytes
+
+    def grow_pipe(self, to_bytes: int) -> None:
+        """Let the pipe hold ``to_bytes``, unless its size was given, or the system, or the budget of all pipes, is against it."""
+        if self._grows and not self._is_closed:
+            self._claimed_bytes += pipes.grow(self._fd, to_bytes)
+            self._pipe_bytes = -1
+
     async def receive(self) -> bytes:
         """Return what is there, at most ``read_bytes``; wait only if nothing is.
 
@@ -106,17 +147,27 @@ class FdSource:
             OSError: If the read fails.
         """
         while True:
-            if self._is_closed:
-                raise anyio.ClosedResourceError
             try:
-                return os.read(self._fd, self._read_bytes)
+                return self.read_nowait()
             except BlockingIOError:
-                pass
-            except OSError as error:
-                if self._eio_is_eof and error.errno == errno.EIO:
-                    return b""
-                raise
-            await self._wait_readable()
+                await self.wait_readable()
+
+    def read_nowait(self) -> bytes:
+        """Return what is there, at most ``read_bytes``; empty at the end.
+
+        Raises:
+            BlockingIOError: If nothing is there.
+            anyio.ClosedResourceError: If the source was closed.
+            OSError: If the read fails.
+        """
+        if self._is_closed:
+            raise anyio.ClosedResourceError
+        try:
+            return os.read(self._fd, self._read_bytes)
+        except OSError as error:
+            if self._eio_is_eof and error.errno == errno.EIO:
+                return b""
+            raise
 
     def close_nowait(self) -> None:
         """Close the descriptor; idempotent.  A ``receive()`` that waits raises ``ClosedResourceError``.
@@ -137,13 +188,20 @@ class FdSource:
         self.close_nowait()
         await checkpoint()
 
-    async def _wait_readable(self) -> None:
+    async def wait_readable(self) -> None:
+        """Return when there is something to read, or the end.
+
+        Raises:
+            anyio.ClosedResourceError: If the source is, or meanwhile was, closed.
+            PermissionError: If the descriptor is of a kind that is always ready, as files are.
+        """
+        if self.fileno() < 0:
+            raise anyio.ClosedResourceError
         if self._door is None:
             self._door = LoopDoor()
         self._is_waiting = True
         try:
-            with ready_pumps().one_less():
-                await anyio.wait_readable(self._fd)
+            await anyio.wait_readable(self._fd)
         finally:
             self._is_waiting = False
             if self._is_closed:
@@ -153,3 +211,5 @@ class FdSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+            claimed_bytes, self._claimed_bytes = self._claimed_bytes, 0
+            pipes.BUDGET.give_back(claimed_bytes)

@@ -40,7 +40,7 @@ class OutputStream(LineAccess, ConsumerAccess):
         """Make a stream that reads nothing yet: its owner runs ``pump()``.  The stream owns ``source`` from now on."""
         self._config = config
         self._core = StreamCore(config.replay, name=name)
-        self._pump = Pump(source, self._core.log, data_bell=self._core.data_bell, room_bell=self._core.room_bell)
+        self._pump = Pump(source, self._core)
         self.describe_ending: Callable[[], Awaitable[Outcome]] | None = None
         """Set by a process: returns its outcome once the process has ended.  Waits for a line end with it."""
 
@@ -71,7 +71,7 @@ class OutputStream(LineAccess, ConsumerAccess):
         """Return once the terminal is known."""
         await checkpoint()
         while self._core.log.terminal is None:
-            await self._core.data_bell.sleep()
+            await self._core.end_bell.sleep()
 
     def statistics(self) -> StreamStatistics:
         """Return the numbers of the stream and of each subscriber."""
@@ -82,6 +82,8 @@ class OutputStream(LineAccess, ConsumerAccess):
             name=log.name,
             produced_bytes=log.produced,
             retained_bytes=log.retained_bytes,
+            spilled_bytes=core.spill.written_bytes if core.spill is not None else 0,
+            spill_failure=core.spill.failure if core.spill is not None else None,
             ending=self.ending,
             subscribers=tuple(cursor.statistics(core.name_of(cursor)) for cursor in log.cursors),
         )
@@ -91,9 +93,10 @@ class OutputStream(LineAccess, ConsumerAccess):
         return self._core.log.tail(max_bytes)
 
     def retained(self) -> tuple[bytes, int]:
-        """Return the history a new subscriber could have, and how many bytes were produced before it."""
+        """Return the history a new subscriber could have, as far as it is in memory, and how many bytes were produced before it."""
         log = self._core.log
-        return log.history(), log.history_start
+        history = log.history()
+        return history, log.produced - len(history)
 
     # --- subscribing --------------------------------------------------------------------------------------------
 
@@ -122,18 +125,31 @@ class OutputStream(LineAccess, ConsumerAccess):
 
     def seal_replay(self) -> None:
         """Forget the history, now and for good; idempotent.  Attached subscribers still get all that was theirs."""
-        self._core.reap_dropped()
-        self._core.log.seal()
+        self._core.seal()
 
     # --- for the owner ------------------------------------------------------------------------------------------
+
+    def pump_nowait(self) -> bool:
+        """Begin to read the source without a task, if the running event loop calls back for it; return whether it does.
+
+        If it does not, ``pump()`` must run.  The owner ends what this has begun with ``close()``.
+        """
+        self._core.open_door()
+        return self._core.spill is None and self._pump.start_nowait()
 
     async def pump(self) -> None:
         """Read the source until the terminal.  Never raises for the source: a read failure is the terminal.
 
-        Run it once, in a task of the owner's scope.  Cancelling it closes the stream.
+        Run it once, in a task of the owner's scope.  Cancelling it closes the stream.  With a spilled history it lives on
+        after the terminal, to serve the file; cancelling it then writes what the file lacks, in at most a second.
         """
         self._core.open_door()
-        await self._pump.run()
+        if self._core.spill is None:
+            await self._pump.run()
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._core.spill.run, name=f"procflow spill of {self.name}")
+            await self._pump.run()
 
     def close(self) -> None:
         """End the stream from our side unless it has ended, and close a descriptor; idempotent, from any thread.

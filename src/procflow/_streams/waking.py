@@ -1,12 +1,13 @@
 """The one seam between streams and the event loop.
 
-Owns the bell that tasks sleep on, the way into a loop from a foreign thread, and tasks beside a block.  Must not know streams.
+Owns the bell that tasks sleep on, what is asked of a loop that calls back, the way into a loop from a foreign thread, and tasks
+beside a block.  Must not know streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, cast
 
 import anyio
@@ -14,32 +15,96 @@ from anyio import NoEventLoopError
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar, current_token
 
+from procflow._streams.pacing import TurnBudget
+
+
+class Sleeper(Protocol):
+    """A future of asyncio, by what is needed of it."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
+    def __await__(self) -> Generator[Any, None, None]: ...
+
+
+class Timer(Protocol):
+    """What a callback loop gives for a planned call."""
+
+    def cancel(self) -> object: ...
+
+
+class CallbackLoop(Protocol):
+    """An event loop that calls back by itself: asyncio's and uvloop's, known by what they can do, never by import."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> object: ...
+    def remove_reader(self, fd: int, /) -> object: ...
+    def call_soon(self, callback: Callable[[], object], /) -> Timer: ...
+    def call_later(self, delay_s: float, callback: Callable[[], object], /) -> Timer: ...
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer: ...
+    def create_future(self) -> Sleeper: ...
+    def time(self) -> float: ...
+
+
+def callback_loop() -> CallbackLoop | None:
+    """The running event loop if it calls back; ``None`` if it runs tasks only, as trio does."""
+    token = current_token().native_token
+    return cast(CallbackLoop, token) if hasattr(token, "add_reader") else None
+
 
 class Bell:
     """Wakes every task that sleeps on it; costs one comparison while nobody does.
 
     There is no memory: a task looks at the state, and sleeps only if there is nothing, with no await in between.  So no
-    ring can be missed.
+    ring can be missed.  All sleepers belong to one event loop.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_call", "_event", "_loop", "_sleepers")
 
     def __init__(self) -> None:
-        self._event: anyio.Event | None = None
+        self._loop: CallbackLoop | None = None
+        self._sleepers: list[Sleeper] = []  # on a callback loop, where a bare future costs a quarter of an event
+        self._event: anyio.Event | None = None  # elsewhere
+        self._call: Callable[[], object] | None = None
+
+    @property
+    def has_sleepers(self) -> bool:
+        """Whether a ring would wake anybody."""
+        return bool(self._sleepers) or self._event is not None
 
     def ring(self) -> None:
         """Wake every task that sleeps now."""
-        event = self._event
-        if event is not None:
-            self._event = None
+        if self._sleepers:
+            sleepers, self._sleepers = self._sleepers, []
+            for sleeper in sleepers:
+                if not sleeper.done():
+                    sleeper.set_result(None)
+        if self._event is not None:
+            event, self._event = self._event, None
             event.set()
+        if self._call is not None:
+            call, self._call = self._call, None
+            call()
+
+    def call_next(self, function: Callable[[], object]) -> None:
+        """Let the next ring call ``function`` once, in place of a sleeper."""
+        self._call = function
 
     async def sleep(self) -> None:
         """Sleep until the next ring."""
-        event = self._event
-        if event is None:
-            event = self._event = anyio.Event()
-        await event.wait()
+        if self._loop is None and self._event is None:
+            self._loop = callback_loop()
+        if self._loop is not None:
+            sleeper = self._loop.create_future()
+            self._sleepers.append(sleeper)
+            try:
+                await sleeper
+            except BaseException:
+                if sleeper in self._sleepers:
+                    self._sleepers.remove(sleeper)
+                raise
+            return
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
 
 
 @asynccontextmanager
@@ -117,41 +182,14 @@ def _nothing() -> None:
     return
 
 
-class ReadyPumps:
-    """How many pumps of one event loop have something to read: they share the reads of a turn."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count the caller as ready."""
-        self.count += 1
-        try:
-            yield
-        finally:
-            self.count -= 1
-
-    @contextmanager
-    def one_less(self) -> Iterator[None]:
-        """Do not count the caller while it waits."""
-        self.count -= 1
-        try:
-            yield
-        finally:
-            self.count += 1
+_turn_budget: Final[RunVar[TurnBudget]] = RunVar("procflow_turn_budget")
 
 
-_ready_pumps: Final[RunVar[ReadyPumps]] = RunVar("procflow_ready_pumps")
-
-
-def ready_pumps() -> ReadyPumps:
-    """The counter of the running event loop."""
+def turn_budget() -> TurnBudget:
+    """The reads that all streams of the running event loop share."""
     try:
-        return _ready_pumps.get()
+        return _turn_budget.get()
     except LookupError:
-        ready = ReadyPumps()
-        _ready_pumps.set(ready)
-        return ready
+        budget = TurnBudget()
+        _turn_budget.set(budget)
+        return budget
