@@ -6,16 +6,21 @@ Owns program, arguments and everything else that a child is started with.  Must 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypedDict, Unpack
 
+from procflow.redaction import Redaction
+
 Argument: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """What may stand in an argument list.  Numbers are not converted: write ``str(n)``."""
 
 MAX_UMASK: Final = 0o777
+
+_DEFAULT_REDACTION: Final = Redaction()
 
 
 class CommandChanges(TypedDict, total=False):
@@ -42,7 +47,7 @@ class Command:
         env: Changes of the environment: a text sets a variable, ``None`` removes it.
         inherit_env: Whether the changes are applied to the host's environment or to an empty one.
         name: What errors, logs and outcomes call the process; by default the last part of ``program``.
-            Arguments never appear in a name.
+            Arguments never appear in a derived name; ``describe()`` makes one that has them.
         umask: File mode creation mask of the child; ``None``: the host's.
         pass_fds: Descriptors, besides 0 to 2, that the child inherits under the same numbers.
     """
@@ -108,6 +113,41 @@ class Command:
             umask=changes.get("umask", self.umask),
             pass_fds=changes.get("pass_fds", self.pass_fds),
         )
+
+    def describe(
+        self,
+        *,
+        arguments: bool = False,
+        environment: bool = False,
+        cwd: bool = False,
+        redaction: Redaction | None = _DEFAULT_REDACTION,
+    ) -> str:
+        """Return the command as a line for a shell, with the parts that are asked for and without secrets.
+
+        Only the program is shown unless more is asked for.  The line is for people, such as
+        ``cd /srv && env -u PAGER LANG=C git -C repo fetch``; it can be run if nothing was taken out of it.  To have it in
+        errors and logs, make it the name: ``command.with_(name=command.describe(arguments=True))``.
+
+        Args:
+            arguments: Show the arguments.
+            environment: Show the changes of the environment.
+            cwd: Show the working directory, if one was given.
+            redaction: How secrets are found; ``None`` shows everything.
+        """
+        shown_arguments = [os.fsdecode(argument) for argument in self.arguments] if arguments else []
+        variables = {name: text for name, text in self.env.items() if text is not None}
+        if redaction is not None:
+            shown_arguments = redaction.clean_arguments(shown_arguments)
+            variables = {name: redaction.clean_variable(name, text) for name, text in variables.items()}
+        words: list[str] = []
+        if environment:
+            removed = [word for name, text in self.env.items() if text is None for word in ("-u", name)]
+            options = [*([] if self.inherit_env else ["-i"]), *removed]
+            words += ["env", *options] if options else []
+            words += [f"{name}={shlex.quote(text)}" for name, text in variables.items()]
+        words += map(shlex.quote, (os.fsdecode(self.program), *shown_arguments))
+        place = f"cd {shlex.quote(os.fsdecode(self.cwd))} && " if cwd and self.cwd is not None else ""
+        return place + " ".join(words)
 
     def __or__(self, other: Command | Pipeline) -> Pipeline:
         """Return the pipeline of this command and what its standard output goes to."""

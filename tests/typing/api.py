@@ -25,6 +25,8 @@ from procflow.testing import LeakError, assert_no_leaks
 def commands(path: Path) -> pf.Command:
     command = pf.Command("git", b"-C", path, "fetch", cwd=path, env={"LANG": "C", "PAGER": None}, name="git-fetch")
     assert_type(command.with_(cwd="/"), pf.Command)
+    redaction = pf.Redaction(words=("token",), values=("hunter2",), mark="***")
+    assert_type(command.describe(arguments=True, environment=True, cwd=True, redaction=redaction), str)
     assert_type(pf.shell("a | b > c"), pf.Command)
     return command
 

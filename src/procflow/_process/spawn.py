@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, assert_never
 
 from procflow._process import trace
@@ -42,9 +42,9 @@ class SpawnRequest:
     """
 
     program: str | bytes
-    arguments: tuple[str | bytes, ...]
+    arguments: tuple[str | bytes, ...] = field(repr=False)
     cwd: str | bytes | None
-    environment: Mapping[str, str] | None
+    environment: Mapping[str, str] | None = field(repr=False)
     umask: int | None
     pass_fds: tuple[int, ...]
     stdin: int | None

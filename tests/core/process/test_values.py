@@ -73,6 +73,7 @@ VALUES: list[object] = [
     pf.Chunk(b"x", 5),
     pf.Gap(1, 5),
     pf.LineMatch(text="x", groups=("a", None), named={"n": "a"}, stop=9),
+    pf.Redaction(values=("hunter2",)),
     pf.NULL,
     pf.ProcessState.ENDED,
 ]
