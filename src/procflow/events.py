@@ -130,6 +130,10 @@ class StreamStatistics:
     produced_bytes: int
     retained_bytes: int
     """Bytes that the stream itself holds in memory."""
+    spilled_bytes: int = 0
+    """Bytes, from the first one on, that are in the file of ``Replay.all(spill=)``."""
+    spill_failure: str | None = None
+    """Why that file takes no more."""
     ending: StreamEnding | None
     subscribers: tuple[SubscriberStatistics, ...]
 

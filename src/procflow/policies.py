@@ -139,7 +139,7 @@ class Replay:
         A file that cannot be written any more, because the disk is full for example, ends the history and not the stream; see
         the reference page of streams.
         """
-        path = spill if spill is None or isinstance(spill, str) else spill.__fspath__()
+        path = spill if spill is None or isinstance(spill, str) else _path_of(spill)
         return cls(retention=Retention.ALL, spill=path)
 
     @classmethod
@@ -149,6 +149,12 @@ class Replay:
         So output is kept as long as no subscriber is attached, and forgotten once one has taken it.
         """
         return cls(retention=Retention.WHILE_UNSUBSCRIBED, bound=max_bytes)
+
+
+def _path_of(path: PathLike[str]) -> str:
+    if not hasattr(path, "__fspath__"):
+        raise TypeError(f"spill must be a str or a PathLike, not {type(path).__name__}")
+    return path.__fspath__()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from procflow._streams.chunks import join_small
-from procflow.errors import StallError
+from procflow.errors import SpillError, StallError
 from procflow.events import Chunk, Gap, SubscriberStatistics
 from procflow.policies import BestEffort, Delivery, Loss, Reliable
 
@@ -62,7 +62,7 @@ class Cursor:
         self.lost_bytes = 0
         self.is_attached = True
         self.is_awaited = False  # the log's: the source waits for this cursor
-        self.error: StallError | None = None  # why it was detached from our side
+        self.error: StallError | SpillError | None = None  # why it was detached from our side
         self.touched_at = 0.0  # when it last took something: kept for the pump, the log has no clock
         self._set_delivery(delivery)
 

@@ -6,6 +6,7 @@ items are chosen: the cursor does.
 
 from __future__ import annotations
 
+from copy import copy
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
@@ -16,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._streams.cursor import Cursor
 from procflow._streams.terminal import failure_of
-from procflow.errors import StallError
+from procflow.errors import SpillError
 from procflow.events import Chunk, Gap, SubscriberStatistics
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             StreamReadError: Reading the source failed; everything read before was received.
             StreamClosedError: The stream was closed by its owner; everything read before was received.
             StallError: This subscriber was detached because it stalled the stream, or another one failed the stream.
+            SpillError: History that was spilled to a file cannot be read back.
             anyio.ClosedResourceError: This subscription was closed.
         """
         await self.wait_ready()
@@ -70,7 +72,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         """Return the next item if there is one now.
 
         Raises:
-            anyio.WouldBlock: There is nothing now.
+            anyio.WouldBlock: There is nothing in memory now.
             Exception: As ``receive()``.
         """
         self._require_attached()
@@ -152,8 +154,8 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         """
         error, log = self._cursor.error, self._core.log
         if error is not None:
-            return StallError(stream_name=error.stream_name, stall_timeout_s=error.stall_timeout_s)
-        if log.terminal is not None:
+            return copy(error)
+        if log.terminal is not None and not self._cursor.is_behind:
             return failure_of(log.name, log.terminal) or anyio.EndOfStream()
         return anyio.EndOfStream() if self._is_past_stop() else None
 
@@ -180,18 +182,28 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
                 return
             await checkpoint()
         while not self._is_ready():
-            await self._core.data_bell.sleep()
+            if self._cursor.is_behind:
+                await self._load()
+            else:
+                await self._core.data_bell.sleep()
         self._turn_started = perf_counter()
 
     def _is_ready(self) -> bool:
         cursor = self._cursor
         return (
             cursor.has_items
-            or self._core.log.terminal is not None
+            or (self._core.log.terminal is not None and not cursor.is_behind)
             or self._is_closed
             or cursor.error is not None
             or self._is_past_stop()
         )
+
+    async def _load(self) -> None:
+        try:
+            await self._core.load(self._cursor)
+        except SpillError as error:
+            self._cursor.error = error
+            self._core.detach(self._cursor)
 
     def _is_past_stop(self) -> bool:
         return self._stop is not None and self._cursor.offset >= self._stop

@@ -107,7 +107,7 @@ class ArchiveMachine(LogMachine):
                 naive.give(offsets)
         if items:
             assert isinstance(items[-1], Chunk) or self.has_ended
-            self.given = max(self.given, items[-1].stop)
+            self.note_given(naive, items[-1].stop)
         self.model_caught_up(naive)
 
     @precondition(lambda self: self.pairs)

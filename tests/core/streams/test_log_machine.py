@@ -36,6 +36,8 @@ class NaiveCursor:
         self.live_from = produced
         self.is_full = False
         self.is_laggard = False
+        self.settles = True
+        self.is_waiter = False
 
     def append(self, offset: int, size: int) -> None:
         new = list(range(offset, offset + size))
@@ -107,6 +109,7 @@ class LogMachine(RuleBasedStateMachine):
         self.produced = 0
         self.chunk_offsets: list[int] = []
         self.given = 0
+        self.waited = 0
         self.is_sealed = False
         self.pairs: list[tuple[Cursor, NaiveCursor]] = []
         self.is_blocked = False
@@ -156,6 +159,10 @@ class LogMachine(RuleBasedStateMachine):
             naive.is_laggard = False
         self.is_blocked = any(naive.is_laggard for _, naive in self.everybody())
 
+    def note_given(self, naive: NaiveCursor, stop: int) -> None:
+        if naive.settles:
+            self.given = max(self.given, stop)
+
     # --- steps --------------------------------------------------------------------------------------------------
 
     def append(self, size: int) -> None:
@@ -186,8 +193,9 @@ class LogMachine(RuleBasedStateMachine):
         delivery=DELIVERIES,
         start=st.one_of(st.sampled_from(["unread", "start", "live"]), st.integers(0, 200)),
         last_bytes=st.one_of(st.none(), st.integers(0, 60)),
+        settles=st.booleans(),
     )
-    def attach(self, delivery: Delivery, start: Start, last_bytes: int | None) -> None:
+    def attach(self, delivery: Delivery, start: Start, last_bytes: int | None, settles: bool) -> None:
         floor = self.model_history_start()
         if last_bytes is not None:
             start, offset = "unread", max(0, self.produced - last_bytes)
@@ -205,9 +213,48 @@ class LogMachine(RuleBasedStateMachine):
             assert caught.value.lost_bytes == floor - offset
             return
         cursor = self.log.attach(delivery, start, last_bytes=last_bytes)
-        naive = NaiveCursor(delivery, offset, floor, self.produced)
+        naive = self.admit(cursor, delivery, offset)
+        if not settles:  # as line readers do
+            cursor.defer_settling()
+            naive.settles = False
+
+    def admit(self, cursor: Cursor, delivery: Delivery, offset: int) -> NaiveCursor:
+        assert cursor.start == cursor.offset == offset
+        naive = NaiveCursor(delivery, offset, self.model_history_start(), self.produced)
         self.largest_admitted = max(self.largest_admitted, len(naive.history) + delivery.buffer_bytes)
         self.pairs.append((cursor, naive))
+        return naive
+
+    @rule(delivery=st.builds(Reliable, buffer_bytes=st.integers(1, 30)))
+    def attach_waiter(self, delivery: Reliable) -> None:
+        floor = self.model_history_start()
+        has_none = self.is_sealed or self.replay.retention is Retention.NONE
+        offset = max(self.waited, floor if has_none else min(self.given, floor))
+        if offset < floor:
+            with pytest.raises(HistoryLostError) as caught:
+                self.log.attach_waiter(delivery)
+            assert (caught.value.start, caught.value.stop) == (offset, floor)
+            return
+        cursor = self.log.attach_waiter(delivery)
+        cursor.defer_settling()
+        naive = self.admit(cursor, delivery, offset)
+        naive.settles, naive.is_waiter = False, True
+
+    @precondition(lambda self: any(not naive.settles for _, naive in self.pairs))
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """A line reader has given out what it took up to some byte; a wait has matched there, and leaves."""
+        cursor, naive = data.draw(st.sampled_from([pair for pair in self.pairs if not pair[1].settles]))
+        offset = data.draw(st.integers(naive.start, max(naive.start, naive.next)))
+        # What was history until now may be held until the next step of the log.
+        self.largest_admitted = max(self.largest_admitted, self.produced - self.model_history_start())
+        self.given = max(self.given, offset)
+        if naive.is_waiter:
+            self.waited = max(self.waited, offset)
+            self.log.settle_wait(offset)
+            self.leave((cursor, naive))
+        else:
+            cursor.settle(offset)
 
     @precondition(lambda self: self.pairs)
     @rule(data=st.data())
@@ -238,7 +285,7 @@ class LogMachine(RuleBasedStateMachine):
             assert offsets == list(range(item.offset, item.stop))
             assert item.data == content(item.offset, item.stop)
             naive.give(offsets)
-        self.given = max(self.given, item.stop)
+        self.note_given(naive, item.stop)
         self.model_caught_up(naive)
 
     @precondition(lambda self: self.pairs)
@@ -268,16 +315,18 @@ class LogMachine(RuleBasedStateMachine):
             assert self.has_ended
             assert items == [Gap(naive.next, self.produced)]
             naive.next = self.produced
-        self.given = max(self.given, naive.next if cursor.delivered_bytes + cursor.lost_bytes else 0)
+        self.note_given(naive, naive.next if cursor.delivered_bytes + cursor.lost_bytes else 0)
         self.model_caught_up(naive)
 
     @precondition(lambda self: self.pairs)
     @rule(data=st.data())
     def detach(self, data: st.DataObject) -> None:
-        index = data.draw(st.integers(0, len(self.pairs) - 1))
-        cursor, _ = self.pairs.pop(index)
-        self.log.detach(cursor)
-        self.log.detach(cursor)
+        self.leave(data.draw(st.sampled_from(self.pairs)))
+
+    def leave(self, pair: tuple[Cursor, NaiveCursor]) -> None:
+        self.pairs = [other for other in self.pairs if other[0] is not pair[0]]
+        self.log.detach(pair[0])
+        self.log.detach(pair[0])
         self.is_blocked = any(naive.is_laggard for _, naive in self.everybody())
 
     @precondition(lambda self: any(is_reliable(naive) for _, naive in self.pairs))
