@@ -7,13 +7,10 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
-import anyio
-
-import procflow as pf
 from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.targets import Target
@@ -33,18 +30,29 @@ class Counter:
 Crowd = Callable[[int, Counter], AbstractAsyncContextManager[None]]
 
 
+def loop_sleep(backend: str) -> Callable[[float], Awaitable[None]]:
+    """Return the loop's own sleep."""
+    if backend == "trio":
+        import trio
+
+        return trio.sleep
+    return asyncio.sleep
+
+
 def trial(backend: str, crowd: Crowd) -> Trial:
     def measured(params: Params) -> Numbers:
+        sleep = loop_sleep(backend)
+
         async def main() -> Numbers:
             late_s: list[float] = []
             counter = Counter()
             async with crowd(params["children"], counter):
-                await anyio.sleep(WARM_UP_S)
+                await sleep(WARM_UP_S)
                 before = counter.total
                 with timed() as timing:
                     ends = time.perf_counter() + params["window_s"]
                     while (now := time.perf_counter()) < ends:
-                        await anyio.sleep(BEAT_S)
+                        await sleep(BEAT_S)
                         late_s.append(time.perf_counter() - now - BEAT_S)
                 total = counter.total - before
             late_s.sort()
@@ -63,6 +71,10 @@ def trial(backend: str, crowd: Crowd) -> Trial:
 
 @asynccontextmanager
 async def ours(children: int, counter: Counter) -> AsyncIterator[None]:
+    import anyio
+
+    import procflow as pf
+
     async def read() -> None:
         async with pf.spawn(pf.Command(*ARGV)) as child:
             assert child.stdout is not None
@@ -100,6 +112,8 @@ async def stream_readers(children: int, counter: Counter) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def anyio_processes(children: int, counter: Counter) -> AsyncIterator[None]:
+    import anyio
+
     async def read(process: anyio.abc.Process) -> None:
         assert process.stdout is not None
         async for data in process.stdout:

@@ -6,9 +6,6 @@ import asyncio
 import subprocess
 from collections.abc import Awaitable, Callable
 
-import anyio
-
-import procflow as pf
 from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.reader import rates
@@ -37,6 +34,10 @@ def trial(backend: str, spread: Spread) -> Trial:
 
 
 async def ours(argv: list[str], subscribers: int, probe: Probe | None) -> int:
+    import anyio
+
+    import procflow as pf
+
     delivered = 0
 
     async def consume(events: pf.Subscription) -> None:
@@ -65,6 +66,10 @@ async def ours(argv: list[str], subscribers: int, probe: Probe | None) -> int:
 
 
 async def ours_batches(argv: list[str], subscribers: int, _probe: Probe | None) -> int:
+    import anyio
+
+    import procflow as pf
+
     delivered = 0
 
     async def consume(events: pf.Subscription) -> None:
@@ -118,6 +123,8 @@ async def queues(argv: list[str], subscribers: int, probe: Probe | None) -> int:
 
 
 async def memory_streams(argv: list[str], subscribers: int, _probe: Probe | None) -> int:
+    import anyio
+
     delivered = 0
     pairs = [anyio.create_memory_object_stream[bytes](WINDOW_CHUNKS) for _ in range(subscribers)]
 

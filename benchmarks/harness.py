@@ -227,9 +227,20 @@ def timed() -> Iterator[Timing]:
 
 
 def run_async(backend: str, function: Callable[..., Any], *args: object) -> Any:
-    """Run an async function on ``asyncio``, ``uvloop`` or ``trio``."""
-    import anyio
+    """Run an async function on ``asyncio``, ``uvloop`` or ``trio``: by anyio if the trial has imported it, else by the loop's own means."""
+    if "anyio" in sys.modules:
+        import anyio
 
+        options = {} if backend == "trio" else {"use_uvloop": backend == "uvloop"}
+        return anyio.run(function, *args, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
     if backend == "trio":
-        return anyio.run(function, *args, backend="trio")
-    return anyio.run(function, *args, backend="asyncio", backend_options={"use_uvloop": backend == "uvloop"})
+        import trio
+
+        return trio.run(function, *args)
+    if backend == "uvloop":
+        import uvloop
+
+        return uvloop.run(function(*args))
+    import asyncio
+
+    return asyncio.run(function(*args))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 
-import procflow as pf
 from benchmarks import peers
 from benchmarks.children import stamped_lines
 from benchmarks.delays import Delays
@@ -39,6 +38,8 @@ def blocking(params: Params) -> Numbers:
 
 
 async def ours_lines(argv: list[str], take: peers.Take) -> None:
+    import procflow as pf
+
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
         async for line in child.stdout.lines():

@@ -9,10 +9,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import anyio
-import anyio.streams.buffered
-
-import procflow as pf
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.targets import Target
 
@@ -57,6 +53,8 @@ def trial(backend: str, read: Callable[[list[str]], Awaitable[int]]) -> Trial:
 
 
 async def ours_lines(argv: list[str]) -> int:
+    import procflow as pf
+
     count = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
@@ -66,6 +64,8 @@ async def ours_lines(argv: list[str]) -> int:
 
 
 async def ours_batches(argv: list[str]) -> int:
+    import procflow as pf
+
     count = 0
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
@@ -87,6 +87,8 @@ async def stream_reader(argv: list[str]) -> int:
 
 
 async def anyio_lines(argv: list[str]) -> int:
+    import anyio.streams.buffered
+
     count = 0
     async with await anyio.open_process(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

@@ -14,7 +14,7 @@ import anyio
 import procflow as pf
 from benchmarks.children import small_writes
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
-from benchmarks.stuck import Chunks
+from benchmarks.sources import Chunks
 from benchmarks.targets import Target
 
 ARGV = ["sleep", "60"]

@@ -6,13 +6,10 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import repeat
+from typing import Any, cast
 
-import anyio
-import anyio.streams.buffered
-
-import procflow as pf
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
-from benchmarks.stuck import Chunks
+from benchmarks.sources import Chunks
 from benchmarks.targets import Target
 
 CHUNK_BYTES = 16 * 1024
@@ -41,6 +38,8 @@ def trial(backend: str, read: Callable[[Iterator[bytes]], Awaitable[int]]) -> Tr
 
 
 async def ours_lines(data: Iterator[bytes]) -> int:
+    import procflow as pf
+
     count = 0
     async with pf.open_stream(Chunks(data)) as stream:
         async for _line in stream.lines():
@@ -49,6 +48,8 @@ async def ours_lines(data: Iterator[bytes]) -> int:
 
 
 async def ours_batches(data: Iterator[bytes]) -> int:
+    import procflow as pf
+
     count = 0
     async with pf.open_stream(Chunks(data)) as stream:
         async for lines in stream.line_batches():
@@ -75,11 +76,15 @@ async def stream_reader(data: Iterator[bytes]) -> int:
     return count
 
 
-class _Bytes(anyio.abc.ByteReceiveStream):
+class _Bytes:
+    """All that anyio's buffered stream asks of a byte stream."""
+
     def __init__(self, data: Iterator[bytes]) -> None:
         self._data = data
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:  # noqa: ARG002  # the protocol's
+    async def receive(self, _max_bytes: int = 65536) -> bytes:
+        import anyio
+
         for chunk in self._data:
             return chunk
         raise anyio.EndOfStream
@@ -89,7 +94,9 @@ class _Bytes(anyio.abc.ByteReceiveStream):
 
 
 async def anyio_lines(data: Iterator[bytes]) -> int:
-    stream = anyio.streams.buffered.BufferedByteReceiveStream(_Bytes(data))
+    import anyio.streams.buffered
+
+    stream = anyio.streams.buffered.BufferedByteReceiveStream(cast(Any, _Bytes(data)))
     count = 0
     try:
         while True:

@@ -11,16 +11,16 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import anyio
-
-import procflow as pf
 from benchmarks.children import BLOCK
 
+LARGE_BYTES = 1 << 20
 Take = Callable[[bytes], object]
 Reader = Callable[[list[str], Take], Awaitable[None]]
 
 
 async def ours(argv: list[str], take: Take) -> None:
+    import procflow as pf
+
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
         async with child.stdout.subscribe() as events:
@@ -31,6 +31,10 @@ async def ours(argv: list[str], take: Take) -> None:
 
 
 async def ours_batches(argv: list[str], take: Take) -> None:
+    import anyio
+
+    import procflow as pf
+
     async with pf.spawn(pf.Command(*argv)) as child:
         assert child.stdout is not None
         async with child.stdout.subscribe() as events:
@@ -52,6 +56,12 @@ async def stream_reader(argv: list[str], take: Take, **options: Any) -> None:
     while data := await process.stdout.read(BLOCK):
         take(data)
     await process.wait()
+
+
+async def stream_reader_warm_heap(argv: list[str], take: Take) -> None:
+    """In a program that has let go of a large object before, as importing a large module does."""
+    bytes(LARGE_BYTES)
+    await stream_reader(argv, take)
 
 
 async def stream_reader_large_pipe(argv: list[str], take: Take) -> None:
@@ -84,6 +94,8 @@ async def transport(argv: list[str], take: Take) -> None:
 
 
 async def anyio_process(argv: list[str], take: Take) -> None:
+    import anyio
+
     async with await anyio.open_process(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         async for data in process.stdout:

@@ -1,8 +1,9 @@
 """`./run bench NAME --profile VARIANT`: which lines of Python a trial spends its CPU time in.
 
 A timer signal on CPU time samples the stack of the main thread.  That costs next to nothing, where a tracing profiler would
-charge every call and so make short functions look expensive.  Python handles the signal after the bytecode during which it
-came: time in a system call counts for the line that made it, or the one after.
+charge every call and so make short functions look expensive.  The kernel's tick, some milliseconds, is as often as it comes, so
+the trial is run over and over.  Python handles the signal after the bytecode during which it came: time in a system call
+counts for the line that made it, or the one after.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from benchmarks.harness import ROOT, Benchmark
+from benchmarks.trial import import_for
 
-INTERVAL_S = 0.0005
+INTERVAL_S = 0.001
+LASTS_S = 5.0
 SHOWN = 25
 
 
@@ -71,7 +75,7 @@ def sampled() -> Iterator[Samples]:
 
 
 def profile(name: str, benchmark: Benchmark, variant: str, case: str | None) -> int:
-    """Run one trial in this process and print where its time went."""
+    """Run one trial in this process, once unseen and then for some seconds, and print where its time went."""
     case = (
         case if case is not None else next((case for case in benchmark.cases if benchmark.applies(case, variant)), "")
     )
@@ -81,8 +85,12 @@ def profile(name: str, benchmark: Benchmark, variant: str, case: str | None) -> 
         return 64
     with benchmark.prepare(benchmark.params) as prepared:
         params = {**benchmark.params, **benchmark.cases[case], **prepared}
+        import_for(variant)
+        trial = benchmark.variants[variant]
+        print(json.dumps(trial(params)))
+        ends = time.monotonic() + LASTS_S
         with sampled() as samples:
-            numbers = benchmark.variants[variant](params)
-    print(json.dumps(numbers))
+            while time.monotonic() < ends:
+                trial(params)
     print(samples.report())
     return 0

@@ -6,9 +6,6 @@ import asyncio
 import subprocess
 from collections.abc import Awaitable, Callable
 
-import anyio
-
-import procflow as pf
 from benchmarks.children import BLOCK, sink
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.reader import rates
@@ -55,6 +52,8 @@ async def stream_writer(pieces: list[bytes]) -> None:
 
 
 async def anyio_process(pieces: list[bytes]) -> None:
+    import anyio
+
     async with await anyio.open_process(sink(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None
         for piece in pieces:
@@ -64,6 +63,8 @@ async def anyio_process(pieces: list[bytes]) -> None:
 
 
 async def ours_send(pieces: list[bytes]) -> None:
+    import procflow as pf
+
     async with pf.spawn(pf.Command(*sink()), stdin=pf.PIPE) as child:
         assert child.stdin is not None
         for piece in pieces:
@@ -73,6 +74,8 @@ async def ours_send(pieces: list[bytes]) -> None:
 
 
 async def ours_bytes(pieces: list[bytes]) -> None:
+    import procflow as pf
+
     (data,) = pieces
     done = await pf.run(pf.Command(*sink()), stdin=data)
     assert done.outcome.exit_code == 0

@@ -13,24 +13,12 @@ from itertools import repeat
 import procflow as pf
 from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+from benchmarks.sources import Chunks
 from benchmarks.targets import Target
 
 CHUNK = b"x" * 4096
 WINDOW_BYTES = 2 << 20
 WINDOW_CHUNKS = WINDOW_BYTES // BLOCK
-
-
-class Chunks:
-    """Yields what an iterator yields."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-
-    async def receive(self) -> bytes:
-        return next(self._chunks, b"")
-
-    async def aclose(self) -> None:
-        return
 
 
 def fresh() -> bytes:

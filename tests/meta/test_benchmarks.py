@@ -28,6 +28,16 @@ def test_a_benchmark_of_the_streams_runs(name: str) -> None:
     assert done.stdout.count("\n| ") == 1 + len(load(name).rows)
 
 
+@pytest.mark.parametrize("name", ["reader", "fanout", "lines", "memory_lines", "flood", "latency", "chatty", "stdin"])
+def test_the_process_of_a_peer_imports_nothing_of_ours(name: str) -> None:
+    """A large import makes asyncio's reads three times cheaper: see benchmarks/trial.py."""
+    program = f"import sys, benchmarks.{name}; print({{'procflow', 'anyio', 'trio', 'uvloop'}} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_name_rows_and_columns_that_exist(name: str) -> None:
     assert load(name).rows  # a benchmark with another target does not load
