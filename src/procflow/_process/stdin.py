@@ -13,7 +13,14 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
+from procflow._streams import pipes
+
 WRITE_BYTES: Final = 64 * 1024
+
+GROWN_BYTES: Final = 256 * 1024
+"""A pipe that was found full ``FULL_BEFORE_GROWTH`` times is made this large: 64 KiB wake both sides four times as often."""
+
+FULL_BEFORE_GROWTH: Final = 2
 
 TURN_S: Final = 0.001
 """How long writing may go on without giving others their turn."""
@@ -27,6 +34,8 @@ class InputPipe:
         self._is_broken = False
         self._written_bytes = 0
         self._turn_ends_s = 0.0
+        self._full_count = 0
+        self._claimed_bytes = 0
 
     def __repr__(self) -> str:
         return f"<InputPipe, {self.state}>"
@@ -69,6 +78,10 @@ class InputPipe:
             written = self.write_nowait(view)
             view = view[written:]
             if written == 0:
+                self._full_count += 1
+                if self._full_count == FULL_BEFORE_GROWTH:
+                    self._claimed_bytes = pipes.grow(self._fd, GROWN_BYTES)
+                    continue
                 await anyio.wait_writable(self._fd)
                 self._turn_ends_s = time.monotonic() + TURN_S
 
@@ -100,6 +113,7 @@ class InputPipe:
                 pass  # an escaped handle is closed after its loop ended
             finally:
                 os.close(fd)
+                pipes.BUDGET.give_back(self._claimed_bytes)
 
 
 class ChildStdin(anyio.abc.ByteSendStream):
