@@ -9,14 +9,15 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import length_hint
+from time import perf_counter
 from types import TracebackType
-from typing import Final, Generic, Self, TypeAlias, TypeVar, cast
+from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from procflow._streams.splitter import LineSplitter
-from procflow._streams.subscription import Subscription
+from procflow._streams.subscription import TURN_S, Subscription
 from procflow.errors import LinesLostError, LineTooLongError
 from procflow.events import Chunk, Gap, LineMatch
 from procflow.policies import LineConfig, OnGap
@@ -26,22 +27,32 @@ Item: TypeAlias = "str | Gap"
 
 BATCH_BYTES: Final = 1024 * 1024
 """How many bytes of input one batch of lines covers at most, give or take a chunk."""
+SLICE_BYTES: Final = 64 * 1024
+"""How much of a chunk becomes lines at once: other tasks run in between, and the lines of a giant chunk need no memory at once."""
 
 
-class LineFeed:
-    """Drives a splitter from a subscription, one chunk at a time, and keeps book of what the caller was really given."""
+class Feed(Generic[T_co]):
+    """Drives a splitter from a subscription, one slice of a chunk at a time, and keeps book of what the caller was really given.
+
+    What it gives is made of lines: a subclass says what.
+    """
 
     __slots__ = (
+        "_chunk",
         "_config",
         "_failure",
         "_guard",
         "_is_closed",
         "_items",
         "_on_gap",
+        "_position",
         "_settles",
+        "_turn_started",
         "splitter",
         "subscription",
     )
+
+    items_per_turn = 16 * 1024
 
     def __init__(self, subscription: Subscription, config: LineConfig, on_gap: OnGap, *, settles: bool = True) -> None:
         cursor = subscription.cursor
@@ -52,12 +63,15 @@ class LineFeed:
         self._on_gap = on_gap
         self._settles = settles
         self._guard = anyio.ResourceGuard("reading lines from")
+        self._chunk = b""  # what is left of it after _position was not split yet
+        self._position = 0
         self._items: list[Item] = []  # of the last step, gaps included
         self._failure: Callable[[], Exception | None] | None = None  # makes what ended the lines: anew for every raise
         self._is_closed = False
+        self._turn_started = 0.0
 
-    async def next_items(self) -> list[Item]:
-        """Return what the next chunks complete, at least one item; everything returned before counts as given.
+    async def next_items(self) -> list[T_co]:
+        """Return what the next chunk completes, at least one item; everything returned before counts as given.
 
         Raises:
             anyio.EndOfStream: The source has ended and everything was given out.
@@ -70,45 +84,81 @@ class LineFeed:
                 if failure is not None:
                     self.close()
                     raise failure
-                await self.subscription.wait_ready()
+                if self._position < len(self._chunk):
+                    await self._let_others_run()
+                else:
+                    await self.subscription.wait_ready()
                 items = self.step()
                 if items:
                     return items
 
-    async def next_batch(self, max_bytes: int) -> list[Item]:
-        """Return what everything that is there now completes, about ``max_bytes`` of it; otherwise as ``next_items()``."""
+    async def next_batch(self, max_bytes: int) -> list[T_co]:
+        """Return what everything that is there now completes; otherwise as ``next_items()``.
+
+        A batch ends after about ``max_bytes`` of input, or when it has as many items as take a millisecond to make.
+        """
         items = await self.next_items()
         cursor = self.subscription.cursor
-        limit = cursor.offset + max_bytes
-        while self._failure is None and cursor.has_items and cursor.offset < limit:
+        limit, max_items = cursor.offset + max_bytes, self.items_per_turn
+        while (
+            len(items) < max_items
+            and (cursor.has_items or self._position < len(self._chunk))
+            and cursor.offset < limit
+            and self._failure is None
+        ):
             items += self.step()  # the list is ours: a step begins a new one
         return items
 
-    def step(self) -> list[Item]:
+    def step(self) -> list[T_co]:
         """Take one item of the subscription, if there is one, and return what it completes."""
         self._settle(0)
         self._items = []
+        data = self._next_slice()
+        if data:
+            self._items = self.splitter.feed(data)
+            if self.splitter.has_stopped:
+                self._failure = self._splitter_error
+        return self._converted()
+
+    def _converted(self) -> list[T_co]:
+        """Return what the caller is given for ``_items``, in a list that nobody else holds."""
+        raise NotImplementedError
+
+    def _next_slice(self) -> bytes:
+        """Return bytes to split next.  If another item was taken, return none and do what it asks for."""
+        if self._position < len(self._chunk):
+            self._position += SLICE_BYTES
+            return self._chunk[self._position - SLICE_BYTES : self._position]
         try:
             item = self.subscription.receive_nowait()
         except anyio.WouldBlock:
-            return []
+            return b""
         except anyio.ClosedResourceError:  # left, which is not an ending: nothing is given out any more
             raise
         except Exception:  # noqa: BLE001 (any ending: the unterminated line comes first, then the ending)
             self._failure = self.subscription.ending
             self._items = self.splitter.finish()
+            if self.splitter.has_stopped:
+                self._failure = self._splitter_error
+            return b""
+        if isinstance(item, Chunk):
+            data = item.data
+            if len(data) <= SLICE_BYTES:
+                return data
+            self._chunk, self._position = data, SLICE_BYTES
+            return data[:SLICE_BYTES]
+        if self._on_gap == "raise":
+            self._failure = partial(LinesLostError, stream_name=self._stream_name, lost_bytes=item.lost_bytes)
         else:
-            if isinstance(item, Chunk):
-                self._items = self.splitter.feed(item.data)
-            elif self._on_gap == "raise":
-                self._failure = partial(LinesLostError, stream_name=self._stream_name, lost_bytes=item.lost_bytes)
-            else:
-                self._items = self.splitter.gap(item, opening=self.subscription.opening)
-        if self.splitter.has_stopped:
-            self._failure = self._splitter_error
-        if self._on_gap == "skip":
-            return [item for item in self._items if not isinstance(item, Gap)]
-        return self._items
+            self._items = self.splitter.gap(item, opening=self.subscription.opening)
+        return b""
+
+    async def _let_others_run(self) -> None:
+        now = perf_counter()
+        if now - self._turn_started >= TURN_S:
+            await checkpoint()
+            now = perf_counter()
+        self._turn_started = now
 
     @property
     def _stream_name(self) -> str:
@@ -129,19 +179,14 @@ class LineFeed:
 
     def _given_offset(self, left: int) -> int:
         """Offset after what the caller was given when the last ``left`` items of the last step were not."""
-        if not left:
-            return self.splitter.resume_offset
-        count = len(self._items)
-        while left:
-            count -= 1
-            left -= self._on_gap != "skip" or not isinstance(self._items[count], Gap)
-        return self.splitter.offset_after(count)
+        raise NotImplementedError
 
     def close(self, left: int = 0) -> None:
         """Detach; idempotent.  The last ``left`` items, which the caller never saw, stay for the next subscriber."""
         self._settle(left)
         self._is_closed = True
         self._items = []
+        self._chunk = b""
         self.subscription.close()
 
     def drop(self, left: int) -> None:
@@ -151,8 +196,28 @@ class LineFeed:
             self.subscription.drop(self._given_offset(left) if self._settles else None)
 
 
+class LineFeed(Feed[Item]):
+    """Gives lines, and gaps unless they are to be skipped."""
+
+    __slots__ = ()
+
+    def _converted(self) -> list[Item]:
+        if self._on_gap == "skip":
+            return [item for item in self._items if not isinstance(item, Gap)]
+        return self._items
+
+    def _given_offset(self, left: int) -> int:
+        if not left:
+            return self.splitter.resume_offset
+        count = len(self._items)
+        while left:
+            count -= 1
+            left -= self._on_gap != "skip" or not isinstance(self._items[count], Gap)
+        return self.splitter.offset_after(count)
+
+
 class LineReader(Generic[T_co]):
-    """Yields lines; made by ``OutputStream.lines()``, attached from that call on.
+    """Yields lines, or what is made of them; made by ``OutputStream.lines()`` or ``json_lines()``, attached from that call on.
 
     Detaches when it is exhausted, closed, left as an ``async with`` block, or dropped.  A loop that is left by ``break`` detaches when
     the reader goes out of scope; lines it had not yielded yet then belong to the next subscriber.
@@ -160,17 +225,19 @@ class LineReader(Generic[T_co]):
 
     __slots__ = ("_feed", "_ready")
 
-    def __init__(self, feed: LineFeed) -> None:
+    def __init__(self, feed: Feed[T_co]) -> None:
         self._feed = feed
-        self._ready: Iterator[Item] = iter(())
+        self._ready: Iterator[T_co] = iter(())
 
     def __aiter__(self) -> Self:
         return self
 
+    # Nothing cheaper is as good.  An async generator saves 30 ns a line on Python 3.11 and costs 90 more from 3.12 on; an event
+    # loop ends it in a later turn, not when it is dropped; and one whose step was cancelled says that the stream has ended.
     async def __anext__(self) -> T_co:
         while True:
             for item in self._ready:
-                return cast(T_co, item)
+                return item
             try:
                 self._ready = iter(await self._feed.next_items())
             except anyio.EndOfStream:
@@ -201,11 +268,11 @@ class LineReader(Generic[T_co]):
 
 
 class LineBatchReader(Generic[T_co]):
-    """Yields lists of lines: all that are complete now.  Otherwise as ``LineReader``."""
+    """Yields lists of what ``LineReader`` yields: all that is complete now.  Otherwise as ``LineReader``."""
 
     __slots__ = ("_feed",)
 
-    def __init__(self, feed: LineFeed) -> None:
+    def __init__(self, feed: Feed[T_co]) -> None:
         self._feed = feed
 
     def __aiter__(self) -> Self:
@@ -213,7 +280,7 @@ class LineBatchReader(Generic[T_co]):
 
     async def __anext__(self) -> list[T_co]:
         try:
-            return cast("list[T_co]", await self._feed.next_batch(BATCH_BYTES))
+            return await self._feed.next_batch(BATCH_BYTES)
         except anyio.EndOfStream:
             self.close()
             raise StopAsyncIteration from None
@@ -251,7 +318,7 @@ def compile_pattern(pattern: Pattern) -> Callable[[str], re.Match[str] | bool | 
 
 
 async def find_line(feed: LineFeed, pattern: Pattern) -> LineMatch:
-    """Return the first line that matches.
+    """Return the first line that matches, of a feed that skips gaps.
 
     Raises:
         anyio.EndOfStream: The stream ended first.
@@ -260,12 +327,10 @@ async def find_line(feed: LineFeed, pattern: Pattern) -> LineMatch:
     matches = compile_pattern(pattern)
     while True:
         items = await feed.next_items()
-        for number, item in enumerate(items, 1):
-            if isinstance(item, Gap):
-                continue
-            found = matches(item)
+        for number, found in enumerate(map(matches, items), 1):  # type: ignore[arg-type]  # such a feed has no gaps
             if found:
-                stop = feed.splitter.offset_after(number)
+                text, stop = items[number - 1], feed.splitter.offset_after(number)
+                assert isinstance(text, str)
                 if isinstance(found, re.Match):
-                    return LineMatch(text=item, groups=found.groups(), named=found.groupdict(), stop=stop)
-                return LineMatch(text=item, stop=stop)
+                    return LineMatch(text=text, groups=found.groups(), named=found.groupdict(), stop=stop)
+                return LineMatch(text=text, stop=stop)
