@@ -19,6 +19,8 @@ PAGE = promises.ROOT / "docs" / "reference" / "conformance.md"
 
 TAG = re.compile(r"\(TPT\s+([^)]*)\)")
 ITEM = re.compile(r"(?:\d+|[SFB]V\d|[DN]\d+)")
+DEFECT = re.compile(r"5\.2[. ](\d+)")
+"""How the study numbers defects; the list calls them D1 to D12."""
 RANGE = re.compile(r"(\d+)(?:\s*(?:-|–|to)\s*)(\d+)")
 LISTED_OPENLY = 3
 
@@ -96,6 +98,8 @@ def named_items(docstring: str) -> list[str]:
         for part in re.split(r"\s*,\s*|\s+and\s+", " ".join(tag[1].split())):
             if ITEM.fullmatch(part):
                 numbers[part] = None
+            elif defect := DEFECT.fullmatch(part):
+                numbers[f"D{defect[1]}"] = None
             elif span := RANGE.fullmatch(part):
                 numbers |= dict.fromkeys(str(number) for number in range(int(span[1]), int(span[2]) + 1))
             else:

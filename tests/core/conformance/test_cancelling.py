@@ -6,7 +6,9 @@ import contextlib
 import inspect
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -209,7 +211,7 @@ async def open_and_leave(attempt: Attempt) -> None:
         assert stream.statistics().subscribers == ()
 
 
-@cancels("FdSource.receive", "FdSource.aclose")
+@cancels("FdSource.receive", "FdSource.wait_readable", "FdSource.aclose")
 async def read_descriptor(attempt: Attempt) -> None:
     reader, writer = os.pipe()
     source = pf.FdSource(reader, read_bytes=4)
@@ -218,6 +220,7 @@ async def read_descriptor(attempt: Attempt) -> None:
 
     async def call() -> None:
         with contextlib.suppress(anyio.EndOfStream):
+            await source.wait_readable()
             while data := await source.receive():
                 got.append(data)
                 if len(b"".join(got)) == len(WHOLE):
@@ -233,6 +236,83 @@ async def read_descriptor(attempt: Attempt) -> None:
                 got.append(data)
         await source.aclose()
     assert b"".join(got) == WHOLE
+
+
+# --- consumers -------------------------------------------------------------------------------------------------------
+
+
+@cancels("Consumer.wait")
+async def wait_for_consumer(attempt: Attempt) -> None:
+    """Who waits is cancelled, the consumer is not."""
+    async with trickling() as stream:
+        consumer = stream.consume(pf.Collect.head(1000))
+
+        async def call() -> None:
+            await consumer.wait()
+
+        await attempt(call)
+        result = await consumer.wait()
+        assert (result.value.bytes, result.ending) == (WHOLE, pf.ConsumerEnding.EOF)
+
+
+@cancels("Consumer.cancel")
+async def cancel_consumer(attempt: Attempt) -> None:
+    """What it had taken is in the result, the rest is for the next subscriber."""
+    async with trickling() as stream:
+        consumer = stream.consume(pf.Collect.head(1000))
+
+        async def call() -> None:
+            await checkpoint()
+            await checkpoint()
+            await consumer.cancel()
+
+        await attempt(call)
+        result = await consumer.cancel()
+        assert result.ending is pf.ConsumerEnding.CANCELLED
+        assert result.value.bytes + await rest_of(stream) == WHOLE
+
+
+@cancels("Consumer.cancel")
+async def cancel_lines_consumer(attempt: Attempt) -> None:
+    """The same with lines, of which a callback is in the middle when the consumer is cancelled."""
+    got: list[str] = []
+
+    async def slowly(line: str) -> None:
+        got.append(line)
+        await checkpoint()
+
+    async with trickling() as stream:
+        consumer = stream.consume(pf.Inspect.lines(slowly))
+
+        async def call() -> None:
+            for _ in range(4):
+                await checkpoint()
+            await consumer.cancel()
+
+        await attempt(call)
+        await consumer.cancel()
+        async with stream.lines() as rest:
+            assert [*got, *[line async for line in rest]] == list(LINES)
+
+
+@cancels("Consumer.run", "Consumer.wait_done")
+async def write_in_a_block(attempt: Attempt) -> None:
+    """Whatever was read is in the file, whenever the block that owns the writer was cancelled."""
+    opened: list[tuple[pf.OutputStream, pf.Consumer[pf.Written]]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "log"
+
+        async def call() -> None:
+            async with pf.open_stream(Trickle()) as stream:
+                opened.append((stream, stream.pipe_to(path)))
+                await stream.wait_ended()
+
+        await attempt(call)
+        for stream, writer in opened:
+            assert writer.result is not None
+            assert writer.result.ending in (pf.ConsumerEnding.EOF, pf.ConsumerEnding.CLOSED)
+            assert path.read_bytes() == WHOLE[: stream.produced_bytes]
+            assert stream.statistics().subscribers == ()
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -302,7 +382,8 @@ async def detach(attempt: Attempt) -> None:
     async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE, stdout=pf.NULL, stderr=pf.NULL, shutdown=NOW) as child:
         await attempt(child.detach)
     if child.state is pf.ProcessState.DETACHED:  # its input has ended with the block
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # it was quick, and is reaped already
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         reap_abandoned()
     else:
         assert child.outcome is not None
@@ -362,7 +443,6 @@ ASYNC_DUNDERS = ("__aenter__", "__aexit__", "__anext__")
 NO_CALL = {
     "ByteSource.receive": "a protocol",
     "ByteSource.aclose": "a protocol",
-    "ChildStdin.feed": "a part of spawn",
 }
 
 
