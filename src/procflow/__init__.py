@@ -9,24 +9,22 @@ from procflow._containment.port import Containment
 from procflow._process.process import Process
 from procflow._process.run import run
 from procflow._process.scope import spawn
+from procflow._process.stage import Stage
 from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
 from procflow._process.stdio import INHERIT, NULL, PIPE, Stdio
+from procflow._streams.consumed import CapturedLines, Consumed, ConsumerEnding, Written
 from procflow._streams.consumer import Consumer
 from procflow._streams.consumers import (
     STOP,
-    CapturedLines,
     Collect,
     CollectLines,
-    Consumed,
-    ConsumerEnding,
     Fold,
     Inspect,
     Rotation,
     SinkFailure,
     WaitFor,
     Write,
-    Written,
 )
 from procflow._streams.lines import LineBatchReader, LineReader
 from procflow._streams.source import ByteSource, FdSource
@@ -80,6 +78,7 @@ from procflow.policies import (
     StreamConfig,
     Target,
 )
+from procflow.redaction import Redaction
 
 __all__ = (
     "INHERIT",
@@ -135,6 +134,7 @@ __all__ = (
     "ProcessState",
     "ProcflowError",
     "Pty",
+    "Redaction",
     "Reliable",
     "Replay",
     "ResourceUsage",
@@ -142,6 +142,7 @@ __all__ = (
     "Shutdown",
     "SinkFailure",
     "SpawnError",
+    "Stage",
     "StallError",
     "Stdio",
     "StreamClosedError",

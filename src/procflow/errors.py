@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from procflow._streams.consumers import Consumed
-    from procflow.outcome import Captured, Outcome
+    from procflow._streams.consumed import Consumed
+    from procflow.outcome import Captured, Completed, Outcome
 
 TAIL_LINES_IN_MESSAGE: Final = 5
 
@@ -181,7 +181,10 @@ class SpawnError(PlatformError):
         cwd: The working directory that was asked for, or ``None``.
         suggestion: A program on PATH whose name is near, or ``None``.
         errno: The OS error number, or ``None``.
+        stage: Which stage of a pipeline it is, counted from 1; ``None`` for a single command.
     """
+
+    stage: int | None = None
 
     def __init__(
         self,
@@ -200,6 +203,11 @@ class SpawnError(PlatformError):
         hint = f"; did you mean {suggestion!r}?" if suggestion is not None else ""
         super().__init__(f"cannot start {program!r}{where}: {reason}{hint}")
 
+    def note_stage(self, stage: int, count: int) -> None:
+        """Say in the message too which of ``count`` stages of a pipeline could not be started."""
+        self.stage = stage
+        self.args = (f"stage {stage} of {count}: {self}",)
+
 
 class EndedError(ChildError):
     """A child ended in a way that the caller did not accept.
@@ -207,8 +215,11 @@ class EndedError(ChildError):
     Attributes:
         outcome: Everything known about the ending.
         stdout: What was collected of standard output, or ``None`` where nothing collects.
-        stderr: The same for standard error.
+        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
+        stages: The same for each stage of a pipeline, first to last, where something collects.
     """
+
+    stages: tuple[Completed, ...] = ()
 
     def __init__(
         self, message: str, *, outcome: Outcome, stdout: Captured | None = None, stderr: Captured | None = None

@@ -231,12 +231,14 @@ class Completed:
     Attributes:
         outcome: How the process ended.
         stdout: What was kept of standard output; empty, with ``is_streamed`` false, if it went elsewhere.
-        stderr: The same for standard error.
+        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
+        stages: The same for each stage of a pipeline, first to last; empty for a single command.
     """
 
     outcome: Outcome
     stdout: Captured
     stderr: Captured
+    stages: tuple[Completed, ...] = ()
 
 
 def signal_name(number: int) -> str:

@@ -11,7 +11,6 @@ import logging
 import os
 import signal as _signal
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -23,8 +22,10 @@ from procflow._containment.port import Container
 from procflow._process.backend import HomeLoop, defers_interrupts
 from procflow._process.last_resort import LastResort, kill_now
 from procflow._process.leader import LeaderPort
-from procflow._process.parts import Parts, make_outcome
+from procflow._process.lending import STOPPED_LOOK_S, was_stopped_by_terminal
+from procflow._process.parts import Parts
 from procflow._process.service import ServiceTasks
+from procflow._process.stages import StageBook, observe_all, whole_outcome
 from procflow._process.state import NEXT_STATES, ProcessState
 from procflow._process.stopper import Stopper
 from procflow._streams.crew import Crew
@@ -41,10 +42,6 @@ SECOND_TRY_S: Final = 0.1
 
 FIRST_END_S: Final = 0.05
 """How long a closing scope waits for a cancelled protocol shutdown."""
-
-FIRST_TICK_S: Final = 0.001
-LAST_TICK_S: Final = 0.05
-"""How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
 
 _log = logging.getLogger("procflow.process")
 
@@ -64,8 +61,8 @@ class ProcessCore:
         self.crew: Final = Crew(self._tasks.start)
         self._keeps_leader = keeps_leader
         self.state = ProcessState.RUNNING
-        self._cause = EndedBy.ITSELF
-        self._ended_at: datetime | None = None
+        self.stages: Final = tuple(StageBook(stage) for stage in parts.stages)
+        self._is_exit_booked = False
         self.exited: Final = anyio.Event()
         self._is_output_cut = False
         self._stopper: Stopper | None = None
@@ -82,15 +79,11 @@ class ProcessCore:
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; ``None`` while its leader runs."""
-        if self._leader.status is None or self._ended_at is None:
-            return None
-        return make_outcome(
-            self.parts,
-            ended_at=self._ended_at,
-            cause=self._cause,
-            phases=self._phases,
-            is_output_cut=self._is_output_cut,
-        )
+        return whole_outcome(self.parts, self.stages, phases=self._phases, is_output_cut=self._is_output_cut)
+
+    def outcome_of(self, stage: StageBook) -> Outcome | None:
+        """How one stage ended: for the only one, everything that is known of the whole."""
+        return self.outcome if len(self.stages) == 1 else stage.outcome
 
     def ending(self) -> Outcome:
         """Return the outcome once ``exited`` is set.
@@ -125,11 +118,14 @@ class ProcessCore:
 
     def start_tasks(self) -> None:
         """Start the tasks that serve the process; synchronous, so that it follows the fork without an await."""
-        for stream in self.streams:
-            stream.describe_ending = self._ending_of_stream
-            stream.crew = self.crew
-            self._tasks.start(stream.pump, f"pump of {stream.name}")
-        self._tasks.start(self._watch_exit, f"exit watch of {self.name}")
+        for stage in self.stages:
+            for stream in stage.parts.ends.streams:
+                stream.describe_ending = partial(self._ending_of, stage)
+                stream.crew = self.crew
+                self._tasks.start(stream.pump, f"pump of {stream.name}")
+            self._tasks.start(partial(self._watch_exit, stage), f"exit watch of {stage.parts.name}")
+        if self.parts.loan is not None:
+            self._tasks.start(self._keep_running, f"terminal watch of {self.name}")
         feeder = self.parts.feeder
         if feeder is not None and not feeder.start_nowait():
             feeder.on_failure = self._stop_for_input
@@ -207,9 +203,10 @@ class ProcessCore:
         self._close_pipes()
         await self.crew.finish()
         await self._tasks.cancel_all()
+        self._return_terminal()
         self._leader.close()
         self._is_over = True
-        self.exited.set()
+        self._wake_waiters()
         return error
 
     @property
@@ -241,8 +238,7 @@ class ProcessCore:
 
     @defers_interrupts
     def _close_books(self, report: LastResort | None) -> None:
-        if self._leader.observe() and self._ended_at is None:
-            self._book_exit()
+        observe_all(self.stages)
         if report is not None and self.state not in (ProcessState.DETACHED, ProcessState.ENDED):
             if self._stopper is not None and self.state is ProcessState.STOPPING:
                 self._phases += self._stopper.reports
@@ -250,8 +246,8 @@ class ProcessCore:
             self._set_state(ProcessState.STOPPING)
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
-        steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, self._leader.close, self.exited.set)
-        for step in steps:
+        steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, self._return_terminal, self._leader.close)
+        for step in (*steps, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -356,29 +352,31 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if stopper.is_complete else ProcessState.SURVIVED)
 
     def _note_cause(self, cause: EndedBy) -> None:
-        # Looks at the leader alone: the books would settle a process whose stop is just beginning.
-        if not self._leader.observe():
-            self._cause = cause
+        for stage in self.stages:
+            stage.note_cause(cause)
 
     # --- the exit ---------------------------------------------------------------------------------------------------
 
-    async def _watch_exit(self) -> None:
-        tick_s = FIRST_TICK_S
+    async def _watch_exit(self, stage: StageBook) -> None:
+        await stage.wait_exited()
+        self._observe()
+
+    async def _keep_running(self) -> None:
+        """Continue what a key has stopped: nobody could continue it, since the host's shell takes the host for running."""
         while not self._observe():
-            await anyio.wait_readable(self._leader.exit_fd)
-            if self._observe():
-                break
-            # Traced: the exit is announced to everybody, but ours to see only after the tracer's.
-            await anyio.sleep(tick_s)
-            tick_s = min(tick_s * 2, LAST_TICK_S)
+            if any(was_stopped_by_terminal(stage.parts.leader) for stage in self.stages):
+                with contextlib.suppress(OSError):
+                    self._container.signal(_signal.SIGCONT, Target.TREE)
+            await anyio.sleep(STOPPED_LOOK_S)
 
     @defers_interrupts
     def _observe(self) -> bool:
-        """Look whether the leader has exited; synchronous, and the only place where the exit enters the books."""
-        if not self._leader.observe():
+        """Look whether the leader has exited; synchronous, and the only place where something follows from it."""
+        if not observe_all(self.stages):
             return False
-        if self._ended_at is None:
-            self._book_exit()
+        if not self._is_exit_booked:
+            self._is_exit_booked = True
+            self._return_terminal()
             if self.state is ProcessState.RUNNING:
                 self._settle()
             if self._stopper is not None:
@@ -386,9 +384,17 @@ class ProcessCore:
             self.exited.set()
         return True
 
-    def _book_exit(self) -> None:
-        self._ended_at = datetime.now(UTC)
-        _log.debug("%s: pid %d exited", self.name, self._leader.pid)
+    def _return_terminal(self) -> None:
+        if self.parts.loan is not None:
+            # What exits by itself may mean to leave the terminal as it is.
+            outcome = self.outcome
+            was_killed = outcome is None or any(stage.signal is not None for stage in outcome.stages or (outcome,))
+            self.parts.loan.take_back(restores_modes=was_killed)
+
+    def _wake_waiters(self) -> None:
+        for stage in self.stages:
+            stage.close()
+        self.exited.set()
 
     def _settle(self) -> None:
         """The leader exited by itself: if its group is empty, sweep and reap; otherwise the scope ends the others."""
@@ -401,9 +407,9 @@ class ProcessCore:
         self._container.before_reap()
         self._leader.reap()
 
-    async def _ending_of_stream(self) -> Outcome:
-        await self.exited.wait()
-        outcome = self.outcome
+    async def _ending_of(self, stage: StageBook) -> Outcome:
+        await stage.exited.wait()
+        outcome = self.outcome_of(stage)
         if outcome is None:  # detached, and out of sight: there will be none
             await anyio.sleep_forever()
             raise AssertionError("sleep_forever() returned")

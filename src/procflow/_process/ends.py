@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from procflow._process.feeder import Feeder
 from procflow._process.stdin import InputPipe
+from procflow._process.terminal import Terminal
 from procflow._streams.stream import OutputStream
 from procflow.errors import SpawnError
 
@@ -70,11 +71,17 @@ class OutputEnd:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """All three."""
+    """All three, and the terminal that they are, if they are one of its own."""
 
     stdin: StdinEnd
     stdout: OutputEnd
     stderr: OutputEnd
+    terminal: Terminal | None = None
+
+    @property
+    def streams(self) -> tuple[OutputStream, ...]:
+        """The outputs that are streams."""
+        return tuple(end.stream for end in (self.stdout, self.stderr) if end.stream is not None)
 
 
 class StdinPlan(Protocol):

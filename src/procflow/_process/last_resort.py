@@ -5,7 +5,6 @@ Owns one synchronous kill with a bound.  Must not know books, loops or policies:
 
 from __future__ import annotations
 
-import contextlib
 import select
 import signal as _signal
 import time
@@ -42,10 +41,8 @@ def kill_now(leader: LeaderPort, container: Container) -> LastResort:
             container.signal(_signal.SIGKILL, Target.TREE)
         except OSError as exc:
             error = describe_error(exc)
-        with contextlib.suppress(OSError, ValueError):
-            poller = select.poll()
-            poller.register(leader.exit_fd, select.POLLIN)
-            poller.poll(KILL_WAIT_S * 1000)
+        while not leader.observe() and (left_s := begun_s + KILL_WAIT_S - time.monotonic()) > 0:
+            _wait_for_exit(leader, left_s)
         if leader.observe():
             container.before_reap()
             leader.reap()
@@ -55,6 +52,17 @@ def kill_now(leader: LeaderPort, container: Container) -> LastResort:
     took_s = time.monotonic() - begun_s
     report = PhaseReport(signal=_signal.SIGKILL, to=Target.TREE, took_s=took_s, ended=has_ended, error=error)
     return LastResort((report,) if was_alive else (), has_ended)
+
+
+def _wait_for_exit(leader: LeaderPort, limit_s: float) -> None:
+    try:
+        poller = select.poll()
+        poller.register(leader.exit_fd, select.POLLIN)
+        is_announced = bool(poller.poll(limit_s * 1000))
+    except (OSError, ValueError):
+        is_announced = True
+    if is_announced and not leader.observe():  # a tracer sees it first
+        time.sleep(TICK_S)
 
 
 def _is_alive(leader: LeaderPort, container: Container) -> bool:

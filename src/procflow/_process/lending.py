@@ -27,6 +27,8 @@ from procflow.errors import PlatformError, UsageError
 
 TERMINAL_PATH: Final = "/dev/tty"
 
+LENT_SESSION: Final = "a session of its own: it was lent the terminal, which belongs to the host's session"
+
 STOPPED_LOOK_S: Final = 0.1
 """How often it is looked whether the child was stopped from the keyboard."""
 

@@ -14,76 +14,100 @@ from procflow._containment.port import Container
 from procflow._process.ends import Ends
 from procflow._process.feeder import Feeder
 from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
+from procflow._process.lending import LentTerminal
 from procflow._process.stdin import InputPipe
 from procflow._streams.stream import OutputStream
 from procflow.errors import InputError
 from procflow.events import StreamEnding
-from procflow.outcome import Captured, EndedBy, Outcome, PhaseReport
+from procflow.outcome import Captured, EndedBy, Outcome
 
 TAIL_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a start hands to its process."""
+class StageParts:
+    """One started command: the whole process, or a stage of a pipeline."""
 
     name: str
     leader: LeaderPort
-    container: Container
     ends: Ends
-    checks_stdin: bool
     started_at: datetime
     started_mono_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a start hands to its process.  A single command is a pipeline of one stage.
+
+    Attributes:
+        leader: That of the only stage, or of a pipeline all of them seen as one.
+        loan: The host's terminal, if it was lent.
+    """
+
+    name: str
+    leader: LeaderPort
+    stages: tuple[StageParts, ...]
+    container: Container
+    checks_stdin: bool
+    loan: LentTerminal | None = None
+
+    @property
+    def first(self) -> StageParts:
+        """The stage that reads the input."""
+        return self.stages[0]
+
+    @property
+    def last(self) -> StageParts:
+        """The stage that writes the output."""
+        return self.stages[-1]
 
     @property
     def stdin(self) -> InputPipe | None:
         """Our end of standard input, if it is a pipe."""
-        return self.ends.stdin.pipe
+        return self.first.ends.stdin.pipe
 
     @property
     def feeder(self) -> Feeder | None:
         """What writes to it, unless the caller does."""
-        return self.ends.stdin.feeder
+        return self.first.ends.stdin.feeder
 
     @property
     def stdout(self) -> OutputStream | None:
         """Standard output, if it is a stream."""
-        return self.ends.stdout.stream
+        return self.last.ends.stdout.stream
 
     @property
     def stderr(self) -> OutputStream | None:
-        """Standard error, if it is a stream of its own."""
-        return self.ends.stderr.stream
+        """Standard error, if it is one stream of its own."""
+        return self.last.ends.stderr.stream if len(self.stages) == 1 else None
 
     @property
     def streams(self) -> tuple[OutputStream, ...]:
-        """The outputs that are streams."""
-        return tuple(stream for stream in (self.stdout, self.stderr) if stream is not None)
+        """The outputs that are streams, of all stages."""
+        return tuple(stream for stage in self.stages for stream in stage.ends.streams)
 
 
-def make_outcome(
-    parts: Parts, *, ended_at: datetime, cause: EndedBy, phases: tuple[PhaseReport, ...], is_output_cut: bool
-) -> Outcome:
+def stage_outcome(stage: StageParts, *, ended_at: datetime, cause: EndedBy) -> Outcome:
     """Return what is known of the ending of an exited leader."""
-    leader = parts.leader
+    leader, ends = stage.leader, stage.ends
     status = leader.status or UNKNOWN_STATUS
+    stdout, stderr = ends.stdout.stream, ends.stderr.stream
     return Outcome(
-        name=parts.name,
+        name=stage.name,
         pid=leader.pid,
         exit_code=status.exit_code,
         signal=status.signal,
         core_dumped=status.core_dumped,
         ended_by=cause,
-        started_at=parts.started_at,
+        started_at=stage.started_at,
         ended_at=ended_at,
-        started_mono_s=parts.started_mono_s,
+        started_mono_s=stage.started_mono_s,
         ended_mono_s=leader.exit_seen_mono_s or time.monotonic(),
         usage=leader.usage,
-        phases=phases,
-        output_complete=not is_output_cut and all(stream.ending is StreamEnding.EOF for stream in parts.streams),
-        stdin_broken=parts.stdin is not None and parts.stdin.is_broken,
-        stdout_tail=parts.stdout.tail(TAIL_BYTES) if parts.stdout is not None else b"",
-        stderr_tail=parts.stderr.tail(TAIL_BYTES) if parts.stderr is not None else b"",
+        output_complete=all(stream.ending is StreamEnding.EOF for stream in ends.streams),
+        stdin_broken=ends.stdin.pipe is not None and ends.stdin.pipe.is_broken,
+        stdout_tail=stdout.tail(TAIL_BYTES) if stdout is not None else b"",
+        stderr_tail=stderr.tail(TAIL_BYTES) if stderr is not None else b"",
     )
 
 

@@ -11,9 +11,10 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Containment
 from procflow._process.core import ProcessCore
-from procflow._process.ends import OutputEnd
+from procflow._process.stage import Stage, require_stream
 from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
+from procflow._process.terminal import Terminal
 from procflow._streams.stream import OutputStream
 from procflow.errors import UsageError
 from procflow.outcome import EndedBy, Outcome
@@ -38,7 +39,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also the number of its group and session."""
+        """Its process id, which is also the number of its group; in a pipeline that of the first stage."""
         return self._core.leader.pid
 
     @property
@@ -77,21 +78,47 @@ class Process:
         Raises:
             UsageError: If it is no stream, because it was started with ``stdout=NULL``, ``INHERIT``, or a file.
         """
-        return self._required(self._core.parts.ends.stdout, "stdout")
+        return require_stream(self.name, self._core.parts.last.ends.stdout, "stdout")
 
     @property
     def stderr(self) -> OutputStream:
         """Its standard error.
 
         Raises:
-            UsageError: If it is no stream of its own: see ``stdout``; or because of ``merge_stderr=True``.
+            UsageError: If it is no stream of its own: see ``stdout``; or because of ``merge_stderr=True`` or ``pty=``; or
+                because each stage of a pipeline has one.
         """
-        return self._required(self._core.parts.ends.stderr, "stderr")
+        if len(self._core.stages) > 1 and self._core.parts.last.ends.stderr.stream is not None:
+            raise UsageError(f"{self.name}: each stage of a pipeline has a stderr of its own: child.stages[0].stderr")
+        return require_stream(self.name, self._core.parts.last.ends.stderr, "stderr")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of a pipeline, first to last; a single command is its own only stage."""
+        return tuple(Stage(self._core, book) for book in self._core.stages)
 
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; ``None`` while its leader runs.  Tails, usage and phases grow until the scope is left."""
         return self._core.outcome
+
+    # --- its terminal -----------------------------------------------------------------------------------------------
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Change the window of its terminal, which tells it so by SIGWINCH; does nothing once its output has ended.
+
+        Raises:
+            UsageError: If it was not started with ``pty=``.
+        """
+        self._terminal().resize(rows, cols)
+
+    def set_echo(self, *, on: bool) -> None:
+        """Let its terminal repeat what is written to ``stdin``, or not; does nothing once its output has ended.
+
+        Raises:
+            UsageError: If it was not started with ``pty=``.
+        """
+        self._terminal().set_echo(on=on)
 
     # --- waiting and stopping ---------------------------------------------------------------------------------------
 
@@ -175,9 +202,8 @@ class Process:
 
     # --- small things -----------------------------------------------------------------------------------------------
 
-    def _required(self, end: OutputEnd, what: str) -> OutputStream:
-        if end.stream is None:
-            raise UsageError(
-                f"{self.name}: {what} {end.elsewhere}; it is a stream if it is started with {what}=procflow.StreamConfig()"
-            )
-        return end.stream
+    def _terminal(self) -> Terminal:
+        terminal = self._core.parts.first.ends.terminal
+        if terminal is None:
+            raise UsageError(f"{self.name}: it has no terminal of its own; start it with pty=procflow.Pty()")
+        return terminal

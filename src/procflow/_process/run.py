@@ -16,15 +16,16 @@ import anyio
 from procflow._containment.port import ContainmentRequest
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error
-from procflow._process.scope import SpawnOptions, SpawnScope
+from procflow._process.scope import SpawnScope
+from procflow._process.start import SpawnOptions, TerminalChoice, default_shutdown, plan
 from procflow._process.state import ProcessState
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice
 from procflow._streams.stream import OutputStream
-from procflow.command import Command
+from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
 from procflow.events import StreamEnding
 from procflow.outcome import Captured, Completed, EndedBy, Outcome
-from procflow.policies import MIB, Replay, Shutdown, StreamConfig
+from procflow.policies import MIB, Pty, Replay, Shutdown, StreamConfig
 
 KEPT_BYTES: Final = 1 * MIB
 DRAIN_S: Final = 0.5
@@ -65,7 +66,7 @@ class _Limits:
 
 
 async def run(
-    command: Command,
+    command: Command | Pipeline,
     *,
     stdin: StdinChoice = NULL,
     stdout: OutputChoice | None = None,
@@ -75,6 +76,8 @@ async def run(
     idle_timeout_s: float | None = None,
     check: bool = True,
     check_stdin: bool = False,
+    pty: Pty | None = None,
+    terminal: TerminalChoice = "isolated",
     shutdown: Shutdown | None = None,
     drain_s: float = DRAIN_S,
     orphans: Orphans = "kill",
@@ -86,8 +89,9 @@ async def run(
     hold its pipes; then ``outcome.output_complete`` is false.  A cancellation ends the whole tree before it propagates.
 
     Args:
-        command: What to run.
-        stdin: ``NULL``, ``INHERIT``; bytes or a text (UTF-8) to feed; a path (``pathlib.Path``), a file or a descriptor; or
+        command: What to run: a command, or a pipeline, whose leader are all of its stages.  With ``check=True`` it fails if a
+            stage fails, except for SIGPIPE in a stage whose reader had enough.
+        stdin: ``NULL`` (the default), ``INHERIT``; bytes or a text (UTF-8) to feed; a path (``pathlib.Path``), a file or a descriptor; or
             a synchronous or asynchronous iterable of bytes.  ``PIPE`` is closed at once.
         stdout: Another ``StreamConfig`` keeps more or less (its replay is what is kept); or ``NULL``, ``INHERIT``, a path
             (``pathlib.Path``), a file or a descriptor: then no byte of it passes through Python.
@@ -97,7 +101,10 @@ async def run(
         idle_timeout_s: The longest silence of its outputs; noticed at most 5 % later.
         check: Whether an exit other than 0 raises.
         check_stdin: Whether it is an error if the child was not given all of its input, because it stopped reading.
-        shutdown: How the tree is ended when a deadline passes or the call is cancelled; by default ``Shutdown.sigterm()``.
+        pty: A terminal of its own for the child; ``stdout`` is all that comes out of it.
+        terminal: With ``"shared"`` the child is lent the host's terminal, as with ``spawn()``.
+        shutdown: How the tree is ended when a deadline passes or the call is cancelled; by default ``Shutdown.sigterm()``,
+            with a pty ``Shutdown.hangup()``.
         drain_s: How long to wait for the end of the outputs once the leader has exited.
         orphans: What happens after the drain to members of the group that outlived the leader: ``"kill"``, ``"leave"``
             (they lose the pipes), or ``"wait"`` for their end, within the deadlines.
@@ -110,17 +117,18 @@ async def run(
         TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
         TerminationError: If something outlived every attempt to end it.
     """
-    stdio = plan_stdio(stdin, stdout, stderr, merge_stderr=merge_stderr, default=kept_output())
+    stdio = plan(stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=kept_output())
     if idle_timeout_s is not None and not stdio.is_streamed:
         raise ValueError("idle_timeout_s needs an output that is a stream: without one everything looks silent")
     limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
-    shutdown = shutdown if shutdown is not None else Shutdown.sigterm()
+    shutdown = shutdown if shutdown is not None else default_shutdown(pty)
     scope = SpawnScope(
         command,
         SpawnOptions(
             stdio=stdio,
             shutdown=shutdown,
             containment=containment,
+            terminal=terminal,
             checks_stdin=check_stdin,
             keeps_leader=True,
         ),
@@ -150,7 +158,31 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
     if core is None or outcome is None:
         assert failure is not None, "only a leader that cannot be ended has no outcome"
         raise failure
-    stdout, stderr = _captured(core.parts.stdout), _captured(core.parts.stderr)
+    done = _collect(core, outcome)
+    error = _error_of(core, done, clock, limits, check=check)
+    if failure is not None:
+        raise failure from error
+    if error is not None:
+        raise error
+    return done
+
+
+def _collect(core: ProcessCore, outcome: Outcome) -> Completed:
+    stages = tuple(
+        Completed(
+            outcome=ending, stdout=_captured(stage.ends.stdout.stream), stderr=_captured(stage.ends.stderr.stream)
+        )
+        for stage, ending in zip(core.parts.stages, outcome.stages, strict=False)
+    )
+    stderr = stages[outcome.decided_by].stderr if outcome.decided_by is not None else _captured(core.parts.stderr)
+    return Completed(outcome=outcome, stdout=_captured(core.parts.stdout), stderr=stderr, stages=stages)
+
+
+def _error_of(
+    core: ProcessCore, done: Completed, clock: _Clock | None, limits: _Limits, *, check: bool
+) -> EndedError | None:
+    """Return what is to be raised instead of returning ``done``."""
+    outcome, stdout, stderr = done.outcome, done.stdout, done.stderr
     input_error = make_input_error(core.parts, outcome, stdout=stdout, stderr=stderr)
     error: EndedError | None = input_error
     if outcome.ended_by is EndedBy.INPUT:
@@ -167,13 +199,11 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
         )
     elif check and not outcome.ok:
         error = ExitError(str(outcome), outcome=outcome, stdout=stdout, stderr=stderr)
-    if input_error is not None and error is not None and error is not input_error:
-        error.add_note(str(input_error))
-    if failure is not None:
-        raise failure from error
     if error is not None:
-        raise error
-    return Completed(outcome=outcome, stdout=stdout, stderr=stderr)
+        error.stages = done.stages
+        if input_error is not None and error is not input_error:
+            error.add_note(str(input_error))
+    return error
 
 
 async def _see_through(core: ProcessCore, limits: _Limits) -> _Clock | None:
@@ -213,7 +243,7 @@ class _DeadlineWatch:
         self._core = core
         self._limits = limits
         self._produced = 0
-        self._active_mono_s = core.parts.started_mono_s
+        self._active_mono_s = core.parts.first.started_mono_s
 
     async def wait_until(self, is_done: Callable[[], bool], event: anyio.Event | None) -> _Clock | None:
         """Return ``None`` once ``is_done()``, or the clock that ran out; looks when ``event`` is set, or else by polling."""
@@ -233,7 +263,7 @@ class _DeadlineWatch:
     def _next_deadline(self, now: float) -> tuple[_Clock | None, float]:
         left: list[tuple[float, _Clock | None]] = [(math.inf, None)]
         if self._limits.timeout_s is not None:
-            left.append((self._core.parts.started_mono_s + self._limits.timeout_s - now, "wall"))
+            left.append((self._core.parts.first.started_mono_s + self._limits.timeout_s - now, "wall"))
         idle_s = self._limits.idle_timeout_s
         if idle_s is not None:
             produced = sum(stream.produced_bytes for stream in self._core.streams)

@@ -12,92 +12,76 @@ raise, so the group is left as if the block had ended normally, and the exceptio
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 import warnings
 import weakref
-from contextlib import AbstractAsyncContextManager, ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
-from typing import Final
 
 import anyio
 import anyio.abc
 from anyio.lowlevel import RunVar, checkpoint
 
-from procflow._containment.group import GroupContainer
-from procflow._containment.port import Container, ContainmentRequest
+from procflow._containment.port import ContainmentRequest
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
-from procflow._process.ends import Opening, StdioPlan
-from procflow._process.last_resort import kill_now
-from procflow._process.leader import LeaderPort
-from procflow._process.parts import Parts, make_input_error
+from procflow._process.parts import make_input_error
 from procflow._process.process import Process
-from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow._process.start import (
+    SpawnOptions,
+    TerminalChoice,
+    default_shutdown,
+    plan,
+    require_startable,
+    start_process,
+)
+from procflow._process.stdio import NULL, OutputChoice, StdinChoice
 from procflow._streams.crew import tell
-from procflow.command import Command, child_environment
-from procflow.errors import ProcflowError, SpawnError
+from procflow.command import Command, Pipeline
+from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
-from procflow.policies import Shutdown, StreamConfig
-
-_DEFAULT_SPAWNER: Final = PopenSpawner()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpawnOptions:
-    """Everything about a spawn that is not the command."""
-
-    stdio: StdioPlan
-    shutdown: Shutdown = field(default_factory=Shutdown.sigterm)
-    containment: ContainmentRequest = "guarded"
-    spawner: Spawner = _DEFAULT_SPAWNER
-    container: Container | None = None
-    checks_stdin: bool = False
-    """Whether it is an error if the child was not given all of its input."""
-
-    keeps_leader: bool = False
-    """Leave an exited leader unreaped until somebody decides about its group."""
-
-    def __post_init__(self) -> None:
-        if self.containment not in ("group", "guarded"):
-            raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
+from procflow.policies import Pty, Shutdown, StreamConfig
 
 
 def spawn(
-    command: Command,
+    command: Command | Pipeline,
     *,
     stdin: StdinChoice = NULL,
     stdout: OutputChoice | None = None,
     stderr: OutputChoice | None = None,
     merge_stderr: bool = False,
     check_stdin: bool = False,
+    pty: Pty | None = None,
+    terminal: TerminalChoice = "isolated",
     shutdown: Shutdown | None = None,
     containment: ContainmentRequest = "guarded",
 ) -> AbstractAsyncContextManager[Process]:
-    """Return a block that owns a running process.
+    """Return a block that owns a running process, or a running pipeline.
 
-    ``async with spawn(command) as child:`` starts it in a session and group of its own.  However the block is left,
+    ``async with spawn(command) as child:`` starts it in a session and group of its own.  A pipeline, or what is lent the
+    host's terminal, has a group of its own in the session of the host.  However the block is left,
     afterwards nothing of its group is alive, the leader is reaped and every descriptor is closed, within
     ``shutdown.total_s`` + 200 ms.  An exception of the body goes on as it is.
 
     Args:
-        command: What to run.
-        stdin: ``NULL``, ``INHERIT``, ``PIPE`` (then write to ``child.stdin``); bytes or a text (UTF-8) to feed; a path
+        command: What to run.  The first stage of a pipeline reads ``stdin``, the last one writes ``stdout``, and each has a
+            ``stderr`` of its own: ``child.stages[0].stderr``.
+        stdin: ``NULL`` (the default), ``INHERIT``, ``PIPE`` (then write to ``child.stdin``); bytes or a text (UTF-8) to feed; a path
             (``pathlib.Path``), a file or a descriptor; or a synchronous or asynchronous iterable of bytes.
         stdout: How standard output is streamed, by default ``StreamConfig()``; or ``NULL``, ``INHERIT``, a path
             (``pathlib.Path``), a file or a descriptor: then no byte of it passes through Python.
         stderr: The same for standard error.
         merge_stderr: Whether standard error goes where standard output goes, in the order of the kernel.
         check_stdin: Whether it is an error if the child was not given all of its input, because it stopped reading.
-        shutdown: How the block ends what still runs; by default ``Shutdown.sigterm()``.
+        pty: A terminal of its own for the child: ``child.stdin`` writes to it, ``child.stdout`` is all that comes out of it.
+        terminal: With ``"shared"`` the child is lent the host's terminal until it exits, and reads it unless ``stdin`` is given:
+            for what asks for a password.  One child at a time; keep the host from reading the terminal meanwhile.
+        shutdown: How the block ends what still runs; by default ``Shutdown.sigterm()``, with a pty ``Shutdown.hangup()``.
         containment: How far termination shall reach; ``child.containment`` says how far it does.
 
     Raises:
         SpawnError: On entry, if the operating system refuses to start it, or to open a file for it.
+        PlatformError: On entry, if there is no terminal to lend, or the C library cannot start a child on a pty.
         InputError: On leaving, if what was given as ``stdin`` failed, or with ``check_stdin=True``; as a note if another
             exception propagates.
         TerminationError: On leaving, if something outlived every attempt; as a note if another exception propagates.
@@ -105,9 +89,12 @@ def spawn(
     return SpawnScope(
         command,
         SpawnOptions(
-            stdio=plan_stdio(stdin, stdout, stderr, merge_stderr=merge_stderr, default=StreamConfig()),
-            shutdown=shutdown if shutdown is not None else Shutdown.sigterm(),
+            stdio=plan(
+                stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=StreamConfig()
+            ),
+            shutdown=shutdown if shutdown is not None else default_shutdown(pty),
             containment=containment,
+            terminal=terminal,
             checks_stdin=check_stdin,
         ),
     )
@@ -124,11 +111,8 @@ class _Place(Enum):
 class SpawnScope(AbstractAsyncContextManager[Process]):
     """The block around one process; may be entered once."""
 
-    def __init__(self, command: Command, options: SpawnOptions) -> None:
-        if not isinstance(command, Command):
-            raise TypeError(
-                f"a Command is needed, not {type(command).__name__}; a text for a shell goes through shell()"
-            )
+    def __init__(self, command: Command | Pipeline, options: SpawnOptions) -> None:
+        require_startable(command, options)
         self._command = command
         self._options = options
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -214,59 +198,6 @@ def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException 
         if isinstance(found, (KeyboardInterrupt, SystemExit)):
             return found
     return None
-
-
-@defers_interrupts
-def start_process(command: Command, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
-    """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
-
-    Raises:
-        SpawnError: If the process cannot be started; then nothing is left behind.
-    """
-    container = options.container or GroupContainer(options.containment)
-    with ExitStack() as on_failure, ExitStack() as always:
-        try:
-            ends = options.stdio.open(
-                Opening(command.name, os.fsdecode(command.program), always=always, on_failure=on_failure)
-            )
-        except OSError as exc:
-            reason = f"its pipes cannot be opened: {exc.strerror}"
-            raise SpawnError(program=os.fsdecode(command.program), reason=reason, errno=exc.errno) from exc
-        started_at, started_mono_s = datetime.now(UTC), time.monotonic()
-        leader = options.spawner.spawn(
-            SpawnRequest(
-                program=command.program,
-                arguments=command.arguments,
-                cwd=command.cwd,
-                environment=child_environment(command, os.environ, container.environment()),
-                umask=command.umask,
-                pass_fds=command.pass_fds,
-                stdin=ends.stdin.fd,
-                stdout=ends.stdout.fd,
-                stderr=ends.stderr.fd,
-            )
-        )
-        on_failure.callback(_discard, leader, container)
-        container.bind(leader)
-        parts = Parts(
-            name=command.name,
-            leader=leader,
-            container=container,
-            ends=ends,
-            checks_stdin=options.checks_stdin,
-            started_at=started_at,
-            started_mono_s=started_mono_s,
-        )
-        core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
-        core.start_tasks()
-        on_failure.pop_all()
-        return core
-
-
-def _discard(leader: LeaderPort, container: Container) -> None:
-    """End a process that nobody was given."""
-    kill_now(leader, container)
-    leader.close()
 
 
 _gates: RunVar[anyio.Lock] = RunVar("procflow_spawn_gate")

@@ -343,8 +343,13 @@ class Merged:
     def open(self, opening: Opening) -> Ends:
         """Open standard input and output, and give the latter twice."""
         stdin, stdout = self.stdin.open(opening), self.stdout.open(opening, "stdout")
+        return Ends(stdin, stdout, self.merged_end(stdout))
+
+    @staticmethod
+    def merged_end(stdout: OutputEnd) -> OutputEnd:
+        """Return the end that leads where ``stdout`` leads."""
         fd = STDOUT_FD if stdout.fd is None else stdout.fd
-        return Ends(stdin, stdout, OutputEnd(fd, elsewhere="goes where stdout goes, because of merge_stderr=True"))
+        return OutputEnd(fd, elsewhere="goes where stdout goes, because of merge_stderr=True")
 
 
 def plan_stdio(

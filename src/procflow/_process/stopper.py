@@ -75,8 +75,16 @@ class Stopper:
 
     def survivors(self) -> list[str]:
         """Return a text for each process that is still alive."""
-        leader_text = [] if self._leader.status is not None else [_leader_text(self._leader.pid, self._name)]
-        return leader_text + [str(member) for member in self._members]
+        if self._leader.status is not None:
+            return [str(member) for member in self._members]
+        # In a pipeline the first stage may be gone, and others not.
+        members = [str(member) for member in self._container.living() or ()]
+        leader = None
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            leader = read_member(self._leader.pid)
+        if leader is not None:
+            return [str(leader), *members]
+        return members or [f"pid {self._leader.pid} ({self._name})"]
 
     def escalate(self, *, kill_wait_s: float) -> None:
         """Send SIGKILL now, whatever the phases still allow, and wait for its effect at most ``kill_wait_s``."""
@@ -195,10 +203,3 @@ class _ProtocolCall:
             self.error = f"raised {type(exc).__name__}"
         self.is_done = True
         self._notice()
-
-
-def _leader_text(pid: int, name: str) -> str:
-    member = None
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        member = read_member(pid)
-    return str(member) if member is not None else f"pid {pid} ({name})"

@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 import procflow as pf
 from procflow._containment.port import Containment, Member
 from procflow._process.leader import ExitStatus, LeaderPort
-from procflow._process.scope import SpawnOptions, SpawnScope
+from procflow._process.scope import SpawnScope
 from procflow._process.spawn import SpawnRequest
+from procflow._process.start import SpawnOptions
 from procflow._process.stdio import plan_stdio
 from procflow.outcome import ResourceUsage
 from procflow.policies import Target

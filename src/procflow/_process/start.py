@@ -1,0 +1,207 @@
+"""The start of a process: of one command, or of all stages of a pipeline.
+
+Owns the order of things around the forks.  Must not know who asked, nor what becomes of the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal as _signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
+
+import anyio.abc
+
+from procflow._containment.group import GroupContainer
+from procflow._containment.port import Container, ContainmentRequest
+from procflow._containment.session import SessionContainer
+from procflow._process.backend import defers_interrupts
+from procflow._process.connect import open_stages
+from procflow._process.core import ProcessCore
+from procflow._process.ends import Ends, Opening, StdioPlan
+from procflow._process.last_resort import kill_now
+from procflow._process.leader import LeaderPort
+from procflow._process.lending import LENT_SESSION, LentTerminal
+from procflow._process.parts import Parts, StageParts
+from procflow._process.pipeline import SHARED_SESSION, PipelineLeader
+from procflow._process.pty import OnPty, plan_pty
+from procflow._process.spawn import GroupChoice, PopenSpawner, Spawner, SpawnRequest
+from procflow._process.stdio import INHERIT, NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow.command import Command, Pipeline, child_environment, stages_of
+from procflow.errors import SpawnError, UsageError
+from procflow.policies import Pty, Shutdown, StreamConfig, Target
+
+_DEFAULT_SPAWNER: Final = PopenSpawner()
+
+TerminalChoice: TypeAlias = Literal["isolated", "shared"]
+"""Whether a child has nothing to do with the host's terminal, or is lent it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnOptions:
+    """Everything about a spawn that is not the command."""
+
+    stdio: StdioPlan
+    shutdown: Shutdown = field(default_factory=Shutdown.sigterm)
+    containment: ContainmentRequest = "guarded"
+    terminal: TerminalChoice = "isolated"
+    spawner: Spawner = _DEFAULT_SPAWNER
+    container: Container | None = None
+    checks_stdin: bool = False
+    """Whether it is an error if the child was not given all of its input."""
+
+    keeps_leader: bool = False
+    """Leave an exited leader unreaped until somebody decides about its group."""
+
+    def __post_init__(self) -> None:
+        if self.containment not in ("group", "guarded"):
+            raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
+        if self.terminal not in ("isolated", "shared"):
+            raise ValueError(f"terminal must be 'isolated' or 'shared', not {self.terminal!r}")
+        if self.terminal == "shared" and isinstance(self.stdio, OnPty):
+            raise UsageError("a child has either a terminal of its own (pty=) or the host's (terminal='shared')")
+
+
+def plan(
+    stdin: StdinChoice,
+    stdout: OutputChoice | None,
+    stderr: OutputChoice | None,
+    *,
+    merge_stderr: bool,
+    pty: Pty | None,
+    terminal: TerminalChoice,
+    default: StreamConfig,
+) -> StdioPlan:
+    """Return the plan for what ``spawn()`` and ``run()`` are asked for; ``None`` stands for ``default``.
+
+    On a terminal nothing to read, the default everywhere else, means the terminal.
+    """
+    if pty is not None:
+        return plan_pty(pty, stdin, stdout, stderr, merge_stderr=merge_stderr, default=default)
+    if terminal == "shared" and stdin is NULL:
+        stdin = INHERIT
+    return plan_stdio(stdin, stdout, stderr, merge_stderr=merge_stderr, default=default)
+
+
+def default_shutdown(pty: Pty | None) -> Shutdown:
+    """Return how a child is stopped if nothing else is asked for."""
+    return Shutdown.sigterm() if pty is None else Shutdown.hangup()
+
+
+def require_startable(command: Command | Pipeline, options: SpawnOptions) -> None:
+    """Raise unless ``command`` can be started with ``options``, as far as that can be told beforehand."""
+    if not isinstance(command, (Command, Pipeline)):
+        raise TypeError(f"a Command is needed, not {type(command).__name__}; a text for a shell goes through shell()")
+    if isinstance(options.stdio, OnPty):
+        if isinstance(command, Pipeline):
+            raise UsageError(
+                "the stages of a pipeline cannot share a terminal of their own: pty= is for a single command"
+            )
+        if command.umask is not None:
+            raise UsageError("a umask cannot be set for a child on a pty")
+
+
+@defers_interrupts
+def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
+    """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
+
+    Raises:
+        SpawnError: If the process, or a stage of it, cannot be started; then nothing is left behind.
+        PlatformError: If the host has no terminal to lend.
+        UsageError: If the terminal is lent already.
+    """
+    commands = stages_of(command)
+    container = options.container or _make_container(options, is_pipeline=len(commands) > 1)
+    with ExitStack() as on_failure, ExitStack() as always:
+        loan = LentTerminal() if options.terminal == "shared" else None
+        if loan is not None:
+            on_failure.callback(loan.take_back, restores_modes=False)
+        openings = [
+            Opening(stage.name, os.fsdecode(stage.program), always=always, on_failure=on_failure) for stage in commands
+        ]
+        try:
+            all_ends = open_stages(options.stdio, openings)
+        except OSError as exc:
+            reason = f"its pipes cannot be opened: {exc.strerror}"
+            raise SpawnError(program=os.fsdecode(commands[0].program), reason=reason, errno=exc.errno) from exc
+        stages: list[StageParts] = []
+        whole: LeaderPort | None = None
+        for stage, ends in zip(commands, all_ends, strict=True):
+            started_at, started_mono_s = datetime.now(UTC), time.monotonic()
+            request = _request(stage, ends, container, _group_of(stages, options, is_pipeline=len(commands) > 1))
+            try:
+                leader = options.spawner.spawn(request)
+            except SpawnError as exc:
+                if len(commands) > 1:
+                    exc.note_stage(len(stages) + 1, len(commands))
+                raise
+            if whole is None:
+                whole = leader if len(commands) == 1 else PipelineLeader(leader)
+                on_failure.callback(_discard, whole, container)
+                container.bind(whole)
+                if loan is not None:
+                    loan.hand_over(leader.pid)
+            elif isinstance(whole, PipelineLeader):
+                whole.join(leader)
+            stages.append(
+                StageParts(
+                    name=stage.name, leader=leader, ends=ends, started_at=started_at, started_mono_s=started_mono_s
+                )
+            )
+        assert whole is not None, "there is at least one stage"
+        if loan is not None:  # whoever read the terminal before it was handed over was stopped
+            with contextlib.suppress(OSError):
+                container.signal(_signal.SIGCONT, Target.TREE)
+        parts = Parts(
+            name=command.name,
+            leader=whole,
+            stages=tuple(stages),
+            container=container,
+            checks_stdin=options.checks_stdin,
+            loan=loan,
+        )
+        core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
+        core.start_tasks()
+        on_failure.pop_all()
+        return core
+
+
+def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    if isinstance(options.stdio, OnPty):
+        return SessionContainer(options.containment)
+    if options.terminal == "shared":
+        return GroupContainer(options.containment, missing=(LENT_SESSION,))
+    return GroupContainer(options.containment, missing=(SHARED_SESSION,) if is_pipeline else ())
+
+
+def _group_of(started: list[StageParts], options: SpawnOptions, *, is_pipeline: bool) -> GroupChoice:
+    """Return the group of the next stage."""
+    if started:
+        return started[0].leader.pid
+    return "own group" if is_pipeline or options.terminal == "shared" else "own session"
+
+
+def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
+    return SpawnRequest(
+        program=command.program,
+        arguments=command.arguments,
+        cwd=command.cwd,
+        environment=child_environment(command, os.environ, container.environment()),
+        umask=command.umask,
+        pass_fds=command.pass_fds,
+        stdin=ends.stdin.fd,
+        stdout=ends.stdout.fd,
+        stderr=ends.stderr.fd,
+        group=group,
+        terminal=ends.terminal.path if ends.terminal is not None else None,
+    )
+
+
+def _discard(leader: LeaderPort, container: Container) -> None:
+    """End a process that nobody was given."""
+    kill_now(leader, container)
+    leader.close()
