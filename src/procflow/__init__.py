@@ -12,13 +12,14 @@ from procflow._process.scope import spawn
 from procflow._process.stage import Stage
 from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
-from procflow._process.stdio import INHERIT, NULL, PIPE, Stdio
+from procflow._process.stdio import INHERIT, NULL, PIPE, OutputChoice, StdinChoice, Stdio
 from procflow._streams.consumed import CapturedLines, Consumed, ConsumerEnding, Written
 from procflow._streams.consumer import Consumer
 from procflow._streams.consumers import (
     STOP,
     Collect,
     CollectLines,
+    ConsumerKind,
     Fold,
     Inspect,
     Rotation,
@@ -39,6 +40,7 @@ from procflow.errors import (
     ExitError,
     HistoryLostError,
     InputError,
+    JsonLineError,
     LinesLostError,
     LineTooLongError,
     NotReadyError,
@@ -61,6 +63,7 @@ from procflow.events import (
     StreamEnding,
     StreamStatistics,
     SubscriberStatistics,
+    UndecodedLine,
 )
 from procflow.outcome import Captured, Completed, EndedBy, Outcome, PhaseReport, ResourceUsage
 from procflow.policies import (
@@ -101,6 +104,7 @@ __all__ = (
     "Consumer",
     "ConsumerEnding",
     "ConsumerError",
+    "ConsumerKind",
     "Containment",
     "Cut",
     "CutLine",
@@ -114,6 +118,7 @@ __all__ = (
     "HistoryLostError",
     "InputError",
     "Inspect",
+    "JsonLineError",
     "LineBatchReader",
     "LineConfig",
     "LineMatch",
@@ -124,6 +129,7 @@ __all__ = (
     "NotReadyError",
     "OnStall",
     "Outcome",
+    "OutputChoice",
     "OutputStream",
     "Overflow",
     "Phase",
@@ -144,6 +150,7 @@ __all__ = (
     "SpawnError",
     "Stage",
     "StallError",
+    "StdinChoice",
     "Stdio",
     "StreamClosedError",
     "StreamConfig",
@@ -155,6 +162,7 @@ __all__ = (
     "Target",
     "TerminationError",
     "TimedOut",
+    "UndecodedLine",
     "UsageError",
     "WaitFor",
     "Write",

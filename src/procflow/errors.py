@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from procflow._streams.consumed import Consumed
+    from procflow.events import UndecodedLine
     from procflow.outcome import Captured, Completed, Outcome
 
 TAIL_LINES_IN_MESSAGE: Final = 5
@@ -114,6 +115,19 @@ class LinesLostError(ChildError):
         self.stream_name = stream_name
         self.lost_bytes = lost_bytes
         super().__init__(f"{stream_name}: {lost_bytes} bytes were lost to a slow line reader")
+
+
+class JsonLineError(ChildError):
+    """A line was no JSON value of the type that was asked for, and the reader is to raise.
+
+    Attributes:
+        line: The line, its offset and the reason.
+    """
+
+    def __init__(self, *, stream_name: str, line: UndecodedLine) -> None:
+        self.stream_name = stream_name
+        self.line = line
+        super().__init__(f"{stream_name}: the line at offset {line.offset} does not decode: {line.reason}")
 
 
 class StreamReadError(ChildError):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from procflow._streams.consumers import CapturedLines
+from procflow._streams.consumed import CapturedLines
 from procflow.events import Chunk, Cut, CutLine, Gap
 from procflow.outcome import Captured
 

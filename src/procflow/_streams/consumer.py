@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.consumers import Consumed, ConsumerEnding
+from procflow._streams.consumed import Consumed, ConsumerEnding
 from procflow._streams.lines import BATCH_BYTES, LineFeed
 from procflow._streams.subscription import Subscription
 from procflow._streams.workers import Feeding, Worker, says_stop

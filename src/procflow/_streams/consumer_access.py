@@ -6,11 +6,13 @@ Owns what a caller may ask to be done with a stream in the background.  Must not
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from typing import Final, TypeVar
 
 from procflow._kinds import require_duration, require_instance
+from procflow._streams.consumed import Written
 from procflow._streams.consumer import Consumer
-from procflow._streams.consumers import ConsumerKind, OnSinkError, Rotation, WritableSink, Write, Written
+from procflow._streams.consumers import ConsumerKind, OnSinkError, Rotation, WritableSink, Write
 from procflow._streams.core import StreamCore
 from procflow._streams.crew import Crew
 from procflow._streams.pump import Pump
@@ -20,11 +22,11 @@ from procflow.policies import Delivery, OnStall, Reliable, Start
 
 T = TypeVar("T")
 
-FINISH_S = 5.0
+FINISH_S: Final = 5.0
 """How long leaving a scope waits for a consumer unless told otherwise."""
 
 
-class ConsumerAccess:
+class ConsumerAccess(ABC):
     """What ``OutputStream`` offers to do in the background."""
 
     _core: StreamCore
@@ -134,6 +136,10 @@ class ConsumerAccess:
         )
 
     # --- for the crew -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def wait_ended(self) -> None:
+        """Return once the terminal is known."""
 
     @property
     def has_ended(self) -> bool:

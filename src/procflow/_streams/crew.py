@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import anyio
 
+from procflow._streams.consumed import ConsumerEnding
 from procflow._streams.consumer import Consumer
-from procflow._streams.consumers import ConsumerEnding
 from procflow.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class HeldStream(Protocol):
     @property
     def produced_bytes(self) -> int: ...
     def pending_bytes(self) -> int: ...
+    async def wait_ended(self) -> None: ...
 
 
 class Crew:
@@ -89,7 +90,8 @@ class Crew:
                     break
                 is_idle = not is_held and not has_moved
                 produced = stream.produced_bytes
-                await anyio.sleep(min(POLL_S, left_s))
+                with anyio.move_on_after(min(POLL_S, left_s)):
+                    await stream.wait_ended()
 
     async def finish(self) -> None:
         """Give each consumer its ``finish_s`` to take what its ended stream holds, then cut it; call it shielded."""

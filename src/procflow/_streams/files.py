@@ -24,6 +24,9 @@ from procflow._streams.rotation import FilePlace, next_piece, older_names
 class BlockingWriter(ABC):
     """Writes in whatever thread calls; one call at a time."""
 
+    is_buffered = False
+    """Whether what was written may wait for ``flush()``."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_abandoned = False
@@ -97,6 +100,8 @@ class BlockingWriter(ABC):
 
 class FileObject(BlockingWriter):
     """Writes to a binary file of somebody else, who closes it."""
+
+    is_buffered = True
 
     def __init__(self, file: BinaryWriter) -> None:
         super().__init__()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from procflow._streams.consumers import Rotation
+if TYPE_CHECKING:
+    from procflow._streams.consumers import Rotation
 
 LINE_BYTES: Final = 1024 * 1024
 """The longest beginning of a line that moves to the next file with the rest of it."""

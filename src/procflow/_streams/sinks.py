@@ -67,7 +67,7 @@ class Sink(ABC):
 
     async def flush(self) -> None:
         """Hand over what is buffered, because nothing more comes for a while."""
-        await checkpoint()
+        return
 
     async def finish(self) -> None:
         """Flush and close what was opened here."""
@@ -101,6 +101,7 @@ class ThreadSink(Sink):
 
     def __init__(self, writer: BlockingWriter, name: str) -> None:
         self._writer = writer
+        self._flushed_bytes = 0
         self.name = name
 
     @property
@@ -117,7 +118,9 @@ class ThreadSink(Sink):
             self.bytes_written = self._writer.bytes_written
 
     async def flush(self) -> None:
-        await self._in_thread(self._writer.flush)
+        if self._writer.is_buffered and self._writer.bytes_written != self._flushed_bytes:
+            self._flushed_bytes = self._writer.bytes_written
+            await self._in_thread(self._writer.flush)
 
     async def finish(self) -> None:
         await self._in_thread(self._writer.finish)

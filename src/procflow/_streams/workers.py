@@ -14,9 +14,9 @@ from re import Match
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from procflow._streams.collect import ByteCollector, LineCollector
+from procflow._streams.consumed import CapturedLines, Written
 from procflow._streams.consumers import (
     STOP,
-    CapturedLines,
     Collect,
     CollectLines,
     ConsumerKind,
@@ -26,7 +26,6 @@ from procflow._streams.consumers import (
     Unit,
     WaitFor,
     Write,
-    Written,
 )
 from procflow._streams.lines import compile_pattern
 from procflow._streams.sinks import sink_for
