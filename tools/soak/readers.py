@@ -7,14 +7,12 @@ by name, so that a round with the same seed makes the same choices, whatever the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Never, TypeAlias
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 import procflow as pf
 
@@ -72,6 +70,8 @@ class World:
     pattern: Pattern
     pattern_path: Path
     tally: Tally = field(default_factory=Tally)
+    failures: list[AssertionError] = field(default_factory=list)
+    """What was wrong, also where nobody waits for whoever found it."""
 
     def random(self, name: str) -> Random:
         """A generator of its own for each task."""
@@ -151,7 +151,9 @@ class Ledger:
 
     def fail(self, what: str) -> Never:
         """Say what is wrong with whom."""
-        raise AssertionError(f"{self._name}, attached at {self.start}: {what}")
+        error = AssertionError(f"{self._name}, attached at {self.start}: {what}")
+        self._world.failures.append(error)
+        raise error
 
 
 async def pause(rng: Random, pace_s: float) -> None:
@@ -229,40 +231,3 @@ async def wait_for_line(stream: pf.OutputStream, rng: Random, _options: dict[str
     tail = world.pattern.at(match.stop - len(text), match.stop)
     if text + b"\n" != expected and text != tail:
         raise AssertionError(f"the wait matched {match.text!r} before {match.stop}, where {expected!r} is")
-
-
-READERS: Final[list[Callable[[pf.OutputStream, Random, dict[str, Any], World], Coroutine[Any, Any, None]]]] = [
-    read_items,
-    read_items,
-    read_lines,
-    wait_for_line,
-]
-
-
-async def subscriber(stream: pf.OutputStream, name: str, world: World) -> None:
-    """One subscriber from its attachment to its end, whichever that is."""
-    rng = world.random(name)
-    for _ in range(rng.choice([0, 0, 1, 5, 40])):
-        await checkpoint()
-    delivery: pf.Delivery = pf.BestEffort(
-        buffer_bytes=rng.choice([1, 100, 5000, 262_144]), loss=rng.choice(list(pf.Loss))
-    )
-    if rng.random() < 0.5:
-        delivery = pf.Reliable(
-            buffer_bytes=rng.choice([1, 1000, 65_536, 1 << 20]),
-            stall_timeout_s=rng.choice([None, 0.01, 0.1]),
-            on_stall=rng.choice(list(pf.OnStall)),
-        )
-    options: dict[str, Any] = {"delivery": delivery, "name": name}
-    if rng.random() < 0.2:
-        options["last_bytes"] = rng.randint(0, 100_000)
-    else:
-        options["start"] = rng.choice(["unread", "unread", "start", "live", int(rng.random() * stream.produced_bytes)])
-    read = rng.choice(READERS)
-    with anyio.move_on_after(rng.choice([None, None, 0.001, 0.05, 0.3]) or float("inf")) as scope:
-        try:
-            await read(stream, rng, options, world)
-        except pf.HistoryLostError as error:
-            if read is not wait_for_line and (isinstance(delivery, pf.BestEffort) or error.lost_bytes <= 0):
-                raise
-    world.tally.count("subscriber cancelled" if scope.cancelled_caught else "subscriber left")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -17,7 +18,8 @@ from anyio.lowlevel import checkpoint
 import procflow as pf
 from procflow._process import leader
 from procflow.testing import assert_no_leaks
-from tools.soak.readers import Pattern, Tally, World, subscriber
+from tools.soak.readers import Pattern, Tally, World
+from tools.soak.subscribers import subscriber
 
 ROUND_WAIT_S: Final = 120.0
 """A round that takes longer hangs."""
@@ -50,12 +52,13 @@ class PatternSource:
         await checkpoint()
 
 
-def draw_config(rng: Random) -> pf.StreamConfig:
+def draw_config(rng: Random, world: World) -> pf.StreamConfig:
     """A random replay and read size."""
     replay = rng.choice(
         [
             pf.Replay.none(),
             pf.Replay.all(),
+            pf.Replay.all(spill=world.pattern_path.parent),
             pf.Replay.last_bytes(rng.choice([1, 10_000, 1 << 20])),
             pf.Replay.last_chunks(rng.choice([1, 20])),
             pf.Replay.while_unsubscribed(rng.choice([100, 1 << 20])),
@@ -69,14 +72,17 @@ async def one_source(name: str, world: World) -> None:
     rng = world.random(name)
     world.tally.sources += 1
     async with anyio.create_task_group() as readers:
-        async with pf.open_stream(PatternSource(rng, world.pattern), draw_config(rng), name=name) as stream:
-            for number in range(rng.randint(0, 6)):
-                readers.start_soon(subscriber, stream, f"{name}/{number}", world)
-            if rng.random() < 0.3:
-                stream.seal_replay()
-            with anyio.move_on_after(rng.choice([0.01, 0.2, 1.0])) as scope:
-                await stream.wait_ended()
-        world.tally.count("source closed" if scope.cancelled_caught else "source ended")
+        source, config = PatternSource(rng, world.pattern), draw_config(rng, world)
+        # What a consumer failed at is told to its block if it was cancelled while it waited for the consumer.
+        with suppress(pf.ConsumerError):
+            async with pf.open_stream(source, config, name=name) as stream:
+                for number in range(rng.randint(0, 6)):
+                    readers.start_soon(subscriber, stream, f"{name}/{number}", world)
+                if rng.random() < 0.3:
+                    stream.seal_replay()
+                with anyio.move_on_after(rng.choice([0.01, 0.2, 1.0])):
+                    await stream.wait_ended()
+        world.tally.count(f"source {stream.ending.value if stream.ending else 'open'}")
 
 
 # --- children --------------------------------------------------------------------------------------------------------
@@ -164,9 +170,9 @@ async def one_child(name: str, world: World) -> None:
     async with ended_if_detached(children):
         with anyio.move_on_after(float("inf") if scope_s is None else scope_s) as scope:
             async with anyio.create_task_group() as readers:
-                with suppress(PlannedError):
+                with suppress(PlannedError, pf.ConsumerError):
                     async with pf.spawn(
-                        command, stdout=draw_config(rng), stderr=draw_config(rng), shutdown=shutdown
+                        command, stdout=draw_config(rng, world), stderr=draw_config(rng, world), shutdown=shutdown
                     ) as child:
                         children.append(child)
                         for number in range(rng.randint(0, 5)):
@@ -213,6 +219,32 @@ async def one_run(name: str, world: World) -> None:
                 raise AssertionError(f"{name}: {captured.lost_bytes} + {len(captured.bytes)} bytes of {total}")
 
 
+async def one_fed(name: str, world: World) -> None:
+    """One `cat` that is fed in a random way; what comes out is the beginning of what went in, or all of it."""
+    rng = world.random(name)
+    world.tally.children += 1
+    total = rng.choice([0, 1, 100_000, 3_000_000])
+    data = world.pattern.at(0, total)
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, total, 30_000):
+            yield data[start : start + 30_000]
+
+    async def slow_pieces() -> AsyncIterator[bytes]:
+        for piece in pieces():
+            await anyio.sleep(0.001)
+            yield piece
+
+    stdin = rng.choice([data, data.decode(), pieces(), slow_pieces()])
+    config = pf.StreamConfig(replay=pf.Replay.all())
+    with anyio.move_on_after(rng.choice([None, None, 0.005]) or float("inf")), suppress(pf.TimedOut):
+        done = await pf.run(
+            pf.Command("cat", name=name), stdin=stdin, stdout=config, timeout_s=rng.choice([0.02, 60.0]), check=False
+        )
+        if done.stdout.bytes != data:
+            raise AssertionError(f"{name}: {len(done.stdout.bytes)} bytes came back of {total}")
+
+
 # --- the round -------------------------------------------------------------------------------------------------------
 
 
@@ -227,11 +259,14 @@ async def soak_round(seed: str, pattern: Pattern, pattern_path: Path) -> Tally:
     async with assert_no_leaks(settle_s=20.0):
         with anyio.fail_after(ROUND_WAIT_S):
             async with anyio.create_task_group() as tasks:
-                for kind, most in ((one_child, 6), (one_source, 6), (one_run, 3)):
+                for kind, most in ((one_child, 6), (one_source, 6), (one_run, 3), (one_fed, 3)):
                     for number in range(rng.randint(1, most)):
                         tasks.start_soon(kind, f"{kind.__name__}-{number}", world)
+            gc.collect()  # a spilled history is open as long as its stream
             while is_any_detached_alive():  # noqa: ASYNC110 (nobody tells us)
                 await anyio.sleep(0.001)
+    if world.failures:
+        raise world.failures[0]
     return world.tally
 
 
