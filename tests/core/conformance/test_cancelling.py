@@ -363,6 +363,31 @@ async def wait(attempt: Attempt) -> None:
         assert await rest_of(child.stdout) == b"bye\n"
 
 
+@cancels("spawn", "Stage.wait")
+async def spawn_pipeline(attempt: Attempt) -> None:
+    """C-9: three stages, of which one ends early and one needs a signal."""
+    pipeline = pf.shell("echo one; sleep 60") | pf.Command("cat") | pf.shell("read x; echo got $x; exit 3")
+
+    async def call() -> None:
+        async with pf.spawn(pipeline, shutdown=NOW) as child:
+            assert (await child.stages[2].wait()).exit_code == 3
+            async with child.stdout.lines() as reader:
+                assert [line async for line in reader] == ["got one"]
+
+    await attempt(call)
+
+
+@cancels("run")
+async def run_on_pty(attempt: Attempt) -> None:
+    """C-10: on a terminal of its own."""
+
+    async def call() -> None:
+        done = await pf.run(pf.Command("cat"), pty=pf.Pty(echo=False), stdin=b"hello\n", shutdown=NOW)
+        assert done.stdout.text == "hello\r\n"
+
+    await attempt(call)
+
+
 @cancels("Process.terminate", "Process.kill")
 async def stop_twice(attempt: Attempt) -> None:
     async with pf.spawn(pf.Command("sleep", "60"), shutdown=NOW) as child:
