@@ -199,7 +199,8 @@ class ProcessCore:
                 await stopper.wait_first_ended()
         self.close_stdin()
         await self._read_rest()
-        await self.crew.let_read(self.streams)
+        if self.state is not ProcessState.DETACHED:
+            await self.crew.let_read(self.streams)
         self._close_pipes()
         await self.crew.finish()
         await self._tasks.cancel_all()
