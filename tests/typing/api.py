@@ -108,6 +108,10 @@ async def inherited(command: pf.Command) -> None:
         pass
 
 
+async def passed_on(command: pf.Command, stdin: pf.StdinChoice, stdout: pf.OutputChoice | None = None) -> pf.Completed:
+    return await pf.run(command, stdin=stdin, stdout=stdout)
+
+
 async def fed(command: pf.Command, path: Path, source: anyio.abc.ByteReceiveStream) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"piece"

@@ -8,11 +8,13 @@ end of its input, and it would take a part for the whole.  So the pipe stays ope
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
 
+from procflow._process.backend import is_being_cancelled
 from procflow._process.pieces import Pieces
 from procflow._process.stdin import InputPipe
 
@@ -80,23 +82,34 @@ class Feeder:
     async def _pull(self) -> bytes | None:
         if self._pieces is None:
             return None
-        try:
-            return await self._pieces.pull()
-        except Exception as exc:  # noqa: BLE001 (code of others: recorded, told at the end of the block)
-            self._fail(exc)
-            return None
+        piece: bytes | None = None
+        with self._records_failure():  # what is suppressed there leaves `None`
+            piece = await self._pieces.pull()
+        return piece  # noqa: RET504 (the block may suppress)
 
     async def _close_source(self) -> None:
         pieces, self._pieces = self._pieces, None
         if pieces is None:
             return
         with anyio.move_on_after(CLOSE_S, shield=True) as scope:
-            try:
+            with self._records_failure():
                 await pieces.aclose()
-            except Exception as exc:  # noqa: BLE001 (code of others: recorded, told at the end of the block)
-                self._fail(exc)
         if scope.cancelled_caught:
             self._fail(TimeoutError(f"it took more than {CLOSE_S:g} s to close it"))
+
+    @contextmanager
+    def _records_failure(self) -> Iterator[None]:
+        """Around code of others: what it raises is told at the end of the block."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 (recorded)
+            self._fail(exc)
+        except anyio.get_cancelled_exc_class() as exc:
+            if is_being_cancelled():
+                raise
+            error = RuntimeError("it let a cancellation escape that was not its own")
+            error.__cause__ = exc
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if self.failure is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import fcntl
 import gzip
 import io
 import os
 import socket
 import tempfile
+import termios
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,7 +20,7 @@ import anyio.abc
 import pytest
 
 import procflow as pf
-from procflow._process.stdin import GROWN_BYTES
+from procflow._process.stdin import GROWN_BYTES, InputPipe
 from procflow._streams import pipes
 
 from .conftest import python
@@ -35,6 +39,7 @@ class Closable:
         self.items = list(items)
         self.error = error
         self.then_waits = then_waits
+        self.begun = 0
         self.closed = 0
         self.pulled = 0
         self.is_waiting = anyio.Event()
@@ -50,6 +55,7 @@ class Closable:
 
 class SyncSource(Closable):
     def __iter__(self) -> Iterator[bytes]:
+        self.begun += 1
         return self
 
     def __next__(self) -> bytes:
@@ -64,6 +70,7 @@ class SyncSource(Closable):
 
 class AsyncSource(Closable):
     def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
         return self  # type: ignore[return-value]  # structural
 
     async def __anext__(self) -> bytes:
@@ -406,6 +413,20 @@ class TestFailingSource:
         with anyio.fail_after(20), pytest.raises(pf.InputError, match="cannot begin"):
             await pf.run(CAT, stdin=Bad(), shutdown=NOW)
 
+    async def test_stray_cancellation(self, anyio_backend_name: str) -> None:
+        """C-7: a source that lets the cancellation of another task escape has failed; the block is not torn down by it."""
+
+        class Stray(AsyncSource):
+            async def __anext__(self) -> bytes:
+                await anyio.lowlevel.checkpoint()
+                raise asyncio.CancelledError
+
+        if anyio_backend_name == "trio":
+            pytest.skip("asyncio only: on trio nobody can raise a cancellation")
+        with anyio.fail_after(20), pytest.raises(pf.InputError, match="let a cancellation escape") as caught:
+            await pf.run(CAT, stdin=Stray(), shutdown=NOW)
+        assert caught.value.outcome.ended_by is pf.EndedBy.INPUT
+
     async def test_close_that_fails(self) -> None:
         """C-7: a source that fails in closing is told of; the child had all of its input and was not stopped."""
 
@@ -537,14 +558,14 @@ class TestClosing:
             source = kind(*[b"x" * 100_000] * 50)
             async with pf.spawn(pf.Command("sleep", "60"), stdin=source, shutdown=NOW):  # type: ignore[arg-type]  # both
                 pass
-            assert source.closed == (1 if source.pulled else 0)
+            assert source.closed == source.begun <= 1
 
     async def test_source_of_a_start_that_fails_is_untouched(self) -> None:
         """C-7: a source belongs to the process, so what was never started leaves it alone."""
         source = SyncSource(b"data")
         with pytest.raises(pf.SpawnError):
             await pf.run(pf.Command("/nonexistent/program"), stdin=source)
-        assert (source.pulled, source.closed) == (0, 0)
+        assert (source.begun, source.closed) == (0, 0)
 
     async def test_generator_cleans_up_when_cancelled(self) -> None:
         """C-7: the clean-up of a generator runs, and may await for a while, however the block is left."""
@@ -654,7 +675,7 @@ class TestCancelled:
                     await pf.run(pf.shell("head -c 1000; sleep 60"), stdin=source, shutdown=NOW)  # type: ignore[arg-type]  # from a table
             assert scope.cancelled_caught
             if isinstance(source, Closable):
-                assert source.closed == (1 if source.pulled else 0), turns
+                assert source.closed == source.begun <= 1, turns
             elif isinstance(source, io.BytesIO):
                 assert not source.closed
 
@@ -669,7 +690,7 @@ class TestCancelled:
                     await pf.run(pf.Command("cat"), stdin=source, shutdown=NOW)
                 except pf.InputError:
                     tasks.cancel_scope.cancel()
-        assert source.closed == (1 if source.pulled else 0)
+        assert source.closed == source.begun <= 1
 
 
 def _source(kind: str) -> object:
@@ -692,17 +713,30 @@ async def _cancel_after(turns: int, scope: anyio.CancelScope) -> None:
 
 
 async def test_pipe_of_a_large_input_grows_and_gives_back() -> None:
-    """C-7: a pipe that is found full again and again is made larger, within the budget that all pipes share."""
+    """C-7: a pipe that is found full twice is made larger, within the budget that all pipes share."""
     left_bytes = pipes.BUDGET.left_bytes
-    claims: set[int] = set()
-
-    def source() -> Iterator[bytes]:
-        for _ in range(100):
-            claims.add(left_bytes - pipes.BUDGET.left_bytes)
-            yield b"x" * 65_536
-
-    done = await pf.run(pf.shell("wc -c"), stdin=source())
-
-    assert done.stdout.text.strip() == str(100 * 65_536)
-    assert max(claims) == GROWN_BYTES - 65_536
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    pipe = InputPipe(ours)
+    read_bytes = 0
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pipe.write_all, memoryview(bytes(1 << 20)))
+            while read_bytes < 1 << 20:
+                size_bytes = 65_536 if read_bytes == 0 else GROWN_BYTES
+                with anyio.fail_after(10):
+                    while _held_bytes(theirs) < min(size_bytes, (1 << 20) - read_bytes):
+                        await anyio.lowlevel.checkpoint()
+                read_bytes += len(os.read(theirs, GROWN_BYTES))
+        assert pipes.BUDGET.left_bytes == left_bytes - (GROWN_BYTES - 65_536)
+    finally:
+        pipe.close()
+        os.close(theirs)
+    pipe.close()
     assert pipes.BUDGET.left_bytes == left_bytes
+
+
+def _held_bytes(fd: int) -> int:
+    held = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, held)
+    return held[0]
