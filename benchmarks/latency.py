@@ -57,14 +57,17 @@ async def stream_reader_lines(argv: list[str], take: peers.Take) -> None:
 BENCHMARK = Benchmark(
     title="A single line on an idle stream",
     about="A child writes a line of 80 bytes with the time in it every 2 ms; from just before the write to the receipt. "
-    "The base line is `StreamReader.read()`.",
+    "The base line is `StreamReader.read()`. Two rows with `add_reader` have nothing built on them: no design on asyncio is faster.",
     variants={
         "asyncio StreamReader": trial("asyncio", peers.stream_reader),
+        "asyncio StreamReader, warm heap": trial("asyncio", peers.stream_reader_warm_heap),
         "asyncio StreamReader, lines": trial("asyncio", stream_reader_lines),
         "uvloop StreamReader": trial("uvloop", peers.stream_reader),
         "anyio on asyncio": trial("asyncio", peers.anyio_process),
         "trio": trial("trio", peers.trio_process),
         "blocking os.read": blocking,
+        "asyncio add_reader, in the callback": trial("asyncio", peers.bare_callback),
+        "asyncio add_reader, into a task": trial("asyncio", peers.bare_task),
         "procflow on asyncio": trial("asyncio", peers.ours),
         "procflow lines() on asyncio": trial("asyncio", ours_lines),
         "procflow on uvloop": trial("uvloop", peers.ours),

@@ -93,6 +93,51 @@ async def transport(argv: list[str], take: Take) -> None:
     await protocol.has_ended.wait()
 
 
+async def bare_callback(argv: list[str], take: Take) -> None:
+    """What is left of an event loop when nothing is built on it: a callback that reads once."""
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+
+    def read() -> None:
+        if data := os.read(fd, BLOCK):
+            take(data)
+        else:
+            loop.remove_reader(fd)
+            is_over.set_result(None)
+
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        fd = process.stdout.fileno()
+        loop.add_reader(fd, read)
+        await is_over
+
+
+async def bare_task(argv: list[str], take: Take) -> None:
+    """The same with the least that brings bytes into a task: a future for each wait."""
+    loop = asyncio.get_running_loop()
+    arrived: list[bytes] = []
+    sleeper: asyncio.Future[None] | None = None
+
+    def read() -> None:
+        arrived.append(os.read(fd, BLOCK))
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)
+
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        fd = process.stdout.fileno()
+        loop.add_reader(fd, read)
+        while True:
+            while not arrived:
+                sleeper = loop.create_future()
+                await sleeper
+            data = arrived.pop(0)
+            if not data:
+                break
+            take(data)
+        loop.remove_reader(fd)
+
+
 async def anyio_process(argv: list[str], take: Take) -> None:
     import anyio
 

@@ -81,10 +81,17 @@ async def ours_bytes(pieces: list[bytes]) -> None:
     assert done.outcome.exit_code == 0
 
 
+async def ours_iterator(pieces: list[bytes]) -> None:
+    import procflow as pf
+
+    done = await pf.run(pf.Command(*sink()), stdin=iter(pieces))
+    assert done.outcome.exit_code == 0
+
+
 BENCHMARK = Benchmark(
     title="Feeding a child",
     about="A `dd` throws away what it reads from its standard input: 256 MiB in pieces of 64 KiB, its start and end included. "
-    "`run(stdin=)` has all of them in one `bytes`. The base line is a blocking write.",
+    "`run(stdin=bytes)` has all of them in one `bytes`. The base line is a blocking write.",
     variants={
         "blocking write": blocking,
         "asyncio write() and drain()": trial("asyncio", stream_writer),
@@ -93,6 +100,7 @@ BENCHMARK = Benchmark(
         "procflow send() on asyncio": trial("asyncio", ours_send),
         "procflow send() on uvloop": trial("uvloop", ours_send),
         "procflow send() on trio": trial("trio", ours_send),
+        "procflow run(stdin=iterator) on asyncio": trial("asyncio", ours_iterator),
         "procflow run(stdin=bytes) on asyncio": trial("asyncio", ours_bytes, pieces=1),
     },
     metrics=(
