@@ -173,10 +173,30 @@ async def lines(stream: pf.OutputStream, delivery: pf.Delivery) -> None:
     assert_type(stream.lines(delivery, on_gap="raise"), pf.LineReader[str])
     assert_type(stream.line_batches(delivery, on_gap="skip"), pf.LineBatchReader[str])
     assert_type(stream.lines(delivery), pf.LineReader[str | pf.Gap])
+    await json_values(stream, delivery)
     match = await stream.wait_for_line(r"listening on :(\d+)")
     assert_type(match, pf.LineMatch)
     assert_type(match.groups, tuple[str | None, ...])
     assert_type(match.named, Mapping[str, str | None])
+
+
+async def json_values(stream: pf.OutputStream, delivery: pf.Delivery) -> None:
+    async for value in stream.json_lines(dict[str, int]):
+        assert_type(value, dict[str, int] | pf.UndecodedLine)
+        if isinstance(value, pf.UndecodedLine):
+            assert_type((value.text, value.offset, value.reason), tuple[str, int, str])
+    assert_type(stream.json_lines(int, on_error="raise"), pf.LineReader[int])
+    assert_type(stream.json_lines(int, pf.BestEffort()), pf.LineReader[int | pf.UndecodedLine | pf.Gap])
+    assert_type(stream.json_lines(int, delivery, on_gap="skip"), pf.LineReader[int | pf.UndecodedLine])
+    assert_type(stream.json_lines(int, delivery, on_gap="skip", on_error="raise"), pf.LineReader[int])
+    assert_type(stream.json_lines(int, delivery, on_error="raise"), pf.LineReader[int | pf.Gap])
+    assert_type(stream.json_batches(int), pf.LineBatchReader[int | pf.UndecodedLine])
+    assert_type(stream.json_batches(int, on_error="raise"), pf.LineBatchReader[int])
+    try:
+        async for values in stream.json_batches(object, on_error="raise"):
+            assert_type(values, list[object])
+    except pf.JsonLineError as exc:
+        assert_type(exc.line, pf.UndecodedLine)
 
 
 class Zeros:

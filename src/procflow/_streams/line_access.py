@@ -29,6 +29,22 @@ and how long it asks for the outcome after the stream has ended."""
 TAIL_BYTES: Final = 4096
 
 
+def subscribe_lines(
+    core: StreamCore, delivery: Delivery, on_gap: OnGap | None, start: Start, last_bytes: int | None, name: str | None
+) -> tuple[Subscription, OnGap]:
+    """Return a subscription that is attached now, and how its reader is to see gaps.
+
+    Raises:
+        ValueError: If ``on_gap`` is none of the ways.
+        Exception: As ``OutputStream.subscribe()``.
+    """
+    if on_gap not in (None, "yield", "skip", "raise"):
+        raise ValueError(f'on_gap must be "yield", "skip", "raise" or None, not {on_gap!r}')
+    if on_gap is None:
+        on_gap = "raise" if isinstance(delivery, Reliable) else "yield"
+    return core.subscribe(delivery, start, last_bytes=last_bytes, name=name), on_gap
+
+
 class LineAccess:
     """What ``OutputStream`` offers in lines."""
 
@@ -173,11 +189,7 @@ class LineAccess:
         last_bytes: int | None,
         name: str | None,
     ) -> LineFeed:
-        if on_gap not in (None, "yield", "skip", "raise"):
-            raise ValueError(f'on_gap must be "yield", "skip", "raise" or None, not {on_gap!r}')
-        if on_gap is None:
-            on_gap = "raise" if isinstance(delivery, Reliable) else "yield"
-        subscription = self._core.subscribe(delivery, start, last_bytes=last_bytes, name=name)
+        subscription, on_gap = subscribe_lines(self._core, delivery, on_gap, start, last_bytes, name)
         return LineFeed(subscription, config, on_gap)
 
     async def _wait_for_line(self, feed: LineFeed, pattern: Pattern) -> LineMatch:

@@ -120,6 +120,19 @@ class Feed(Generic[T_co]):
                 self._failure = self._splitter_error
         return self._converted()
 
+    @property
+    def has_slices(self) -> bool:
+        """Whether a step would go on with a chunk that was taken."""
+        return self._position < len(self._chunk)
+
+    def failure(self) -> Exception | None:
+        """Return what ended the lines, anew for every raise; ``None`` while there may be more."""
+        return self._failure() if self._failure is not None else None
+
+    def settle_given(self) -> None:
+        """Note that the caller was given everything that was returned."""
+        self._settle(0)
+
     def _converted(self) -> list[T_co]:
         """Return what the caller is given for ``_items``, in a list that nobody else holds."""
         raise NotImplementedError

@@ -85,6 +85,11 @@ class LineSplitter:
         return self.overflow_at is not None or self.decode_error is not None
 
     @property
+    def gave_only_whole_lines(self) -> bool:
+        """Whether no item of the last step is a ``CutLine`` or a ``Gap``; false means that one may be."""
+        return not any(isinstance(span, list) for span in self._spans)
+
+    @property
     def resume_offset(self) -> int:
         """Offset after everything that belongs to finished lines: where another reader can go on."""
         if self._gap_start is not None:
@@ -102,11 +107,10 @@ class LineSplitter:
             if isinstance(span, list):
                 ends += span
                 continue
-            base, block, position, stop = span
             assert self._format is not None
-            delimiter, size = self._format.delimiter, self._format.size
+            base, block, position, stop = span
             while position < stop:
-                position = block.find(delimiter, position) + size
+                position = block.find(self._format.delimiter, position) + self._format.size
                 ends.append(base + position)
         return ends
 
@@ -155,11 +159,7 @@ class LineSplitter:
             if form.splits_blocks and self._is_plain:
                 stop = form.end_of_short(buffer, position, pending_bytes=self._pending_bytes, max_bytes=self._max)
                 if stop > position:
-                    lines = self._split(buffer, position, stop, base, form)
-                    if items:
-                        items += lines
-                    else:
-                        items = lines
+                    items += self._split(buffer, position, stop, base, form)
                     position = stop
                     continue
                 if self._pending_bytes + size - position <= self._max:
@@ -230,10 +230,6 @@ class LineSplitter:
         ends: list[int] = []
         self._spans = [ends]
         return ends
-
-    def _stop_at(self, offset: int, error: UnicodeDecodeError) -> None:
-        self._reset_line(offset)
-        self.decode_error = error
 
     # --- split --------------------------------------------------------------------------------------------------
 
@@ -383,6 +379,10 @@ class LineSplitter:
                 ends.append(self._line_start)
                 self._is_inside = True
         return content
+
+    def _stop_at(self, offset: int, error: UnicodeDecodeError) -> None:
+        self._reset_line(offset)
+        self.decode_error = error
 
     def _truncated(self, pending: int) -> CutLine:
         assert self._keep is not None

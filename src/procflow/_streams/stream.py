@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from procflow._streams.consumer_access import ConsumerAccess
 from procflow._streams.core import StreamCore
 from procflow._streams.crew import Crew, tell
+from procflow._streams.json_access import JsonAccess
 from procflow._streams.line_access import LineAccess
 from procflow._streams.pump import Pump
 from procflow._streams.source import ByteSource
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from procflow.outcome import Outcome
 
 
-class OutputStream(LineAccess, ConsumerAccess):
+class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
     """Everything a source yields, for any number of subscribers.
 
     Subscribers attach at the call of ``subscribe()``, ``lines()``, ``line_batches()`` or ``wait_for_line()``, not at their first
@@ -128,6 +129,10 @@ class OutputStream(LineAccess, ConsumerAccess):
         self._core.seal()
 
     # --- for the owner ------------------------------------------------------------------------------------------
+
+    def report_reads(self, function: Callable[[int], object]) -> None:
+        """Call ``function`` with the number of bytes produced after every read, before anybody else knows of it."""
+        self._core.log.journal = function
 
     def pump_nowait(self) -> bool:
         """Begin to read the source without a task, if the running event loop calls back for it; return whether it does.
