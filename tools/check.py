@@ -53,6 +53,11 @@ CHECKS: tuple[Check, ...] = (
     Check(name="lock", command=(PYTHON, "tools/lock.py", "--check"), hint="./run lock"),
     Check(name="promises", command=(PYTHON, "tools/promises.py", "--check"), hint="python tools/promises.py"),
     Check(
+        name="conformance",
+        command=(PYTHON, "-m", "tools.conformance", "--check"),
+        hint="python -m tools.conformance",
+    ),
+    Check(
         name="changelog", command=(tool("towncrier"), "build", "--draft", "--version", "next", "--date", "unreleased")
     ),
     Check(name="shell", command=("sh", "-n", "run", ".ci/run")),

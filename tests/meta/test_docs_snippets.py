@@ -42,6 +42,7 @@ def export_shop(folder: Path) -> None:
 
 @pytest.mark.parametrize("snippet", PYTHON)
 def test_a_python_block_runs(snippet: Snippet, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """What the documentation shows is so (TPT D12)."""
     compile(snippet.code, snippet.id, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if "fragment" in snippet.marks:
         return

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -235,7 +235,8 @@ async def one_fed(name: str, world: World) -> None:
             await anyio.sleep(0.001)
             yield piece
 
-    stdin = rng.choice([data, data.decode(), pieces(), slow_pieces()])
+    choices: list[Any] = [data, data.decode(), pieces(), slow_pieces()]
+    stdin = rng.choice(choices)
     config = pf.StreamConfig(replay=pf.Replay.all())
     with anyio.move_on_after(rng.choice([None, None, 0.005]) or float("inf")), suppress(pf.TimedOut):
         done = await pf.run(

@@ -219,7 +219,7 @@ class Trickle:
 
 
 def check_accounts(stream: pf.OutputStream) -> None:
-    """C-25 for everybody who is attached now."""
+    """The sums of everybody who is attached now agree."""
     numbers = stream.statistics()
     for one in numbers.subscribers:
         assert one.delivered_bytes + one.lost_bytes + one.lag_bytes == numbers.produced_bytes - one.start, one
