@@ -19,6 +19,7 @@ subscribers), dropping the history of a subscriber that attached to it (it was p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from procflow._streams.cursor import Cursor
@@ -75,6 +76,12 @@ class ArchivedCursor(Cursor):
             )
         self._overtake()
         return self.position < self._log.held_from
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next byte that this cursor delivers, as it stands now."""
+        held = self._held
+        return held[0].start if held and isinstance(held[0], Stretch) else super().next_offset
 
     @property
     def holds_stretches(self) -> bool:
@@ -137,6 +144,15 @@ class ArchivedCursor(Cursor):
 
     # --- taking -------------------------------------------------------------------------------------------------
 
+    def lend(self, max_chunks: int) -> Iterator[Chunk] | None:  # noqa: ARG002 (never)
+        """Lend nothing: what is in memory may end at the next stretch."""
+        return None
+
+    def cut_at(self, stop: int) -> None:
+        """Let the next chunk end at ``stop`` at the latest, if it is in memory."""
+        if not self.is_behind:
+            super().cut_at(stop)
+
     def take(self) -> Chunk | Gap | None:
         """Return the next item, or ``None`` if there is nothing in memory now."""
         return None if self.is_behind else super().take()
@@ -164,8 +180,7 @@ class ArchivedLog(StreamLog):
         super().__init__(replay, name=name)
         self._failure: SpillError | None = None
         self._archivist = Archivist(self)
-        self._cursors[self._archivist] = None
-        self.refresh()
+        self._enter(self._archivist)
 
     @property
     def archivist(self) -> Archivist:
@@ -243,3 +258,8 @@ class ArchivedLog(StreamLog):
         produced = self._produced
         wanted = min(self._floor, max(self._moving, produced - self._window))
         return min(max(wanted, produced - MEMORY_BYTES), self._archivist.position, produced - TAIL_BYTES)
+
+    def _is_pinned(self, offset: int) -> bool:
+        if not self.is_archiving:
+            return super()._is_pinned(offset)
+        return offset > self._archivist.position

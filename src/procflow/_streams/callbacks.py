@@ -141,10 +141,11 @@ class CallbackReader:
 
     def _announce(self, now: float) -> None:
         """Wake those who wait for data, now or, if the stream is saturated, together a little later."""
-        if not self._core.data_bell.has_sleepers:
+        sleepers = self._core.data_bell.sleepers
+        if not sleepers:
             return
         log = self._core.log
-        wait_s = self._wakes.wait_s(now, log.produced - self._rung_produced, log.smallest_buffer_bytes)
+        wait_s = self._wakes.wait_s(now, log.produced - self._rung_produced, log.smallest_buffer_bytes, sleepers)
         if not wait_s:
             self._ring(now)
         elif self._late_ring is None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Iterator
+from operator import length_hint
 from typing import TYPE_CHECKING, Final
 
-from procflow._streams.chunks import join_small
+from procflow._streams.chunks import cut_front, join_small
 from procflow.errors import SpillError, StallError
 from procflow.events import Chunk, Gap, SubscriberStatistics
 from procflow.policies import BestEffort, Delivery, Loss, Reliable
@@ -31,9 +33,12 @@ class Cursor:
         "_gap_start",
         "_held",
         "_is_full",
+        "_lent",
+        "_lent_rest",
         "_live_from",
         "_log",
         "_loss",
+        "_position",
         "_settles",
         "buffer_bytes",
         "counts_time",
@@ -43,8 +48,8 @@ class Cursor:
         "is_attached",
         "is_awaited",
         "is_reliable",
+        "is_resting",
         "lost_bytes",
-        "position",
         "start",
         "touched_at",
     )
@@ -56,12 +61,15 @@ class Cursor:
         self._live_from = live_from  # bytes before it are history: promised, and not counted against the buffer
         self._is_full = False  # DROP_NEWEST: what is buffered is held, arrivals are dropped until all of it was taken
         self._settles = True
-        self.position = position
+        self._position = position
+        self._lent: list[Chunk] | None = None
+        self._lent_rest: Iterator[Chunk] = iter(())
         self.start = start
         self.delivered_bytes = 0
         self.lost_bytes = 0
         self.is_attached = True
         self.is_awaited = False  # the log's: the source waits for this cursor
+        self.is_resting = False  # the log's: nothing that is produced changes what it needs
         self.error: StallError | SpillError | None = None  # why it was detached from our side
         self.touched_at = 0.0  # when it last took something: kept for the pump, the log has no clock
         self._set_delivery(delivery)
@@ -80,12 +88,32 @@ class Cursor:
     # --- what is known ------------------------------------------------------------------------------------------
 
     @property
+    def position(self) -> int:
+        """Offset from which on it needs the log."""
+        if self._lent is not None:
+            self.catch_up()
+        return self._position
+
+    @position.setter
+    def position(self, offset: int) -> None:
+        self._position = offset
+
+    @property
     def offset(self) -> int:
         """Offset of the next byte that this cursor delivers or reports lost."""
         if self._held:
             first = self._held[0]
             return first.offset if isinstance(first, Chunk) else first.start
         return self.position if self._gap_start is None else self._gap_start
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next byte that this cursor delivers, as it stands now."""
+        if self._held:
+            first = self._held[0]
+            return first.offset if isinstance(first, Chunk) else first.stop
+        self._overtake()
+        return self.position
 
     @property
     def lag_bytes(self) -> int:
@@ -100,6 +128,7 @@ class Cursor:
 
     def statistics(self, name: str) -> SubscriberStatistics:
         """The numbers of this cursor, for the subscriber called ``name``."""
+        self.catch_up()
         return SubscriberStatistics(
             name=name,
             is_reliable=self.is_reliable,
@@ -135,6 +164,13 @@ class Cursor:
     def needs_log(self) -> bool:
         """Whether the log must keep everything from ``position`` on."""
         return not self._is_full
+
+    @property
+    def can_rest(self) -> bool:
+        """Whether nothing changes for it until it takes: it was overtaken, or drops what arrives."""
+        if self.is_reliable:
+            return False
+        return self._is_full or (self.is_movable and self._position < self._log.produced - self.window_bytes)
 
     @property
     def window_bytes(self) -> int:
@@ -184,6 +220,8 @@ class Cursor:
         """Let go of everything: the log's part of a detachment."""
         self.is_attached = False
         self._held.clear()
+        self.catch_up()
+        self._end_loan()
 
     # --- taking -------------------------------------------------------------------------------------------------
 
@@ -195,12 +233,60 @@ class Cursor:
         """Note that the subscriber has been given everything before ``offset``."""
         self._log.settle(offset)
 
+    def lend(self, max_chunks: int) -> Iterator[Chunk] | None:
+        """Return an iterator over chunks that come next; each counts as taken, at the latest when anybody asks, once drawn.
+
+        So what is ready costs its subscriber no call.  Nothing is lent, and the answer is ``None``, where somebody must know of
+        every single take: lossy delivery, a stall timeout, a source that waits for this cursor.  A loan is less than half of
+        the buffer, so that its end is seen in time to let a source go on that began to wait meanwhile.
+        """
+        self.take_back()
+        if not self.is_reliable or self._held or self._gap_start is not None or self.is_awaited or self.counts_time:
+            return None
+        log, position = self._log, self._position
+        if position >= log.produced or not self.is_attached:
+            return None
+        chunks = log.chunks_from(position, max_chunks)
+        stop = position + self.buffer_bytes // 2
+        while chunks and chunks[-1].stop >= stop:
+            chunks.pop()
+        if not chunks:
+            return None
+        self._lent = chunks
+        self._lent_rest = iter(chunks)
+        return self._lent_rest
+
+    def catch_up(self) -> None:
+        """Book what was drawn from a loan."""
+        lent = self._lent
+        if lent is None:
+            return
+        left = length_hint(self._lent_rest)
+        offset = lent[-left].offset if left else lent[-1].stop
+        self.delivered_bytes += offset - self._position
+        self._position = offset
+        if self._settles:
+            self._log.settle(offset)
+
+    def take_back(self) -> None:
+        """End a loan: what was not drawn comes next."""
+        if self._lent is not None:
+            self.catch_up()
+            self._end_loan()
+            self._log.taken(self)
+
+    def _end_loan(self) -> None:
+        self._lent = None
+        for _ in self._lent_rest:  # whoever still has the iterator draws nothing any more
+            pass
+
     def take(self) -> Chunk | Gap | None:
         """Return the next item, or ``None`` if there is nothing now.
 
         A ``Gap`` is followed by a chunk, which is reserved: the next take returns it whatever happens meanwhile.  Only when
         nothing was produced after the loss and the stream has ended does a ``Gap`` come last.
         """
+        self.take_back()
         held = self._held
         if held:
             item = held.popleft()
@@ -225,6 +311,7 @@ class Cursor:
 
         A ``Gap`` is followed by a chunk in the same list; the exception is that of ``take()``.
         """
+        self.take_back()
         items: list[Chunk | Gap] = []
         has_gap = False
         if self._held:
@@ -248,6 +335,21 @@ class Cursor:
         elif self._gap_start is not None and log.terminal is not None:
             items.append(self._gap_before(self.position))
         return self._moved_all(items) if items else items
+
+    def cut_at(self, stop: int) -> None:
+        """Let the next chunk end at ``stop`` at the latest.  If that cuts it, it is reserved."""
+        self.take_back()
+        held = self._held
+        if not held:
+            self._overtake()
+            if not self.position < stop < self._log.produced or self._log.chunk_at(self.position).stop <= stop:
+                return
+            self._hold_until(self._log.chunk_at(self.position).stop)
+        index = 0 if isinstance(held[0], Chunk) else 1
+        chunk = held[index] if index < len(held) else None
+        if isinstance(chunk, Chunk) and chunk.offset < stop < chunk.stop:
+            held[index] = Chunk(chunk.data[: stop - chunk.offset], chunk.offset)
+            held.insert(index + 1, cut_front(chunk, stop))
 
     def _gap_before(self, offset: int) -> Gap:
         start = self._gap_start
@@ -285,10 +387,17 @@ class Cursor:
         return item
 
     def _moved_all(self, items: list[Chunk | Gap]) -> list[Chunk | Gap]:
+        stop = items[-1].stop
+        lost_bytes = 0
         for item in items:
-            self._count(item)
+            if isinstance(item, Gap):
+                lost_bytes += item.stop - item.start
+        first = items[0]
+        start = first.start if isinstance(first, Gap) else first.offset
+        self.lost_bytes += lost_bytes
+        self.delivered_bytes += stop - start - lost_bytes
         if self._settles:
-            self._log.settle(items[-1].stop)
+            self._log.settle(stop)
         self._log.taken(self)
         return items
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
@@ -52,6 +53,7 @@ class StreamLog:
     """Chunks in order, the cursors on them, and the terminal."""
 
     __slots__ = (
+        "_active",
         "_appended",
         "_chunks",
         "_cursors",
@@ -69,15 +71,19 @@ class StreamLog:
         "_produced",
         "_refreshed_at",
         "_replay",
+        "_resting_window",
         "_retained",
         "_smallest_buffer",
         "_terminal",
         "_trigger",
+        "_trim_at",
         "_waited",
         "_window",
+        "journal",
     )
 
     def __init__(self, replay: Replay, *, name: str = "stream") -> None:
+        self.journal: Callable[[int], object] | None = None  # told the new end at every append
         self._name = name
         self._replay = replay
         self._chunks: list[Chunk] = []
@@ -93,8 +99,11 @@ class StreamLog:
         self._is_sealed = False
         self._terminal: Terminal | None = None
         self._cursors: dict[Cursor, None] = {}
+        self._active: dict[Cursor, None] = {}  # those that production concerns: the others rest until they take
+        self._resting_window = -1  # the largest window of a resting cursor; -1: none rests
         self._laggards = 0  # reliable cursors that the source waits for
         self._trigger = NEVER
+        self._trim_at = 0  # nothing can be dropped before so much was produced
         self._floor = NEVER
         self._moving = NEVER
         self._window = 0
@@ -140,7 +149,7 @@ class StreamLog:
 
     @property
     def smallest_buffer_bytes(self) -> int:
-        """The least that an attached cursor may be behind; very much if there is none."""
+        """The least that a cursor which keeps up may be behind; very much if there is none."""
         return self._smallest_buffer
 
     @property
@@ -178,6 +187,7 @@ class StreamLog:
 
     def history(self) -> bytes:
         """Everything that a subscriber who attaches now can have."""
+        self.catch_up()
         return self._bytes_from(self.history_start)
 
     def tail(self, max_bytes: int) -> bytes:
@@ -193,19 +203,23 @@ class StreamLog:
         Legal also while ``has_room()`` is false: the log then exceeds its bound by this chunk.
         """
         offset = self._last_offset = self._produced
+        size = len(data)
+        self._produced = produced = offset + size
+        chunks = self._chunks
+        chunks.append(Chunk(data, offset))
+        self._retained += size
+        self._appended += 1
+        if self.journal is not None:
+            self.journal(produced)
         if offset < OPENING_BYTES:
             self._opening += data[: OPENING_BYTES - offset]
-        self._produced = produced = offset + len(data)
-        self._chunks.append(Chunk(data, offset))
-        self._retained += len(data)
-        self._appended += 1
         if self._last_offsets.maxlen:
             self._last_offsets.append(offset)
         if produced >= self._trigger:
             self.refresh()
-        else:
+        elif produced >= self._trim_at:
             self._trim()
-        if len(self._chunks) - self._head > self._join_at:
+        if len(chunks) - self._head > self._join_at:
             self._join()
 
     def end(self, terminal: Terminal) -> bool:
@@ -261,6 +275,7 @@ class StreamLog:
                 with one gap instead.
             ValueError: If the start is an offset that the stream has not reached, or negative.
         """
+        self.catch_up()
         unread = self._produced if self._has_no_history else self._given
         return self._attach_at(delivery, resolve_start(start, last_bytes, produced=self._produced, unread=unread))
 
@@ -270,10 +285,16 @@ class StreamLog:
         Raises:
             HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.
         """
+        self.catch_up()
         floor = self.history_start
         if self._given < floor and not self._has_no_history:
             floor = self._given
         return self._attach_at(delivery, max(self._waited, floor))
+
+    def catch_up(self) -> None:
+        """Book what subscribers have drawn from loans, so that everything here is exact."""
+        for cursor in self._cursors:
+            cursor.catch_up()
 
     def settle(self, offset: int) -> None:
         """Note that somebody has been given everything before ``offset``."""
@@ -289,9 +310,13 @@ class StreamLog:
         """Forget a cursor; idempotent.  What only it needed is dropped at once."""
         if cursor not in self._cursors:
             return
+        cursor.catch_up()
         del self._cursors[cursor]
+        self._active.pop(cursor, None)
         self.relieve(cursor)
         cursor.release()
+        if cursor.is_resting:
+            self._measure_resting()
         self.refresh()
 
     def relieve(self, cursor: Cursor) -> None:
@@ -306,11 +331,15 @@ class StreamLog:
         """Note that ``cursor`` moved: drop what nobody needs any more, as often as that is cheap."""
         if cursor.is_awaited:
             self.relieve(cursor)
-        if self._appended - self._refreshed_at >= len(self._cursors):
+        if cursor.is_resting:
+            self._activate(cursor)
+        if self._appended - self._refreshed_at >= len(self._active):
             self.refresh()
 
     def rejoin(self, cursor: Cursor) -> None:
         """Count a cursor again that had left the log with what it holds."""
+        if cursor.is_resting:
+            self._activate(cursor)
         self._floor = min(self._floor, cursor.position)
         self._trigger = min(self._trigger, cursor.trigger())
 
@@ -319,6 +348,14 @@ class StreamLog:
     def chunk_at(self, offset: int) -> Chunk:
         """The rest of the chunk that holds ``offset``, which must be retained."""
         return cut_front(self._chunks[self._index_of(offset)], offset)
+
+    def chunks_from(self, offset: int, max_chunks: int) -> list[Chunk]:
+        """At most ``max_chunks`` chunks from ``offset`` on, which must be retained; the first one is cut."""
+        index = self._index_of(offset)
+        chunks = self._chunks[index : index + max_chunks]
+        if chunks[0].offset != offset:
+            chunks[0] = cut_front(chunks[0], offset)
+        return chunks
 
     def chunks_between(self, start: int, stop: int) -> list[Chunk]:
         """Everything from ``start`` to ``stop``, which must be retained; only the first and the last chunk are cut."""
@@ -348,9 +385,22 @@ class StreamLog:
         if start < floor and isinstance(delivery, Reliable):
             raise HistoryLostError(stream_name=self._name, start=start, stop=floor)
         cursor = self._make_cursor(delivery, start=start, position=max(start, floor))
-        self._cursors[cursor] = None
-        self.refresh()
+        self._enter(cursor)
         return cursor
+
+    def _enter(self, cursor: Cursor) -> None:
+        self._cursors[cursor] = self._active[cursor] = None
+        self.refresh()
+
+    def _activate(self, cursor: Cursor) -> None:
+        cursor.is_resting = False
+        self._active[cursor] = None
+        self._measure_resting()
+
+    def _measure_resting(self) -> None:
+        self._resting_window = max(
+            (cursor.window_bytes for cursor in self._cursors if cursor.is_resting and cursor.needs_log), default=-1
+        )
 
     def _make_cursor(self, delivery: Delivery, *, start: int, position: int) -> Cursor:
         return Cursor(self, delivery, start=start, position=position, live_from=self._produced)
@@ -369,15 +419,26 @@ class StreamLog:
         self._refreshed_at = self._appended
         trigger = floor = moving = smallest_buffer = NEVER
         window = 0
-        for cursor in self._cursors:
-            cursor.secure()
+        tired: list[Cursor] = []
+        for cursor in self._active:
+            if not cursor.is_reliable:
+                cursor.secure()
+                if cursor.can_rest:
+                    tired.append(cursor)
+                    continue
             trigger = min(trigger, cursor.trigger())
             smallest_buffer = min(smallest_buffer, cursor.buffer_bytes)
             if cursor.is_movable:
                 moving = min(moving, cursor.position)
                 window = max(window, cursor.window_bytes)
-            elif cursor.needs_log:
+            else:
                 floor = min(floor, cursor.position)
+        for cursor in tired:
+            del self._active[cursor]
+            cursor.is_resting = True
+            self._resting_window = max(self._resting_window, cursor.window_bytes if cursor.needs_log else -1)
+        if self._resting_window >= 0:
+            moving, window = 0, max(window, self._resting_window)
         self._trigger, self._floor, self._moving, self._window = trigger, floor, moving, window
         self._smallest_buffer = smallest_buffer
         self._trim()
@@ -392,6 +453,10 @@ class StreamLog:
             produced - TAIL_BYTES,  # which also keeps the newest chunk: only whole ones are dropped
         )
 
+    def _is_pinned(self, offset: int) -> bool:
+        """Whether no production, only ``refresh()``, can lift the memory floor to ``offset``."""
+        return offset > self._floor
+
     def _trim(self) -> None:
         floor = self._memory_floor()
         chunks, head = self._chunks, self._head
@@ -401,6 +466,12 @@ class StreamLog:
             chunks[head] = _GONE
             head += 1
         self._head = head
+        if head == end or self._last_offsets.maxlen:
+            self._trim_at = 0
+        elif self._is_pinned(chunk.stop):
+            self._trim_at = NEVER
+        else:
+            self._trim_at = self._produced + chunk.stop - floor  # production moves every other bound at most as fast
         if head > COMPACT_AT_SLOTS and head * 2 > end:
             del chunks[:head]
             self._head = 0

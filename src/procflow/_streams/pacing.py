@@ -30,8 +30,18 @@ TINY_ROW: Final = 8
 OVERFLOW_ROW: Final = 256
 """So many more of them it takes after the pipe proved too small for reading by the clock."""
 
+FULL_ROW: Final = 2
+"""So many full pipes in quick succession are one that is too small."""
+
+FEW_SLEEPERS: Final = 4
+"""So many are woken at once whatever the stream does: the loop has no time to gain."""
+
 SMALL_PIPE_BYTES: Final = 64 * 1024
 LARGE_PIPE_BYTES: Final = 256 * 1024
+"""Large enough for reader and writer to work at the same time: more gains nothing."""
+
+FLOOD_PIPE_BYTES: Final = 1024 * 1024
+"""Large enough for what a writer of tiny pieces makes while nobody looks."""
 
 
 class TurnBudget:
@@ -96,17 +106,18 @@ class WakePace:
         self._last_at = float("-inf")
         self._rung_at = float("-inf")
 
-    def wait_s(self, now: float, unread_bytes: int, window_bytes: int) -> float:
+    def wait_s(self, now: float, unread_bytes: int, window_bytes: int, sleepers: int) -> float:
         """Return how long the sleepers may sleep on, 0 if not at all, when something was just read.
 
         Args:
             now: The time.
             unread_bytes: What was read since the last ring.
             window_bytes: The smallest buffer of a subscriber.
+            sleepers: How many sleep.
         """
-        is_in_a_hurry = now - self._last_at <= SILENCE_S and unread_bytes >= TINY_BYTES
+        is_saturated = now - self._last_at <= INTERVAL_S and unread_bytes >= TINY_BYTES
         self._last_at = now
-        if is_in_a_hurry and unread_bytes * 3 < window_bytes:
+        if is_saturated and sleepers > FEW_SLEEPERS and unread_bytes * 3 < window_bytes:
             return max(0.0, self._rung_at + INTERVAL_S - now)
         return 0.0
 
@@ -116,16 +127,18 @@ class WakePace:
 
 
 class PipeGrowth:
-    """Decides when a pipe is too small: when what it holds was read twice in one wake-up each."""
+    """Decides when a pipe is too small: when looks in quick succession found it at least half full."""
 
-    __slots__ = ("_full",)
+    __slots__ = ("_full", "_last_at")
 
     def __init__(self) -> None:
         self._full = 0
+        self._last_at = float("-inf")
 
-    def is_due(self, read_bytes: int, pipe_bytes: int) -> bool:
-        """Return whether to ask for a larger pipe after a wake-up read ``read_bytes`` from one that holds ``pipe_bytes``."""
-        if read_bytes < pipe_bytes or self._full >= 2:
-            return False
-        self._full += 1
-        return self._full == 2
+    def is_due(self, now: float, read_bytes: int, pipe_bytes: int) -> bool:
+        """Return whether to ask for a larger pipe after a look read ``read_bytes`` from one that holds ``pipe_bytes``."""
+        is_full = read_bytes * 2 >= pipe_bytes
+        is_quick = now - self._last_at <= INTERVAL_S
+        self._last_at = now
+        self._full = self._full + 1 if is_full and is_quick else int(is_full)
+        return self._full == FULL_ROW

@@ -12,7 +12,7 @@ import fcntl
 import threading
 from typing import Final
 
-BUDGET_BYTES: Final = 16 * 1024 * 1024
+BUDGET_BYTES: Final = 32 * 1024 * 1024
 
 _GET: Final[int | None] = getattr(fcntl, "F_GETPIPE_SZ", None)  # Linux
 _SET: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)

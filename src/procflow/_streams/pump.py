@@ -18,7 +18,14 @@ from anyio.lowlevel import checkpoint
 from procflow._streams.callbacks import CallbackReader, Drained
 from procflow._streams.cursor import Cursor
 from procflow._streams.heap import keep_heap
-from procflow._streams.pacing import INTERVAL_S, LARGE_PIPE_BYTES, SMALL_PIPE_BYTES, PipeGrowth, ReadPace
+from procflow._streams.pacing import (
+    FLOOD_PIPE_BYTES,
+    INTERVAL_S,
+    LARGE_PIPE_BYTES,
+    SMALL_PIPE_BYTES,
+    PipeGrowth,
+    ReadPace,
+)
 from procflow._streams.source import ByteSource, FdSource, LocalSource
 from procflow._streams.terminal import Terminal
 from procflow._streams.waking import callback_loop, turn_budget
@@ -136,14 +143,14 @@ class Pump:
 
     def reads_by_clock(self, source: FdSource, now: float, read_bytes: int) -> bool:
         """Return whether the next look comes ``INTERVAL_S`` after this one, ``now``, which read ``read_bytes``; see to the pipe."""
-        if read_bytes >= SMALL_PIPE_BYTES and self._growth.is_due(read_bytes, source.pipe_bytes):
+        if read_bytes * 2 >= SMALL_PIPE_BYTES and self._growth.is_due(now, read_bytes, source.pipe_bytes):
             keep_heap()
             source.grow_pipe(LARGE_PIPE_BYTES)
         pace = self._pace
         was_by_clock = pace.by_clock
         pace.note(now, read_bytes, source.pipe_bytes)
         if pace.by_clock and not was_by_clock:
-            source.grow_pipe(LARGE_PIPE_BYTES)
+            source.grow_pipe(FLOOD_PIPE_BYTES)
         return pace.by_clock
 
     def end_stalls(self, since: float, now: float) -> float:

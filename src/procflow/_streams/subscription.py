@@ -6,6 +6,7 @@ items are chosen: the cursor does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 from time import perf_counter
 from types import TracebackType
@@ -22,9 +23,14 @@ from procflow.events import Chunk, Gap, SubscriberStatistics
 
 if TYPE_CHECKING:
     from procflow._streams.core import StreamCore
+    from procflow._streams.waking import Bell
 
 TURN_S: Final = 0.001
 """How long a subscriber may take items that are ready before other tasks run."""
+
+
+LENT_CHUNKS: Final = 64
+"""How many chunks a subscriber may draw before it must ask again."""
 
 
 class Subscription(ObjectReceiveStream[Chunk | Gap]):
@@ -41,6 +47,9 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         self._is_closed = False
         self._stop: int | None = None
         self._turn_started = float("-inf")
+        self._lent: Iterator[Chunk] = iter(())  # chunks that are this subscriber's for the drawing
+        self._lent_at = float("-inf")
+        self._lent_chunks = 1
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "attached" if self._cursor.is_attached else "detached"
@@ -65,8 +74,17 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             SpillError: History that was spilled to a file cannot be read back.
             anyio.ClosedResourceError: This subscription was closed.
         """
-        await self.wait_ready()
-        return self.receive_nowait()
+        for chunk in self._lent:
+            return chunk
+        return await self._receive_next()
+
+    async def __anext__(self) -> Chunk | Gap:
+        for chunk in self._lent:
+            return chunk
+        try:
+            return await self._receive_next()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
     def receive_nowait(self) -> Chunk | Gap:
         """Return the next item if there is one now.
@@ -144,6 +162,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
 
     def end_at(self, offset: int) -> None:
         """Let the subscription end, as if by EOF, when it has taken everything before ``offset``."""
+        self._cursor.take_back()
         self._stop = offset
         self._core.data_bell.ring()
 
@@ -168,6 +187,11 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
     def opening(self) -> bytes:
         """The first bytes of the stream: where a byte order mark is."""
         return self._core.log.opening
+
+    @property
+    def bell(self) -> Bell:
+        """What rings when there may be something to receive."""
+        return self._core.data_bell
 
     @property
     def cursor(self) -> Cursor:
@@ -204,6 +228,22 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         except SpillError as error:
             self._cursor.error = error
             self._core.detach(self._cursor)
+
+    async def _receive_next(self) -> Chunk | Gap:
+        """Wait, then receive the next item, and the chunks behind it on loan: as many as were drawn within a turn the last time."""
+        cursor = self._cursor
+        cursor.take_back()
+        self._core.resume_if_relieved()
+        is_quick = perf_counter() - self._lent_at < TURN_S / 2
+        self._lent_chunks = min(2 * self._lent_chunks, LENT_CHUNKS) if is_quick else 1
+        await self.wait_ready()
+        self._require_attached()
+        self._lent_at = perf_counter()
+        lent = cursor.lend(self._lent_chunks) if self._stop is None else None
+        if lent is None:
+            return self.receive_nowait()
+        self._lent = lent
+        return next(lent)
 
     def _is_past_stop(self) -> bool:
         return self._stop is not None and self._cursor.offset >= self._stop

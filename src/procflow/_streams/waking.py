@@ -6,7 +6,7 @@ beside a block.  Must not know streams.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, cast
 
@@ -66,9 +66,9 @@ class Bell:
         self._call: Callable[[], object] | None = None
 
     @property
-    def has_sleepers(self) -> bool:
-        """Whether a ring would wake anybody."""
-        return bool(self._sleepers) or self._event is not None
+    def sleepers(self) -> int:
+        """How many tasks a ring would wake; 1 for any number where the loop does not call back."""
+        return len(self._sleepers) + (self._event is not None)
 
     def ring(self) -> None:
         """Wake every task that sleeps now."""
@@ -88,6 +88,15 @@ class Bell:
         """Let the next ring call ``function`` once, in place of a sleeper."""
         self._call = function
 
+    def add(self, sleeper: Sleeper) -> None:
+        """Let the next ring wake ``sleeper``."""
+        self._sleepers.append(sleeper)
+
+    def discard(self, sleeper: Sleeper) -> None:
+        """Wake ``sleeper`` no more."""
+        if sleeper in self._sleepers:
+            self._sleepers.remove(sleeper)
+
     async def sleep(self) -> None:
         """Sleep until the next ring."""
         if self._loop is None and self._event is None:
@@ -105,6 +114,37 @@ class Bell:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
+
+
+class _EventSleeper:
+    """What ``Sleeper`` needs, on a loop without futures."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, _result: None, /) -> None:
+        self._event.set()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._event.wait().__await__()
+
+
+async def sleep_on(bells: Iterable[Bell]) -> None:
+    """Sleep until one of ``bells`` rings."""
+    loop = callback_loop()
+    sleeper: Sleeper = loop.create_future() if loop is not None else _EventSleeper()
+    for bell in bells:
+        bell.add(sleeper)
+    try:
+        await sleeper
+    finally:
+        for bell in bells:
+            bell.discard(sleeper)
 
 
 @asynccontextmanager
