@@ -51,7 +51,9 @@ class Samples:
         parts = [f"{self.count} samples"]
         for title, found in (("line", self.lines), ("function and what it calls", self.functions)):
             parts.append(f"\n  share  {title}")
-            parts += [f"{n / max(1, self.count):7.1%}  {what}" for what, n in found.most_common(SHOWN)]
+            # What is on every stack is how the program got here.
+            shown = [(what, n) for what, n in found.most_common() if n < self.count or self.count == 1][:SHOWN]
+            parts += [f"{n / self.count:7.1%}  {what}" for what, n in shown]
         return "\n".join(parts)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from benchmarks import page
 from benchmarks.__main__ import NAMES, SUITES, chosen, load
 from benchmarks.delays import percentile
+from benchmarks.sampling import sampled
 from benchmarks.targets import Target, judge, verdict_table
 
 from .snippets import ROOT
@@ -94,6 +98,39 @@ def test_a_suite_is_its_benchmarks() -> None:
     assert chosen(["streams"]) == list(SUITES["streams"].names)
     assert chosen(["kill", "processes", "kill"]) == list(SUITES["processes"].names)
     assert chosen([]) == list(NAMES)
+
+
+def test_a_section_is_written_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = tmp_path / "benchmarks.md"
+    written.write_text("# Page\n\n<!-- begin one -->\nold\n<!-- end one -->\n\nkept\n")
+    monkeypatch.setattr(page, "PAGE", written)
+
+    page.write_section("one", "One", "new")
+    page.write_section("two", "Two", "more")
+
+    assert written.read_text() == (
+        "# Page\n\n<!-- begin one -->\n\nnew\n\n<!-- end one -->\n\nkept\n"
+        "\n## Two\n\n<!-- begin two -->\n\nmore\n\n<!-- end two -->\n"
+    )
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    text = page.PAGE.read_text("utf-8")
+
+    assert all(text.count(f"<!-- {mark} {name} -->") == 1 for name in NAMES for mark in ("begin", "end"))
+    assert "<!-- begin streams targets -->" in text
+
+
+def test_sampling_names_the_line_that_takes_the_time() -> None:
+    def spin(until_s: float) -> None:
+        while time.process_time() < until_s:
+            pass
+
+    with sampled() as samples:
+        spin(time.process_time() + 0.5)
+
+    assert samples.lines.most_common(1)[0][0].endswith(" spin")
+    assert "test_benchmarks.py" in samples.report()
 
 
 def test_percentiles_count_weights() -> None:
