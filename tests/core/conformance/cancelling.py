@@ -167,6 +167,7 @@ def cancels(*names: str) -> Callable[[Case], Case]:
     """Say which public calls a case cancels."""
 
     def register(case: Case) -> Case:
+        assert case.__name__ not in CASES, f"there are two cases {case.__name__}"
         CASES[case.__name__] = case
         for name in names:
             COVERED.setdefault(name, []).append(case.__name__)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
@@ -347,6 +348,74 @@ async def run(attempt: Attempt) -> None:
         assert done.stdout.text == "hello"
 
     await attempt(call)
+
+
+@cancels("run")
+async def run_pipeline(attempt: Attempt) -> None:
+    async def call() -> None:
+        done = await pf.run(pf.shell("echo 1; echo 2 >&2") | pf.Command("cat"), shutdown=NOW)
+        assert done.stdout.text == "1\n"
+
+    await attempt(call)
+
+
+@cancels("spawn", "ChildStdin.send")
+async def spawn_on_terminal(attempt: Attempt) -> None:
+    """A child on a terminal of its own: nothing of the terminal is left either."""
+
+    async def call() -> None:
+        async with pf.spawn(pf.shell("read x; echo got $x"), pty=pf.Pty(echo=False), shutdown=NOW) as child:
+            await child.stdin.send(b"hello\n")
+            assert (await child.stdout.wait_for_line("got (.*)")).groups[0] == "hello"
+            await child.wait()
+
+    await attempt(call)
+
+
+@cancels("run")
+async def run_with_files_and_pieces(attempt: Attempt) -> None:
+    """Input from an async iterable, one output into a file, both merged."""
+    closed: list[bool] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            for number in range(3):
+                await checkpoint()
+                yield b"%d\n" % number
+        finally:
+            closed.append(True)
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "out"
+
+        async def call() -> None:
+            await pf.run(pf.shell("cat; echo err >&2"), stdin=pieces(), stdout=path, merge_stderr=True, shutdown=NOW)
+            assert path.read_text() == "0\n1\n2\nerr\n"
+
+        await attempt(call)
+
+
+@cancels("open_stream", "Subscription.receive_batch")
+async def read_spilled_history(attempt: Attempt) -> None:
+    """A history in a file: a cancelled reader loses nothing that is only on disk."""
+    with tempfile.TemporaryDirectory() as directory:
+        await _read_spilled(attempt, pf.StreamConfig(replay=pf.Replay.all(spill=directory)))
+        gc.collect()  # the file is open as long as its stream
+
+
+async def _read_spilled(attempt: Attempt, config: pf.StreamConfig) -> None:
+    async with pf.open_stream(Trickle(), config) as stream:
+        got: list[bytes] = []
+        async with stream.subscribe(start="start") as events:
+
+            async def call() -> None:
+                with contextlib.suppress(anyio.EndOfStream):
+                    while True:
+                        got.extend(e.data for e in await events.receive_batch() if isinstance(e, pf.Chunk))
+
+            await attempt(call)
+            got += [event.data async for event in events if isinstance(event, pf.Chunk)]
+        assert b"".join(got) == WHOLE
 
 
 @cancels("Process.wait")
