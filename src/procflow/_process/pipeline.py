@@ -13,6 +13,7 @@ started is out of its reach), a shell in between (then the stages are not our ch
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -29,7 +30,7 @@ class PipelineLeader:
 
     def __init__(self, first: LeaderPort) -> None:
         self._stages = [first]
-        self._first = first
+        self._leading = first
 
     def __repr__(self) -> str:
         return f"<PipelineLeader {self.pid}, {len(self._stages)} stages>"
@@ -38,16 +39,25 @@ class PipelineLeader:
         """Add the next stage."""
         self._stages.append(stage)
 
+    def lead_on(self, stage: LeaderPort) -> None:
+        """Add the next stage, which leads a new group, because there is nobody left in the old one.
+
+        That happens only where somebody else takes the stages that have exited (SIGCHLD ignored), so that no zombie holds
+        the number of the group; or if every stage so far has left it.
+        """
+        self._stages.append(stage)
+        self._leading = stage
+
     @property
     def pid(self) -> int:
         """The number of the group."""
-        return self._first.pid
+        return self._leading.pid
 
     @property
     def exit_fd(self) -> int:
         """Readable once the first stage that still ran has exited: then look again."""
         running = (stage for stage in self._stages if stage.status is None)
-        return next(running, self._first).exit_fd
+        return next(running, self._leading).exit_fd
 
     @property
     def status(self) -> ExitStatus | None:
@@ -69,16 +79,16 @@ class PipelineLeader:
     @property
     def is_reaped(self) -> bool:
         """Whether the number of the group no longer belongs to us."""
-        return self._first.is_reaped
+        return self._leading.is_reaped
 
     @property
     def was_lost(self) -> bool:
-        """Whether somebody else reaped the first stage."""
-        return self._first.was_lost
+        """Whether somebody else reaped the stage that leads the group."""
+        return self._leading.was_lost
 
     def held(self) -> AbstractContextManager[object]:
         """Return a block in which no other thread gives up the number of the group."""
-        return self._first.held()
+        return self._leading.held()
 
     def observe(self) -> bool:
         """Look whether all of them have exited."""
@@ -105,12 +115,23 @@ class PipelineLeader:
         if not was_sent:
             raise refusal or ProcessLookupError(f"all stages of {self.pid} have exited")
 
+    def signal_strays(self, number: int) -> bool:
+        """Signal every running stage that has left the group; return whether there was one that could be."""
+        was_sent = False
+        for stage in self._stages:
+            with stage.held(), contextlib.suppress(OSError):
+                if not stage.observe() and os.getpgid(stage.pid) != self.pid:
+                    stage.signal(number)
+                    was_sent = True
+        return was_sent
+
     def reap(self) -> bool:
-        """Reap all of them, the first one last, if all have exited."""
+        """Reap all of them, the one that leads the group last, if all have exited."""
         if not self.observe():
             return False
-        # C-66: the zombie of the first stage holds the number of the group.
-        return all([stage.reap() for stage in reversed(self._stages)])  # noqa: C419 (none is skipped)
+        # C-66: the zombie of the leading stage holds the number of the group.
+        others = [stage.reap() for stage in self._stages if stage is not self._leading]
+        return all(others) and self._leading.reap()
 
     def close(self) -> None:
         """Close every exit descriptor; what is not yet reaped is reaped later."""

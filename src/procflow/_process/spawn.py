@@ -79,6 +79,7 @@ class PopenSpawner:
             trace.emit("spawned", popen.pid)
             return Leader(popen)
         except _CannotStart as exc:
+            popen.returncode = 0  # it was reaped, if not by us
             raise _spawn_error(request, exc.error) from exc.error
         except BaseException as exc:  # nobody would watch it: it must not run
             _end(popen, request)

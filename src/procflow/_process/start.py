@@ -6,17 +6,19 @@ Owns the order of things around the forks.  Must not know who asked, nor what be
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal as _signal
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 import anyio.abc
 
 from procflow._containment.group import GroupContainer
+from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container, ContainmentRequest
 from procflow._containment.session import SessionContainer
 from procflow._process.backend import defers_interrupts
@@ -132,9 +134,9 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
         whole: LeaderPort | None = None
         for stage, ends in zip(commands, all_ends, strict=True):
             started_at, started_mono_s = datetime.now(UTC), time.monotonic()
-            request = _request(stage, ends, container, _group_of(stages, options, is_pipeline=len(commands) > 1))
+            group = _next_group(whole, options, is_pipeline=len(commands) > 1)
             try:
-                leader = options.spawner.spawn(request)
+                leader, leads = _spawn(options.spawner, _request(stage, ends, container, group))
             except SpawnError as exc:
                 if len(commands) > 1:
                     exc.note_stage(len(stages) + 1, len(commands))
@@ -143,10 +145,10 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
                 whole = leader if len(commands) == 1 else PipelineLeader(leader)
                 on_failure.callback(_discard, whole, container)
                 container.bind(whole)
-                if loan is not None:
-                    loan.hand_over(leader.pid)
             elif isinstance(whole, PipelineLeader):
-                whole.join(leader)
+                (whole.lead_on if leads else whole.join)(leader)
+            if loan is not None and leads:
+                loan.hand_over(leader.pid)
             stages.append(
                 StageParts(
                     name=stage.name, leader=leader, ends=ends, started_at=started_at, started_mono_s=started_mono_s
@@ -173,15 +175,40 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
 def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
     if isinstance(options.stdio, OnPty):
         return SessionContainer(options.containment)
+    missing = (LENT_SESSION,) if options.terminal == "shared" else (SHARED_SESSION,)
+    if is_pipeline:
+        return PipelineContainer(options.containment, missing=missing)
     if options.terminal == "shared":
-        return GroupContainer(options.containment, missing=(LENT_SESSION,))
-    return GroupContainer(options.containment, missing=(SHARED_SESSION,) if is_pipeline else ())
+        return GroupContainer(options.containment, missing=missing)
+    return GroupContainer(options.containment)
 
 
-def _group_of(started: list[StageParts], options: SpawnOptions, *, is_pipeline: bool) -> GroupChoice:
+def _spawn(spawner: Spawner, request: SpawnRequest) -> tuple[LeaderPort, bool]:
+    """Start a stage; return also whether it leads a group, because there is none to join or none is left."""
+    if isinstance(request.group, str):
+        return spawner.spawn(request), True
+    try:
+        return spawner.spawn(request), False
+    except SpawnError as exc:
+        if exc.errno != errno.EPERM or _is_group(request.group):
+            raise
+    return spawner.spawn(replace(request, group="own group")), True
+
+
+def _is_group(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline: bool) -> GroupChoice:
     """Return the group of the next stage."""
-    if started:
-        return started[0].leader.pid
+    if whole is not None:
+        return whole.pid
     return "own group" if is_pipeline or options.terminal == "shared" else "own session"
 
 

@@ -11,6 +11,11 @@ import pytest
 
 import procflow as pf
 from procflow._process import trace
+from procflow._process.leader import Leader
+from procflow._process.scope import SpawnScope
+from procflow._process.spawn import PopenSpawner, SpawnRequest
+from procflow._process.start import SpawnOptions
+from procflow._process.stdio import plan_stdio
 
 from .conftest import group_is_gone, is_alive, process_state, python
 
@@ -336,6 +341,38 @@ async def test_lost_statuses_are_unknown(sigchld_ignored: None) -> None:
 
     assert done.outcome.is_unknown
     assert not done.outcome.ok
+
+
+async def test_a_stage_that_left_the_group_is_ended_too() -> None:
+    """C-9, C-65: a stage is our child, whatever session it made for itself."""
+    stray = python("import os, signal; os.setsid(); print('away', flush=True); signal.pause()")
+
+    async with pf.spawn(pf.Command("sleep", "60") | stray) as child:
+        await child.stdout.wait_for_line("away")
+        outcome = await child.terminate()
+
+    assert [stage.signal for stage in outcome.stages] == [signal.SIGTERM] * 2
+    assert not is_alive(child.stages[1].pid)
+
+
+async def test_a_first_stage_that_somebody_else_reaped(sigchld_ignored: None) -> None:
+    """C-9: without its zombie the group is gone; the next stage leads a new one, and that is the one that is stopped."""
+
+    class Patient(PopenSpawner):
+        def spawn(self, request: SpawnRequest) -> Leader:
+            leader = super().spawn(request)
+            while request.program == "true" and process_state(leader.pid) is not None:
+                os.sched_yield()
+            return leader
+
+    pipeline = pf.Command("true") | pf.Command("sleep", "60") | pf.Command("cat")
+    plan = plan_stdio(pf.NULL, None, None, merge_stderr=False, default=pf.StreamConfig())
+    with anyio.fail_after(10):
+        async with SpawnScope(pipeline, SpawnOptions(stdio=plan, spawner=Patient())) as child:
+            assert os.getpgid(child.stages[2].pid) == child.stages[1].pid == child.pid
+            await child.terminate()
+
+    assert not any(is_alive(stage.pid) for stage in child.stages)
 
 
 async def test_many_pipelines_at_once() -> None:
