@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
@@ -12,6 +14,7 @@ from benchmarks.reader import rates
 from benchmarks.targets import Target
 
 WINDOW_CHUNKS = 64
+TURN_CHUNKS = WINDOW_CHUNKS // 3
 Probe = Callable[[bytes], object]
 """Sees every chunk of the last subscriber, as soon as that has it."""
 Spread = Callable[[list[str], int, "Probe | None"], Awaitable[int]]
@@ -149,19 +152,92 @@ async def memory_streams(argv: list[str], subscribers: int, _probe: Probe | None
     return delivered
 
 
+async def lockstep(argv: list[str], subscribers: int, _probe: Probe | None, *, by_batch: bool = False) -> int:
+    """The least that gives chunks to tasks: a third of a window for all of them, and the next when the last one is done."""
+    loop = asyncio.get_running_loop()
+    delivered = left = 0
+    turn: asyncio.Future[list[bytes]] = loop.create_future()
+    all_done = asyncio.Event()
+
+    async def batches() -> AsyncIterator[list[bytes]]:
+        nonlocal left
+        while batch := await turn:
+            yield batch
+            left -= 1
+            if left == 0:
+                all_done.set()
+
+    async def steps() -> AsyncIterator[bytes]:
+        async for batch in batches():
+            for data in batch:
+                yield data
+
+    async def consume() -> None:
+        nonlocal delivered
+        if by_batch:
+            async for batch in batches():
+                for data in batch:
+                    delivered += len(data)
+        else:
+            async for data in steps():
+                delivered += len(data)
+
+    async def give(batch: list[bytes]) -> None:
+        nonlocal turn, left
+        given, turn, left = turn, loop.create_future(), subscribers
+        all_done.clear()
+        given.set_result(batch)
+        if batch:
+            await all_done.wait()
+
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0, pipesize=256 * 1024) as process:
+        assert process.stdout is not None
+        fd = process.stdout.fileno()
+        os.set_blocking(fd, False)
+        is_readable = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(subscribers):
+                tasks.create_task(consume())
+            await asyncio.sleep(0)
+            batch: list[bytes] = []
+            loop.add_reader(fd, is_readable.set)
+            while True:
+                try:
+                    data = os.read(fd, BLOCK)
+                except BlockingIOError:
+                    is_readable.clear()
+                    await is_readable.wait()
+                    continue
+                if not data:
+                    break
+                batch.append(data)
+                if len(batch) == TURN_CHUNKS:
+                    await give(batch)
+                    batch = []
+            if batch:
+                await give(batch)
+            await give([])
+        loop.remove_reader(fd)
+    return delivered
+
+
 ONE = "1 subscriber"
 MANY = "64 subscribers"
 QUEUES = "StreamReader + asyncio.Queue"
 MEMORY_STREAMS = "anyio memory streams on asyncio"
 
 
-def targets_of(variant: str, how: str) -> tuple[Target, ...]:
+LOCKSTEP = "bare lockstep, async for"
+LOCKSTEP_BATCHES = "bare lockstep, batches"
+
+
+def targets_of(variant: str, how: str, limit: str) -> tuple[Target, ...]:
     about = f"64 subscribers, {how}"
     return (
-        Target(promise=f"{about}: CPU per GB against one", metric="cpu_s_gb", of=variant, over=variant, case=MANY, over_case=ONE, at_most=2),
-        Target(promise=f"{about}: throughput against one", metric="gb_s", of=variant, over=variant, case=MANY, over_case=ONE, at_least=0.5),
-        Target(promise=f"{about}: throughput over `asyncio.Queue` each", metric="gb_s", of=variant, over=QUEUES, case=MANY, at_least=8),
-        Target(promise=f"{about}: throughput over anyio memory streams each", metric="gb_s", of=variant, over=MEMORY_STREAMS, case=MANY, at_least=20),
+        Target(promise=f"{about}: CPU per GB against one", metric="cpu_s_gb", of=variant, over=variant, limit=limit, case=MANY, over_case=ONE, at_most=2),
+        Target(promise=f"{about}: throughput against one", metric="gb_s", of=variant, over=variant, limit=limit, case=MANY, over_case=ONE, at_least=0.5),
+        Target(promise=f"{about}: throughput over `asyncio.Queue` each", metric="gb_s", of=variant, over=QUEUES, limit=limit, case=MANY, at_least=8),
+        Target(promise=f"{about}: throughput over anyio memory streams each", metric="gb_s", of=variant, over=MEMORY_STREAMS, limit=limit, case=MANY, at_least=20),
     )  # fmt: skip
 
 
@@ -169,10 +245,13 @@ BENCHMARK = Benchmark(
     title="Fan-out: every byte to N subscribers",
     about="`dd` writes zeros in blocks of 64 KiB, and N subscribers receive everything, reliably, behind a window of 64 chunks; "
     "rates count the child's bytes once. The base line is `StreamReader` with one `asyncio.Queue` a subscriber. "
+    "Two rows in lockstep show the least that tasks cost: a third of a window at a time, every task waits for the slowest, and nothing is promised. "
     "Our rows take chunks with `async for`, the last one all that is there with `receive_batch()`.",
     variants={
         QUEUES: trial("asyncio", queues),
         MEMORY_STREAMS: trial("asyncio", memory_streams),
+        LOCKSTEP: trial("asyncio", lockstep),
+        LOCKSTEP_BATCHES: trial("asyncio", partial(lockstep, by_batch=True)),
         "procflow on asyncio": trial("asyncio", ours),
         "procflow on uvloop": trial("uvloop", ours),
         "procflow on trio": trial("trio", ours),
@@ -186,7 +265,7 @@ BENCHMARK = Benchmark(
     params={"mib": 64},
     quick={"mib": 8},
     targets=(
-        *targets_of("procflow on asyncio", "`async for`"),
-        *targets_of("procflow on asyncio, receive_batch()", "`receive_batch()`"),
+        *targets_of("procflow on asyncio", "`async for`", LOCKSTEP),
+        *targets_of("procflow on asyncio, receive_batch()", "`receive_batch()`", LOCKSTEP_BATCHES),
     ),
 )

@@ -90,7 +90,7 @@ class Benchmark:
     def __post_init__(self) -> None:
         rows, keys = set(self.rows), {metric.key for metric in self.metrics}
         for target in self.targets:
-            if target.metric not in keys or target.row not in rows or target.peer not in rows | {None}:
+            if target.metric not in keys or not target.rows <= rows:
                 raise ValueError(f"{self.title}: there is no such metric or row: {target}")
 
     @property

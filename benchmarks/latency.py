@@ -81,6 +81,6 @@ BENCHMARK = Benchmark(
     params={"lines": 250},
     quick={"lines": 20},
     targets=(
-        Target(promise="single line on an idle stream: p50 against StreamReader", metric="p50_us", of="procflow on asyncio", over="asyncio StreamReader", at_most=0.6),
+        Target(promise="single line on an idle stream: p50 against StreamReader", metric="p50_us", of="procflow on asyncio", over="asyncio StreamReader", limit="asyncio add_reader, into a task", at_most=0.6),
     ),
 )  # fmt: skip

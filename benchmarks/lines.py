@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+from benchmarks.children import BLOCK
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
 from benchmarks.targets import Target
 
@@ -103,6 +105,39 @@ async def anyio_lines(argv: list[str]) -> int:
     return count
 
 
+def chunks_of_text(argv: list[str]) -> Iterator[list[str]]:
+    """The least that makes lines: blocking reads, one decoding and one split for each."""
+    rest = b""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0, pipesize=256 * 1024) as process:
+        assert process.stdout is not None
+        while data := os.read(process.stdout.fileno(), BLOCK):
+            end = data.rfind(b"\n") + 1
+            lines = (rest + data[:end]).decode().split("\n")
+            rest = data[end:]
+            del lines[-1]
+            yield lines
+
+
+async def bare_batches(argv: list[str]) -> int:
+    count = 0
+    for lines in chunks_of_text(argv):
+        for _line in lines:
+            count += 1
+    return count
+
+
+async def bare_steps(argv: list[str]) -> int:
+    async def steps() -> AsyncIterator[str]:
+        for lines in chunks_of_text(argv):
+            for line in lines:
+                yield line
+
+    count = 0
+    async for _line in steps():
+        count += 1
+    return count
+
+
 def blocking(params: Params) -> Numbers:
     count = 0
     with timed() as timing, subprocess.Popen(command(params), stdout=subprocess.PIPE, encoding="utf-8") as process:
@@ -115,13 +150,16 @@ def blocking(params: Params) -> Numbers:
 BENCHMARK = Benchmark(
     title="Lines",
     about="A child writes lines of 80 bytes in blocks of 64 KiB; every line is decoded and counted. "
-    "The base line is `async for line in process.stdout` with `line.decode()`.",
+    "The base line is `async for line in process.stdout` with `line.decode()`. "
+    "Two rows have nothing built on them: blocking reads that are decoded and split at once, with and without an `async for` step for each line.",
     variants={
         "asyncio StreamReader": trial("asyncio", stream_reader),
         "uvloop StreamReader": trial("uvloop", stream_reader),
         "anyio receive_until on asyncio": trial("asyncio", anyio_lines),
         "anyio receive_until on trio": trial("trio", anyio_lines),
         "blocking text": blocking,
+        "blocking os.read and split": trial("asyncio", bare_batches),
+        "blocking os.read and split, an async for step each": trial("asyncio", bare_steps),
         "procflow lines() on asyncio": trial("asyncio", ours_lines),
         "procflow lines() on uvloop": trial("uvloop", ours_lines),
         "procflow lines() on trio": trial("trio", ours_lines),
@@ -138,8 +176,8 @@ BENCHMARK = Benchmark(
     quick={"mib": 2},
     prepare=file_of_lines,
     targets=(
-        Target(promise="80-byte lines: `lines()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow lines() on asyncio", over="asyncio StreamReader", at_least=5),
-        Target(promise="80-byte lines: `line_batches()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow line_batches() on asyncio", over="asyncio StreamReader", at_least=9),
-        Target(promise="80-byte lines: `line_batches()` over blocking text iteration", metric="m_lines_s", of="procflow line_batches() on asyncio", over="blocking text", at_least=1),
+        Target(promise="80-byte lines: `lines()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow lines() on asyncio", over="asyncio StreamReader", limit="blocking os.read and split, an async for step each", at_least=5),
+        Target(promise="80-byte lines: `line_batches()` over `async for line in StreamReader`", metric="m_lines_s", of="procflow line_batches() on asyncio", over="asyncio StreamReader", limit="blocking os.read and split", at_least=9),
+        Target(promise="80-byte lines: `line_batches()` over blocking text iteration", metric="m_lines_s", of="procflow line_batches() on asyncio", over="blocking text", limit="blocking os.read and split", at_least=1),
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Row = tuple[str, str]
 """A case and a variant."""
@@ -27,6 +27,8 @@ class Target:
         over_case: The case of ``over``; the same if ``None``.
         at_least: The lower bound; give this or ``at_most``.
         at_most: The upper bound.
+        limit: A variant of the same case that no design can beat, because it keeps none of the promises; judged the same way (against
+            itself, if the target is), it says whether the target can be reached on this machine.
         is_difference: Subtract instead of dividing.
         unit: Of the number itself or of the difference.
     """
@@ -39,6 +41,7 @@ class Target:
     over_case: str | None = None
     at_least: float | None = None
     at_most: float | None = None
+    limit: str | None = None
     is_difference: bool = False
     unit: str = ""
 
@@ -52,6 +55,12 @@ class Target:
     def row(self) -> Row:
         """The row that is judged."""
         return self.case, self.of
+
+    @property
+    def rows(self) -> set[Row]:
+        """Every row that the verdict needs."""
+        found = {self.row} | ({self.peer} if self.peer is not None else set())
+        return found | ({(self.case, self.limit)} if self.limit is not None else set())
 
     @property
     def peer(self) -> Row | None:
@@ -68,6 +77,13 @@ class Target:
             return f"{number:+.2f} {self.unit}".rstrip()
         return f"{_digits(number)}×"
 
+    def is_kept_by(self, number: float) -> bool:
+        """Return whether a number is within the bound."""
+        if self.at_least is not None:
+            return number >= self.at_least
+        assert self.at_most is not None
+        return number <= self.at_most
+
     @property
     def bound(self) -> str:
         """The bound, as the table says it."""
@@ -82,52 +98,75 @@ class Verdict:
     measured: float | None
     lowest: float | None = None
     highest: float | None = None
+    limit: float | None = None
+    """What the target's limit reaches, if it has one."""
 
     @property
     def is_met(self) -> bool | None:
         """Whether the median keeps the bound; ``None`` if nothing was measured."""
-        if self.measured is None:
-            return None
-        if self.target.at_least is not None:
-            return self.measured >= self.target.at_least
-        assert self.target.at_most is not None
-        return self.measured <= self.target.at_most
+        return None if self.measured is None else self.target.is_kept_by(self.measured)
+
+    @property
+    def is_within_reach(self) -> bool | None:
+        """Whether the limit keeps the bound; ``None`` if there is no limit, or no number of it."""
+        return None if self.limit is None else self.target.is_kept_by(self.limit)
+
+    @property
+    def word(self) -> str:
+        """What the table says."""
+        if self.is_met:
+            return "yes"
+        return "no, out of reach here" if self.is_within_reach is False else "**no**"
 
 
 def judge(target: Target, rounds: Mapping[Row, Sequence[Numbers]]) -> Verdict:
     """Return the verdict on ``target``: the median over the rounds of the value, ratio or difference within each round."""
-    own = rounds.get(target.row, ())
-    if target.peer is None:
-        found = [numbers[target.metric] for numbers in own if target.metric in numbers]
-    else:
-        # Rounds are numbered from the first, and a row that fails stays away: what has a partner was measured beside it.
-        pairs = zip(own, rounds.get(target.peer, ()), strict=False)
-        both = [
-            (mine[target.metric], peer[target.metric]) for mine, peer in pairs if target.metric in mine.keys() & peer
-        ]
-        if target.is_difference:
-            found = [mine - peer for mine, peer in both]
-        else:
-            found = [mine / peer for mine, peer in both if peer]
+    found = _compare(target, rounds)
     if not found:
         return Verdict(target=target, measured=None)
-    return Verdict(target=target, measured=statistics.median(found), lowest=min(found), highest=max(found))
+    possible: list[float] = []
+    if target.limit is not None:
+        over = target.limit if target.over == target.of else target.over
+        possible = _compare(replace(target, of=target.limit, over=over), rounds)
+    return Verdict(
+        target=target,
+        measured=statistics.median(found),
+        lowest=min(found),
+        highest=max(found),
+        limit=statistics.median(possible) if possible else None,
+    )
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
     """Return the verdicts as a Markdown table, and how many targets are met."""
     rows = list(verdicts)
-    lines = ["| target | bound | measured | lowest to highest round | met |", "|---|---|---|---|---|"]
+    lines = ["| target | bound | measured | lowest to highest round | limit here | met |", "|---|---|---|---|---|---|"]
     for verdict in rows:
         target = verdict.target
         if verdict.measured is None or verdict.lowest is None or verdict.highest is None:
-            cells = ["not measured", "–", "–"]
+            cells = ["not measured", "–", "–", "–"]
         else:
             spread = f"{target.text(verdict.lowest)} to {target.text(verdict.highest)}"
-            cells = [target.text(verdict.measured), spread, "yes" if verdict.is_met else "**no**"]
+            limit = target.text(verdict.limit) if verdict.limit is not None else "–"
+            cells = [target.text(verdict.measured), spread, limit, verdict.word]
         lines.append("| " + " | ".join([target.promise, target.bound, *cells]) + " |")
     met = sum(verdict.is_met is True for verdict in rows)
-    return "\n".join(lines) + f"\n\n{met} of {len(rows)} targets are met.\n"
+    beyond = sum(verdict.is_met is False and verdict.is_within_reach is False for verdict in rows)
+    closing = f"{met} of {len(rows)} targets are met" + (f", {beyond} out of reach here" if beyond else "")
+    return "\n".join(lines) + f"\n\n{closing}.\n"
+
+
+def _compare(target: Target, rounds: Mapping[Row, Sequence[Numbers]]) -> list[float]:
+    """Return, for each round that has them, the target's number alone or against its peer's."""
+    own = rounds.get(target.row, ())
+    if target.peer is None:
+        return [numbers[target.metric] for numbers in own if target.metric in numbers]
+    # Rounds are numbered from the first, and a row that fails stays away: what has a partner was measured beside it.
+    pairs = zip(own, rounds.get(target.peer, ()), strict=False)
+    both = [(mine[target.metric], peer[target.metric]) for mine, peer in pairs if target.metric in mine.keys() & peer]
+    if target.is_difference:
+        return [mine - peer for mine, peer in both]
+    return [mine / peer for mine, peer in both if peer]
 
 
 def _digits(number: float) -> str:

@@ -69,7 +69,33 @@ def test_a_difference_is_bounded_in_its_unit() -> None:
 
     assert verdict.measured == 2.5
     assert verdict.is_met is False
-    assert "| late | ≤ +2.00 ms | +2.50 ms | +2.50 ms to +2.50 ms | **no** |" in verdict_table([verdict])
+    assert "| late | ≤ +2.00 ms | +2.50 ms | +2.50 ms to +2.50 ms | – | **no** |" in verdict_table([verdict])
+
+
+def test_a_limit_that_misses_the_bound_puts_the_target_out_of_reach() -> None:
+    target = Target(promise="faster", metric="rate", of="ours", over="peer", limit="kernel", at_least=2)
+    rounds = {("", "ours"): [{"rate": 15.0}], ("", "peer"): [{"rate": 10.0}]}
+
+    slow = judge(target, {**rounds, ("", "kernel"): [{"rate": 19.0}]})
+    fast = judge(target, {**rounds, ("", "kernel"): [{"rate": 30.0}]})
+
+    assert (slow.is_within_reach, slow.word) == (False, "no, out of reach here")
+    assert (fast.is_within_reach, fast.word) == (True, "**no**")
+    assert "0 of 2 targets are met, 1 out of reach here." in verdict_table([slow, fast])
+
+
+def test_the_limit_of_a_row_against_itself_is_against_itself() -> None:
+    target = Target(
+        promise="many", metric="cpu", of="ours", over="ours", case="64", over_case="1", limit="bare", at_most=2
+    )
+    rounds = {
+        ("64", "ours"): [{"cpu": 9.0}], ("1", "ours"): [{"cpu": 3.0}],
+        ("64", "bare"): [{"cpu": 5.0}], ("1", "bare"): [{"cpu": 1.0}],
+    }  # fmt: skip
+
+    verdict = judge(target, rounds)
+
+    assert (verdict.measured, verdict.limit) == (3, 5)
 
 
 def test_a_number_without_a_peer_is_judged_alone() -> None:
@@ -85,7 +111,7 @@ def test_a_row_that_failed_leaves_its_target_open() -> None:
     verdict = judge(FASTER, {("", "ours"): [{"rate": 10.0}], ("", "peer"): []})
 
     assert verdict.is_met is None
-    assert "| faster | ≥ 2× | not measured | – | – |" in verdict_table([verdict])
+    assert "| faster | ≥ 2× | not measured | – | – | – |" in verdict_table([verdict])
     assert "0 of 1 targets are met." in verdict_table([verdict])
 
 
