@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 import procflow as pf
 from procflow._process import leader
 from procflow.testing import assert_no_leaks
-from tools.soak.readers import Pattern, Tally, World
+from tools.soak.readers import PERIOD_BYTES, Pattern, Tally, World
 from tools.soak.subscribers import subscriber
 
 ROUND_WAIT_S: Final = 120.0
@@ -89,10 +89,10 @@ async def one_source(name: str, world: World) -> None:
 
 CHILD: Final = """
 import os, random, signal, sys, time
-path, seed, mode, total, deaf = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+path, seed, mode, total, manner = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 rng = random.Random(seed)
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a traceback would not be of the pattern
-if deaf == "deaf":
+if manner == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 period = open(path, "rb").read()
 twice = period * 2
@@ -107,11 +107,25 @@ while mode != "silent" and (done[1] < total or done[2] < total):
         time.sleep(rng.random() * 0.02)
 if mode == "silent":
     time.sleep(600)
-if rng.random() < 0.3 and os.fork() == 0:  # holds the pipes
+if manner != "alone" and rng.random() < 0.3 and os.fork() == 0:  # holds the pipes
     time.sleep(rng.choice([0.05, 600]))
     os._exit(0)
 os._exit(rng.choice([0, 0, 3]))
 """
+
+
+ENOUGH_S: Final = 20.0
+"""What every command of a round is done within; who runs out of it hangs."""
+
+
+@contextmanager
+def may_time_out(timeout_s: float | None) -> Iterator[None]:
+    """Let ``TimedOut`` pass unless there was time enough."""
+    try:
+        yield
+    except pf.TimedOut:
+        if timeout_s is None or timeout_s >= ENOUGH_S:
+            raise
 
 
 class PlannedError(Exception):
@@ -210,8 +224,9 @@ async def one_run(name: str, world: World) -> None:
         "obedient",
     ]
     command = pf.Command(sys.executable, "-I", "-S", "-c", CHILD, *arguments, name=name)
-    with suppress(pf.TimedOut):
-        done = await pf.run(command, timeout_s=rng.choice([None, 0.02, 0.2, 20.0]), drain_s=0.1, check=False)
+    timeout_s = rng.choice([0.02, 0.2, ENOUGH_S])
+    with may_time_out(timeout_s):
+        done = await pf.run(command, timeout_s=timeout_s, drain_s=0.1, check=False)
         for captured in (done.stdout, done.stderr):
             if captured.bytes != world.pattern.at(captured.lost_bytes, captured.lost_bytes + len(captured.bytes)):
                 raise AssertionError(f"{name}: what was kept is not the end of what was written")
@@ -238,15 +253,57 @@ async def one_fed(name: str, world: World) -> None:
     choices: list[Any] = [data, data.decode(), pieces(), slow_pieces()]
     stdin = rng.choice(choices)
     config = pf.StreamConfig(replay=pf.Replay.all())
-    with anyio.move_on_after(rng.choice([None, None, 0.005]) or float("inf")), suppress(pf.TimedOut):
-        done = await pf.run(
-            pf.Command("cat", name=name), stdin=stdin, stdout=config, timeout_s=rng.choice([0.02, 60.0]), check=False
-        )
+    timeout_s = rng.choice([0.02, ENOUGH_S])
+    with may_time_out(timeout_s), anyio.move_on_after(rng.choice([None, None, 0.005]) or float("inf")):
+        done = await pf.run(pf.Command("cat", name=name), stdin=stdin, stdout=config, timeout_s=timeout_s, check=False)
         if done.stdout.bytes != data:
             raise AssertionError(f"{name}: {len(done.stdout.bytes)} bytes came back of {total}")
 
 
+async def one_pipeline(name: str, world: World) -> None:
+    """Three stages, of which the last may stop reading; what it gives is the beginning of what the first one wrote."""
+    rng = world.random(name)
+    world.tally.children += 3
+    total = rng.choice([0, 1000, 5_000_000])
+    most = rng.choice([10, 200_000, 1 << 30])
+    arguments = [str(world.pattern_path), f"{world.seed}/{name}", "chatty", str(total), "alone"]
+    first = pf.Command(sys.executable, "-I", "-S", "-c", CHILD, *arguments, name=name)
+    pipeline = first | pf.Command("cat") | pf.Command("head", "-c", str(most))
+    timeout_s = rng.choice([0.05, ENOUGH_S])
+    with may_time_out(timeout_s), anyio.move_on_after(rng.choice([None, None, 0.03]) or float("inf")):
+        done = await pf.run(pipeline, timeout_s=timeout_s, drain_s=0.1, check=False)
+        captured, whole = done.stdout, min(total, most)
+        if captured.bytes != world.pattern.at(captured.lost_bytes, captured.lost_bytes + len(captured.bytes)):
+            raise AssertionError(f"{name}: what came out is not what was written")
+        if done.outcome.output_complete and captured.lost_bytes + len(captured.bytes) != whole:
+            raise AssertionError(f"{name}: {captured.lost_bytes} + {len(captured.bytes)} bytes of {whole}")
+
+
+async def one_terminal(name: str, world: World) -> None:
+    """A child on a terminal: its last bytes always arrive."""
+    rng = world.random(name)
+    world.tally.children += 1
+    total = rng.choice([0, 1, 5000, PERIOD_BYTES])
+    command = pf.Command("head", "-c", str(total), str(world.pattern_path), name=name)
+    timeout_s = rng.choice([0.003, ENOUGH_S])
+    with may_time_out(timeout_s), anyio.move_on_after(rng.choice([None, None, 0.002]) or float("inf")):
+        done = await pf.run(command, pty=pf.Pty(raw=True), timeout_s=timeout_s, check=False)
+        if done.stdout.bytes != world.pattern.at(0, total):
+            raise AssertionError(f"{name}: {len(done.stdout.bytes)} bytes came out of {total}")
+
+
 # --- the round -------------------------------------------------------------------------------------------------------
+
+
+WORK: Final = (
+    (one_child, 6),
+    (one_source, 6),
+    (one_run, 3),
+    (one_fed, 3),
+    (one_pipeline, 2),
+    (one_terminal, 2),
+)
+"""What a round does, and how many of each at most."""
 
 
 async def soak_round(seed: str, pattern: Pattern, pattern_path: Path) -> Tally:
@@ -260,7 +317,7 @@ async def soak_round(seed: str, pattern: Pattern, pattern_path: Path) -> Tally:
     async with assert_no_leaks(settle_s=20.0):
         with anyio.fail_after(ROUND_WAIT_S):
             async with anyio.create_task_group() as tasks:
-                for kind, most in ((one_child, 6), (one_source, 6), (one_run, 3), (one_fed, 3)):
+                for kind, most in WORK:
                     for number in range(rng.randint(1, most)):
                         tasks.start_soon(kind, f"{kind.__name__}-{number}", world)
             gc.collect()  # a spilled history is open as long as its stream
