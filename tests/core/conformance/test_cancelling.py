@@ -175,6 +175,23 @@ async def line_batches(attempt: Attempt) -> None:
             assert [*got, *[line async for line in rest]] == list(LINES)
 
 
+@cancels("LineReader.__anext__")
+async def json_lines(attempt: Attempt) -> None:
+    """Each line is decoded once, by this reader or by the next."""
+    async with trickling() as stream:
+        got: list[str] = []
+        async with stream.json_lines(int) as reader:
+
+            async def call() -> None:
+                async for value in reader:
+                    assert isinstance(value, pf.UndecodedLine)  # none of them is JSON
+                    got.append(value.text)
+
+            await attempt(call)
+        async with stream.lines() as rest:
+            assert [*got, *[line async for line in rest]] == list(LINES)
+
+
 @cancels("OutputStream.wait_for_line")
 async def wait_for_line(attempt: Attempt) -> None:
     async with trickling() as stream:
