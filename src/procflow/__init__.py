@@ -31,6 +31,8 @@ from procflow._streams.lines import LineBatchReader, LineReader
 from procflow._streams.source import ByteSource, FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
+from procflow._streams.timeline import Timeline
+from procflow._streams.timeline_readers import TimelineLines, TimelineSubscription
 from procflow.command import Command, Pipeline, shell
 from procflow.errors import (
     ChildError,
@@ -47,6 +49,7 @@ from procflow.errors import (
     PlatformError,
     ProcflowError,
     SpawnError,
+    SpillError,
     StallError,
     StreamClosedError,
     StreamReadError,
@@ -60,9 +63,11 @@ from procflow.events import (
     CutLine,
     Gap,
     LineMatch,
+    OutputName,
     StreamEnding,
     StreamStatistics,
     SubscriberStatistics,
+    Tagged,
     UndecodedLine,
 )
 from procflow.outcome import Captured, Completed, EndedBy, Outcome, PhaseReport, ResourceUsage
@@ -130,6 +135,7 @@ __all__ = (
     "OnStall",
     "Outcome",
     "OutputChoice",
+    "OutputName",
     "OutputStream",
     "Overflow",
     "Phase",
@@ -148,6 +154,7 @@ __all__ = (
     "Shutdown",
     "SinkFailure",
     "SpawnError",
+    "SpillError",
     "Stage",
     "StallError",
     "StdinChoice",
@@ -159,9 +166,13 @@ __all__ = (
     "StreamStatistics",
     "SubscriberStatistics",
     "Subscription",
+    "Tagged",
     "Target",
     "TerminationError",
     "TimedOut",
+    "Timeline",
+    "TimelineLines",
+    "TimelineSubscription",
     "UndecodedLine",
     "UsageError",
     "WaitFor",

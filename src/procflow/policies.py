@@ -164,10 +164,16 @@ class StreamConfig:
     replay: Replay = field(default_factory=lambda: Replay.while_unsubscribed(MIB))
     read_bytes: int = 64 * KIB
     """The most one read takes.  Above 128 KiB glibc maps fresh pages for every read, which costs factors."""
+    pipe_bytes: int | None = None
+    """How much the kernel's pipe holds before the child's write blocks: as near to it as the system's limits, and 32 MiB for all
+    streams of this process together, allow.  ``None``: 64 KiB, and up to 256 KiB for a stream that fills its pipe, up to
+    1 MiB for one that is flooded with tiny writes."""
 
     def __post_init__(self) -> None:
         require_instance("replay", self.replay, Replay)
         require_int("read_bytes", self.read_bytes, lowest=1)
+        if self.pipe_bytes is not None:
+            require_int("pipe_bytes", self.pipe_bytes, lowest=1)
 
 
 Start: TypeAlias = Literal["unread", "start", "live"] | int

@@ -130,6 +130,30 @@ async def fed(command: pf.Command, path: Path, source: anyio.abc.ByteReceiveStre
 # --- procflow: streams ------------------------------------------------------------------------------------------------
 
 
+async def timeline(child: pf.Process, path: Path) -> None:
+    spilled = pf.StreamConfig(replay=pf.Replay.all(spill=path))
+    assert_type(spilled.replay.spill, str | None)
+    assert_type(child.output, pf.Timeline)
+    assert_type(child.output.sources, tuple[pf.OutputName, ...])
+    try:
+        async with child.output.subscribe(pf.BestEffort(), start="live", name="view") as events:
+            assert_type(events, pf.TimelineSubscription)
+            assert_type(await events.receive(), pf.Tagged[pf.Chunk | pf.Gap])
+            assert_type(await events.receive_batch(), list[pf.Tagged[pf.Chunk | pf.Gap]])
+            assert_type(events.statistics(), dict[pf.OutputName, pf.SubscriberStatistics])
+    except pf.SpillError as exc:
+        assert_type(exc.path, str)
+        assert_type(exc.errno, int | None)
+    async for line in child.output.lines():
+        assert_type(line, pf.Tagged[str])
+        source: Literal["stdout", "stderr"] = line.source
+        assert_type(source, Literal["stdout", "stderr"])
+    lines = child.output.lines(pf.BestEffort())
+    assert_type(lines, pf.TimelineLines[str | pf.Gap])
+    assert_type(child.stdout.statistics().spilled_bytes, int)
+    assert_type(child.stdout.statistics().spill_failure, str | None)
+
+
 async def subscribed(stream: pf.OutputStream) -> int:
     lost_bytes = 0
     async with stream.subscribe(pf.BestEffort(), start="start", name="mine") as events:

@@ -59,6 +59,7 @@ class ProcessCore:
         self.shutdown: Final = shutdown
         self._tasks = ServiceTasks(tasks)
         self.crew: Final = Crew(self._tasks.start)
+        self.timeline: Final = parts.last.ends.timeline()
         self._keeps_leader = keeps_leader
         self.state = ProcessState.RUNNING
         self.stages: Final = tuple(StageBook(stage) for stage in parts.stages)
@@ -122,7 +123,8 @@ class ProcessCore:
             for stream in stage.parts.ends.streams:
                 stream.describe_ending = partial(self._ending_of, stage)
                 stream.crew = self.crew
-                self._tasks.start(stream.pump, f"pump of {stream.name}")
+                if not stream.pump_nowait():
+                    self._tasks.start(stream.pump, f"pump of {stream.name}")
             self._tasks.start(partial(self._watch_exit, stage), f"exit watch of {stage.parts.name}")
         if self.parts.loan is not None:
             self._tasks.start(self._keep_running, f"terminal watch of {self.name}")

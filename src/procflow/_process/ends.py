@@ -19,7 +19,9 @@ from procflow._process.feeder import Feeder
 from procflow._process.stdin import InputPipe
 from procflow._process.terminal import Terminal
 from procflow._streams.stream import OutputStream
+from procflow._streams.timeline import Timeline
 from procflow.errors import SpawnError
+from procflow.events import OutputName
 
 
 class Opening:
@@ -82,6 +84,15 @@ class Ends:
     def streams(self) -> tuple[OutputStream, ...]:
         """The outputs that are streams."""
         return tuple(end.stream for end in (self.stdout, self.stderr) if end.stream is not None)
+
+    def timeline(self) -> Timeline:
+        """Return the outputs that are streams as one; make it before they read anything."""
+        streams: dict[OutputName, OutputStream] = {}
+        if self.stdout.stream is not None:
+            streams["stdout"] = self.stdout.stream
+        if self.stderr.stream is not None:
+            streams["stderr"] = self.stderr.stream
+        return Timeline(streams)
 
 
 class StdinPlan(Protocol):

@@ -16,6 +16,7 @@ from procflow._process.state import ProcessState
 from procflow._process.stdin import ChildStdin
 from procflow._process.terminal import Terminal
 from procflow._streams.stream import OutputStream
+from procflow._streams.timeline import Timeline
 from procflow.errors import UsageError
 from procflow.outcome import EndedBy, Outcome
 from procflow.policies import Shutdown, Target
@@ -91,6 +92,19 @@ class Process:
         if len(self._core.stages) > 1 and self._core.parts.last.ends.stderr.stream is not None:
             raise UsageError(f"{self.name}: each stage of a pipeline has a stderr of its own: child.stages[0].stderr")
         return require_stream(self.name, self._core.parts.last.ends.stderr, "stderr")
+
+    @property
+    def output(self) -> Timeline:
+        """Its standard output and error as one timeline, in the order they were read; of a pipeline, those of the last stage.
+
+        What is no stream is left out.  With ``merge_stderr=True`` everything comes from ``stdout``.
+
+        Raises:
+            UsageError: If neither is a stream.
+        """
+        if not self._core.timeline.sources:
+            raise UsageError(f"{self.name}: neither output is a stream; start it with stdout=procflow.StreamConfig()")
+        return self._core.timeline
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -200,7 +200,7 @@ class ArchivedLog(StreamLog):
     @property
     def held_from(self) -> int:
         """Offset of the oldest byte in memory."""
-        return self._produced - self._retained
+        return self.produced - self._retained
 
     @property
     def is_archiving(self) -> bool:
@@ -247,7 +247,7 @@ class ArchivedLog(StreamLog):
             raise error from self._failure
 
     def _make_cursor(self, delivery: Delivery, *, start: int, position: int) -> Cursor:
-        cursor = ArchivedCursor(self, delivery, start=start, position=position, live_from=self._produced)
+        cursor = ArchivedCursor(self, delivery, start=start, position=position, live_from=self.produced)
         if not self.is_archiving:
             cursor.keep_stretch()
         return cursor
@@ -255,7 +255,7 @@ class ArchivedLog(StreamLog):
     def _memory_floor(self) -> int:
         if not self.is_archiving:
             return super()._memory_floor()
-        produced = self._produced
+        produced = self.produced
         wanted = min(self._floor, max(self._moving, produced - self._window))
         return min(max(wanted, produced - MEMORY_BYTES), self._archivist.position, produced - TAIL_BYTES)
 

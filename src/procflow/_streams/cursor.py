@@ -142,10 +142,13 @@ class Cursor:
     @property
     def has_items(self) -> bool:
         """Whether a take would return something now."""
+        if self._lent is not None:
+            self.catch_up()
+        log = self._log
         return (
-            bool(self._held)
-            or self._log.produced > self.position
-            or (self._gap_start is not None and self._log.terminal is not None)
+            log.produced > self._position
+            or bool(self._held)
+            or (self._gap_start is not None and log.terminal is not None)
         )
 
     @property
@@ -240,11 +243,18 @@ class Cursor:
         every single take: lossy delivery, a stall timeout, a source that waits for this cursor.  A loan is less than half of
         the buffer, so that its end is seen in time to let a source go on that began to wait meanwhile.
         """
-        self.take_back()
-        if not self.is_reliable or self._held or self._gap_start is not None or self.is_awaited or self.counts_time:
-            return None
+        if self._lent is not None:
+            self.take_back()
         log, position = self._log, self._position
-        if position >= log.produced or not self.is_attached:
+        if (
+            position >= log.produced
+            or not self.is_reliable
+            or self.is_awaited
+            or self.counts_time
+            or self._held
+            or self._gap_start is not None
+            or not self.is_attached
+        ):
             return None
         chunks = log.chunks_from(position, max_chunks)
         stop = position + self.buffer_bytes // 2
@@ -255,6 +265,11 @@ class Cursor:
         self._lent = chunks
         self._lent_rest = iter(chunks)
         return self._lent_rest
+
+    @property
+    def has_loan(self) -> bool:
+        """Whether chunks are lent."""
+        return self._lent is not None
 
     def catch_up(self) -> None:
         """Book what was drawn from a loan."""

@@ -68,18 +68,18 @@ class StreamLog:
         "_moving",
         "_name",
         "_opening",
-        "_produced",
         "_refreshed_at",
         "_replay",
         "_resting_window",
         "_retained",
         "_smallest_buffer",
-        "_terminal",
         "_trigger",
         "_trim_at",
         "_waited",
         "_window",
         "journal",
+        "produced",
+        "terminal",
     )
 
     def __init__(self, replay: Replay, *, name: str = "stream") -> None:
@@ -89,7 +89,8 @@ class StreamLog:
         self._chunks: list[Chunk] = []
         self._head = 0  # slots before it are spent
         self._retained = 0
-        self._produced = 0
+        self.produced = 0
+        """How many bytes were appended: the offset of the next one."""
         self._appended = 0
         self._last_offset = 0
         self._last_offsets: deque[int] = deque(maxlen=replay.bound if replay.retention is Retention.LAST_CHUNKS else 0)
@@ -97,7 +98,8 @@ class StreamLog:
         self._given = 0
         self._waited = 0
         self._is_sealed = False
-        self._terminal: Terminal | None = None
+        self.terminal: Terminal | None = None
+        """How the stream ended; ``None`` while it is open."""
         self._cursors: dict[Cursor, None] = {}
         self._active: dict[Cursor, None] = {}  # those that production concerns: the others rest until they take
         self._resting_window = -1  # the largest window of a resting cursor; -1: none rests
@@ -112,8 +114,8 @@ class StreamLog:
         self._join_at = JOIN_AT_CHUNKS
 
     def __repr__(self) -> str:
-        ending = self._terminal.ending.value if self._terminal is not None else "open"
-        return f"<StreamLog {self._name!r} {ending} produced={self._produced} cursors={len(self._cursors)}>"
+        ending = self.terminal.ending.value if self.terminal is not None else "open"
+        return f"<StreamLog {self._name!r} {ending} produced={self.produced} cursors={len(self._cursors)}>"
 
     # --- what is known ------------------------------------------------------------------------------------------
 
@@ -121,11 +123,6 @@ class StreamLog:
     def name(self) -> str:
         """The stream's name, for errors."""
         return self._name
-
-    @property
-    def produced(self) -> int:
-        """How many bytes were appended: the offset of the next one."""
-        return self._produced
 
     @property
     def given(self) -> int:
@@ -136,11 +133,6 @@ class StreamLog:
     def retained_bytes(self) -> int:
         """How many bytes the log holds."""
         return self._retained
-
-    @property
-    def terminal(self) -> Terminal | None:
-        """How the stream ended; ``None`` while it is open."""
-        return self._terminal
 
     @property
     def cursors(self) -> tuple[Cursor, ...]:
@@ -171,8 +163,8 @@ class StreamLog:
     def history_start(self) -> int:
         """The first byte that a subscriber who attaches now can have."""
         if self._is_sealed:
-            return self._produced
-        replay, produced = self._replay, self._produced
+            return self.produced
+        replay, produced = self._replay, self.produced
         match replay.retention:
             case Retention.NONE:
                 return produced
@@ -192,8 +184,8 @@ class StreamLog:
 
     def tail(self, max_bytes: int) -> bytes:
         """The newest bytes that are still held, at most ``max_bytes``."""
-        held_from = self._produced - self._retained
-        return self._bytes_from(max(held_from, self._produced - max(0, max_bytes)))
+        held_from = self.produced - self._retained
+        return self._bytes_from(max(held_from, self.produced - max(0, max_bytes)))
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -202,9 +194,9 @@ class StreamLog:
 
         Legal also while ``has_room()`` is false: the log then exceeds its bound by this chunk.
         """
-        offset = self._last_offset = self._produced
+        offset = self._last_offset = self.produced
         size = len(data)
-        self._produced = produced = offset + size
+        self.produced = produced = offset + size
         chunks = self._chunks
         chunks.append(Chunk(data, offset))
         self._retained += size
@@ -224,9 +216,9 @@ class StreamLog:
 
     def end(self, terminal: Terminal) -> bool:
         """Record the terminal; return whether it was the first, which is the one that stays."""
-        if self._terminal is not None:
+        if self.terminal is not None:
             return False
-        self._terminal = terminal
+        self.terminal = terminal
         return True
 
     def has_room(self) -> bool:
@@ -237,7 +229,7 @@ class StreamLog:
         """
         if self._laggards:
             return False
-        if self._produced < self._trigger:
+        if self.produced < self._trigger:
             return True
         self.refresh()
         if not any(cursor.is_reliable and cursor.live_lag >= cursor.buffer_bytes for cursor in self._cursors):
@@ -249,11 +241,11 @@ class StreamLog:
 
     def must_wait(self) -> bool:
         """Whether the source waits for reliable cursors and the stream is still open."""
-        return self._laggards > 0 and self._terminal is None
+        return self._laggards > 0 and self.terminal is None
 
     def has_ended(self) -> bool:
         """Whether the terminal is known."""
-        return self._terminal is not None
+        return self.terminal is not None
 
     def awaited(self) -> list[Cursor]:
         """The reliable cursors that the source waits for: they were full, or are more than half full since another was."""
@@ -276,8 +268,8 @@ class StreamLog:
             ValueError: If the start is an offset that the stream has not reached, or negative.
         """
         self.catch_up()
-        unread = self._produced if self._has_no_history else self._given
-        return self._attach_at(delivery, resolve_start(start, last_bytes, produced=self._produced, unread=unread))
+        unread = self.produced if self._has_no_history else self._given
+        return self._attach_at(delivery, resolve_start(start, last_bytes, produced=self.produced, unread=unread))
 
     def attach_waiter(self, delivery: Delivery) -> Cursor:
         """Return a cursor for a wait: at the oldest byte of history, but after the match of an earlier wait.
@@ -362,7 +354,7 @@ class StreamLog:
         if start >= stop:
             return []
         index = self._index_of(start)
-        if stop == self._produced:
+        if stop == self.produced:
             chunks = self._chunks[index:]
         else:
             chunks = self._chunks[index : bisect_right(self._chunks, stop - 1, lo=index, key=_offset_of)]
@@ -403,7 +395,7 @@ class StreamLog:
         )
 
     def _make_cursor(self, delivery: Delivery, *, start: int, position: int) -> Cursor:
-        return Cursor(self, delivery, start=start, position=position, live_from=self._produced)
+        return Cursor(self, delivery, start=start, position=position, live_from=self.produced)
 
     def _index_of(self, offset: int) -> int:
         chunks = self._chunks
@@ -412,7 +404,7 @@ class StreamLog:
         return bisect_right(chunks, offset, lo=self._head, key=_offset_of) - 1
 
     def _bytes_from(self, offset: int) -> bytes:
-        return b"".join([chunk.data for chunk in self.chunks_between(offset, self._produced)])
+        return b"".join([chunk.data for chunk in self.chunks_between(offset, self.produced)])
 
     def refresh(self) -> None:
         """Make the cached bounds exact, and drop what nobody needs."""
@@ -445,7 +437,7 @@ class StreamLog:
 
     def _memory_floor(self) -> int:
         """The oldest byte that somebody needs."""
-        produced = self._produced
+        produced = self.produced
         return min(
             self.history_start,
             self._floor,
@@ -471,7 +463,7 @@ class StreamLog:
         elif self._is_pinned(chunk.stop):
             self._trim_at = NEVER
         else:
-            self._trim_at = self._produced + chunk.stop - floor  # production moves every other bound at most as fast
+            self._trim_at = self.produced + chunk.stop - floor  # production moves every other bound at most as fast
         if head > COMPACT_AT_SLOTS and head * 2 > end:
             del chunks[:head]
             self._head = 0

@@ -232,14 +232,22 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
     async def _receive_next(self) -> Chunk | Gap:
         """Wait, then receive the next item, and the chunks behind it on loan: as many as were drawn within a turn the last time."""
         cursor = self._cursor
-        cursor.take_back()
-        self._core.resume_if_relieved()
-        is_quick = perf_counter() - self._lent_at < TURN_S / 2
-        self._lent_chunks = min(2 * self._lent_chunks, LENT_CHUNKS) if is_quick else 1
-        await self.wait_ready()
-        self._require_attached()
-        self._lent_at = perf_counter()
-        lent = cursor.lend(self._lent_chunks) if self._stop is None else None
+        if cursor.has_loan:
+            cursor.take_back()
+            self._core.resume_if_relieved()
+        now = perf_counter()
+        is_quick = now - self._lent_at < TURN_S / 2
+        self._lent_chunks = chunks = min(2 * self._lent_chunks, LENT_CHUNKS) if is_quick else 1
+        lent: Iterator[Chunk] | None = None
+        if now - self._turn_started < TURN_S and not self._is_closed and self._stop is None:
+            lent = cursor.lend(chunks)
+        if lent is None:
+            await self.wait_ready()
+            self._require_attached()
+            now = self._turn_started if now < self._turn_started else perf_counter()
+            if self._stop is None:
+                lent = cursor.lend(chunks)
+        self._lent_at = now
         if lent is None:
             return self.receive_nowait()
         self._lent = lent
