@@ -14,6 +14,7 @@ import anyio.abc
 import pytest
 
 import procflow as pf
+from procflow._streams.files import PathFile
 from procflow.testing import assert_no_leaks
 from tests.core.streams.sources import ScriptedSource
 
@@ -314,7 +315,7 @@ async def test_a_directory_that_forbids_rotation_loses_nothing_that_is_written(t
 
 async def test_a_full_disk_fails_the_writer_only() -> None:
     """C-31, C-51: ENOSPC is the consumer's error, with exact books; others go on (TPT 146)."""
-    async with pf.open_stream(ScriptedSource(*LINES, b"")) as stream:
+    async with assert_no_leaks(), pf.open_stream(ScriptedSource(*LINES, b"")) as stream:
         consumer = stream.pipe_to("/dev/full")
         other = stream.consume(pf.Collect.tail(5))
         with anyio.fail_after(20):
@@ -516,6 +517,32 @@ async def test_a_thread_that_hangs_in_a_write_is_left_alone_and_closes_its_file_
         finally:
             go_on.set()
             done.wait(20)
+
+
+def test_an_abandoned_file_is_closed_by_whoever_uses_it_last(tmp_path: Path) -> None:
+    """C-31: a descriptor is never closed under a write: the thread that comes back from it closes it."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Hanging(PathFile):
+        def _write_here(self, data: bytes) -> None:
+            entered.set()
+            go_on.wait(20)
+            super()._write_here(data)
+
+    with assert_no_leaks():
+        file = Hanging(str(tmp_path / "out"), is_append=False, rotation=None, is_synced=False)
+        thread = threading.Thread(target=file.write, args=(b"late",))
+        thread.start()
+        entered.wait(20)
+
+        file.abandon()
+        file.abandon()
+        go_on.set()
+        thread.join(20)
+
+        assert (tmp_path / "out").read_bytes() == b"late"
+        with pytest.raises(ValueError, match="abandoned"):
+            file.write(b"more")
 
 
 async def test_cancelling_a_writer_leaves_a_whole_file(tmp_path: Path) -> None:
