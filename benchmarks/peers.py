@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from benchmarks.children import BLOCK
 
-LARGE_BYTES = 1 << 20
+LARGE_BYTES = 2 << 20
+
 Take = Callable[[bytes], object]
 Reader = Callable[[list[str], Take], Awaitable[None]]
 
