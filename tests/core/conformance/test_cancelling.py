@@ -524,6 +524,69 @@ async def feed(attempt: Attempt) -> None:
         assert (await child.wait()).ok
 
 
+# --- both outputs as one ---------------------------------------------------------------------------------------------
+
+TALK = pf.shell("for i in 1 2 3; do echo out $i; echo err $i >&2; done")
+
+
+@cancels(
+    "TimelineSubscription.receive",
+    "TimelineSubscription.receive_batch",
+    "TimelineSubscription.aclose",
+    "TimelineSubscription.__aenter__",
+    "TimelineSubscription.__aexit__",
+    "TimelineSubscription.__anext__",
+)
+async def timeline(attempt: Attempt) -> None:
+    """Each output is whole, for a reader of both that goes on and for the next subscriber of either."""
+    config = pf.StreamConfig(replay=pf.Replay.all())
+    async with pf.spawn(TALK, stdout=config, stderr=config, shutdown=NOW) as child:
+        got: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+
+        def take(tagged: pf.Tagged[pf.Chunk | pf.Gap]) -> None:
+            assert isinstance(tagged.item, pf.Chunk)
+            assert tagged.item.offset == len(got[tagged.source])
+            got[tagged.source] += tagged.item.data
+
+        async with child.output.subscribe() as events:
+
+            async def call() -> None:
+                with contextlib.suppress(anyio.EndOfStream):
+                    take(await events.receive())
+                    for tagged in await events.receive_batch():
+                        take(tagged)
+                async with events:
+                    async for tagged in events:
+                        take(tagged)
+                await events.aclose()
+
+            await attempt(call)
+            for source, numbers in events.statistics().items():
+                assert numbers.delivered_bytes == len(got[source])
+        rest = {"stdout": await rest_of(child.stdout), "stderr": await rest_of(child.stderr)}
+        for source, word in (("stdout", "out"), ("stderr", "err")):
+            assert (got[source] + rest[source]).decode() == "".join(f"{word} {i}\n" for i in (1, 2, 3))
+
+
+@cancels("TimelineLines.__anext__", "TimelineLines.__aenter__", "TimelineLines.__aexit__", "TimelineLines.aclose")
+async def timeline_lines(attempt: Attempt) -> None:
+    config = pf.StreamConfig(replay=pf.Replay.all())
+    async with pf.spawn(TALK, stdout=config, stderr=config, shutdown=NOW) as child:
+        got: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        reader = child.output.lines()
+
+        async def call() -> None:
+            async with reader:
+                async for tagged in reader:
+                    got[tagged.source].append(str(tagged.item))
+
+        await attempt(call)
+        await reader.aclose()
+        for source, stream, word in (("stdout", child.stdout, "out"), ("stderr", child.stderr, "err")):
+            async with stream.lines() as rest:
+                assert [*got[source], *[line async for line in rest]] == [f"{word} {i}" for i in (1, 2, 3)]
+
+
 # --- the package's own helpers ---------------------------------------------------------------------------------------
 
 
