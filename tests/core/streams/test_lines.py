@@ -137,6 +137,41 @@ async def test_an_unknown_way_to_see_gaps_is_refused(on_gap: str) -> None:
         assert stream.statistics().subscribers == ()
 
 
+@pytest.mark.parametrize("on_gap", ["yield", "skip", "raise", None])
+async def test_batches_show_gaps_as_lines_do(on_gap: OnGap | None) -> None:
+    """C-42: in batches a gap stands between the lines of its two sides, is left out, or is raised after the lines before it."""
+    source = ScriptedSource(b"first\nsec")
+    async with open_stream(source) as stream:
+        batches = stream.line_batches(BestEffort(buffer_bytes=25), on_gap=on_gap)
+        assert await anext(batches) == ["first"]
+        source.send(*[b"line %03d\n" % n for n in range(100)], b"")
+        await stream.wait_ended()
+
+        if on_gap == "raise":
+            with pytest.raises(LinesLostError) as caught:
+                await anext(batches)
+            assert caught.value.lost_bytes == 875
+            return
+        items = [item for batch in [batch async for batch in batches] for item in batch]
+        assert items == ([] if on_gap == "skip" else [Gap(6, 891)]) + ["line 098", "line 099"]
+
+
+@pytest.mark.parametrize("kind", ["lines", "line_batches", "json_lines", "json_batches"])
+async def test_every_reader_attaches_at_its_call(kind: str) -> None:
+    """C-22: a reader is a subscriber from its call on, not from its first step, and none once it is closed or dropped."""
+    async with open_stream(ScriptedSource(b"1\n2\n", b""), StreamConfig(replay=Replay.none())) as stream:
+        arguments = (object,) if kind.startswith("json") else ()
+        readers = [getattr(stream, kind)(*arguments) for _ in range(3)]
+        await stream.wait_ended()
+        assert len(stream.statistics().subscribers) == 3
+        readers.pop()
+        readers[1].close()
+        assert len(stream.statistics().subscribers) == 1
+        first = [item async for item in readers[0]]
+        assert len(first) == (1 if kind.endswith("batches") else 2)
+        assert stream.statistics().subscribers == ()
+
+
 # --- byte order -------------------------------------------------------------------------------------------------------
 
 
