@@ -19,7 +19,7 @@ import procflow as pf
 from procflow._process import leader
 from procflow.testing import assert_no_leaks
 from tools.soak.readers import PERIOD_BYTES, Pattern, Tally, World
-from tools.soak.subscribers import subscriber
+from tools.soak.subscribers import subscriber, timeline_subscriber
 
 ROUND_WAIT_S: Final = 120.0
 """A round that takes longer hangs."""
@@ -192,6 +192,8 @@ async def one_child(name: str, world: World) -> None:
                         for number in range(rng.randint(0, 5)):
                             stream = rng.choice([child.stdout, child.stderr])
                             readers.start_soon(subscriber, stream, f"{name}/{number}", world)
+                        if rng.random() < 0.3:
+                            readers.start_soon(timeline_subscriber, child, f"{name}/both", world)
                         await end_child(child, rng, world)
                 check_ended(children, total)
         if scope.cancelled_caught:

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 import procflow as pf
 from tools.soak.consumers import consume
-from tools.soak.readers import World, read_items, read_lines, wait_for_line
+from tools.soak.readers import Ledger, World, pause, read_items, read_lines, wait_for_line
 
 Reader: TypeAlias = Callable[[pf.OutputStream, Random, dict[str, Any], World], Coroutine[Any, Any, None]]
 READERS: Final[tuple[Reader, ...]] = (read_items, read_items, read_lines, wait_for_line, consume, consume)
@@ -39,6 +39,42 @@ async def subscriber(stream: pf.OutputStream, name: str, world: World) -> None:
             if read is not consume:
                 raise
     world.tally.count("subscriber cancelled" if scope.cancelled_caught else "subscriber left")
+
+
+async def timeline_subscriber(child: pf.Process, name: str, world: World) -> None:
+    """Read both outputs as one, each of them checked by itself."""
+    rng = world.random(name)
+    pace_s, stop_after = rng.choice([0, 0.002]), rng.choice([None, rng.randint(1, 50)])
+    with anyio.move_on_after(rng.choice([None, None, 0.01, 0.3]) or float("inf")):
+        try:
+            events = child.output.subscribe(
+                draw_delivery(rng), start=rng.choice(["unread", "start", "live"]), name=name
+            )
+        except pf.HistoryLostError:
+            return
+        ledgers = {
+            "stdout": Ledger(world, child.stdout, name),
+            "stderr": Ledger(world, child.stderr, name),
+        }
+        count = 0
+        async with events:
+            try:
+                while stop_after is None or count < stop_after:
+                    batch = await events.receive_batch() if rng.random() < 0.5 else [await events.receive()]
+                    for tagged in batch:
+                        ledgers[tagged.source].take(tagged.item)
+                    count += len(batch)
+                    await pause(rng, pace_s)
+            except (anyio.EndOfStream, pf.StreamClosedError, pf.StreamReadError):
+                for ledger in ledgers.values():
+                    ledger.end()
+            except pf.StallError:
+                pass
+            finally:
+                for source, numbers in events.statistics().items():
+                    ledger = ledgers[source]
+                    if numbers.delivered_bytes + numbers.lost_bytes != ledger.position - ledger.start:
+                        ledger.fail(f"{numbers}, but {ledger.position - ledger.start} bytes were seen")
 
 
 def draw_delivery(rng: Random) -> pf.Delivery:
