@@ -262,7 +262,8 @@ class Streamed:
         ours, theirs = os.pipe()
         opening.theirs(theirs)
         name = f"{opening.process_name} {what}"
-        stream = OutputStream(FdSource(ours, read_bytes=self.config.read_bytes), self.config, name=name)
+        source = FdSource(ours, read_bytes=self.config.read_bytes, pipe_bytes=self.config.pipe_bytes)
+        stream = OutputStream(source, self.config, name=name)
         opening.ours(stream.close)
         return OutputEnd(theirs, stream)
 

@@ -111,7 +111,7 @@ class CallbackReader:
         now = monotonic()
         read_bytes = log.produced - before
         if drained is Drained.BLOCKED:
-            self._ring(now)
+            self._ring()
             self._wait_for_room()
             return
         if read_bytes:
@@ -147,16 +147,16 @@ class CallbackReader:
         log = self._core.log
         wait_s = self._wakes.wait_s(now, log.produced - self._rung_produced, log.smallest_buffer_bytes, sleepers)
         if not wait_s:
-            self._ring(now)
+            self._ring()
         elif self._late_ring is None:
             self._late_ring = self._loop.call_later(wait_s, self._ring_late)
 
     def _ring_late(self) -> None:
         self._late_ring = None
-        self._ring(monotonic())
+        self._ring()
 
-    def _ring(self, now: float) -> None:
-        self._wakes.rung(now)
+    def _ring(self) -> None:
+        self._wakes.rung()
         self._rung_produced = self._core.log.produced
         self._core.data_bell.ring()
 

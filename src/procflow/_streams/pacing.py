@@ -21,6 +21,9 @@ INTERVAL_S: Final = 0.001
 SILENCE_S: Final = 0.000_25
 """A stream that says nothing for so long is not in a hurry."""
 
+SATURATED_S: Final = 0.005
+"""A stream that brings something so often leaves its readers no rest.  Several intervals: they take their time, too."""
+
 TINY_BYTES: Final = 8 * 1024
 """What makes a wake-up not worth its cost."""
 
@@ -86,7 +89,7 @@ class ReadPace:
                 self._row = 0
             elif read_bytes * 4 >= pipe_bytes * 3:  # the writer may have had to wait
                 self.by_clock = False
-                self._row = -OVERFLOW_ROW
+                self._row = -OVERFLOW_ROW if pipe_bytes < FLOOD_PIPE_BYTES else 0
         elif read_bytes >= TINY_BYTES:
             self._row = min(self._row, 0)
         elif now - self._last_at > SILENCE_S:
@@ -98,13 +101,17 @@ class ReadPace:
 
 
 class WakePace:
-    """Decides when those who wait for data are woken: at once, unless the stream is saturated."""
+    """Decides when those who wait for data are woken: at once, unless they are many and the stream is saturated.
 
-    __slots__ = ("_last_at", "_rung_at")
+    A saturated stream lets them sleep until a third of the smallest window has come, at most ``INTERVAL_S`` from the first
+    byte on that they were not told of.
+    """
+
+    __slots__ = ("_last_at", "_since")
 
     def __init__(self) -> None:
         self._last_at = float("-inf")
-        self._rung_at = float("-inf")
+        self._since = float("inf")  # the first read that was not announced
 
     def wait_s(self, now: float, unread_bytes: int, window_bytes: int, sleepers: int) -> float:
         """Return how long the sleepers may sleep on, 0 if not at all, when something was just read.
@@ -115,15 +122,16 @@ class WakePace:
             window_bytes: The smallest buffer of a subscriber.
             sleepers: How many sleep.
         """
-        is_saturated = now - self._last_at <= INTERVAL_S and unread_bytes >= TINY_BYTES
+        is_saturated = now - self._last_at <= SATURATED_S and unread_bytes >= TINY_BYTES
         self._last_at = now
-        if is_saturated and sleepers > FEW_SLEEPERS and unread_bytes * 3 < window_bytes:
-            return max(0.0, self._rung_at + INTERVAL_S - now)
-        return 0.0
+        if not is_saturated or sleepers <= FEW_SLEEPERS or unread_bytes * 3 >= window_bytes:
+            return 0.0
+        self._since = min(self._since, now)
+        return max(0.0, self._since + INTERVAL_S - now)
 
-    def rung(self, now: float) -> None:
+    def rung(self) -> None:
         """Take in that the sleepers were woken."""
-        self._rung_at = now
+        self._since = float("inf")
 
 
 class PipeGrowth:
