@@ -1,10 +1,14 @@
 """The writing end of a child's standard input.
 
 Owns one descriptor and everything that is written to it.  Must not know processes.
+
+A full pipe is what a large input meets all the time.  To wait for it in a task costs more than to write 64 KiB, so where the
+event loop calls back, the rest is written in its callbacks, and the task sleeps until nothing is left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Final
@@ -14,8 +18,9 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from procflow._streams import pipes
+from procflow._streams.waking import CallbackLoop, Sleeper, callback_loop
 
-WRITE_BYTES: Final = 64 * 1024
+WRITE_BYTES: Final = 256 * 1024
 
 GROWN_BYTES: Final = 256 * 1024
 """A pipe that was found full ``FULL_BEFORE_GROWTH`` times is made this large: 64 KiB wake both sides four times as often."""
@@ -36,6 +41,10 @@ class InputPipe:
         self._turn_ends_s = 0.0
         self._full_count = 0
         self._claimed_bytes = 0
+        self._rest = memoryview(b"")  # what the callbacks write
+        self._error: Exception | None = None
+        self._sleeper: Sleeper | None = None  # set while there are callbacks
+        self._loop: CallbackLoop | None = None
 
     def __repr__(self) -> str:
         return f"<InputPipe, {self.state}>"
@@ -77,13 +86,56 @@ class InputPipe:
                 return
             written = self.write_nowait(view)
             view = view[written:]
-            if written == 0:
-                self._full_count += 1
-                if self._full_count == FULL_BEFORE_GROWTH:
-                    self._claimed_bytes = pipes.grow(self._fd, GROWN_BYTES)
-                    continue
-                await anyio.wait_writable(self._fd)
+            if written == 0 and not self._has_grown():
+                view = await self._when_writable(view)
                 self._turn_ends_s = time.monotonic() + TURN_S
+
+    def _has_grown(self) -> bool:
+        """Count that the pipe was full; returns whether there may be more room now."""
+        self._full_count += 1
+        if self._full_count != FULL_BEFORE_GROWTH:
+            return False
+        self._claimed_bytes = pipes.grow(self._fd, GROWN_BYTES)
+        return self._claimed_bytes > 0
+
+    async def _when_writable(self, view: memoryview) -> memoryview:
+        """Wait until there is room; returns what is then still to be written: all of it, or nothing."""
+        loop = callback_loop()
+        if loop is None:
+            await anyio.wait_writable(self._fd)
+            return view
+        self._rest, self._loop, self._sleeper = view, loop, loop.create_future()
+        loop.add_writer(self._fd, self._write_rest)
+        try:
+            await self._sleeper
+        finally:
+            error, self._error = self._error, None
+            self._stop_writing()
+        if error is not None:
+            raise error
+        return self._rest
+
+    def _write_rest(self) -> None:
+        """Write what fits, for a turn at most; called again as long as there is room and something is left."""
+        ends_s = time.monotonic() + TURN_S
+        try:
+            while self._rest:
+                written = self.write_nowait(self._rest)
+                self._rest = self._rest[written:]
+                if (written == 0 and not self._has_grown()) or (self._rest and time.monotonic() >= ends_s):
+                    return
+        except Exception as exc:  # noqa: BLE001 (raised in the task that writes)
+            self._error = exc
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        """Wake the task that waits for its callbacks, and have no more of them."""
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.remove_writer(self._fd)
+                if not sleeper.done():
+                    sleeper.set_result(None)
 
     def write_nowait(self, view: memoryview) -> int:
         """Write what fits now and return how much that was; raises like ``write_all()``."""
@@ -105,6 +157,9 @@ class InputPipe:
 
     def close(self) -> None:
         """Close our end: the child reads end of file after what was written."""
+        if self._sleeper is not None:
+            self._error = anyio.ClosedResourceError()
+            self._stop_writing()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             try:

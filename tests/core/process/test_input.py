@@ -661,6 +661,71 @@ class TestClosing:
             assert child.stdin.is_closed
 
 
+class TestFullPipe:
+    """A writer that waits for room: in callbacks where the loop has them."""
+
+    async def test_closed_meanwhile(self) -> None:
+        """C-7: closing from another task ends a send that waits, at once."""
+        async with pf.spawn(pf.Command("sleep", "60"), stdin=pf.PIPE, shutdown=NOW) as child:
+            async with anyio.create_task_group() as tasks:
+
+                async def send() -> None:
+                    with pytest.raises(anyio.ClosedResourceError):
+                        await child.stdin.send(b"x" * 1_000_000)
+
+                tasks.start_soon(send)
+                await _until_full(child)
+                child.stdin.close()
+
+    async def test_cancelled_and_used_again(self) -> None:
+        """C-7: a send that was cancelled while it waited leaves the input usable, and no callback behind."""
+        async with pf.spawn(pf.Command("sleep", "60"), stdin=pf.PIPE) as child:
+            for _ in range(3):  # the second time it grows
+                before = child.stdin._pipe._full_count
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(child.stdin.send, b"x" * 1_000_000)
+                        await _until_full(child, before)
+                        scope.cancel()
+                assert scope.cancelled_caught
+            await child.kill()
+
+    async def test_second_sender_is_refused(self) -> None:
+        """C-7: one task sends at a time, and a second one is told."""
+        async with pf.spawn(pf.Command("sleep", "60"), stdin=pf.PIPE, shutdown=NOW) as child:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(child.stdin.send, b"x" * 1_000_000)
+                await _until_full(child)
+                with pytest.raises(anyio.BusyResourceError):
+                    await child.stdin.send(b"y")
+                tasks.cancel_scope.cancel()
+
+    async def test_child_that_ends_meanwhile(self) -> None:
+        """C-7: a send that waits for a child that ends raises BrokenResourceError, and so does the next one."""
+        async with pf.spawn(pf.Command("sleep", "60"), stdin=pf.PIPE, shutdown=NOW) as child:
+            async with anyio.create_task_group() as tasks:
+
+                async def send() -> None:
+                    for _ in range(2):
+                        with pytest.raises(anyio.BrokenResourceError):
+                            await child.stdin.send(b"x" * 1_000_000)
+
+                tasks.start_soon(send)
+                await _until_full(child)
+                child.send_signal(9)
+            assert child.stdin.is_broken
+        assert child.outcome is not None
+        assert child.outcome.stdin_broken
+
+
+async def _until_full(child: pf.Process, before: int = 0) -> None:
+    """Return when the pipe of ``child`` was found full more often than ``before``, and its writer waits."""
+    with anyio.fail_after(10):
+        while child.stdin._pipe._full_count <= before:
+            await anyio.lowlevel.checkpoint()
+    await anyio.lowlevel.checkpoint()
+
+
 class TestCancelled:
     """A cancellation at every step of a fed run; the leak check of this suite looks after each."""
 
