@@ -180,6 +180,42 @@ async def subscribed(stream: pf.OutputStream) -> int:
     return lost_bytes
 
 
+async def background(stream: pf.OutputStream, path: Path, sink: anyio.abc.ByteSendStream) -> None:
+    async def later(line: str) -> object:
+        return pf.STOP if line else None
+
+    inspected = stream.consume(pf.Inspect.lines(later, on_gap=print), finish_s=1)
+    assert_type(inspected, pf.Consumer[int])
+    assert_type(stream.consume(pf.Inspect.chunks(lambda chunk: print(chunk.data))), pf.Consumer[int])
+    assert_type(stream.consume(pf.Inspect.batches(lambda lines: print(len(lines)))), pf.Consumer[int])
+    assert_type(stream.consume(pf.Fold.lines(0, lambda count, line: count + len(line))), pf.Consumer[int])
+    assert_type(stream.consume(pf.Fold.chunks(b"", lambda data, chunk: data + chunk.data)), pf.Consumer[bytes])
+    assert_type(stream.consume(pf.WaitFor("ready")), pf.Consumer[pf.LineMatch | None])
+    kind: pf.ConsumerKind[pf.Captured] = pf.Collect.ends(head_bytes=10, tail_bytes=10)
+    kept = (await stream.consume(kind, delivery=pf.BestEffort()).wait()).value
+    assert_type(kept.gaps, tuple[pf.Gap, ...])
+    assert_type(kept.pieces, tuple[pf.Chunk, ...])
+    collected = await stream.consume(pf.CollectLines.tail(20)).cancel(1)
+    assert_type(collected, pf.Consumed[pf.CapturedLines])
+    assert_type(collected.value.tail, tuple[str | pf.Gap, ...])
+
+    def decide(failure: pf.SinkFailure) -> object:
+        return pf.STOP if failure.operation == "open" else None
+
+    writer = stream.pipe_to(path, rotation=pf.Rotation(max_bytes=1 << 20, max_files=3), fsync=True, on_error=decide)
+    stream.pipe_to(1)
+    stream.pipe_to(sink, mark_gaps=True, delivery=pf.BestEffort(), on_error="continue")
+    assert_type(stream.consume(pf.Write("log", append=True)), pf.Consumer[pf.Written])
+    try:
+        result = await writer.wait()
+    except pf.ConsumerError as error:
+        assert_type(error.result, pf.Consumed[object])
+        raise
+    assert_type(result.ending, pf.ConsumerEnding)
+    assert_type(result.value.files, tuple[Path, ...])
+    writer.abort()
+
+
 async def lines(stream: pf.OutputStream, delivery: pf.Delivery) -> None:
     assert_type(stream.lines(), pf.LineReader[str])
     assert_type(stream.line_batches(), pf.LineBatchReader[str])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from procflow._streams.lines import Pattern
 
+S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -131,29 +132,29 @@ class Fold(ConsumerKind[T]):
         require_instance("config", self.config, LineConfig)
 
     @classmethod
-    def chunks(cls, initial: T, step: Callable[[T, Chunk], T]) -> Fold[T]:
+    def chunks(cls, initial: S, step: Callable[[S, Chunk], S]) -> Fold[S]:
         """Step once for every ``Chunk``."""
         return Fold(initial=initial, step=step, unit=Unit.CHUNK)
 
     @classmethod
     def lines(
         cls,
-        initial: T,
-        step: Callable[[T, str], T],
+        initial: S,
+        step: Callable[[S, str], S],
         *,
         config: LineConfig = LineConfig(),  # noqa: B008 (frozen value)
-    ) -> Fold[T]:
+    ) -> Fold[S]:
         """Step once for every line."""
         return Fold(initial=initial, step=step, unit=Unit.LINE, config=config)
 
     @classmethod
     def batches(
         cls,
-        initial: T,
-        step: Callable[[T, list[str]], T],
+        initial: S,
+        step: Callable[[S, list[str]], S],
         *,
         config: LineConfig = LineConfig(),  # noqa: B008 (frozen value)
-    ) -> Fold[T]:
+    ) -> Fold[S]:
         """Step once for every list of lines that are complete at the same time."""
         return Fold(initial=initial, step=step, unit=Unit.BATCH, config=config)
 
@@ -264,6 +265,7 @@ class HasFileno(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor."""
+        ...
 
 
 WritableSink: TypeAlias = "ByteSendStream | BinaryWriter | str | os.PathLike[str] | int | HasFileno"
