@@ -48,6 +48,7 @@ class Soak:
     directory: Path
     tally: Tally = field(default_factory=Tally)
     rounds: int = 0
+    rss_bytes: int = 0
     rss_base_bytes: int = 0
     rss_most_bytes: int = 0
     objects_base: int = 0
@@ -81,6 +82,7 @@ class Soak:
         gc.collect()
         trim()
         rss, objects = rss_bytes(), own_objects()
+        self.rss_bytes = rss
         if self.rounds <= WARM_UP_ROUNDS:
             self.rss_base_bytes = max(self.rss_base_bytes, rss)
             self.objects_base = max(self.objects_base, objects)
@@ -96,7 +98,7 @@ class Soak:
         return (
             f"{self.rounds} rounds, {tally.children} children, {tally.sources} sources, {tally.subscribers} subscribers, "
             f"{tally.delivered_bytes >> 20} MiB and {tally.lines} lines delivered, {tally.lost_bytes >> 20} MiB lost, "
-            f"RSS {self.rss_most_bytes >> 20} MiB at most"
+            f"RSS {self.rss_bytes >> 20} MiB ({self.rss_base_bytes >> 20} after the warm-up, {self.rss_most_bytes >> 20} at most)"
         )
 
 

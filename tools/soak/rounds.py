@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -294,6 +295,28 @@ async def one_terminal(name: str, world: World) -> None:
             raise AssertionError(f"{name}: {len(done.stdout.bytes)} bytes came out of {total}")
 
 
+async def one_native(name: str, world: World) -> None:
+    """A child whose task is cancelled by asyncio itself, once or twice; on trio a child like all others."""
+    rng = world.random(f"{name}/cancel")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        await one_child(name, world)
+        return
+    task = asyncio.create_task(one_child(name, world))  # noqa: TID251 (native cancellation is the point)
+    delays_s = [rng.choice([0.0, 0.02, 0.2, 1.0]), rng.choice([None, 0.0, 0.001, 0.05])]
+    for delay_s in delays_s:
+        if delay_s is not None:
+            await asyncio.wait({task}, timeout=delay_s)
+            task.cancel()
+    await asyncio.wait({task}, timeout=ENOUGH_S)
+    if not task.done():
+        raise AssertionError(f"{name}: still ending {ENOUGH_S:g} s after its cancellation")
+    if not task.cancelled():
+        task.result()
+    world.tally.count("native cancel" if task.cancelled() else "native cancel too late")
+
+
 # --- the round -------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +327,7 @@ WORK: Final = (
     (one_fed, 3),
     (one_pipeline, 2),
     (one_terminal, 2),
+    (one_native, 2),
 )
 """What a round does, and how many of each at most."""
 
