@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import logging
 import os
-import resource
-import signal
 import stat
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -54,18 +55,21 @@ async def read_all(stream: OutputStream, delivery: Delivery | None = None, *, ba
 
 
 @pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Lets the process write files of so many bytes only: EFBIG, as a full disk gives ENOSPC."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.getsignal(signal.SIGXFSZ)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets files have so many bytes only: a write takes what fits, and the next one finds the disk full."""
+    pwritev = os.pwritev
 
     def limit(max_bytes: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, before[1]))
+        def write(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+            data = b"".join(buffers)[: max(0, max_bytes - offset)]
+            if not data:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return pwritev(fd, [data], offset)
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+        monkeypatch.setattr(os, "pwritev", write)
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: write(fd, [data], offset))
+
+    return limit
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -240,7 +244,7 @@ async def test_a_seal_that_waits_for_a_subscriber_ends_with_it(how: str, tmp_pat
 
 
 async def test_a_full_disk_ends_the_history_not_the_stream(
-    tmp_path: Path, small_files: Callable[[int], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, small_disk: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """C-28: who is attached loses nothing; who comes later and asks for what is gone is told so, and why."""
     path = tmp_path / "log"
@@ -248,7 +252,7 @@ async def test_a_full_disk_ends_the_history_not_the_stream(
     async with open_stream(source, spilling(path)) as stream:
         early = stream.subscribe(Reliable(buffer_bytes=1 << 40))
         await until(lambda: stream.statistics().spilled_bytes == len(BLOCK) * 20)
-        small_files(len(BLOCK) * 25)
+        small_disk(len(BLOCK) * 25)
         with caplog.at_level(logging.WARNING, "procflow.stream"):
             source.send(*[BLOCK] * 60)
             data: list[bytes] = []
@@ -274,13 +278,46 @@ async def test_a_full_disk_ends_the_history_not_the_stream(
         early.close()
 
 
-async def test_a_disk_that_is_full_from_the_start(small_files: Callable[[int], None], tmp_path: Path) -> None:
+async def test_a_disk_that_is_full_from_the_start(small_disk: Callable[[int], None], tmp_path: Path) -> None:
     """C-28: with no byte on disk the stream behaves like one that keeps its newest MiB, and says why it does."""
-    small_files(0)
+    small_disk(0)
     async with open_stream(ScriptedSource(*[BLOCK] * 10, b""), spilling(tmp_path)) as stream:
         await stream.wait_ended()
         await until(lambda: stream.statistics().spill_failure is not None)
         assert await read_all(stream) == BLOCK * 10
+
+
+LIMITED = """
+import resource, signal, sys
+import anyio
+import procflow as pf
+
+async def main():
+    config = pf.StreamConfig(replay=pf.Replay.all(spill=sys.argv[1]))
+    async with pf.spawn(pf.Command("head", "-c", "5000000", "/dev/zero"), stdout=config) as child:
+        early = child.stdout.subscribe()
+        total = sum([len(event.data) async for event in early])
+        while child.stdout.statistics().spill_failure is None:
+            await anyio.sleep(0.001)
+        try:
+            child.stdout.subscribe(start="start")
+        except pf.HistoryLostError as error:
+            print(total, error.lost_bytes, type(error.__cause__).__name__, (await child.wait()).exit_code)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_limit_of_the_system_is_met_like_a_full_disk(backend: str, tmp_path: Path) -> None:
+    """C-28: the same with a limit that the kernel enforces: the child ends well, and the loss is told."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path, backend], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["5000000", str(5_000_000 - MEMORY_BYTES), "SpillError", "0"]
 
 
 async def test_a_file_that_somebody_has_cut_is_one_clear_error(tmp_path: Path) -> None:
