@@ -23,7 +23,7 @@ from procflow._process.stdio import NULL, OutputChoice, StdinChoice
 from procflow._streams.stream import OutputStream
 from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
-from procflow.events import StreamEnding
+from procflow.events import Gap, StreamEnding
 from procflow.outcome import Captured, Completed, EndedBy, Outcome
 from procflow.policies import MIB, Pty, Replay, Shutdown, StreamConfig
 
@@ -286,4 +286,9 @@ def _captured(stream: OutputStream | None) -> Captured:
     if stream is None:
         return Captured(bytes=b"", is_streamed=False)
     kept, lost_bytes = stream.retained()
-    return Captured(bytes=kept, lost_bytes=lost_bytes, is_complete=stream.ending is StreamEnding.EOF)
+    return Captured(
+        bytes=kept,
+        lost_bytes=lost_bytes,
+        is_complete=stream.ending is StreamEnding.EOF,
+        gaps=(Gap(0, lost_bytes),) if lost_bytes else (),
+    )

@@ -6,8 +6,8 @@ Pure: fed with items, asked for a value at any time.  Every byte costs the same 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, cast
 
 from procflow._streams.consumed import CapturedLines
 from procflow.events import Chunk, Cut, CutLine, Gap
@@ -157,8 +157,19 @@ class LineCollector:
         self._lost_bytes = 0
         self._cut_lines = 0
 
-    def feed(self, items: Iterable[str | Gap]) -> None:
+    def feed(self, items: Sequence[str | Gap]) -> None:
         """Take the next lines and gaps."""
+        surplus = len(items) - self._tail_lines
+        if surplus > 0 and not self._head_lines and set(map(type, items)) == {str}:
+            # What cannot stay is counted together: it costs a tenth of being kept for a moment.
+            for oldest, cost, is_dropped in self._tail:
+                if not is_dropped:
+                    self._count_dropped(oldest, cost)
+            self._tail.clear()
+            self._tail_text_bytes = 0
+            self._dropped_lines += surplus
+            self._dropped_bytes += text_bytes("".join(cast("Sequence[str]", items[:surplus])))
+            items = items[surplus:]
         for item in items:
             if isinstance(item, Gap):
                 cost = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -236,3 +237,47 @@ async def test_a_tee_at_full_speed_is_exact(tmp_path: Path) -> None:
     assert [file.stat().st_size for file in written.result.value.files] == [4 << 20, 10 << 20, 10 << 20]
     assert tail.result.delivered_bytes + tail.result.lost_bytes == 64 << 20
     assert (len(tail.result.value.bytes), tail.result.value.lost_bytes) == (1000, (64 << 20) - 1000)
+
+
+async def test_run_says_where_its_bound_cut() -> None:
+    """C-50, C-62: what run() keeps is the same kind of value as what a collector keeps, offsets included."""
+    done = await pf.run(SEQ, stdout=pf.StreamConfig(replay=pf.Replay.last_bytes(10)))
+
+    lost = len(NUMBERS) - 10
+    assert done.stdout.gaps == (pf.Gap(0, lost),)
+    assert done.stdout.pieces == (pf.Chunk(NUMBERS[-10:], lost),)
+    assert (done.stdout.lost_bytes, done.stdout.truncated) == (lost, True)
+
+
+async def test_a_second_forced_cancel_aborts_the_consumers(anyio_backend_name: str) -> None:
+    """C-51, C-67: an asyncio task that is cancelled again while its block waits for a consumer waits no longer."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio cancels once")
+    entered = anyio.Event()
+    consumers: list[pf.Consumer[int]] = []
+    pids: list[int] = []
+
+    async def hang(_line: str) -> None:
+        entered.set()
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        async with pf.spawn(pf.shell("echo 1; sleep 600")) as child:
+            pids.append(child.pid)
+            consumers.append(child.stdout.consume(pf.Inspect.lines(hang), finish_s=600))
+            await anyio.sleep_forever()
+
+    task = asyncio.get_running_loop().create_task(main())
+    with anyio.fail_after(20):
+        await entered.wait()
+        task.cancel()
+        while not group_is_gone(pids[0]):
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.2)  # any moment of the wait will do; this is in the midst of it
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert consumers[0].result is not None
+    assert consumers[0].result.ending is pf.ConsumerEnding.ABORTED

@@ -184,12 +184,20 @@ def test_gaps_and_cut_lines_show_in_what_was_kept() -> None:
     assert (kept.dropped_lines, kept.lost_bytes, kept.cut_lines, kept.truncated) == (0, 8, 1, True)
 
 
-@given(st.lists(st.text(max_size=6), max_size=30), st.integers(0, 6), st.integers(0, 6), st.integers(0, 12))
-def test_the_collector_of_lines_equals_a_naive_one(items: list[str], head: int, tail: int, max_bytes: int) -> None:
-    """C-50: head and tail are those of a model, every line and byte is kept or counted."""
+@given(
+    st.lists(st.lists(st.text(max_size=6), max_size=12), max_size=6),
+    st.integers(0, 6),
+    st.integers(0, 6),
+    st.integers(0, 12),
+)
+def test_the_collector_of_lines_equals_a_naive_one(
+    batches: list[list[str]], head: int, tail: int, max_bytes: int
+) -> None:
+    """C-50: however lines come together, head and tail are those of a model, every line and byte is kept or counted."""
     collector = LineCollector(head_lines=head, tail_lines=tail, max_bytes=max_bytes)
-    for item in items:
-        collector.feed([item])
+    for batch in batches:
+        collector.feed(batch)
+    items = [line for batch in batches for line in batch]
 
     value = collector.value()
 
