@@ -141,7 +141,10 @@ class Feed(Generic[T_co]):
         """Return bytes to split next.  If another item was taken, return none and do what it asks for."""
         if self._position < len(self._chunk):
             self._position += SLICE_BYTES
-            return self._chunk[self._position - SLICE_BYTES : self._position]
+            data = self._chunk[self._position - SLICE_BYTES : self._position]
+            if self._position >= len(self._chunk):
+                self._chunk = b""
+            return data
         try:
             item = self.subscription.receive_nowait()
         except anyio.WouldBlock:
