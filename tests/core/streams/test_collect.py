@@ -101,6 +101,25 @@ def test_gaps_do_not_make_the_books_grow() -> None:
         assert len(value.bytes) + value.lost_bytes == 20 * PIECES
 
 
+def test_a_full_tail_moves_its_bytes_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-50: keeping the newest costs the same for every byte, whatever the bound: single bytes move it once a length (TPT 5.2.10)."""
+    moves = 0
+    drop = ByteCollector._drop
+
+    def counted(collector: ByteCollector, count: int) -> None:
+        nonlocal moves
+        moves += 1
+        drop(collector, count)
+
+    monkeypatch.setattr(ByteCollector, "_drop", counted)
+    collector = ByteCollector(0, head_bytes=0, tail_bytes=1000)
+    for offset in range(100_000):
+        collector.feed(pf.Chunk(b"x", offset))
+
+    assert moves <= 100
+    assert len(collector.value(is_complete=True).bytes) == 1000
+
+
 def test_captured_lines_and_text_never_join_the_sides_of_a_gap() -> None:
     """C-42: what was kept on the two sides of a gap is not read as one line."""
     kept = collected([b"one\ntwo\nthree\nfour\nfi", b"ve\n"], head=6, tail=5)

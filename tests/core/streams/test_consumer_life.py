@@ -329,7 +329,7 @@ async def test_leaving_gives_consumers_time_to_take_what_is_held() -> None:
 
 
 async def test_a_stream_closed_by_its_scope_ends_consumers_without_an_error() -> None:
-    """C-21, C-51: closed by us is its own ending, told apart from EOF, and no failure (TPT 58)."""
+    """C-21, C-51: closed by us is its own ending, told apart from EOF, and no failure (TPT 58, 5.2.8)."""
     async with pf.open_stream(ScriptedSource(b"1\n2")) as stream:
         collected = stream.consume(pf.Collect.tail(9))
         found = stream.consume(pf.WaitFor("none"))
