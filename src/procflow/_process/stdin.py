@@ -157,9 +157,7 @@ class InputPipe:
 
     def close(self) -> None:
         """Close our end: the child reads end of file after what was written."""
-        if self._sleeper is not None:
-            self._error = anyio.ClosedResourceError()
-            self._stop_writing()
+        self._stop_writing()  # the task that waits finds the pipe closed
         fd, self._fd = self._fd, -1
         if fd >= 0:
             try:

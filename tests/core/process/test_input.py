@@ -392,6 +392,23 @@ class TestFailingSource:
             await pf.run(pf.shell("cat >/dev/null & cat; wait"), stdin=source)
         assert caught.value.outcome.ended_by is pf.EndedBy.INPUT
 
+    async def test_no_end_of_input_while_it_is_being_stopped(self) -> None:
+        """C-7: a child that outlives the first signal still does not see an end of its input."""
+        is_ready = anyio.Event()
+
+        async def source() -> AsyncIterator[bytes]:
+            yield b"go\n"
+            await is_ready.wait()
+            raise RuntimeError("broken")
+
+        command = pf.shell("trap '' TERM; cat; echo complete")
+        with anyio.fail_after(20), pytest.raises(pf.InputError) as caught:
+            async with pf.spawn(command, stdin=source(), shutdown=pf.Shutdown.sigterm(grace_s=0.3)) as child:
+                await child.stdout.wait_for_line("go")
+                is_ready.set()
+                assert (await child.wait()).signal == 9
+        assert b"complete" not in caught.value.outcome.stdout_tail
+
     async def test_timeout_of_a_process_that_resists(self) -> None:
         """C-7: a deadline that passes while the process is being stopped for its source changes nothing about the cause."""
         source = AsyncSource(b"go\n", error=RuntimeError("broken"))
@@ -788,11 +805,11 @@ async def test_pipe_of_a_large_input_grows_and_gives_back() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pipe.write_all, memoryview(bytes(1 << 20)))
             while read_bytes < 1 << 20:
-                size_bytes = 65_536 if read_bytes == 0 else GROWN_BYTES
                 with anyio.fail_after(10):
-                    while _held_bytes(theirs) < min(size_bytes, (1 << 20) - read_bytes):
+                    while _held_bytes(theirs) < min(65_536, (1 << 20) - read_bytes):
                         await anyio.lowlevel.checkpoint()
-                read_bytes += len(os.read(theirs, GROWN_BYTES))
+                read_bytes += len(os.read(theirs, 65_536))
+        assert pipes.capacity(theirs) == GROWN_BYTES
         assert pipes.BUDGET.left_bytes == left_bytes - (GROWN_BYTES - 65_536)
     finally:
         pipe.close()
