@@ -76,7 +76,7 @@ class Crew:
     async def let_read(self, streams: Iterable[HeldStream]) -> None:
         """Wait while consumers still make the streams read what ended processes have left in their pipes; call it shielded.
 
-        A stream whose pipe somebody else holds open is not waited for once that is read.
+        Of a pipe that somebody else holds open no more is waited for than was in it at first.
         """
         self._leave()
         for stream in streams:
@@ -84,7 +84,8 @@ class Crew:
             while not stream.has_ended:
                 mine = [consumer for consumer, its in self._running.items() if its is stream]
                 left_s = max((self._left_s(consumer) for consumer in mine), default=0.0)
-                is_held = any(consumer.is_blocking for consumer in mine)
+                # Up to `stop`, because the end of file is seen by the read after the last byte.
+                is_held = stream.produced_bytes <= stop and any(consumer.is_blocking for consumer in mine)
                 has_moved = stream.produced_bytes != produced and stream.produced_bytes < stop
                 if left_s <= 0 or (is_idle and not is_held and not has_moved):
                     break

@@ -124,6 +124,43 @@ async def test_an_escapee_that_holds_the_pipe_does_not_hold_up_the_end(tmp_path:
             os.kill(pid, signal.SIGKILL)
 
 
+async def test_an_escapee_that_floods_the_pipe_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """C-51, C-67: what the tree wrote is waited for, what somebody else goes on to write is not."""
+    pid_file = tmp_path / "pid"
+    script = (
+        "import os,sys\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    open(sys.argv[1] + '.new', 'w').write(str(os.getpid()))\n"
+        "    os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+        "    while True: os.write(1, b'x' * 4096)\n"
+        "while not os.path.exists(sys.argv[1]): pass\n"
+    )
+    pid = 0
+
+    async def slowly(_chunk: pf.Chunk) -> None:
+        await anyio.sleep(0.01)
+
+    try:
+        async with pf.spawn(python(script, str(pid_file)), stdout=pf.StreamConfig(read_bytes=4096)) as child:
+            consumer = child.stdout.consume(
+                pf.Inspect.chunks(slowly), delivery=pf.Reliable(buffer_bytes=4096), finish_s=60
+            )
+            with anyio.fail_after(20):
+                await child.wait()
+            pid = int(pid_file.read_text())
+            left_at = anyio.current_time()
+        took_s = anyio.current_time() - left_at
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+    assert took_s < 20
+    assert consumer.result is not None
+    assert consumer.result.ending is pf.ConsumerEnding.CLOSED
+    assert consumer.result.delivered_bytes == child.stdout.produced_bytes
+
+
 async def test_a_failing_consumer_is_raised_when_the_block_is_left() -> None:
     """C-51: the child and the other consumers go on; the block raises the callback's error with the child long gone."""
 
