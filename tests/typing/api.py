@@ -43,6 +43,15 @@ def policies() -> None:
     assert_type(pf.Shutdown.orderly(), pf.Shutdown)
 
 
+def pipelines(first: pf.Command, second: pf.Command) -> pf.Pipeline:
+    pipeline = first | second
+    assert_type(pipeline, pf.Pipeline)
+    assert_type(pipeline | first, pf.Pipeline)
+    assert_type(first | pipeline, pf.Pipeline)
+    assert_type(pipeline.stages, tuple[pf.Command, ...])
+    return pf.Pipeline(first, second, name="both")
+
+
 # --- procflow: running ------------------------------------------------------------------------------------------------
 
 
@@ -395,3 +404,23 @@ def next_action(error: pe.ExportError) -> pe.Kind:
         case _:
             pass
     return error.code.kind
+
+
+# --- procflow: pipelines and terminals --------------------------------------------------------------------------------
+
+
+async def stages_and_terminals(pipeline: pf.Pipeline, command: pf.Command) -> None:
+    async with pf.spawn(pipeline, terminal="shared") as child:
+        assert_type(child.stages, tuple[pf.Stage, ...])
+        stage = child.stages[0]
+        assert_type(stage.stderr, pf.OutputStream)
+        assert_type(stage.outcome, pf.Outcome | None)
+        assert_type(await stage.wait(), pf.Outcome)
+    done = await pf.run(pipeline, check=False)
+    assert_type(done.stages, tuple[pf.Completed, ...])
+    assert_type(done.outcome.failed_stage, pf.Outcome | None)
+    assert_type(done.outcome.decided_by, int | None)
+    async with pf.spawn(command, pty=pf.Pty(rows=50, cols=132, echo=False, raw=True)) as child:
+        child.resize(24, 80)
+        child.set_echo(on=True)
+    assert_type(pf.Shutdown.hangup(), pf.Shutdown)
