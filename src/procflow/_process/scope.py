@@ -61,7 +61,7 @@ def spawn(
     ``async with spawn(command) as child:`` starts it in a session and group of its own.  A pipeline, or what is lent the
     host's terminal, has a group of its own in the session of the host.  However the block is left,
     afterwards nothing of its group is alive, the leader is reaped and every descriptor is closed, within
-    ``shutdown.total_s`` + 200 ms.  An exception of the body goes on as it is.
+    ``shutdown.total_s`` + 200 ms, and the longest ``finish_s`` of its consumers.  An exception of the body goes on as it is.
 
     Args:
         command: What to run.  The first stage of a pipeline reads ``stdin``, the last one writes ``stdout``, and each has a
@@ -85,6 +85,7 @@ def spawn(
         InputError: On leaving, if what was given as ``stdin`` failed, or with ``check_stdin=True``; as a note if another
             exception propagates.
         TerminationError: On leaving, if something outlived every attempt; as a note if another exception propagates.
+        ConsumerError: On leaving, if a consumer failed that nobody has waited for, or was cut; as a note likewise.
     """
     return SpawnScope(
         command,
