@@ -4,8 +4,8 @@ Owns which bytes are in memory, which are only in the archive, and what a cursor
 an archive is made of, a clock, an event loop or the operating system: the archive is known by offsets alone.
 
 The idea: the archive is filled by one more reliable cursor, the archivist.  What it has passed is in the archive; what it
-has not is in memory, because a cursor protects what is before it; so no byte is ever in neither.  Memory holds one window
-(``MEMORY_BYTES``), which is also the archivist's buffer: an archive that is slower than the source holds the source back.
+has not is in memory; so no byte is ever in neither.  Memory holds one window (``MEMORY_BYTES``), which is also the archivist's
+buffer: an archive that is slower than the source holds the source back.
 
 A cursor that is below the memory is *behind*: a take gives nothing until somebody has loaded the next stretch for it.  What is loaded
 is reserved like the chunk after a gap, so a best-effort cursor that is overtaken while it loads still makes progress.
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from procflow._streams.cursor import Cursor
-from procflow._streams.log import TAIL_BYTES, StreamLog
+from procflow._streams.log import StreamLog
 from procflow.errors import HistoryLostError, SpillError
 from procflow.events import Chunk, Gap
 from procflow.policies import Delivery, Reliable, Replay
@@ -255,9 +255,7 @@ class ArchivedLog(StreamLog):
     def _memory_floor(self) -> int:
         if not self.is_archiving:
             return super()._memory_floor()
-        produced = self.produced
-        wanted = min(self._floor, max(self._moving, produced - self._window))
-        return min(max(wanted, produced - MEMORY_BYTES), self._archivist.position, produced - TAIL_BYTES)
+        return min(self.produced - MEMORY_BYTES, self._archivist.position)
 
     def _is_pinned(self, offset: int) -> bool:
         if not self.is_archiving:

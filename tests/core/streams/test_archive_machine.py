@@ -43,7 +43,6 @@ class ArchiveMachine(LogMachine):
     def patched(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(archive_module, "MEMORY_BYTES", MEMORY_BYTES)
-            patch.setattr(archive_module, "TAIL_BYTES", 5)
             patch.setattr(log_module, "TAIL_BYTES", 5)
             yield
 
@@ -111,6 +110,13 @@ class ArchiveMachine(LogMachine):
         self.model_caught_up(naive)
 
     @precondition(lambda self: self.pairs)
+    @rule(data=st.data(), max_chunks=st.integers(1, 6), draws=st.integers(0, 6))
+    def borrow(self, data: st.DataObject, max_chunks: int, draws: int) -> None:
+        """Nothing is lent where the next bytes may have to be loaded."""
+        cursor, _ = data.draw(st.sampled_from(self.pairs))
+        assert cursor.lend(max_chunks) is None
+
+    @precondition(lambda self: self.pairs)
     @rule(data=st.data(), max_bytes=st.integers(1, 30))
     def begin_load(self, data: st.DataObject, max_bytes: int) -> None:
         cursor = data.draw(st.sampled_from(self.pairs))[0]
@@ -170,6 +176,11 @@ class ArchiveMachine(LogMachine):
         naive.delivery = replace(naive.delivery, buffer_bytes=min(naive.delivery.buffer_bytes, MEMORY_BYTES))
 
     # --- always -------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_newest_bytes_are_in_memory(self) -> None:
+        if self.archived.is_archiving:
+            assert self.archived.held_from <= max(0, self.produced - MEMORY_BYTES)
 
     @invariant()
     def memory_and_archive_have_everything(self) -> None:
