@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -346,3 +347,22 @@ async def test_consume_refuses_what_is_no_consumer() -> None:
         with pytest.raises(ValueError, match="finish_s"):
             stream.consume(pf.Collect.tail(1), finish_s=-1)
         assert not stream.statistics().subscribers
+
+
+async def test_a_late_consumer_reads_a_history_that_was_spilled(tmp_path: Path) -> None:
+    """C-28, C-50: lines, bytes and files come out of history on disk as out of memory."""
+    data = b"".join(b"%07d\n" % number for number in range(400_000))
+    source = ScriptedSource(*[data[start : start + 65536] for start in range(0, len(data), 65536)], b"")
+    config = pf.StreamConfig(replay=pf.Replay.all(spill=tmp_path / "spill"))
+    async with pf.open_stream(source, config) as stream:
+        with anyio.fail_after(60):
+            await stream.wait_ended()
+            count = stream.consume(pf.Fold.batches(0, lambda total, lines: total + len(lines)), start="start")
+            ends = stream.consume(pf.Collect.ends(head_bytes=8, tail_bytes=8), start="start")
+            file = stream.pipe_to(tmp_path / "out", start="start")
+            results = [await consumer.wait() for consumer in (count, ends, file)]
+
+        assert (await count.wait()).value == 400_000
+        assert (await ends.wait()).value.bytes == data[:8] + data[-8:]
+        assert (tmp_path / "out").read_bytes() == data
+        assert all(result.is_complete and result.delivered_bytes == len(data) for result in results)
