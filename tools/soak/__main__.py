@@ -74,6 +74,10 @@ class Soak:
             self.rounds += 1
             self.tally.add(done)
             self._watch_memory()
+        except BaseExceptionGroup as group:  # trio raises an interrupt where it happens to be, within its nurseries
+            if group.split(KeyboardInterrupt)[1] is None:
+                raise KeyboardInterrupt from None
+            raise RoundError(seed, backend) from group
         except Exception as error:
             raise RoundError(seed, backend) from error
         return backend

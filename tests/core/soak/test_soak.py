@@ -72,11 +72,14 @@ def test_a_failing_round_says_how_to_repeat_it(
     assert seeds[1:] == ["9.1"]
 
 
-def test_an_interrupt_stops_it_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_an_interrupt_stops_it_and_leaves_nothing(backend: str) -> None:
     """C-67: Ctrl-C in the middle of a round: a summary, status 130, and no process of the round is left."""
-    soak = subprocess.Popen([*SOAK, "--seed", "4"], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    seed = f"4-{backend}"
+    command = [*SOAK, "--seed", seed, "--backend", backend]
+    soak = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
     assert soak.stdout is not None
-    assert "seed 4" in soak.stdout.readline()
+    assert f"seed {seed}" in soak.stdout.readline()
     while not Path(f"/proc/{soak.pid}/task/{soak.pid}/children").read_text():
         assert soak.poll() is None
     soak.send_signal(signal.SIGINT)
@@ -84,7 +87,7 @@ def test_an_interrupt_stops_it_and_leaves_nothing() -> None:
 
     assert soak.returncode == 130
     assert "stopped: " in said
-    assert not [command for command in running_commands() if b"\x004.0/one_" in command]
+    assert not [command for command in running_commands() if f"{seed}.0/one_".encode() in command]
 
 
 def test_the_pattern_is_right_at_every_offset() -> None:
