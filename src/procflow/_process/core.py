@@ -20,9 +20,9 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
 from procflow._process.backend import HomeLoop, defers_interrupts
+from procflow._process.borrower import keep_running, return_terminal
 from procflow._process.last_resort import LastResort, kill_now
 from procflow._process.leader import LeaderPort
-from procflow._process.lending import STOPPED_LOOK_S, was_stopped_by_terminal
 from procflow._process.parts import Parts
 from procflow._process.service import ServiceTasks
 from procflow._process.stages import StageBook, observe_all, whole_outcome
@@ -127,7 +127,7 @@ class ProcessCore:
                     self._tasks.start(stream.pump, f"pump of {stream.name}")
             self._tasks.start(partial(self._watch_exit, stage), f"exit watch of {stage.parts.name}")
         if self.parts.loan is not None:
-            self._tasks.start(self._keep_running, f"terminal watch of {self.name}")
+            self._tasks.start(partial(keep_running, self.parts, self._observe), f"terminal watch of {self.name}")
         feeder = self.parts.feeder
         if feeder is not None and not feeder.start_nowait():
             feeder.on_failure = self._stop_for_input
@@ -206,7 +206,7 @@ class ProcessCore:
         self._close_pipes()
         await self.crew.finish()
         await self._tasks.cancel_all()
-        self._return_terminal()
+        return_terminal(self.parts)
         self._leader.close()
         self._is_over = True
         self._wake_waiters()
@@ -249,8 +249,8 @@ class ProcessCore:
             self._set_state(ProcessState.STOPPING)
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
-        steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, self._return_terminal, self._leader.close)
-        for step in (*steps, self._wake_waiters):
+        steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
+        for step in (*steps, self._leader.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -364,14 +364,6 @@ class ProcessCore:
         await stage.wait_exited()
         self._observe()
 
-    async def _keep_running(self) -> None:
-        """Continue what a key has stopped: nobody could continue it, since the host's shell takes the host for running."""
-        while not self._observe():
-            if any(was_stopped_by_terminal(stage.parts.leader) for stage in self.stages):
-                with contextlib.suppress(OSError):
-                    self._container.signal(_signal.SIGCONT, Target.TREE)
-            await anyio.sleep(STOPPED_LOOK_S)
-
     @defers_interrupts
     def _observe(self) -> bool:
         """Look whether the leader has exited; synchronous, and the only place where something follows from it."""
@@ -379,20 +371,13 @@ class ProcessCore:
             return False
         if not self._is_exit_booked:
             self._is_exit_booked = True
-            self._return_terminal()
+            return_terminal(self.parts)
             if self.state is ProcessState.RUNNING:
                 self._settle()
             if self._stopper is not None:
                 self._stopper.notice()
             self.exited.set()
         return True
-
-    def _return_terminal(self) -> None:
-        if self.parts.loan is not None:
-            # What exits by itself may mean to leave the terminal as it is.
-            outcome = self.outcome
-            was_killed = outcome is None or any(stage.signal is not None for stage in outcome.stages or (outcome,))
-            self.parts.loan.take_back(restores_modes=was_killed)
 
     def _wake_waiters(self) -> None:
         for stage in self.stages:

@@ -29,9 +29,6 @@ TERMINAL_PATH: Final = "/dev/tty"
 
 LENT_SESSION: Final = "a session of its own: it was lent the terminal, which belongs to the host's session"
 
-STOPPED_LOOK_S: Final = 0.1
-"""How often it is looked whether the child was stopped from the keyboard."""
-
 TERMINAL_STOPS: Final = frozenset({_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU})
 """What a terminal stops processes with.  SIGSTOP is left alone: somebody meant it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -188,7 +189,8 @@ async def test_job_control_of_a_shell() -> None:
         background = int((await child.stdout.wait_for_line(r"^job (\d+)")).groups[0] or 0)
         await child.stdin.send(b"sleep 601; echo back from $?\n")
         with anyio.fail_after(10):
-            while (foreground := foreground_group(child.pid)) in (child.pid, None):
+            # Before it is the program that it is to become it does not obey the key.
+            while program_name(foreground := foreground_group(child.pid)) != "sleep":
                 await anyio.sleep(0.002)
         await child.stdin.send(b"\x1a")
         await child.stdout.wait_for_line("Stopped")
@@ -339,8 +341,14 @@ class TestRefusals:
                 child.set_echo(on=False)
 
 
-def foreground_group(pid: int) -> int | None:
-    """The foreground group of the terminal that controls ``pid``."""
+def program_name(pid: int) -> str | None:
+    """The kernel's name for what ``pid`` runs."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return None
+
+
+def foreground_group(pid: int) -> int:
+    """The foreground group of the terminal that controls ``pid``; -1 if none does."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        group = int(file.read().rpartition(b")")[2].split()[5])
-    return group if group > 0 else None
+        return int(file.read().rpartition(b")")[2].split()[5])
