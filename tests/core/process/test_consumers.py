@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import anyio
@@ -318,3 +320,39 @@ async def test_a_second_forced_cancel_aborts_the_consumers(anyio_backend_name: s
 
     assert consumers[0].result is not None
     assert consumers[0].result.ending is pf.ConsumerEnding.ABORTED
+
+
+async def test_a_block_dropped_in_another_thread_tells_who_waits_for_its_consumers(anyio_backend_name: str) -> None:
+    """C-51, C-68: nobody closes such a block, yet its consumers end, and say aborted."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio forbids to leave a task group open")
+    blocks = [pf.spawn(pf.shell("echo 1; exec sleep 600"))]
+    consumers: list[pf.Consumer[int]] = []
+    ready, leave = anyio.Event(), anyio.Event()
+
+    async def hang(_line: str) -> None:
+        ready.set()
+        await anyio.sleep_forever()
+
+    async def enter() -> None:
+        child = await blocks[0].__aenter__()
+        consumers.append(child.stdout.consume(pf.Inspect.lines(hang)))
+        consumers.append(child.stderr.consume(pf.Inspect.lines(hang)))
+        await leave.wait()
+
+    def drop() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            blocks.clear()
+            gc.collect()
+
+    task = asyncio.get_running_loop().create_task(enter())
+    with anyio.fail_after(20):
+        await ready.wait()
+        await anyio.to_thread.run_sync(drop)
+        endings = [(await consumer.wait()).ending for consumer in consumers]
+        leave.set()
+        await task
+
+    assert endings[0] is pf.ConsumerEnding.ABORTED
+    assert endings[1] in (pf.ConsumerEnding.ABORTED, pf.ConsumerEnding.EOF)  # the kill of the group ends its pipes too
