@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.05
 """How often a closing scope looks whether its consumers get on."""
 
+MAX_UNSEEN: Final = 16
+"""How many failures that nobody has seen are kept to be told at the end; of further ones only the number."""
+
 LAST_STEPS_S: Final = 1.0
 """How long consumers that were cut may take to end."""
 
@@ -44,6 +47,7 @@ class Crew:
         self._start_task = start_task
         self._running: dict[Consumer[Any], HeldStream] = {}
         self._unseen: list[Consumer[Any]] = []
+        self._more_failures = 0
         self._is_closed = False
         self._left_at: float | None = None
 
@@ -69,7 +73,10 @@ class Crew:
         self._running.pop(consumer, None)
         if consumer.failure() is not None:
             self._unseen = [failed for failed in self._unseen if not failed.is_seen]
-            self._unseen.append(consumer)
+            if len(self._unseen) < MAX_UNSEEN:
+                self._unseen.append(consumer)
+            else:
+                self._more_failures += 1
 
     # --- the end of the scope -----------------------------------------------------------------------------------
 
@@ -129,6 +136,8 @@ class Crew:
             if error is not None:
                 consumer.is_seen = True
                 errors.append(error)
+        if errors and self._more_failures:
+            errors[0].add_note(f"{self._more_failures} more consumers failed")
         self._unseen.clear()
         return errors
 

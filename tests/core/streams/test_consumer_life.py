@@ -287,6 +287,18 @@ async def test_an_error_that_nobody_saw_is_raised_at_the_end_of_the_scope() -> N
     assert others.pop() in caught.value.__notes__[0]
 
 
+async def test_failures_that_nobody_sees_do_not_pile_up() -> None:
+    """C-51: a scope keeps the first of many failures, and the number of the others."""
+    with pytest.raises(pf.ConsumerError) as caught:
+        async with pf.open_stream(ScriptedSource(b"1\n", b""), pf.StreamConfig(replay=pf.Replay.all())) as stream:
+            for _ in range(100):
+                stream.consume(pf.Inspect.lines(explode), start="start")
+            await stream.wait_ended()
+
+    assert caught.value.__notes__[0] == "84 more consumers failed"
+    assert len(caught.value.__notes__) == 16
+
+
 async def test_an_unseen_error_is_a_note_on_what_propagates() -> None:
     """C-51, C-67: nothing of ours replaces the exception of the body."""
     with pytest.raises(KeyError) as caught:
