@@ -53,7 +53,7 @@ class Archivist(Cursor):
 
     def wrote(self, stop: int) -> None:
         """Note that everything before ``stop`` is in the archive."""
-        self.delivered_bytes += stop - self.position
+        self._delivered += stop - self.position
         self.position = stop
         self._log.taken(self)
         self._log.refresh()

@@ -30,6 +30,7 @@ class Cursor:
     """One subscriber's place in a ``StreamLog``; made by ``StreamLog.attach()``."""
 
     __slots__ = (
+        "_delivered",
         "_gap_start",
         "_held",
         "_is_full",
@@ -42,7 +43,6 @@ class Cursor:
         "_settles",
         "buffer_bytes",
         "counts_time",
-        "delivered_bytes",
         "delivery",
         "error",
         "is_attached",
@@ -65,7 +65,7 @@ class Cursor:
         self._lent: list[Chunk] | None = None
         self._lent_rest: Iterator[Chunk] = iter(())
         self.start = start
-        self.delivered_bytes = 0
+        self._delivered = 0
         self.lost_bytes = 0
         self.is_attached = True
         self.is_awaited = False  # the log's: the source waits for this cursor
@@ -116,6 +116,12 @@ class Cursor:
         return self.position
 
     @property
+    def delivered_bytes(self) -> int:
+        """Bytes that were taken."""
+        self.catch_up()
+        return self._delivered
+
+    @property
     def lag_bytes(self) -> int:
         """Bytes produced since its start that were neither delivered nor reported lost."""
         return self._log.produced - self.offset
@@ -128,7 +134,6 @@ class Cursor:
 
     def statistics(self, name: str) -> SubscriberStatistics:
         """The numbers of this cursor, for the subscriber called ``name``."""
-        self.catch_up()
         return SubscriberStatistics(
             name=name,
             is_reliable=self.is_reliable,
@@ -215,6 +220,7 @@ class Cursor:
 
     def downgrade(self, delivery: BestEffort) -> None:
         """Follow a best-effort rule from now on."""
+        self.recall()
         self._set_delivery(delivery)
         self._log.relieve(self)
         self._log.refresh()
@@ -223,8 +229,7 @@ class Cursor:
         """Let go of everything: the log's part of a detachment."""
         self.is_attached = False
         self._held.clear()
-        self.catch_up()
-        self._end_loan()
+        self.recall()
 
     # --- taking -------------------------------------------------------------------------------------------------
 
@@ -240,8 +245,8 @@ class Cursor:
         """Return an iterator over chunks that come next; each counts as taken, at the latest when anybody asks, once drawn.
 
         So what is ready costs its subscriber no call.  Nothing is lent, and the answer is ``None``, where somebody must know of
-        every single take: lossy delivery, a stall timeout, a source that waits for this cursor.  A loan is less than half of
-        the buffer, so that its end is seen in time to let a source go on that began to wait meanwhile.
+        every single take: lossy delivery, a stall timeout, a source that waits for this cursor.  When a source begins to wait
+        the log recalls what is lent.
         """
         if self._lent is not None:
             self.take_back()
@@ -257,11 +262,6 @@ class Cursor:
         ):
             return None
         chunks = log.chunks_from(position, max_chunks)
-        stop = position + self.buffer_bytes // 2
-        while chunks and chunks[-1].stop >= stop:
-            chunks.pop()
-        if not chunks:
-            return None
         self._lent = chunks
         self._lent_rest = iter(chunks)
         return self._lent_rest
@@ -278,7 +278,7 @@ class Cursor:
             return
         left = length_hint(self._lent_rest)
         offset = lent[-left].offset if left else lent[-1].stop
-        self.delivered_bytes += offset - self._position
+        self._delivered += offset - self._position
         self._position = offset
         if self._settles:
             self._log.settle(offset)
@@ -286,14 +286,16 @@ class Cursor:
     def take_back(self) -> None:
         """End a loan: what was not drawn comes next."""
         if self._lent is not None:
-            self.catch_up()
-            self._end_loan()
+            self.recall()
             self._log.taken(self)
 
-    def _end_loan(self) -> None:
-        self._lent = None
-        for _ in self._lent_rest:  # whoever still has the iterator draws nothing any more
-            pass
+    def recall(self) -> None:
+        """End a loan, as the log's part of it."""
+        if self._lent is not None:
+            self.catch_up()
+            self._lent = None
+            for _ in self._lent_rest:  # whoever still has the iterator draws nothing any more
+                pass
 
     def take(self) -> Chunk | Gap | None:
         """Return the next item, or ``None`` if there is nothing now.
@@ -410,7 +412,7 @@ class Cursor:
         first = items[0]
         start = first.start if isinstance(first, Gap) else first.offset
         self.lost_bytes += lost_bytes
-        self.delivered_bytes += stop - start - lost_bytes
+        self._delivered += stop - start - lost_bytes
         if self._settles:
             self._log.settle(stop)
         self._log.taken(self)
@@ -418,6 +420,6 @@ class Cursor:
 
     def _count(self, item: Chunk | Gap) -> None:
         if isinstance(item, Chunk):
-            self.delivered_bytes += len(item.data)
+            self._delivered += len(item.data)
         else:
             self.lost_bytes += item.stop - item.start

@@ -127,6 +127,7 @@ class StreamLog:
     @property
     def given(self) -> int:
         """Offset after the furthest byte that any subscriber has been given."""
+        self.catch_up()
         return self._given
 
     @property
@@ -162,6 +163,11 @@ class StreamLog:
     @property
     def history_start(self) -> int:
         """The first byte that a subscriber who attaches now can have."""
+        self.catch_up()
+        return self._history_floor()
+
+    def _history_floor(self) -> int:
+        """The same, or a little less while loans are not booked."""
         if self._is_sealed:
             return self.produced
         replay, produced = self._replay, self.produced
@@ -179,7 +185,6 @@ class StreamLog:
 
     def history(self) -> bytes:
         """Everything that a subscriber who attaches now can have."""
-        self.catch_up()
         return self._bytes_from(self.history_start)
 
     def tail(self, max_bytes: int) -> bytes:
@@ -235,6 +240,7 @@ class StreamLog:
         if not any(cursor.is_reliable and cursor.live_lag >= cursor.buffer_bytes for cursor in self._cursors):
             return True
         for cursor in self._cursors:
+            cursor.recall()
             cursor.is_awaited = cursor.is_reliable and cursor.live_lag > cursor.buffer_bytes // 2
             self._laggards += cursor.is_awaited
         return self._laggards == 0
@@ -277,7 +283,6 @@ class StreamLog:
         Raises:
             HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.
         """
-        self.catch_up()
         floor = self.history_start
         if self._given < floor and not self._has_no_history:
             floor = self._given
@@ -439,7 +444,7 @@ class StreamLog:
         """The oldest byte that somebody needs."""
         produced = self.produced
         return min(
-            self.history_start,
+            self._history_floor(),
             self._floor,
             max(self._moving, produced - self._window),
             produced - TAIL_BYTES,  # which also keeps the newest chunk: only whole ones are dropped

@@ -66,8 +66,8 @@ def grow(fd: int, to_bytes: int, budget: PipeBudget = BUDGET) -> int:
     if _SET is None or not held_bytes or claim <= 0 or not budget.claim(claim):
         return 0
     try:
-        fcntl.fcntl(fd, _SET, to_bytes)
-    except OSError:  # EPERM: the user's pipes are too many, or too large
-        budget.give_back(claim)
-        return 0
-    return claim
+        grown_bytes = int(fcntl.fcntl(fd, _SET, to_bytes)) - held_bytes  # rounded up by the kernel
+    except (OSError, OverflowError):  # EPERM: the user's pipes are too many, or too large
+        grown_bytes = 0
+    budget.give_back(claim - grown_bytes)
+    return grown_bytes

@@ -86,16 +86,16 @@ class FdSource:
         os.set_blocking(fd, False)
         self._fd = fd
         self._claimed_bytes = 0
-        self._pipe_bytes = -1  # not asked for yet
-        self._grows = True
-        if pipe_bytes is not None:
-            self.grow_pipe(pipe_bytes)
-            self._grows = False
         self._is_closed = False
         self._read_bytes = read_bytes
         self._eio_is_eof = eio_is_eof
         self._is_waiting = False
         self._door: LoopDoor | None = None  # to the loop on which receive() has waited
+        self._pipe_bytes = -1  # not asked for yet
+        self._grows = True
+        if pipe_bytes is not None:
+            self.grow_pipe(pipe_bytes)
+            self._grows = False
 
     def __repr__(self) -> str:
         return f"<FdSource {'closed' if self._is_closed else self._fd}>"

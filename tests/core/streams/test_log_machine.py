@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -112,6 +113,7 @@ class LogMachine(RuleBasedStateMachine):
         self.waited = 0
         self.is_sealed = False
         self.pairs: list[tuple[Cursor, NaiveCursor]] = []
+        self.loans: dict[Cursor, Iterator[Chunk]] = {}
         self.is_blocked = False
         self.has_ended = False
         self.has_overrun = False
@@ -317,6 +319,29 @@ class LogMachine(RuleBasedStateMachine):
             naive.next = self.produced
         self.note_given(naive, naive.next if cursor.delivered_bytes + cursor.lost_bytes else 0)
         self.model_caught_up(naive)
+
+    @precondition(lambda self: self.pairs)
+    @rule(data=st.data(), max_chunks=st.integers(1, 6), draws=st.integers(0, 6))
+    def borrow(self, data: st.DataObject, max_chunks: int, draws: int) -> None:
+        """C-23, C-25: chunks drawn from a loan count as taken; the others come next, whoever asks, and in whatever way."""
+        cursor, naive = data.draw(st.sampled_from(self.pairs))
+        self.before_take(cursor)
+        has_loan = cursor in self.loans and cursor.has_loan
+        loan = self.loans[cursor] if has_loan and draws else cursor.lend(max_chunks)
+        if loan is None:
+            assert not naive.available or not is_reliable(naive) or naive.is_laggard
+            return
+        assert is_reliable(naive)
+        assert not naive.is_laggard
+        self.loans[cursor] = loan
+        for chunk in islice(loan, draws):
+            self.drawn(naive, chunk)
+
+    def drawn(self, naive: NaiveCursor, chunk: Chunk) -> None:
+        assert chunk.offset == naive.next
+        assert chunk.data == content(chunk.offset, chunk.stop)
+        naive.give(list(range(chunk.offset, chunk.stop)))
+        self.note_given(naive, chunk.stop)
 
     @precondition(lambda self: self.pairs)
     @rule(data=st.data())
