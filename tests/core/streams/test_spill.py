@@ -214,13 +214,14 @@ async def test_sealing_gives_the_disk_space_back(early: bool, tmp_path: Path) ->
                 await checkpoint()
             assert path.stat().st_size == len(BLOCK) * 60
             assert b"".join([item.data async for item in events if isinstance(item, Chunk)]) == BLOCK * 60
-            events.close()
         await until(lambda: path.stat().st_size == 0)
         with pytest.raises(anyio.EndOfStream):
             await stream.subscribe().receive()
         with pytest.raises(HistoryLostError):
             stream.subscribe(start="start")
         assert stream.statistics().spilled_bytes == 0
+        if events is not None:
+            events.close()
 
 
 @pytest.mark.parametrize("how", ["sealed after the end", "dropped", "closed"])

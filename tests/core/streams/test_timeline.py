@@ -335,6 +335,16 @@ async def test_lines_left_unread_belong_to_the_next_reader() -> None:
         assert [line.item async for line in both.timeline.lines()] == ["b", "4"]
 
 
+async def test_lines_of_both_outputs_count_as_given() -> None:
+    """C-32 and C-26: once the reader has gone on, the lines of either output that it gave are nobody's any more."""
+    async with two() as both, both.timeline.lines() as lines:
+        await both.send(("stdout", b"1\n"), ("stderr", b"a\n"), ("stderr", b"b\n"))
+        assert [(await anext(lines)).item for _ in range(2)] == ["1", "a"]
+        await both.send(("stdout", b"2\n"))
+        async with both.streams["stdout"].subscribe() as events:
+            assert await events.receive() == Chunk(b"2\n", 2)
+
+
 @pytest.mark.parametrize("on_gap", ["yield", "skip", "raise", None])
 async def test_line_readers_choose_how_they_see_gaps(on_gap: OnGap | None) -> None:
     """C-32 and C-42: a gap between lines is tagged, left out, or raised."""
