@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import struct
 import termios
 import tty
@@ -90,7 +91,16 @@ class TerminalInput(InputPipe):
             raise anyio.BrokenResourceError from exc
         if written:
             self._is_mid_line = view[written - 1] not in _LINE_ENDS
+        elif self._is_hung_up():
+            # Full and gone: Linux reports EAGAIN here, not EIO, and that for ever.
+            self.note_cut()
+            raise anyio.BrokenResourceError
         return written
+
+    def _is_hung_up(self) -> bool:
+        poller = select.poll()
+        poller.register(self._fd, 0)
+        return bool(poller.poll(0))  # hang-ups and errors are always told
 
     def close(self) -> None:
         """Write the end-of-file character, then close our end."""

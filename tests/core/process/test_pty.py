@@ -155,6 +155,19 @@ async def test_input_is_passed_on_piece_by_piece() -> None:
     assert done.stdout.text.split() == [str(len(lines))]
 
 
+async def test_writing_to_a_child_that_is_gone_is_an_error() -> None:
+    """C-10, C-7: also if the terminal was full when it went: the kernel then says "try again" for ever."""
+    lines = b"x\n" * 1000
+    async with pf.spawn(pf.shell("read x"), pty=pf.Pty(), shutdown=NOW) as child:
+        with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(10):
+            while True:
+                await child.stdin.send(lines)
+
+    done = await pf.run(pf.shell("read x"), pty=pf.Pty(), stdin=lines * 100)
+    assert done.outcome.stdin_broken
+    assert done.outcome.ok
+
+
 async def test_raw_passes_every_byte_both_ways() -> None:
     """C-10: a raw terminal changes nothing: no CR, no echo, no key that means something."""
     every = bytes(range(256))
