@@ -36,6 +36,8 @@ RSS_MARGIN_BYTES: Final = 16 << 20
 a few MiB in ten minutes, while the number of blocks stays the same.  A leak of a buffer of 64 KiB a round passes this in four minutes."""
 BLOCKS_MARGIN: Final = 10_000
 """How many more blocks of memory the interpreter may hold: 20 a round, in ten minutes.  A flat run varies by some hundred."""
+HEAP_MARGIN_BYTES: Final = 1 << 20
+"""How many more bytes of the C library's heap may be in use: what is in use, not what the heap has grown to.  A flat run varies by some 20 KiB."""
 OBJECTS_MARGIN: Final = 50
 """Objects of the package that may outlive a round: values that a cache or an exception of the interpreter still holds."""
 LINE_EVERY_S: Final = 5.0
@@ -55,6 +57,7 @@ class Soak:
     rss_most_bytes: int = 0
     objects_base: int = 0
     blocks_base: int = 0
+    heap_base_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.pattern = Pattern()
@@ -88,15 +91,20 @@ class Soak:
     def _watch_memory(self) -> None:
         gc.collect()
         trim()
-        rss, objects, blocks = rss_bytes(), own_objects(), sys.getallocatedblocks()
+        rss, objects, blocks, heap = rss_bytes(), own_objects(), sys.getallocatedblocks(), heap_bytes()
         self.rss_bytes = rss
         if self.rounds <= WARM_UP_ROUNDS:
             self.rss_base_bytes = max(self.rss_base_bytes, rss)
             self.objects_base = max(self.objects_base, objects)
             self.blocks_base = max(self.blocks_base, blocks)
+            self.heap_base_bytes = max(self.heap_base_bytes, heap)
         self.rss_most_bytes = max(self.rss_most_bytes, rss)
         if rss > self.rss_base_bytes + RSS_MARGIN_BYTES:
             raise AssertionError(f"resident memory grew from {self.rss_base_bytes >> 20} to {rss >> 20} MiB")
+        if heap > self.heap_base_bytes + HEAP_MARGIN_BYTES:
+            raise AssertionError(
+                f"{heap >> 10} KiB of the heap are in use, {self.heap_base_bytes >> 10} after the warm-up"
+            )
         if blocks > self.blocks_base + BLOCKS_MARGIN:
             raise AssertionError(f"{blocks} blocks of memory are held, {self.blocks_base} after the warm-up")
         if objects > self.objects_base + OBJECTS_MARGIN:
@@ -135,6 +143,29 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):  # not glibc
         return
+
+
+class HeapNumbers(ctypes.Structure):
+    """What `mallinfo2()` of glibc says; see its manual page."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def heap_bytes() -> int:
+    """Bytes of the C library's heap that are in use; 0 where nobody can tell."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):  # not glibc, or too old
+        return 0
+    mallinfo2.restype = HeapNumbers
+    numbers = mallinfo2()
+    return int(numbers.uordblks + numbers.hblkhd)
 
 
 def own_objects() -> int:
