@@ -134,19 +134,26 @@ class Command:
             cwd: Show the working directory, if one was given.
             redaction: How secrets are found; ``None`` shows everything.
         """
+        program = os.fsdecode(self.program)
+        directory = os.fsdecode(self.cwd) if cwd and self.cwd is not None else ""
         shown_arguments = [os.fsdecode(argument) for argument in self.arguments] if arguments else []
         variables = {name: text for name, text in self.env.items() if text is not None}
+        removed = [name for name, text in self.env.items() if text is None]
         if redaction is not None:
+            program, directory = redaction.clean_values(program), redaction.clean_values(directory)
+            removed = [redaction.clean_values(name) for name in removed]
             shown_arguments = redaction.clean_arguments(shown_arguments)
-            variables = {name: redaction.clean_variable(name, text) for name, text in variables.items()}
+            variables = {
+                redaction.clean_values(name): redaction.clean_variable(name, text) for name, text in variables.items()
+            }
         words: list[str] = []
         if environment:
-            removed = [word for name, text in self.env.items() if text is None for word in ("-u", name)]
-            options = [*([] if self.inherit_env else ["-i"]), *removed]
+            unset = [word for name in removed for word in ("-u", name)]
+            options = [*([] if self.inherit_env else ["-i"]), *unset]
             words += ["env", *options] if options else []
             words += [f"{name}={shlex.quote(text)}" for name, text in variables.items()]
-        words += map(shlex.quote, (os.fsdecode(self.program), *shown_arguments))
-        place = f"cd {shlex.quote(os.fsdecode(self.cwd))} && " if cwd and self.cwd is not None else ""
+        words += map(shlex.quote, (program, *shown_arguments))
+        place = f"cd {shlex.quote(directory)} && " if directory else ""
         return place + " ".join(words)
 
     def __or__(self, other: Command | Pipeline) -> Pipeline:
@@ -292,4 +299,6 @@ def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]
 
 
 def _derived_name(program: str | bytes) -> str:
-    return os.path.basename(os.fsdecode(program).rstrip("/")) or os.fsdecode(program)
+    path = os.fsencode(program)
+    # A name is shown, so bytes that are no text are spelled out: they could not be printed.
+    return (os.path.basename(path.rstrip(b"/")) or path).decode(errors="backslashreplace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import time
 import traceback
 from pathlib import Path
 
@@ -95,6 +96,14 @@ async def test_nothing_shows_arguments_unasked(caplog: pytest.LogCaptureFixture)
     assert not [text for text in (*shown, caplog.text) if SECRET in text and text.strip() not in map(str.strip, source)]
 
 
+def test_name_can_be_printed() -> None:
+    """C-2: bytes of a program that are no text are spelled out in its name, which is for logs and errors."""
+    command = pf.Command(b"/opt/caf\xe9")
+    assert command.name == "caf\\xe9"
+    assert command.with_(arguments=["x"]).name == command.name
+    assert pf.Command("/opt/café").name == "café"
+
+
 @pytest.mark.anyio
 async def test_name_with_arguments_is_asked_for() -> None:
     """C-2: a description that is made the name appears in errors, after redaction."""
@@ -137,6 +146,21 @@ def test_request_to_the_spawner_shows_nothing() -> None:
         ("-c", f"export GITHUB_TOKEN='{SECRET} {SECRET}' && true"),
         ("-c", f"tool --password {SECRET} --verbose"),
         ("-c", f"curl -H 'Cookie: id={SECRET}; b={SECRET}' http://host"),
+        (f"--password=two words {SECRET}",),
+        (f'--password=quote"{SECRET}"',),
+        (f"PASSWORD='it's {SECRET}",),
+        ("-H", f'Authorization: Digest username="me", response="{SECRET}"'),
+        ("-H", f'Cookie: id="{SECRET}"; b="{SECRET}"'),
+        ("-d", f'{{"password": "a\\"{SECRET}", "user": "me"}}'),
+        ("-c", f"TOKEN=a'{SECRET}'\\ {SECRET} tool"),
+        ("-c", f'TOKEN="{SECRET} and no other quote'),
+        ("-c", f"PASS={SECRET} tool"),
+        (f"postgresql://me:p@{SECRET}@host/db",),
+        (f"postgresql://me:p/q@{SECRET}@host/db",),
+        (f"https://{SECRET}@host/repo.git",),
+        (f"http://{SECRET}@host/repo.git",),
+        (f"--accessKey={SECRET}",),
+        (f"SharedAccessKey={SECRET}",),
     ],
 )
 def test_where_secrets_are_found(arguments: tuple[str, ...]) -> None:
@@ -147,7 +171,9 @@ def test_where_secrets_are_found(arguments: tuple[str, ...]) -> None:
     assert SECRET in command.describe(arguments=True, redaction=None)
 
 
-@pytest.mark.parametrize("name", ["DB_PASSWORD", "github_token", "MYSQL_PWD", "AWS_SECRET_ACCESS_KEY", "DB_PASS"])
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "github_token", "MYSQL_PWD", "AWS_SECRET_ACCESS_KEY", "DB_PASS", "PASS"]
+)
 def test_secret_variables(name: str) -> None:
     """C-2: a variable whose name promises a secret is redacted."""
     assert pf.Command("tool", env={name: SECRET}).describe(environment=True) == f"{name}='<redacted>' tool"
@@ -155,9 +181,29 @@ def test_secret_variables(name: str) -> None:
 
 def test_what_is_no_secret_stays() -> None:
     """C-2: ordinary text is shown as it is."""
-    arguments = ("-v", "--author", "me", "https://host/path?q=1", "key=value", "a: b", "bypass", "PWD=/srv")
+    arguments = (
+        "-v",
+        "--author",
+        "me",
+        "https://host/path?q=1",
+        "key=value",
+        "a: b",
+        "bypass=1",
+        "PWD=/srv",
+        "OLDPWD=/",
+    )
+    arguments += ("ssh://git@host/repo.git", "git@host:repo.git", "--compass", "north")
     assert shlex.split(pf.Command("tool", *arguments).describe(arguments=True)) == ["tool", *arguments]
     assert pf.Command("tool", env={"PWD": "/srv"}).describe(environment=True) == "PWD=/srv tool"
+
+
+@pytest.mark.parametrize("text", ["a", "token", "token=", 'token: "', "://a:", '"', " -token", "x@", "\\"])
+def test_long_text_takes_linear_time(text: str) -> None:
+    """C-2: an argument of 400 KB, whatever it holds, is described at once."""
+    text = text * (400_000 // len(text))
+    begun_s = time.process_time()
+    pf.Command("tool", text, f"y {text}").describe(arguments=True)
+    assert time.process_time() - begun_s < 10
 
 
 def test_own_rules() -> None:
@@ -166,6 +212,17 @@ def test_own_rules() -> None:
     command = pf.Command("tool", "--pin", "12", "x4711-longx", "--token", "t")
     assert command.describe(arguments=True, redaction=redaction) == "tool --pin '***' 'x***x' --token t"
     assert "4711" not in repr(redaction)
+
+
+def test_known_values_in_every_part() -> None:
+    """C-2: a value that is named shows in no part of a description, and a mark is not taken for one."""
+    command = pf.Command(
+        f"/opt/{SECRET}/tool", "reds", cwd=f"/srv/{SECRET}", env={f"X{SECRET}": "1", f"Y{SECRET}": None}
+    )
+    redaction = pf.Redaction(values=("red", SECRET))
+    text = command.describe(arguments=True, environment=True, cwd=True, redaction=redaction)
+    assert SECRET not in text
+    assert text.endswith(" '<redacted>s'")
 
 
 @pytest.mark.parametrize("wrong", [{"words": "token"}, {"values": "secret"}, {"values": ("",)}])
