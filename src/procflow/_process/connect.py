@@ -35,5 +35,5 @@ def open_stages(plan: StdioPlan, openings: Sequence[Opening]) -> tuple[Ends, ...
     elif plan.stderr.is_streamed:
         stderrs = [plan.stderr.open(opening, "stderr") for opening in openings]
     else:
-        stderrs = [plan.stderr.open(openings[0], "stderr")] * len(openings)
+        stderrs = [plan.open_stderr(openings[0], stdouts[-1])] * len(openings)
     return tuple(Ends(*ends) for ends in zip(stdins, stdouts, stderrs, strict=True))

@@ -8,6 +8,7 @@ end of its input, and it would take a part for the whole.  So the pipe stays ope
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,7 +17,7 @@ import anyio
 
 from procflow._process.backend import is_being_cancelled
 from procflow._process.pieces import Pieces
-from procflow._process.stdin import InputPipe
+from procflow._process.stdin import TURN_S, InputPipe
 
 CLOSE_S: Final = 1.0
 """How long closing the source may take."""
@@ -44,7 +45,8 @@ class Feeder:
         if self._pieces is not None:
             return False
         try:
-            while self._rest:
+            ends_s = time.monotonic() + TURN_S
+            while self._rest and time.monotonic() < ends_s:
                 written = self._writer.write_nowait(self._rest)
                 if written == 0:
                     break

@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import stat
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 AnyPath: TypeAlias = os.PathLike[str] | os.PathLike[bytes]
 
@@ -91,10 +91,14 @@ def descriptor_behind(thing: object) -> int | None:
     return layer.fileno()
 
 
+def _undecorated(thing: object) -> object:
+    """What is below the layer that only deletes."""
+    return thing.file if type(thing).__module__ == "tempfile" and hasattr(thing, "file") else thing
+
+
 def _innermost(thing: object) -> object:
     """What is below the layers that only buffer, encode or delete."""
-    if type(thing).__module__ == "tempfile" and hasattr(thing, "file"):
-        thing = thing.file
+    thing = _undecorated(thing)
     if isinstance(thing, io.TextIOWrapper):
         thing = thing.buffer
     if isinstance(thing, (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)):
@@ -102,10 +106,19 @@ def _innermost(thing: object) -> object:
     return thing
 
 
+def refuses(thing: object, what: Literal["readable", "writable"]) -> bool:
+    """Whether a file says that it is not ``what``."""
+    is_possible = getattr(thing, what, None)
+    return callable(is_possible) and is_possible() is False
+
+
 def settle_before_reading(thing: object) -> None:
-    """Move the descriptor of a buffered reader back to where the reader is, which has read ahead of it."""
-    if isinstance(thing, (io.BufferedReader, io.BufferedRandom)) and thing.seekable():
-        os.lseek(thing.fileno(), thing.tell(), os.SEEK_SET)
+    """Write what a file still buffers, and move its descriptor back to where the file is, which has read ahead of it."""
+    file = _undecorated(thing)
+    if isinstance(file, (io.TextIOWrapper, io.BufferedRandom)):
+        file.flush()
+    if isinstance(file, (io.BufferedReader, io.BufferedRandom)) and file.seekable():
+        os.lseek(file.fileno(), file.tell(), os.SEEK_SET)
 
 
 def settle_before_writing(thing: object) -> None:

@@ -193,10 +193,10 @@ async def _leave(tasks: anyio.abc.TaskGroup) -> None:
 
 
 def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    # Our tasks never raise: what is no Exception was thrown into them by a signal handler.
+    # Our tasks never raise: what is no Exception was thrown into them by a signal handler, or by code of the caller.
     for exc in group.exceptions:
         found = _first_interrupt(exc) if isinstance(exc, BaseExceptionGroup) else exc
-        if isinstance(found, (KeyboardInterrupt, SystemExit)):
+        if found is not None and not isinstance(found, Exception):
             return found
     return None
 

@@ -180,9 +180,23 @@ def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
     suggestion = None
     if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES) and cwd is not None and not os.path.isdir(cwd):
         reason = f"the working directory cannot be used: {reason}"
+    elif exc.errno == errno.EBADF and (closed := _closed_descriptor(request)) is not None:
+        reason = f"{closed} is not open"
     elif exc.errno == errno.ENOENT and "/" not in program:
         environment = os.environ if request.environment is None else request.environment
         suggestion = near_program(program, environment.get("PATH", os.defpath))
     elif exc.errno == errno.ENOENT and os.path.exists(program):
         reason = f"{reason} (the interpreter that its first line names, or its loader)"
     return SpawnError(program=program, reason=reason, cwd=cwd, suggestion=suggestion, errno=exc.errno)
+
+
+def _closed_descriptor(request: SpawnRequest) -> str | None:
+    """Return which of the descriptors that the child was to be given is none, in words."""
+    standard = zip(("stdin", "stdout", "stderr"), (request.stdin, request.stdout, request.stderr), strict=True)
+    for what, fd in (*standard, *(("pass_fds", fd) for fd in request.pass_fds)):
+        if fd is not None and fd >= 0:
+            try:
+                os.fstat(fd)
+            except OSError:
+                return f"descriptor {fd} ({what})"
+    return None

@@ -11,7 +11,7 @@ import io
 import os
 import subprocess
 from collections.abc import AsyncIterable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -23,6 +23,7 @@ from procflow._process.files import (
     descriptor_behind,
     open_to_read,
     open_to_write,
+    refuses,
     settle_before_reading,
     settle_before_writing,
 )
@@ -182,6 +183,8 @@ def plan_stdin(choice: StdinChoice) -> StdinPlan:
 def _plan_objects(choice: object) -> StdinPlan | None:
     """The plan for what is known by its methods; files are iterables too, so they come first."""
     if isinstance(choice, HasFileno) and descriptor_behind(choice) is not None:
+        if refuses(choice, "readable"):
+            raise ValueError("stdin cannot come from a file that is open for writing only")
         return FromFile(choice)
     if isinstance(choice, io.TextIOBase):
         raise TypeError("stdin cannot be read from a text file without a descriptor: give its text as a str")
@@ -287,6 +290,8 @@ def plan_output(what: str, choice: OutputChoice) -> OutputPlan:
         case os.PathLike():
             return ToPath(choice)
     if isinstance(choice, HasFileno) and descriptor_behind(choice) is not None:
+        if refuses(choice, "writable"):
+            raise ValueError(f"{what} cannot go to a file that is open for reading only")
         return ToFile(choice)
     if callable(getattr(choice, "write", None)):
         raise TypeError(
@@ -325,8 +330,16 @@ class Separate:
 
     def open(self, opening: Opening) -> Ends:
         """Open the ends of all three."""
-        stdin = self.stdin.open(opening)
-        return Ends(stdin, self.stdout.open(opening, "stdout"), self.stderr.open(opening, "stderr"))
+        stdin, stdout = self.stdin.open(opening), self.stdout.open(opening, "stdout")
+        return Ends(stdin, stdout, self.open_stderr(opening, stdout))
+
+    def open_stderr(self, opening: Opening, stdout: OutputEnd) -> OutputEnd:
+        """Open standard error.  One file for both has one position, or each output would overwrite the other."""
+        end = self.stderr.open(opening, "stderr")
+        are_paths = isinstance(self.stdout, ToPath) and isinstance(self.stderr, ToPath)
+        if are_paths and stdout.fd is not None and end.fd is not None and os.path.sameopenfile(stdout.fd, end.fd):
+            return replace(end, fd=stdout.fd)
+        return end
 
 
 @dataclass(frozen=True, slots=True)

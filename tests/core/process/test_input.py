@@ -196,6 +196,45 @@ class TestKernel:
 
         assert done.stdout.text == "rest\n"
 
+    async def test_temporary_file_goes_on_where_it_is(self) -> None:
+        """C-7: the wrapper of a temporary file hides nothing: the child reads on from where the file stands."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"1\n" + b"2\n" * 10_000)
+            file.seek(0)
+            assert file.readline() == b"1\n"
+
+            done = await pf.run(pf.Command("wc", "-l"), stdin=file)
+
+        assert done.stdout.text.strip() == "10000"
+
+    @pytest.mark.parametrize("mode", ["wb+", "w+"])
+    async def test_what_a_file_still_buffers_is_written_first(self, tmp_path: Path, mode: str) -> None:
+        """C-7: what the host wrote last is in the file before the child reads it, and in its place."""
+        path = tmp_path / "file"
+        with path.open(mode) as file:
+            is_binary = "b" in mode
+            file.write(b"0123456789" if is_binary else "0123456789")
+            file.seek(2)
+            file.write(b"XY" if is_binary else "XY")
+
+            done = await pf.run(pf.Command("cat"), stdin=file)
+
+        assert done.stdout.text == "456789"
+        assert path.read_text() == "01XY456789"
+
+    async def test_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        """C-7: a file that is open for writing only is refused, before anything is started."""
+        with (tmp_path / "file").open("wb") as file, pytest.raises(ValueError, match="open for writing only"):
+            pf.spawn(pf.Command("cat"), stdin=file)
+
+    async def test_descriptor_that_is_not_open(self) -> None:
+        """C-4: a number that is no open descriptor is named, with what it was given for."""
+        for wrong in ({"stdin": 9999}, {"stdout": 9999}):
+            with pytest.raises(pf.SpawnError, match=rf"descriptor 9999 \({next(iter(wrong))}\) is not open"):
+                await pf.run(pf.Command("cat"), **wrong)  # type: ignore[arg-type]  # an int for either
+        with pytest.raises(pf.SpawnError, match=r"descriptor 9999 \(pass_fds\) is not open"):
+            await pf.run(pf.Command("cat", pass_fds=[9999]))
+
     async def test_socket(self) -> None:
         """C-7: what has a descriptor and no read() of its own is handed over."""
         ours, theirs = socket.socketpair()
@@ -365,6 +404,16 @@ class TestFailingSource:
         assert error.stdout is not None
         assert "complete" not in error.stdout.text
         assert source.closed == 1
+
+    @pytest.mark.parametrize("kind", [SyncSource, AsyncSource])
+    async def test_what_is_no_exception_goes_through(self, kind: type[Closable]) -> None:
+        """C-7: what is raised to end the program (or a test) ends the block as itself, not in a group."""
+
+        class Enough(BaseException):
+            pass
+
+        with pytest.raises(Enough):
+            await pf.run(pf.Command("cat"), stdin=kind(b"x", error=Enough()), shutdown=NOW)  # type: ignore[arg-type]  # both
 
     @pytest.mark.parametrize("kind", [SyncSource, AsyncSource])
     async def test_text_items_are_refused(self, kind: type[Closable]) -> None:

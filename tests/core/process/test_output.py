@@ -83,6 +83,23 @@ class TestFiles:
             await pf.run(pf.shell(BOTH), stdout=file, stderr=file)
         assert (tmp_path / "log").read_text() == "out\nerr\n"
 
+    @pytest.mark.parametrize("stages", [1, 2])
+    async def test_one_path_for_both(self, tmp_path: Path, stages: int) -> None:
+        """C-8: outputs that are given the same file, by whatever path, do not overwrite each other."""
+        path, link = tmp_path / "log", tmp_path / "link"
+        link.symlink_to(path)
+        command = pf.shell("echo first; echo second >&2; echo third")
+
+        await pf.run(command if stages == 1 else pf.Command("true") | command, stdout=path, stderr=link)
+
+        assert path.read_text() == "first\nsecond\nthird\n"
+
+    async def test_file_that_cannot_be_written(self, tmp_path: Path) -> None:
+        """C-8: a file that is open for reading only is refused, before anything is started."""
+        (tmp_path / "file").touch()
+        with (tmp_path / "file").open("rb") as file, pytest.raises(ValueError, match="open for reading only"):
+            pf.spawn(pf.Command("true"), stdout=file)
+
     async def test_one_output_to_a_file_and_one_streamed(self, tmp_path: Path) -> None:
         """C-8: each output has a choice of its own; tails and notes hold what is streamed."""
         with pytest.raises(pf.ExitError) as caught:
