@@ -93,7 +93,7 @@ def descriptor_behind(thing: object) -> int | None:
 
 def _undecorated(thing: object) -> object:
     """What is below the layer that only deletes."""
-    return thing.file if type(thing).__module__ == "tempfile" and hasattr(thing, "file") else thing
+    return getattr(thing, "file", thing) if type(thing).__module__ == "tempfile" else thing
 
 
 def _innermost(thing: object) -> object:

@@ -9,7 +9,7 @@ compute.  What blocks is either asynchronous already or a file, and files are re
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
 
 import anyio
@@ -111,8 +111,8 @@ class AsyncIterablePieces:
 
     async def aclose(self) -> None:
         """Close a generator, a stream, or whatever else has an ``aclose()``."""
-        aclose = getattr(self._iterator, "aclose", None)
-        if callable(aclose):
+        aclose: Callable[[], Awaitable[object]] | None = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
             await aclose()
 
 

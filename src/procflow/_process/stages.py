@@ -95,6 +95,6 @@ def whole_outcome(
     stages = tuple(outcome for outcome in found if outcome is not None)
     if len(stages) < len(found):
         return None
-    if len(stages) > 1:
-        return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)
-    return replace(stages[0], phases=phases, output_complete=stages[0].output_complete and not is_output_cut)
+    if len(stages) == 1:
+        return replace(stages[0], phases=phases, output_complete=stages[0].output_complete and not is_output_cut)
+    return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)

@@ -14,6 +14,7 @@ import termios
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -71,7 +72,7 @@ class SyncSource(Closable):
 class AsyncSource(Closable):
     def __aiter__(self) -> AsyncIterator[bytes]:
         self.begun += 1
-        return self  # type: ignore[return-value]  # structural
+        return self
 
     async def __anext__(self) -> bytes:
         await anyio.lowlevel.checkpoint()
@@ -169,6 +170,7 @@ class TestKernel:
         """C-7: no byte of a file passes through Python: the child's descriptor is the file; it stays open here."""
         path = tmp_path / "input"
         path.write_bytes(b"content")
+        file: Any  # of bytes, of text, wrapped: whatever a caller has
         if mode == "temporary":
             file = tempfile.NamedTemporaryFile(dir=tmp_path)
             file.write(b"content")
@@ -300,7 +302,7 @@ class TestRefusals:
     async def test_text_file_without_a_descriptor(self) -> None:
         """C-7: characters are not bytes."""
         with pytest.raises(TypeError, match="give its text as a str"):
-            pf.spawn(CAT, stdin=io.StringIO("text"))  # type: ignore[arg-type]  # wrong on purpose
+            pf.spawn(CAT, stdin=io.StringIO("text"))
 
     async def test_closed_file(self, tmp_path: Path) -> None:
         """C-7: a closed file is refused, at once or, if it is closed later, at the start."""
@@ -622,7 +624,7 @@ class TestClosing:
         """C-7: a source is closed once also if its block is left before the first step of the feeder."""
         for kind in (SyncSource, AsyncSource):
             source = kind(*[b"x" * 100_000] * 50)
-            async with pf.spawn(pf.Command("sleep", "60"), stdin=source, shutdown=NOW):  # type: ignore[arg-type]  # both
+            async with pf.spawn(pf.Command("sleep", "60"), stdin=source, shutdown=NOW):
                 pass
             assert source.closed == source.begun <= 1
 

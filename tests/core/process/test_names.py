@@ -181,7 +181,7 @@ def test_secret_variables(name: str) -> None:
 
 def test_what_is_no_secret_stays() -> None:
     """C-2: ordinary text is shown as it is."""
-    arguments = (
+    arguments: tuple[str, ...] = (
         "-v",
         "--author",
         "me",

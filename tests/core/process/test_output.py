@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,7 @@ class TestFiles:
     @pytest.mark.parametrize("kind", ["rb+", "a", "number", "temporary", "raw"])
     async def test_open_files(self, tmp_path: Path, kind: str) -> None:
         """C-8: what the host wrote before comes before what the child writes, and the file stays open."""
+        file: Any  # of bytes, of text, wrapped: whatever a caller has
         if kind == "temporary":
             file = tempfile.NamedTemporaryFile("w+", dir=tmp_path)
         elif kind == "raw":

@@ -326,7 +326,7 @@ class TestRefusals:
             pf.spawn(command, pty=True)  # type: ignore[arg-type]  # the point of the test
         for choice in ({"stderr": pf.NULL}, {"merge_stderr": True}, {"stdout": pf.NULL}, {"stdin": pf.INHERIT}):
             with pytest.raises(ValueError, match=r"pty="):
-                pf.spawn(command, pty=pf.Pty(), **choice)  # type: ignore[arg-type]  # the point of the test
+                pf.spawn(command, pty=pf.Pty(), **choice)
         with pytest.raises(pf.UsageError, match="single command"):
             pf.spawn(command | command, pty=pf.Pty())
         with pytest.raises(pf.UsageError, match="umask"):
