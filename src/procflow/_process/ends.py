@@ -10,7 +10,7 @@ fails (``Opening.ours``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -79,6 +79,8 @@ class Ends:
     stdout: OutputEnd
     stderr: OutputEnd
     terminal: Terminal | None = None
+    repeat_end: Callable[[], Awaitable[None]] | None = None
+    """What sees to it that the end of input arrives, where that takes more than closing; a task of the process."""
 
     @property
     def streams(self) -> tuple[OutputStream, ...]:

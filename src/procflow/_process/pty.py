@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from procflow._process.ends import Ends, Opening, OutputEnd, StdinEnd
 from procflow._process.feeder import Feeder
@@ -53,6 +54,7 @@ class OnPty:
             OutputEnd(theirs, stream),
             OutputEnd(theirs, elsewhere=elsewhere),
             terminal=terminal,
+            repeat_end=partial(terminal.repeat_end, pipe),
         )
 
 

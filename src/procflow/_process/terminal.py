@@ -29,6 +29,10 @@ LFLAG: Final = 3
 CC: Final = 6
 """Places in what ``tcgetattr()`` returns."""
 
+FIRST_END_LOOK_S: Final = 0.02
+LAST_END_LOOK_S: Final = 0.2
+"""How often it is looked whether an end of input was lost."""
+
 _LINE_ENDS: Final = b"\r\n"
 _DISABLED: Final = b"\0"
 
@@ -39,6 +43,7 @@ class Terminal:
     def __init__(self, source: FdSource, child_side: int) -> None:
         """Take over ``child_side``; ``source`` owns the other one."""
         self._source = source
+        self._may_lose_end = False
         self._child_side = child_side
         self.path: Final = os.ttyname(child_side)
         """What the child opens."""
@@ -66,6 +71,30 @@ class Terminal:
             with contextlib.suppress(termios.error):  # hung up meanwhile
                 _set_echo(fd, on=on)
 
+    async def repeat_end(self, pipe: TerminalInput) -> None:
+        """Write the end-of-file character of ``pipe`` again where it was lost, until the child has exited.
+
+        Problem: a terminal turns the character into an end when it arrives, in the mode of that moment.  A program that edits
+        lines itself (readline) leaves that mode for its prompt and comes back to it for its work, and what arrived before a
+        change is an ordinary NUL after it.  So once the program reads keys again, and has read everything, it gets one more.
+        """
+        await pipe.ended.wait()
+        self._may_lose_end = not pipe.has_ended_as_key
+        tick_s = FIRST_END_LOOK_S
+        while self._child_side >= 0 and self._source.fileno() >= 0:
+            with contextlib.suppress(OSError, termios.error):  # hung up, or full
+                self._repeat_lost_end(self._source.fileno())
+            await anyio.sleep(tick_s)
+            tick_s = min(tick_s * 2, LAST_END_LOOK_S)
+
+    def _repeat_lost_end(self, fd: int) -> None:
+        modes = termios.tcgetattr(fd)
+        if modes[LFLAG] & termios.ICANON:
+            self._may_lose_end = True
+        elif self._may_lose_end and _unread_bytes(self._child_side) == 0 and modes[CC][termios.VEOF] != _DISABLED:
+            self._may_lose_end = False
+            os.write(fd, modes[CC][termios.VEOF])
+
 
 class TerminalInput(InputPipe):
     """What the child reads from its terminal.
@@ -79,6 +108,10 @@ class TerminalInput(InputPipe):
         super().__init__(fd)
         self._has_end = not is_raw
         self._is_mid_line = False
+        self.ended: Final = anyio.Event()
+        """Set when our end was closed."""
+        self.has_ended_as_key = False
+        """Whether the end-of-file character was written to a program that reads keys."""
 
     def write_nowait(self, view: memoryview) -> int:
         """Write what fits now and return how much that was; raises like ``write_all()``."""
@@ -107,6 +140,8 @@ class TerminalInput(InputPipe):
         if not self.is_closed and self._has_end:
             with contextlib.suppress(OSError, termios.error):  # hung up, or full
                 self._write_end()
+            with contextlib.suppress(RuntimeError):  # the loop is gone
+                self.ended.set()
         super().close()
 
     def _write_end(self) -> None:
@@ -115,6 +150,12 @@ class TerminalInput(InputPipe):
         if end != _DISABLED:
             is_canonical = bool(modes[LFLAG] & termios.ICANON)
             os.write(self._fd, end * 2 if is_canonical and self._is_mid_line else end)
+            self.has_ended_as_key = not is_canonical
+
+
+def _unread_bytes(child_side: int) -> int:
+    count = struct.unpack("i", fcntl.ioctl(child_side, termios.FIONREAD, bytes(4)))[0]
+    return int(count)
 
 
 def set_window(fd: int, rows: int, cols: int) -> None:

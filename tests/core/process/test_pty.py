@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -144,6 +145,44 @@ async def test_the_handle_closes_stdin_in_the_same_way() -> None:
             assert (await child.wait()).ok
         async with pf.spawn(pf.Command("cat"), pty=QUIET) as child:
             assert (await child.wait()).ok
+
+
+READS_KEYS = """
+import os, select, signal, sys, tty
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+if sys.argv[1] == "before":
+    tty.setcbreak(0)
+print("ready", flush=True)
+signal.sigwait({signal.SIGUSR1})
+tty.setcbreak(0, 0)  # TCSANOW: nothing is thrown away
+keys = b""
+while b"\\4" not in keys:
+    keys += os.read(0, 1)
+while select.select([0], [], [], 0.5)[0]:
+    keys += os.read(0, 1)
+print(keys.hex())
+"""
+
+
+@pytest.mark.parametrize(("when", "keys"), [("before", "04"), ("after", "0004")])
+async def test_the_end_of_the_input_is_not_lost_on_who_reads_keys_later(when: str, keys: str) -> None:
+    """C-10: the terminal makes a NUL of an end that came before the child read keys, so it comes again, and only then."""
+    async with pf.spawn(python(READS_KEYS, when), pty=QUIET) as child:
+        await child.stdout.wait_for_line("ready")
+        child.stdin.close()
+        child.send_signal(signal.SIGUSR1)
+
+        with anyio.fail_after(20):
+            assert (await child.stdout.wait_for_line("04")).text == keys
+            await child.wait()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+async def test_a_shell_that_was_fed_ends() -> None:
+    """C-10: what edits lines itself and was at work when its input ended finds the end at its next prompt."""
+    with anyio.fail_after(20):
+        done = await pf.run(pf.Command("bash", "--norc", "-i"), pty=QUIET, stdin="echo one\ncat /dev/null\necho two\n")
+    assert [line for line in done.stdout.lines if line in ("one", "two")] == ["one", "two"]
 
 
 async def test_input_is_passed_on_piece_by_piece() -> None:
