@@ -42,19 +42,6 @@ def mark_for_trio() -> None:
         _unmarked.clear()
 
 
-def is_being_cancelled() -> bool:
-    """Whether a cancellation that the current task has just caught is one of that task.
-
-    On asyncio code of others can let the cancellation of another task escape (``await cancelled_task``); for anyio that would
-    be the end of the whole task group.  On trio nobody can.
-    """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # trio
-        return True
-    return task is None or task.cancelling() > 0
-
-
 class HomeLoop:
     """The event loop that this was made in."""
 

@@ -15,9 +15,9 @@ from typing import Final
 
 import anyio
 
-from procflow._process.backend import is_being_cancelled
 from procflow._process.pieces import Pieces
 from procflow._process.stdin import TURN_S, InputPipe
+from procflow._streams.waking import is_being_cancelled
 
 CLOSE_S: Final = 1.0
 """How long closing the source may take."""

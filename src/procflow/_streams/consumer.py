@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from procflow._streams.consumed import Consumed, ConsumerEnding
 from procflow._streams.lines import BATCH_BYTES, LineFeed
 from procflow._streams.subscription import Subscription
+from procflow._streams.waking import is_being_cancelled
 from procflow._streams.workers import Feeding, Worker, says_stop
 from procflow.errors import ConsumerError, StreamClosedError, UsageError
 from procflow.events import Gap
@@ -177,6 +178,12 @@ class Consumer(Generic[T_co]):
                 except Exception as error:  # noqa: BLE001 (whatever a callback or a sink raises is recorded)
                     ending = ConsumerEnding.FAILED
                     self._error = error
+                except anyio.get_cancelled_exc_class() as error:
+                    if is_being_cancelled():
+                        raise
+                    ending = ConsumerEnding.FAILED
+                    self._error = RuntimeError("it let a cancellation escape that was not its own")
+                    self._error.__cause__ = error
             if self._scope.cancelled_caught:
                 ending = None
         except BaseException:

@@ -28,7 +28,7 @@ from procflow._streams.pacing import (
 )
 from procflow._streams.source import ByteSource, FdSource, LocalSource
 from procflow._streams.terminal import Terminal
-from procflow._streams.waking import callback_loop, turn_budget
+from procflow._streams.waking import callback_loop, is_being_cancelled, turn_budget
 from procflow.errors import StallError
 from procflow.events import StreamEnding
 from procflow.policies import BestEffort, OnStall, Reliable
@@ -95,8 +95,7 @@ class Pump:
         is_first = self._log.end(terminal)
         if self._reader is not None:
             self._reader.close()
-        if isinstance(self._source, LocalSource):
-            self._source.close_nowait()
+        self._close_source_nowait()
         if self._scope is not None:
             self._scope.cancel()
         if is_first:
@@ -107,8 +106,7 @@ class Pump:
     def abandon(self, terminal: Terminal) -> None:
         """Record the terminal and let go of the source after the event loop is gone, and with it everybody to be woken."""
         self._log.end(terminal)
-        if isinstance(self._source, LocalSource):
-            self._source.close_nowait()
+        self._close_source_nowait()
 
     def pending_bytes(self) -> int:
         """How many bytes the source holds that were not read yet, as far as it can say."""
@@ -218,6 +216,11 @@ class Pump:
             except Exception as error:  # noqa: BLE001 (whatever a source raises is the terminal)
                 self.end(Terminal(StreamEnding.READ_FAILED, error))
                 return
+            except anyio.get_cancelled_exc_class() as error:
+                if is_being_cancelled():
+                    raise
+                self.end(Terminal(StreamEnding.READ_FAILED, error))
+                return
             if log.has_ended():
                 return
             if not data:
@@ -262,10 +265,24 @@ class Pump:
                 self.end(Terminal(StreamEnding.CLOSED, error))
         self._core.data_bell.ring()
 
+    def _close_source_nowait(self) -> None:
+        if isinstance(self._source, LocalSource):
+            try:
+                self._source.close_nowait()
+            except Exception as error:  # noqa: BLE001 (recorded)
+                self._note_failed_close(error)
+
     async def _close_source(self) -> None:
         with anyio.move_on_after(CLOSE_WAIT_S, shield=True):
             try:
                 await self._source.aclose()
             except Exception as error:  # noqa: BLE001 (recorded)
-                # the stream has its terminal already: what closing says cannot change it
-                logger.debug("%s: closing the source failed: %r", self._log.name, error)
+                self._note_failed_close(error)
+            except anyio.get_cancelled_exc_class() as error:
+                if is_being_cancelled():
+                    raise
+                self._note_failed_close(error)
+
+    def _note_failed_close(self, error: BaseException) -> None:
+        # the stream has its terminal already: what closing says cannot change it
+        logger.debug("%s: closing the source failed: %r", self._log.name, error)

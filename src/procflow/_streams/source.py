@@ -210,6 +210,6 @@ class FdSource:
     def _release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
             claimed_bytes, self._claimed_bytes = self._claimed_bytes, 0
             pipes.BUDGET.give_back(claimed_bytes)
+            os.close(fd)

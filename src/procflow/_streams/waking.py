@@ -1,11 +1,12 @@
 """The one seam between streams and the event loop.
 
-Owns the bell that tasks sleep on, what is asked of a loop that calls back, the way into a loop from a foreign thread, and tasks
-beside a block.  Must not know streams.
+Owns the bell that tasks sleep on, what is asked of a loop that calls back, the way into a loop from a foreign thread, tasks
+beside a block, and whose a cancellation is.  Must not know streams.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, cast
@@ -50,6 +51,19 @@ def callback_loop() -> CallbackLoop | None:
     """The running event loop if it calls back; ``None`` if it runs tasks only, as trio does."""
     token = current_token().native_token
     return cast(CallbackLoop, token) if hasattr(token, "add_reader") else None
+
+
+def is_being_cancelled() -> bool:
+    """Whether a cancellation that the current task has just caught is one of that task.
+
+    On asyncio code of others can let the cancellation of another task escape (``await cancelled_task``); for anyio that would
+    be the end of the whole task group.  On trio nobody can.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio
+        return True
+    return task is None or task.cancelling() > 0
 
 
 class Bell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
@@ -12,11 +13,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from procflow._streams import pipes
+from procflow._streams.pacing import LARGE_PIPE_BYTES
 from procflow._streams.source import FdSource
 from procflow._streams.stream import OutputStream, open_stream
-from procflow.errors import StreamClosedError
-from procflow.events import StreamEnding
-from procflow.policies import StreamConfig
+from procflow.errors import StreamClosedError, StreamReadError
+from procflow.events import Chunk, StreamEnding
+from procflow.policies import Reliable, StreamConfig
 from tests.core.streams.sources import ScriptedSource
 
 pytestmark = pytest.mark.anyio
@@ -161,3 +164,72 @@ async def test_a_close_method_of_a_source_is_not_called() -> None:
             await stream.wait_ended()
     assert source.is_closed
     assert source.closes == 0
+
+
+async def test_a_descriptor_that_somebody_else_closed_is_a_read_failure() -> None:
+    """C-21: the next read of a number that is no descriptor any more fails the stream for its subscribers, and nobody else."""
+    reader, writer = os.pipe()
+    left = pipes.BUDGET.left_bytes
+    async with open_stream(FdSource(reader, pipe_bytes=LARGE_PIPE_BYTES)) as stream:
+        events = stream.subscribe(Reliable(buffer_bytes=1))
+        os.write(writer, b"12")
+        with anyio.fail_after(20):
+            while not stream.produced_bytes:
+                await checkpoint()
+            os.write(writer, b"34")
+            while not stream.statistics().subscribers[0].is_blocking:
+                await checkpoint()
+            os.close(reader)
+            assert await events.receive() == Chunk(b"12", 0)
+            with pytest.raises(StreamReadError) as caught:
+                await events.receive()
+        assert isinstance(caught.value.__cause__, OSError)
+        assert stream.ending is StreamEnding.READ_FAILED
+    assert pipes.BUDGET.left_bytes == left
+    os.close(writer)
+
+
+class BrokenSource(ScriptedSource):
+    """A local source whose closing fails."""
+
+    def close_nowait(self) -> None:
+        raise OSError("broken")
+
+    def pending_bytes(self) -> int:
+        return 0
+
+
+async def test_a_source_that_cannot_be_closed_ends_all_the_same() -> None:
+    """C-21: the terminal reaches every subscriber although closing the source fails."""
+    async with open_stream(BrokenSource(b"1", b"")) as stream:
+        with anyio.fail_after(20):
+            assert [chunk async for chunk in stream.subscribe()] == [Chunk(b"1", 0)]
+
+
+class StraySource(ScriptedSource):
+    """A source that lets the cancellation of a task of its own escape, when it is read and when it is closed."""
+
+    async def receive(self) -> bytes:
+        if not self.items:
+            raise asyncio.CancelledError
+        return await super().receive()
+
+    async def aclose(self) -> None:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {}), id="asyncio")])
+async def test_a_stray_cancellation_of_a_source_is_a_read_failure(anyio_backend: object) -> None:
+    """C-21: a source that raises a cancellation which nobody asked for has failed; the owner's block is not cancelled."""
+    steps = 0
+    async with open_stream(StraySource(b"1")) as stream:
+        events = stream.subscribe()
+        with anyio.fail_after(20):
+            await stream.wait_ended()
+            for steps in range(1, 11):  # noqa: B007 (told below)
+                await checkpoint()
+            assert await events.receive() == Chunk(b"1", 0)
+            with pytest.raises(StreamReadError):
+                await events.receive()
+    assert stream.ending is StreamEnding.READ_FAILED
+    assert steps == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import anyio
@@ -460,3 +461,24 @@ async def test_a_handle_tells_its_state() -> None:
         assert repr(consumer) == "<Consumer 'mine' running at 0>"
         await consumer.wait()
         assert repr(consumer) == "<Consumer 'mine' eof at 2>"
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {}), id="asyncio")])
+async def test_a_stray_cancellation_of_a_callback_is_a_failure(anyio_backend: object) -> None:
+    """C-51: a callback that awaits what somebody else has cancelled fails its consumer only: nobody else is cancelled."""
+
+    async def wait_for_cancelled(_line: str) -> None:
+        stray = asyncio.get_running_loop().create_future()
+        stray.cancel()
+        await stray
+
+    source = ScriptedSource(b"1\n")
+    async with pf.open_stream(source) as stream:
+        consumer = stream.consume(pf.Inspect.lines(wait_for_cancelled))
+        other = stream.consume(pf.Collect.tail(9))
+        with anyio.fail_after(20):
+            with pytest.raises(pf.ConsumerError) as caught:
+                await consumer.wait()
+            assert caught.value.result.ending is pf.ConsumerEnding.FAILED
+            source.send(b"2\n", b"")
+            assert (await other.wait()).value.bytes == b"1\n2\n"
