@@ -242,10 +242,13 @@ class EndedError(ChildError):
         self.stdout = stdout
         self.stderr = stderr
         super().__init__(message)
-        tail = outcome.stderr_tail or outcome.stdout_tail
-        lines = tail.decode(errors="replace").splitlines()[-TAIL_LINES_IN_MESSAGE:]
-        if lines:
-            self.add_note("last output:\n" + "\n".join(f"  {line}" for line in lines))
+        _note_tail(self, "last output", outcome.stderr_tail or outcome.stdout_tail)
+
+
+def _note_tail(error: Exception, what: str, tail: bytes) -> None:
+    lines = tail.decode(errors="replace").splitlines()[-TAIL_LINES_IN_MESSAGE:]
+    if lines:
+        error.add_note(f"{what}:\n" + "\n".join(f"  {line}" for line in lines))
 
 
 class ExitError(EndedError):
@@ -311,10 +314,11 @@ class NotReadyError(ChildError):
         self.stream_name = stream_name
         self.outcome = outcome
         self.tail = tail
-        super().__init__(f"{stream_name}: the stream ended before the line that was waited for")
-        lines = tail.decode(errors="replace").splitlines()[-TAIL_LINES_IN_MESSAGE:]
-        if lines:
-            self.add_note("last output:\n" + "\n".join(f"  {line}" for line in lines))
+        what = "the stream ended" if outcome is None else str(outcome)
+        super().__init__(f"{stream_name}: {what} before the line that was waited for")
+        _note_tail(self, "last output", tail)
+        if outcome is not None and outcome.stderr_tail not in tail:
+            _note_tail(self, "standard error", outcome.stderr_tail)
 
 
 class TerminationError(PlatformError):

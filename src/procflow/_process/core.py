@@ -122,14 +122,15 @@ class ProcessCore:
         for stage in self.stages:
             for stream in stage.parts.ends.streams:
                 stream.describe_ending = partial(self._ending_of, stage)
+                stream.wait_outputs = stage.wait_outputs
                 stream.crew = self.crew
                 if not stream.pump_nowait():
                     self._tasks.start(stream.pump, f"pump of {stream.name}")
             self._tasks.start(partial(self._watch_exit, stage), f"exit watch of {stage.parts.name}")
-        if self.parts.loan is not None:
             repeat_end = stage.parts.ends.repeat_end
             if repeat_end is not None:
                 self._tasks.start(repeat_end, f"end of input of {stage.parts.name}")
+        if self.parts.loan is not None:
             self._tasks.start(partial(keep_running, self.parts, self._observe), f"terminal watch of {self.name}")
         feeder = self.parts.feeder
         if feeder is not None and not feeder.start_nowait():

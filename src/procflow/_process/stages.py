@@ -81,6 +81,11 @@ class StageBook:
             await anyio.sleep(tick_s)
             tick_s = min(tick_s * 2, LAST_TICK_S)
 
+    async def wait_outputs(self) -> None:
+        """Wait until all of its outputs have ended."""
+        for stream in self.parts.ends.streams:
+            await stream.wait_ended()
+
 
 def observe_all(books: tuple[StageBook, ...]) -> bool:
     """Look whether all of them have exited."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ENDING_WAIT_S: Final = 0.05
 """How long a wait for a line lasts after the process has ended while another subscriber holds back what it left in its pipe,
 and how long it asks for the outcome after the stream has ended."""
+LAST_WORDS_WAIT_S: Final = 0.03
+"""How long a wait that has failed lets the other outputs of the process come to their ends, for its error to show them."""
 TAIL_BYTES: Final = 4096
 
 
@@ -51,6 +53,7 @@ class LineAccess:
     _core: StreamCore
     _pump: Pump
     describe_ending: Callable[[], Awaitable[Outcome]] | None
+    wait_outputs: Callable[[], Awaitable[object]] | None
 
     @overload
     def lines(
@@ -225,6 +228,11 @@ class LineAccess:
         ended = (anyio.EndOfStream, StreamReadError, StreamClosedError, StallError)
         if failure is not None and not isinstance(failure, ended):
             raise failure
+        if outcome is not None and describe_ending is not None and self.wait_outputs is not None:
+            with anyio.move_on_after(LAST_WORDS_WAIT_S):
+                await self.wait_outputs()
+            with anyio.move_on_after(LAST_WORDS_WAIT_S):
+                outcome = await describe_ending()  # now with what was read since
         raise NotReadyError(
             stream_name=self._core.log.name, outcome=outcome, tail=self._core.log.tail(TAIL_BYTES)
         ) from failure

@@ -44,6 +44,8 @@ class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
         self._pump = Pump(source, self._core)
         self.describe_ending: Callable[[], Awaitable[Outcome]] | None = None
         """Set by a process: returns its outcome once the process has ended.  Waits for a line end with it."""
+        self.wait_outputs: Callable[[], Awaitable[object]] | None = None
+        """Set by a process: returns once all its outputs have ended, so that its outcome has their last words."""
 
     def __repr__(self) -> str:
         log = self._core.log

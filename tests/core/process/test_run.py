@@ -216,6 +216,26 @@ async def test_not_ready_has_outcome_and_tail() -> None:
     assert caught.value.outcome.exit_code == 9
 
 
+async def test_not_ready_shows_why_a_server_did_not_start() -> None:
+    """C-45, C-62: who waits for a line of one output is shown the end of the other one too, and how the process ended."""
+    program = "echo loading; head -c 60000 /dev/zero >&2; echo >&2; echo 'FATAL: port in use' >&2; exit 9"
+    async with pf.spawn(pf.shell(program, name="server")) as child:
+        with anyio.fail_after(10), pytest.raises(pf.NotReadyError) as caught:
+            await child.stdout.wait_for_line("listening")
+
+    assert str(caught.value) == "server stdout: server exited with 9 before the line that was waited for"
+    assert caught.value.__notes__[0] == "last output:\n  loading"
+    assert caught.value.__notes__[1].startswith("standard error:\n")
+    assert caught.value.__notes__[1].endswith("\n  FATAL: port in use")
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.stderr_tail.endswith(b"FATAL: port in use\n")
+
+    async with pf.spawn(pf.shell(program)) as child:
+        with anyio.fail_after(10), pytest.raises(pf.NotReadyError) as caught:
+            await child.stderr.wait_for_line("listening")
+    assert len(caught.value.__notes__) == 1, "nothing is shown twice"
+
+
 async def test_a_thousand_runs() -> None:
     """C-69: 1 000 short runs, 200 at a time: zero zombies, descriptors and threads at baseline (TPT N12, N13)."""
     limiter = anyio.CapacityLimiter(200)

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import UTC, datetime
 
 import anyio
 from anyio.lowlevel import checkpoint
+
+from procflow.outcome import EndedBy, Outcome
+
+OUTCOME = Outcome(
+    name="child",
+    pid=5,
+    exit_code=3,
+    signal=None,
+    core_dumped=False,
+    ended_by=EndedBy.ITSELF,
+    started_at=datetime.now(UTC),
+    ended_at=datetime.now(UTC),
+    started_mono_s=1.0,
+    ended_mono_s=2.0,
+)
 
 
 class ScriptedSource:

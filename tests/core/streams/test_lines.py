@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import cast
 
 import anyio
 import pytest
@@ -18,11 +17,10 @@ from procflow.errors import LinesLostError, LineTooLongError, NotReadyError, Str
 from procflow.events import Gap
 from procflow.outcome import Outcome
 from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Overflow, Reliable, Replay, StreamConfig
-from tests.core.streams.sources import ScriptedSource
+from tests.core.streams.sources import OUTCOME, ScriptedSource
 
 pytestmark = pytest.mark.anyio
 KEEP_ALL = StreamConfig(replay=Replay.all())
-OUTCOME = cast("Outcome", object())
 
 BAD_LINES: list[tuple[list[bytes], Delivery, LineConfig, OnGap | None, type[Exception]]] = [
     ([b"ok\n", b"\xff\n", b"a\n", b"b\n"], Reliable(), LineConfig(errors="strict"), None, UnicodeDecodeError),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import pytest
@@ -24,7 +24,7 @@ from procflow.errors import (
 from procflow.events import Chunk, Gap, StreamEnding
 from procflow.outcome import Outcome
 from procflow.policies import BestEffort, LineConfig, Loss, OnGap, OnStall, Overflow, Reliable, Replay, StreamConfig
-from tests.core.streams.sources import EndlessSource, ScriptedSource
+from tests.core.streams.sources import OUTCOME, EndlessSource, ScriptedSource
 
 pytestmark = pytest.mark.anyio
 KEEP_ALL = StreamConfig(replay=Replay.all())
@@ -601,7 +601,7 @@ async def test_the_end_of_the_process_ends_a_wait() -> None:
     """C-45: when the process ends first, the wait ends within 100 ms, though somebody still holds the pipe."""
     ended = anyio.Event()
 
-    outcome = cast("Outcome", object())
+    outcome = OUTCOME
 
     async def describe_ending() -> Outcome:
         await ended.wait()
