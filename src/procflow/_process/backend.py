@@ -35,8 +35,9 @@ def defers_interrupts(function: F) -> F:
 
 def mark_for_trio() -> None:
     """Give the marks to trio, if it is in use; costs two truth tests otherwise."""
-    if _unmarked and "trio" in sys.modules:
-        lowlevel = importlib.import_module("trio.lowlevel")
+    # Taken as it is found, not imported: another thread may be in the middle of importing trio, and would be broken by that.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None) if _unmarked else None
+    if lowlevel is not None:
         for function in tuple(_unmarked):
             lowlevel.enable_ki_protection(function)
         _unmarked.clear()

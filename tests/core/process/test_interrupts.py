@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -96,3 +97,16 @@ async def test_interrupts_at_random_leave_no_child_on_asyncio() -> None:
     """C-3, C-67: the same; what leaves is asyncio's affair, whose runner cancels at any bytecode of the loop itself."""
     (said,) = await in_a_host(INTERRUPTED_ANYWHERE, backend="asyncio")
     assert said.endswith("[]")
+
+
+def test_trio_that_another_thread_is_importing_is_left_alone() -> None:
+    """C-6: a loop of asyncio starts children while trio is half imported for a loop in another thread."""
+    script = (
+        "import sys, types\n"
+        "sys.modules['trio'] = types.ModuleType('trio')\n"
+        "import anyio, procflow as pf\n"
+        "print(anyio.run(pf.run, pf.Command('true')).outcome)\n"
+        "assert 'trio.lowlevel' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "true exited with 0\n", done.stderr
