@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import operator
+import pathlib
 import pickle
 from datetime import UTC, datetime
 
@@ -31,6 +33,9 @@ OUTCOME = pf.Outcome(
     stderr_tail=b"line\n",
 )
 OUT = pf.Captured(bytes=b"out", lost_bytes=2)
+UNDECODED = pf.UndecodedLine(text="x", offset=5, reason="malformed")
+WRITTEN = pf.Written(bytes_written=5, files=(pathlib.Path("x.log"),))
+CONSUMED: pf.Consumed[object] = pf.Consumed(name="c", value=WRITTEN, ending=pf.ConsumerEnding.EOF, start=0, stop=5)
 
 ERRORS: list[BaseException] = [
     pf.InputError("text", fed_bytes=5, outcome=OUTCOME, stdout=OUT),
@@ -50,6 +55,9 @@ ERRORS: list[BaseException] = [
     pf.ExitError("text", outcome=OUTCOME, stdout=OUT, stderr=OUT),
     pf.TimedOut("text", clock="wall", timeout_s=5.0, outcome=OUTCOME, stdout=OUT),
     pf.NotReadyError(stream_name="s", outcome=OUTCOME, tail=b"tail"),
+    pf.SpillError(stream_name="s", path="/srv/x", reason="full", errno=28),
+    pf.JsonLineError(stream_name="s", line=UNDECODED),
+    pf.ConsumerError(consumer_name="c", stream_name="s", finish_s=5.0, result=CONSUMED),
     pf.TerminationError(process_name="x", survivors=["pid 5"], attempts=["SIGKILL"], outcome=OUTCOME),
     LeakError(["descriptor 5"]),
 ]
@@ -74,6 +82,18 @@ VALUES: list[object] = [
     pf.Gap(1, 5),
     pf.LineMatch(text="x", groups=("a", None), named={"n": "a"}, stop=9),
     pf.Redaction(values=("hunter2",)),
+    pf.Tagged("stderr", "line"),
+    UNDECODED,
+    WRITTEN,
+    CONSUMED,
+    pf.Collect.ends(head_bytes=5, tail_bytes=5),
+    pf.CollectLines.tail(5),
+    pf.CapturedLines(head=("a", pf.Gap(1, 5))),
+    pf.Rotation(max_bytes=5),
+    pf.WaitFor("ready"),
+    pf.Write("x.log", rotation=pf.Rotation(max_bytes=5)),
+    pf.Inspect.lines(print),
+    pf.Fold.lines("", operator.add),
     pf.NULL,
     pf.ProcessState.ENDED,
 ]
@@ -106,6 +126,7 @@ def test_no_public_error_or_value_is_left_out() -> None:
     wanted = {c for c in classes if issubclass(c, BaseException) or (dataclasses.is_dataclass(c))}
     # Statistics hold numbers and texts only and are tested where they are made.
     wanted = {c for c in wanted if not c.__name__.endswith("Statistics")}
+    wanted -= {pf.SinkFailure}  # told to a callback in place, with the very exception that was raised
 
     missing = wanted - {type(thing) for thing in [*ERRORS, *VALUES, *OUTCOME.phases, OUTCOME.usage]}
 
@@ -126,8 +147,6 @@ def test_distance_of_names(left: str, right: str, mistakes: int) -> None:
 )
 def test_near_program(tmp_path: object, typed: str, meant: str | None) -> None:
     """C-4: swapped letters win; what cannot be executed is not suggested."""
-    import pathlib
-
     folder = pathlib.Path(str(tmp_path))
     for name in ("git", "gtf", "ti", "gtx", "python3", "ls", "sh", "l"):
         (folder / name).touch(mode=0o755)
