@@ -180,7 +180,8 @@ class PathFile(BlockingWriter):
         if self._fd >= 0:
             return
         access = os.O_WRONLY if self._rotation is None else os.O_RDWR  # what moves on is read back
-        flags = access | os.O_CREAT | (os.O_APPEND if self._is_append else os.O_TRUNC)
+        # Always at the end: another writer of the file, or whoever cuts it to begin anew, makes no offset of ours wrong.
+        flags = access | os.O_CREAT | os.O_APPEND | (0 if self._is_append else os.O_TRUNC)
         self._fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
         size = os.fstat(self._fd).st_size
         self._place = FilePlace(size, size)

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 import pytest
+from anyio.lowlevel import checkpoint
 
 import procflow as pf
 from procflow._streams.files import PathFile
@@ -87,6 +88,24 @@ async def test_append_keeps_what_is_there(tmp_path: Path) -> None:
     await piped(str(path), append=True)
 
     assert path.read_bytes() == b"old\nnew\n"
+
+
+async def test_two_streams_into_one_file_overwrite_nothing_of_each_other(tmp_path: Path) -> None:
+    """C-31: a file is written at its end, whoever else writes it or has cut it."""
+    path = tmp_path / "log"
+    left, right = ScriptedSource(), ScriptedSource()
+    with anyio.fail_after(20):
+        async with pf.open_stream(left) as one, pf.open_stream(right) as other:
+            consumers = one.pipe_to(path), other.pipe_to(path, append=True)
+            for source, consumer, line in ((left, 0, b"1\n"), (right, 1, b"2\n"), (left, 0, b"3\n")):
+                before = path.stat().st_size if path.exists() else 0
+                source.send(line)
+                while not path.exists() or path.stat().st_size <= before:
+                    assert not consumers[consumer].is_finished
+                    await checkpoint()
+            left.send(b"")
+            right.send(b"")
+    assert path.read_bytes() == b"1\n2\n3\n"
 
 
 async def test_an_empty_stream_still_makes_the_file(tmp_path: Path) -> None:
