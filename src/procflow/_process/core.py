@@ -120,16 +120,8 @@ class ProcessCore:
     def start_tasks(self) -> None:
         """Start the tasks that serve the process; synchronous, so that it follows the fork without an await."""
         for stage in self.stages:
-            for stream in stage.parts.ends.streams:
-                stream.describe_ending = partial(self._ending_of, stage)
-                stream.wait_outputs = stage.wait_outputs
-                stream.crew = self.crew
-                if not stream.pump_nowait():
-                    self._tasks.start(stream.pump, f"pump of {stream.name}")
-            self._tasks.start(partial(self._watch_exit, stage), f"exit watch of {stage.parts.name}")
-            repeat_end = stage.parts.ends.repeat_end
-            if repeat_end is not None:
-                self._tasks.start(repeat_end, f"end of input of {stage.parts.name}")
+            for work, name in stage.services(self.crew, partial(self.outcome_of, stage), self._observe):
+                self._tasks.start(work, name)
         if self.parts.loan is not None:
             self._tasks.start(partial(keep_running, self.parts, self._observe), f"terminal watch of {self.name}")
         feeder = self.parts.feeder
@@ -364,10 +356,6 @@ class ProcessCore:
 
     # --- the exit ---------------------------------------------------------------------------------------------------
 
-    async def _watch_exit(self, stage: StageBook) -> None:
-        await stage.wait_exited()
-        self._observe()
-
     @defers_interrupts
     def _observe(self) -> bool:
         """Look whether the leader has exited; synchronous, and the only place where something follows from it."""
@@ -398,14 +386,6 @@ class ProcessCore:
     def _reap(self) -> None:
         self._container.before_reap()
         self._leader.reap()
-
-    async def _ending_of(self, stage: StageBook) -> Outcome:
-        await stage.exited.wait()
-        outcome = self.outcome_of(stage)
-        if outcome is None:  # detached, and out of sight: there will be none
-            await anyio.sleep_forever()
-            raise AssertionError("sleep_forever() returned")
-        return outcome
 
     # --- small things -----------------------------------------------------------------------------------------------
 

@@ -1,25 +1,32 @@
 """The books of the stages of one process.  A single command is a pipeline of one stage.
 
-Owns what is known of the exit of each stage, and the outcome that they add up to.  Must not know what follows from an exit.
+Owns what is known of the exit of each stage, what serves a stage, and the outcome that they add up to.  Must not know what
+follows from an exit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import anyio
 
 from procflow._process.parts import Parts, StageParts, stage_outcome
 from procflow._process.pipefail import pipeline_outcome
+from procflow._streams.crew import Crew
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 
 FIRST_TICK_S: Final = 0.001
 LAST_TICK_S: Final = 0.05
 """How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
+
+Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
+"""A task of the process: its work, and its name."""
 
 _log = logging.getLogger("procflow.process")
 
@@ -70,8 +77,41 @@ class StageBook:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
             self.exited.set()
 
-    async def wait_exited(self) -> None:
-        """Wait until its leader has exited."""
+    def services(
+        self, crew: Crew, outcome_now: Callable[[], Outcome | None], on_exit: Callable[[], object]
+    ) -> list[Service]:
+        """Connect its outputs and begin to read them; return the tasks that serve it, each with its name.
+
+        Args:
+            crew: Runs the consumers of its outputs.
+            outcome_now: How it ended, as its users are told.
+            on_exit: Called when its exit may be seen.
+        """
+        tasks: list[Service] = []
+        for stream in self.parts.ends.streams:
+            stream.describe_ending = partial(self._ending, outcome_now)
+            stream.wait_outputs = self.wait_outputs
+            stream.crew = crew
+            if not stream.pump_nowait():
+                tasks.append((stream.pump, f"pump of {stream.name}"))
+        tasks.append((partial(self._watch_exit, on_exit), f"exit watch of {self.parts.name}"))
+        if self.parts.ends.repeat_end is not None:
+            tasks.append((self.parts.ends.repeat_end, f"end of input of {self.parts.name}"))
+        return tasks
+
+    async def _ending(self, outcome_now: Callable[[], Outcome | None]) -> Outcome:
+        await self.exited.wait()
+        outcome = outcome_now()
+        if outcome is None:  # detached, and out of sight: there will be none
+            await anyio.sleep_forever()
+            raise AssertionError("sleep_forever() returned")
+        return outcome
+
+    async def _watch_exit(self, on_exit: Callable[[], object]) -> None:
+        await self._wait_exited()
+        on_exit()
+
+    async def _wait_exited(self) -> None:
         leader, tick_s = self.parts.leader, FIRST_TICK_S
         while not leader.observe():
             await anyio.wait_readable(leader.exit_fd)
