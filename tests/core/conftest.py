@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import pytest
+
+HERE: Final = Path(__file__).parent
 
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -14,3 +19,17 @@ BACKENDS = [
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
+
+
+HANG_S: Final = 120
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End the worker of a test that hangs: pytest-xdist names the test and goes on with another worker.
+
+    An exception that a signal throws into an event loop ends the loop, not the test: its task, and with it the next fixture,
+    would wait for ever.  To see where it waits, run it alone, without ``-n``: then every stack is shown.
+    """
+    for item in items:
+        if item.path.is_relative_to(HERE) and item.get_closest_marker("anyio") is not None:
+            item.add_marker(pytest.mark.timeout(HANG_S, method="thread"))

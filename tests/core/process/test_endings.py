@@ -517,6 +517,7 @@ async def main():
         await asyncio.sleep(60)
 loop = asyncio.new_event_loop()
 task = loop.create_task(main())
+task.add_done_callback(lambda _: loop.stop())  # it failed
 loop.run_forever()
 loop.close()
 with warnings.catch_warnings(record=True) as caught:
@@ -546,13 +547,14 @@ async def main():
         await asyncio.sleep(60)
 loop = asyncio.new_event_loop()
 task = loop.create_task(main())
+task.add_done_callback(lambda _: loop.stop())  # it failed
 loop.run_forever()
 """
-        done = await pf.run(self.host(script), check=False)
+        done = await pf.run(self.host(script), timeout_s=60, check=False)
         assert not is_alive(int(done.stdout.lines[0]))
 
     async def check(self, script: str) -> None:
-        done = await pf.run(self.host(script), check=False)
+        done = await pf.run(self.host(script), timeout_s=60, check=False)
         assert done.stdout.text == "gone\n", done.stderr.text
 
     @staticmethod
