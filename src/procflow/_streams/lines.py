@@ -151,11 +151,15 @@ class Feed(Generic[T_co]):
             return b""
         except anyio.ClosedResourceError:  # left, which is not an ending: nothing is given out any more
             raise
-        except Exception:  # noqa: BLE001 (any ending: the unterminated line comes first, then the ending)
+        except Exception:  # noqa: BLE001 (any ending)
             self._failure = self.subscription.ending
-            self._items = self.splitter.finish()
-            if self.splitter.has_stopped:
-                self._failure = self._splitter_error
+            if (
+                self.subscription.cursor.error is None
+            ):  # the stream's: the unterminated line comes first, then the ending
+                self._items = self.splitter.finish()
+                if self.splitter.has_stopped:
+                    self._failure = self._splitter_error
+            # else ours alone: what has come of the line is no line, and stays for the next subscriber
             return b""
         if isinstance(item, Chunk):
             data = item.data

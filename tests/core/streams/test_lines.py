@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from procflow._streams import log as log_module
 from procflow._streams.source import FdSource
 from procflow._streams.stream import open_stream
-from procflow.errors import LinesLostError, LineTooLongError, NotReadyError, StreamClosedError
+from procflow.errors import LinesLostError, LineTooLongError, NotReadyError, StallError, StreamClosedError
 from procflow.events import Gap
 from procflow.outcome import Outcome
 from procflow.policies import BestEffort, Delivery, LineConfig, OnGap, Overflow, Reliable, Replay, StreamConfig
@@ -290,3 +290,22 @@ async def test_what_a_predicate_raises_leaves_the_wait_as_it_is(make: Callable[[
             caught = error
         assert caught is exception
         assert stream.statistics().subscribers == ()
+
+
+async def test_a_reader_that_is_detached_gives_no_beginning_of_a_line() -> None:
+    """C-40, C-23: half a line is not a line: whoever is detached for stalling gets its error, and the line is the next one's."""
+    source = ScriptedSource(b"1\n234")
+    delivery = Reliable(buffer_bytes=3, stall_timeout_s=0.001)
+    async with open_stream(source, KEEP_ALL) as stream:
+        async with stream.lines(delivery) as lines, stream.json_lines(int, delivery) as values:
+            with anyio.fail_after(20):
+                assert await anext(lines) == "1"
+                assert await anext(values) == 1
+                source.send(b"56\n", b"78\n", b"")
+                await stream.wait_ended()
+                with pytest.raises(StallError):
+                    await anext(lines)
+                with pytest.raises(StallError):
+                    await anext(values)
+        with anyio.fail_after(20):
+            assert [line async for line in stream.lines()] == ["23456", "78"]

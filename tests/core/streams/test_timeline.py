@@ -510,3 +510,17 @@ def test_a_journal_costs_little() -> None:
     for number in range(1000):
         quiet.note(0, number)
     assert quiet.run_count == 1
+
+
+async def test_a_reader_that_is_detached_gives_no_beginning_of_a_line() -> None:
+    """C-32, C-40: half a line is not a line: whoever is detached for stalling gets its error, and the line is the next one's."""
+    async with two(Replay.all()) as made:
+        async with made.timeline.lines(Reliable(buffer_bytes=3, stall_timeout_s=0.001)) as lines:
+            await made.send(("stdout", b"1\n234"))
+            with anyio.fail_after(20):
+                assert (await anext(lines)).item == "1"
+                await made.send(("stdout", b"56\n"), ("stdout", b"78\n"), ("stdout", b""))
+                with pytest.raises(StallError):
+                    await anext(lines)
+        with anyio.fail_after(20):
+            assert [line async for line in made.streams["stdout"].lines()] == ["23456", "78"]
