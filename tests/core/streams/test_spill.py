@@ -315,7 +315,11 @@ anyio.run(main, backend=sys.argv[2])
 def test_a_limit_of_the_system_is_met_like_a_full_disk(backend: str, tmp_path: Path) -> None:
     """C-28: the same with a limit that the kernel enforces: the child ends well, and the loss is told."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", LIMITED, tmp_path, backend], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-B", "-c", LIMITED, tmp_path, backend],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["5000000", str(5_000_000 - MEMORY_BYTES), "SpillError", "0"]
