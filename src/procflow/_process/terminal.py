@@ -33,6 +33,9 @@ FIRST_END_LOOK_S: Final = 0.02
 LAST_END_LOOK_S: Final = 0.2
 """How often it is looked whether an end of input was lost."""
 
+END_REPEATS: Final = 5
+"""How often an end of input is repeated that may have been lost once."""
+
 _LINE_ENDS: Final = b"\r\n"
 _DISABLED: Final = b"\0"
 
@@ -43,7 +46,7 @@ class Terminal:
     def __init__(self, source: FdSource, child_side: int) -> None:
         """Take over ``child_side``; ``source`` owns the other one."""
         self._source = source
-        self._may_lose_end = False
+        self._end_repeats = 0  # how many there may still be
         self._child_side = child_side
         self.path: Final = os.ttyname(child_side)
         """What the child opens."""
@@ -76,10 +79,11 @@ class Terminal:
 
         Problem: a terminal turns the character into an end when it arrives, in the mode of that moment.  A program that edits
         lines itself (readline) leaves that mode for its prompt and comes back to it for its work, and what arrived before a
-        change is an ordinary NUL after it.  So once the program reads keys again, and has read everything, it gets one more.
+        change is an ordinary NUL after it.  So once the program reads keys again, and has read everything, it gets one more,
+        and a few after that, because the kernel passes on what is written some time later, maybe after one more change.
         """
         await pipe.ended.wait()
-        self._may_lose_end = not pipe.has_ended_as_key
+        self._end_repeats = END_REPEATS
         tick_s = FIRST_END_LOOK_S
         while self._child_side >= 0 and self._source.fileno() >= 0:
             with contextlib.suppress(OSError, termios.error):  # hung up, or full
@@ -90,9 +94,9 @@ class Terminal:
     def _repeat_lost_end(self, fd: int) -> None:
         modes = termios.tcgetattr(fd)
         if modes[LFLAG] & termios.ICANON:
-            self._may_lose_end = True
-        elif self._may_lose_end and _unread_bytes(self._child_side) == 0 and modes[CC][termios.VEOF] != _DISABLED:
-            self._may_lose_end = False
+            self._end_repeats = END_REPEATS
+        elif self._end_repeats and _unread_bytes(self._child_side) == 0 and modes[CC][termios.VEOF] != _DISABLED:
+            self._end_repeats -= 1
             os.write(fd, modes[CC][termios.VEOF])
 
 
@@ -110,8 +114,6 @@ class TerminalInput(InputPipe):
         self._is_mid_line = False
         self.ended: Final = anyio.Event()
         """Set when our end was closed."""
-        self.has_ended_as_key = False
-        """Whether the end-of-file character was written to a program that reads keys."""
 
     def write_nowait(self, view: memoryview) -> int:
         """Write what fits now and return how much that was; raises like ``write_all()``."""
@@ -150,7 +152,6 @@ class TerminalInput(InputPipe):
         if end != _DISABLED:
             is_canonical = bool(modes[LFLAG] & termios.ICANON)
             os.write(self._fd, end * 2 if is_canonical and self._is_mid_line else end)
-            self.has_ended_as_key = not is_canonical
 
 
 def _unread_bytes(child_side: int) -> int:
