@@ -126,7 +126,11 @@ class SpillFile:
         return Chunk(pieces[0] if len(pieces) == 1 else b"".join(pieces), start)
 
     def empty(self) -> None:
-        """Give its space back."""
+        """Give its space back.
+
+        Raises:
+            SpillError: If it cannot be cut.
+        """
         try:
             os.ftruncate(self._fd, 0)
         except OSError as error:
@@ -228,7 +232,10 @@ class Spill:
 
     def _empty(self) -> None:
         self._is_emptied = True
-        self._file.empty()
+        try:
+            self._file.empty()
+        except SpillError as error:  # nobody needs the bytes any more: only their space is lost
+            logger.warning("%s; it keeps the space of a sealed history", error)
 
     async def _write(self, *, rests: bool = True) -> bool:
         """Write what there is, at most ``WRITE_BYTES``; return whether there was anything."""

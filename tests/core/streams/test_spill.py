@@ -448,3 +448,22 @@ def test_a_place_that_does_not_exist_is_an_error_of_the_machine(tmp_path: Path) 
         OutputStream(ScriptedSource(), spilling(tmp_path / "missing" / "log"), name="out")
     assert caught.value.path == str(tmp_path / "missing" / "log")
     assert caught.value.errno is not None
+
+
+async def test_a_file_that_cannot_be_emptied_hurts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-28, C-27: a disk that went read-only keeps the space of a sealed history; stream and subscribers go on."""
+
+    def refuse(_fd: int, _length: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    source = ScriptedSource(b"1\n")
+    with anyio.fail_after(20):
+        async with open_stream(source, spilling(tmp_path / "log")) as stream:
+            events = stream.subscribe(start="start")
+            await until(lambda: stream.statistics().spilled_bytes == 2)
+            monkeypatch.setattr(os, "ftruncate", refuse)
+            stream.seal_replay()
+            await until(lambda: stream.statistics().spilled_bytes == 0)
+            source.send(b"2\n", b"")
+            assert b"".join([event.data async for event in events if isinstance(event, Chunk)]) == b"1\n2\n"
+        events.close()
