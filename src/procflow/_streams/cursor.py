@@ -261,10 +261,9 @@ class Cursor:
             or not self.is_attached
         ):
             return None
-        chunks = log.chunks_from(position, max_chunks)
-        self._lent = chunks
-        self._lent_rest = iter(chunks)
-        return self._lent_rest
+        self._lent = chunks = log.chunks_from(position, max_chunks)
+        self._lent_rest = rest = iter(chunks)
+        return rest
 
     @property
     def has_loan(self) -> bool:

@@ -46,6 +46,7 @@ JOIN_AT_CHUNKS: Final = 1024
 COMPACT_AT_SLOTS: Final = 64
 
 _GONE: Final = Chunk(b"", -1)
+_NO_CHUNKS: Final[list[Chunk]] = []
 _offset_of = attrgetter("offset")
 
 
@@ -65,6 +66,8 @@ class StreamLog:
         "_laggards",
         "_last_offset",
         "_last_offsets",
+        "_lot",
+        "_lot_of",
         "_moving",
         "_name",
         "_opening",
@@ -112,6 +115,8 @@ class StreamLog:
         self._smallest_buffer = NEVER
         self._refreshed_at = 0
         self._join_at = JOIN_AT_CHUNKS
+        self._lot = _NO_CHUNKS  # what chunks_from() said last: subscribers who are woken together ask the same
+        self._lot_of = (0, 0)
 
     def __repr__(self) -> str:
         ending = self.terminal.ending.value if self.terminal is not None else "open"
@@ -347,12 +352,19 @@ class StreamLog:
         return cut_front(self._chunks[self._index_of(offset)], offset)
 
     def chunks_from(self, offset: int, max_chunks: int) -> list[Chunk]:
-        """At most ``max_chunks`` chunks from ``offset`` on, which must be retained; the first one is cut."""
+        """At most ``max_chunks`` chunks from ``offset`` on, which must be retained; the first one is cut.
+
+        Whoever asks the same gets the same list, which nobody may change.
+        """
+        lot = self._lot
+        if lot and lot[0].offset == offset and self._lot_of == (self.produced, max_chunks):
+            return lot
         index = self._index_of(offset)
-        chunks = self._chunks[index : index + max_chunks]
-        if chunks[0].offset != offset:
-            chunks[0] = cut_front(chunks[0], offset)
-        return chunks
+        self._lot = lot = self._chunks[index : index + max_chunks]
+        self._lot_of = (self.produced, max_chunks)
+        if lot[0].offset != offset:
+            lot[0] = cut_front(lot[0], offset)
+        return lot
 
     def chunks_between(self, start: int, stop: int) -> list[Chunk]:
         """Everything from ``start`` to ``stop``, which must be retained; only the first and the last chunk are cut."""
@@ -462,7 +474,9 @@ class StreamLog:
             self._retained -= len(chunk.data)
             chunks[head] = _GONE
             head += 1
-        self._head = head
+        if head > self._head:
+            self._head = head
+            self._lot = _NO_CHUNKS
         if head == end or self._last_offsets.maxlen:
             self._trim_at = 0
         elif self._is_pinned(chunk.stop):
@@ -475,6 +489,7 @@ class StreamLog:
 
     def _join(self) -> None:
         """Join runs of tiny chunks, whose objects would cost more than their bytes."""
+        self._lot = _NO_CHUNKS
         self._chunks = join_small(self._chunks[self._head :])
         self._head = 0
         self._join_at = max(JOIN_AT_CHUNKS, 2 * len(self._chunks))

@@ -36,6 +36,12 @@ OVERFLOW_ROW: Final = 256
 FULL_ROW: Final = 2
 """So many full pipes in quick succession are one that is too small."""
 
+LOAN_CHUNKS: Final = 64
+"""How many chunks a subscriber may draw before it must ask again."""
+
+LOAN_S: Final = 0.000_5
+"""How long it may be likely to draw for: other tasks wait meanwhile."""
+
 FEW_SLEEPERS: Final = 4
 """So many are woken at once whatever the stream does: the loop has no time to gain."""
 
@@ -45,6 +51,13 @@ LARGE_PIPE_BYTES: Final = 256 * 1024
 
 FLOOD_PIPE_BYTES: Final = 1024 * 1024
 """Large enough for what a writer of tiny pieces makes while nobody looks."""
+
+
+def loan_chunks(last_chunks: int, drawn_s: float) -> int:
+    """Return how many chunks a subscriber may draw next that had ``last_chunks`` the last time and drew them for ``drawn_s``."""
+    if drawn_s * 2 <= LOAN_S:
+        return min(max(1, 2 * last_chunks), LOAN_CHUNKS)
+    return max(1, min(int(last_chunks * LOAN_S / drawn_s), LOAN_CHUNKS))
 
 
 class TurnBudget:

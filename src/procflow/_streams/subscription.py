@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
+from operator import length_hint
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
@@ -17,6 +18,7 @@ from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
 from procflow._streams.cursor import Cursor
+from procflow._streams.pacing import loan_chunks
 from procflow._streams.terminal import failure_of
 from procflow.errors import SpillError
 from procflow.events import Chunk, Gap, SubscriberStatistics
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 0.001
 """How long a subscriber may take items that are ready before other tasks run."""
-
-
-LENT_CHUNKS: Final = 64
-"""How many chunks a subscriber may draw before it must ask again."""
 
 
 class Subscription(ObjectReceiveStream[Chunk | Gap]):
@@ -49,7 +47,7 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
         self._turn_started = float("-inf")
         self._lent: Iterator[Chunk] = iter(())  # chunks that are this subscriber's for the drawing
         self._lent_at = float("-inf")
-        self._lent_chunks = 1
+        self._lent_chunks = 0
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "attached" if self._cursor.is_attached else "detached"
@@ -230,28 +228,35 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             self._core.detach(self._cursor)
 
     async def _receive_next(self) -> Chunk | Gap:
-        """Wait, then receive the next item, and the chunks behind it on loan: as many as were drawn within a turn the last time."""
+        """Wait, then receive the next item, and the chunks behind it on loan: as many as are likely to be drawn within a turn."""
         cursor = self._cursor
-        if cursor.has_loan:
-            cursor.take_back()
-            self._core.resume_if_relieved()
         now = perf_counter()
-        is_quick = now - self._lent_at < TURN_S / 2
-        self._lent_chunks = chunks = min(2 * self._lent_chunks, LENT_CHUNKS) if is_quick else 1
+        max_chunks = loan_chunks(self._lent_chunks, now - self._lent_at)
         lent: Iterator[Chunk] | None = None
-        if now - self._turn_started < TURN_S and not self._is_closed and self._stop is None:
-            lent = cursor.lend(chunks)
+        if now - self._turn_started < TURN_S:
+            lent = self._lend(max_chunks)
+            if (
+                lent is None and not cursor.is_behind and not self._is_ready()
+            ):  # nearly always: so this is the short way to sleep
+                await self._core.data_bell.sleep()
+                self._turn_started = now = perf_counter()
+                lent = self._lend(max_chunks)
         if lent is None:
+            cursor.take_back()
             await self.wait_ready()
             self._require_attached()
-            now = self._turn_started if now < self._turn_started else perf_counter()
-            if self._stop is None:
-                lent = cursor.lend(chunks)
-        self._lent_at = now
+            now = perf_counter()
+            lent = self._lend(max_chunks)
         if lent is None:
+            self._lent_chunks = 0
             return self.receive_nowait()
         self._lent = lent
+        self._lent_at = now
+        self._lent_chunks = length_hint(lent)
         return next(lent)
+
+    def _lend(self, max_chunks: int) -> Iterator[Chunk] | None:
+        return self._cursor.lend(max_chunks) if self._stop is None else None
 
     def _is_past_stop(self) -> bool:
         return self._stop is not None and self._cursor.offset >= self._stop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from procflow._streams.log import StreamLog
@@ -131,3 +133,45 @@ def test_history_does_not_count_against_the_buffer() -> None:
     full.take_batch()
     assert log.has_room()
     assert late.lag_bytes == 50
+
+
+def test_subscribers_at_one_place_are_lent_the_same_and_draw_on_their_own() -> None:
+    """C-20, C-25: what is shared for speed is shared by nobody who stands elsewhere, came later, or was lent to before."""
+    log = StreamLog(Replay.none())
+    cursors = [log.attach(Reliable()) for _ in range(3)]
+    log.append(b"ab")
+    log.append(b"cd")
+    first, second = cursors[0].lend(8), cursors[1].lend(8)
+    assert first is not None
+    assert second is not None
+    assert [next(first), next(second), next(first)] == [Chunk(b"ab", 0), Chunk(b"ab", 0), Chunk(b"cd", 2)]
+
+    log.append(b"ef")
+    third, again = cursors[2].lend(8), cursors[1].lend(8)
+    assert third is not None
+    assert again is not None
+    assert list(third) == [Chunk(b"ab", 0), Chunk(b"cd", 2), Chunk(b"ef", 4)]
+    assert list(second) == []
+    assert list(again) == [Chunk(b"cd", 2), Chunk(b"ef", 4)]
+    assert [cursor.delivered_bytes for cursor in cursors] == [4, 6, 6]
+
+
+@pytest.mark.parametrize("has_history", [False, True])
+def test_the_log_keeps_no_chunk_that_was_only_lent(has_history: bool) -> None:
+    """C-26: once everybody has taken a chunk and the history is done with it, its bytes are free."""
+    log = StreamLog(Replay.last_bytes(8192) if has_history else Replay.none())
+    cursors = [log.attach(Reliable()) for _ in range(2)]
+    data = b"x" * 8192
+    references = sys.getrefcount(data)
+    log.append(data)
+    for cursor in cursors:
+        lent = cursor.lend(8)
+        assert lent is not None
+        assert next(lent).data is data
+        cursor.take_back()
+    for _ in range(3):
+        log.append(b"y" * 8192)
+        for cursor in cursors:
+            cursor.take_batch()
+
+    assert sys.getrefcount(data) == references

@@ -16,6 +16,8 @@ from procflow._streams.pacing import (
     FULL_ROW,
     INTERVAL_S,
     LARGE_PIPE_BYTES,
+    LOAN_CHUNKS,
+    LOAN_S,
     READS_PER_TURN,
     SILENCE_S,
     SMALL_PIPE_BYTES,
@@ -25,6 +27,7 @@ from procflow._streams.pacing import (
     ReadPace,
     TurnBudget,
     WakePace,
+    loan_chunks,
 )
 from procflow._streams.source import FdSource
 
@@ -141,6 +144,27 @@ def test_the_first_bytes_after_a_silence_are_announced_at_once() -> None:
     assert wakes.wait_s(0.0, 1 << 16, 1 << 30, 64) == 0
     assert wakes.wait_s(1.0, 1 << 16, 1 << 30, 64) == 0
     assert wakes.wait_s(1.0 + SILENCE_S, 1 << 17, 1 << 30, 64) == pytest.approx(INTERVAL_S)
+
+
+@given(st.lists(st.floats(0, 0.1), min_size=1, max_size=60))
+def test_a_loan_lasts_no_longer_than_the_last_one_foretells(steps: list[float]) -> None:
+    """C-24: a subscriber who takes so long for a chunk is lent what it draws in that time, and never twice as much as before."""
+    last = 0
+    for a_chunk_s in steps:
+        drawn_s = a_chunk_s * last
+        chunks = loan_chunks(last, drawn_s)
+        assert 1 <= chunks <= max(1, min(2 * last, LOAN_CHUNKS))
+        assert chunks == 1 or chunks * a_chunk_s <= LOAN_S * (1 + 1e-9)
+        last = chunks
+
+
+def test_a_quick_subscriber_soon_draws_a_window_at_once() -> None:
+    """C-24: nobody pays for a call a chunk, and one pause of the machine does not put a subscriber back to where it began."""
+    last, loans = 0, 0
+    while last < LOAN_CHUNKS:
+        last, loans = loan_chunks(last, last * 1e-6), loans + 1
+    assert loans <= 7
+    assert loan_chunks(LOAN_CHUNKS, LOAN_S * 4) == LOAN_CHUNKS // 4
 
 
 def test_a_pipe_grows_after_full_ones_in_quick_succession_only() -> None:
