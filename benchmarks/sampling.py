@@ -49,11 +49,11 @@ class Samples:
     def report(self) -> str:
         """Return both rankings as text."""
         parts = [f"{self.count} samples"]
-        for title, found in (("line", self.lines), ("function and what it calls", self.functions)):
+        # A function that is on every stack is how the program got here; a line that is always found is where the time goes.
+        functions = [(what, n) for what, n in self.functions.most_common() if n < self.count or self.count == 1]
+        for title, found in (("line", self.lines.most_common()), ("function and what it calls", functions)):
             parts.append(f"\n  share  {title}")
-            # What is on every stack is how the program got here.
-            shown = [(what, n) for what, n in found.most_common() if n < self.count or self.count == 1][:SHOWN]
-            parts += [f"{n / self.count:7.1%}  {what}" for what, n in shown]
+            parts += [f"{n / self.count:7.1%}  {what}" for what, n in found[:SHOWN]]
         return "\n".join(parts)
 
 
