@@ -228,19 +228,13 @@ class EndedError(ChildError):
 
     Attributes:
         outcome: Everything known about the ending.
-        stdout: What was collected of standard output, or ``None`` where nothing collects.
-        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
-        stages: The same for each stage of a pipeline, first to last, where something collects.
+        stages: What was collected of each stage of a pipeline, first to last, where something collects.
     """
 
     stages: tuple[Completed, ...] = ()
 
-    def __init__(
-        self, message: str, *, outcome: Outcome, stdout: Captured | None = None, stderr: Captured | None = None
-    ) -> None:
+    def __init__(self, message: str, *, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.stdout = stdout
-        self.stderr = stderr
         super().__init__(message)
         _note_tail(self, "last output", outcome.stderr_tail or outcome.stdout_tail)
 
@@ -252,7 +246,17 @@ def _note_tail(error: Exception, what: str, tail: bytes) -> None:
 
 
 class ExitError(EndedError):
-    """The child exited with a status other than 0, or was ended by a signal (``check=True`` only)."""
+    """The child exited with a status other than 0, or was ended by a signal (``check=True`` only).
+
+    Attributes:
+        stdout: What was collected of standard output.
+        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
+    """
+
+    def __init__(self, message: str, *, outcome: Outcome, stdout: Captured, stderr: Captured) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        super().__init__(message, outcome=outcome)
 
 
 class InputError(EndedError):
@@ -263,6 +267,8 @@ class InputError(EndedError):
 
     Attributes:
         fed_bytes: How many bytes the pipe has taken.
+        stdout: What was collected of standard output, or ``None`` where nothing collects, as in ``spawn()``.
+        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
     """
 
     def __init__(
@@ -275,7 +281,9 @@ class InputError(EndedError):
         stderr: Captured | None = None,
     ) -> None:
         self.fed_bytes = fed_bytes
-        super().__init__(message, outcome=outcome, stdout=stdout, stderr=stderr)
+        self.stdout = stdout
+        self.stderr = stderr
+        super().__init__(message, outcome=outcome)
 
 
 class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the design)
@@ -284,21 +292,18 @@ class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the desig
     Attributes:
         clock: Which deadline passed: ``"wall"`` or ``"idle"``.
         timeout_s: Its length.
+        stdout: What was collected of standard output until then.
+        stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        clock: str,
-        timeout_s: float,
-        outcome: Outcome,
-        stdout: Captured | None = None,
-        stderr: Captured | None = None,
+        self, message: str, *, clock: str, timeout_s: float, outcome: Outcome, stdout: Captured, stderr: Captured
     ) -> None:
         self.clock = clock
         self.timeout_s = timeout_s
-        super().__init__(message, outcome=outcome, stdout=stdout, stderr=stderr)
+        self.stdout = stdout
+        self.stderr = stderr
+        super().__init__(message, outcome=outcome)
 
 
 class NotReadyError(ChildError):

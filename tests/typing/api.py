@@ -63,13 +63,15 @@ async def collected(command: pf.Command) -> str:
     except pf.TimedOut as exc:
         assert_type(exc.clock, str)
         assert_type(exc.outcome, pf.Outcome)
-        assert_type(exc.stdout, pf.Captured | None)
+        assert_type((exc.stdout, exc.stderr), tuple[pf.Captured, pf.Captured])
         raise
     except pf.InputError as exc:
         assert_type(exc.fed_bytes, int)
+        assert_type((exc.stdout, exc.stderr), tuple[pf.Captured | None, pf.Captured | None])
         raise
     except pf.ExitError as exc:
         assert_type(exc.outcome.exit_code, int | None)
+        assert_type((exc.stdout, exc.stderr), tuple[pf.Captured, pf.Captured])
         raise
     assert_type(done, pf.Completed)
     assert_type(done.stdout, pf.Captured)

@@ -88,7 +88,6 @@ async def test_a_deaf_child_is_killed_and_has_its_output() -> None:
         await pf.run(pf.shell(DEAF), timeout_s=1.0, shutdown=pf.Shutdown(phases=phases))
 
     error = caught.value
-    assert error.stdout is not None
     assert error.stdout.text == "ready\n"
     assert not error.outcome.ok
     assert [phase.signal for phase in error.outcome.phases] == [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]

@@ -108,8 +108,6 @@ class TestFiles:
             await pf.run(pf.shell(f"{BOTH}; exit 3"), stdout=tmp_path / "out")
         error = caught.value
         assert error.outcome.stderr_tail == b"err\n"
-        assert error.stdout is not None
-        assert error.stderr is not None
         assert (error.stdout.is_streamed, error.stderr.text) == (False, "err\n")
 
     @pytest.mark.parametrize("what", ["stdout", "stderr"])
