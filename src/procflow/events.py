@@ -126,6 +126,8 @@ class LineMatch:
     """One text for each group, ``None`` for a group that took no part; empty for a predicate."""
     named: Mapping[str, str | None] = field(default_factory=dict)
     """The same by name, for the groups that have one."""
+    start: int
+    """Offset of the first byte of the line; a byte order mark before it is not part of it."""
     stop: int
     """Offset of the first byte after the line and its delimiter: where the next subscriber begins by default."""
 

@@ -249,6 +249,7 @@ async def lines(stream: pf.OutputStream, delivery: pf.Delivery) -> None:
     assert_type(match, pf.LineMatch)
     assert_type(match.groups, tuple[str | None, ...])
     assert_type(match.named, Mapping[str, str | None])
+    assert_type((match.start, match.stop), tuple[int, int])
 
 
 async def json_values(stream: pf.OutputStream, delivery: pf.Delivery) -> None:

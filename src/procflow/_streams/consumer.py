@@ -287,6 +287,8 @@ class Consumer(Generic[T_co]):
                 count += size
                 answer = self._gap_answer(item) if isinstance(item, Gap) else worker.accept(item)
                 if answer is not None and await says_stop(answer):
+                    if is_single:  # a batch may be of several steps
+                        worker.stopped_at = feed.splitter.start_of(count - 1)
                     return True
                 if self._request is not None:
                     return False

@@ -349,8 +349,12 @@ async def find_line(feed: LineFeed, pattern: Pattern) -> LineMatch:
         items = await feed.next_items()
         for number, found in enumerate(map(matches, items), 1):  # type: ignore[arg-type]  # such a feed has no gaps
             if found:
-                text, stop = items[number - 1], feed.splitter.offset_after(number)
+                text, start, stop = (
+                    items[number - 1],
+                    feed.splitter.start_of(number - 1),
+                    feed.splitter.offset_after(number),
+                )
                 assert isinstance(text, str)
                 if isinstance(found, re.Match):
-                    return LineMatch(text=text, groups=found.groups(), named=found.groupdict(), stop=stop)
-                return LineMatch(text=text, stop=stop)
+                    return LineMatch(text=text, groups=found.groups(), named=found.groupdict(), start=start, stop=stop)
+                return LineMatch(text=text, start=start, stop=stop)

@@ -36,6 +36,7 @@ class LineSplitter:
     __slots__ = (
         "_config",
         "_dropped",
+        "_first",
         "_format",
         "_gap_start",
         "_head",
@@ -74,6 +75,7 @@ class LineSplitter:
         """Offset of the line that was too long, once one was and the policy is to raise: the splitter then stops."""
         self.decode_error: UnicodeDecodeError | None = None
         """Why the next line did not decode, with ``errors="strict"``: the splitter then stops."""
+        self._first = offset  # of the first line: after a byte order mark
         self._format: LineFormat | None = None  # not known before the byte order is
         found = sniff(config.encoding, opening if offset else b"", is_final=offset > 0)
         if found is not None:
@@ -99,6 +101,10 @@ class LineSplitter:
     def offset_after(self, count: int) -> int:
         """Return the offset after the first ``count`` items of the last step, their delimiters included."""
         return self.ends()[count - 1] if count else self._start
+
+    def start_of(self, index: int) -> int:
+        """Return the offset of the first byte of item ``index`` of the last step."""
+        return max(self.offset_after(index), self._first)
 
     def ends(self) -> list[int]:
         """Return the offset after each item of the last step, its delimiter included."""
@@ -126,7 +132,7 @@ class LineSplitter:
             if found is None:
                 return []
             data, self._head = self._head[found[1] :], b""
-            self._line_start += found[1]
+            self._first = self._line_start = self._line_start + found[1]
             self._set_format(found[0])
         form = self._format
         assert form is not None
@@ -198,7 +204,7 @@ class LineSplitter:
             assert found is not None
             self._set_format(found[0])
             head, self._head = self._head, b""
-            self._line_start += found[1]
+            self._first = self._line_start = self._line_start + found[1]
             items = self.feed(head[found[1] :])
         else:
             items = []

@@ -68,6 +68,8 @@ class Worker(ABC, Generic[Item, T_co]):
     feeding: Feeding
     stop: int = 0
     """Offset after what it was given, known at its end."""
+    stopped_at: int = 0
+    """Offset of the item that it stopped at, known at its end, where it takes lines one by one."""
     is_complete: bool = False
     """Whether it was given everything, known at its end."""
     on_gap: Callable[[Gap], object] | None = None
@@ -158,8 +160,9 @@ class Finder(Worker[str, "LineMatch | None"]):
         if self._text is None:
             return None
         if self._found is None:
-            return LineMatch(text=self._text, stop=self.stop)
-        return LineMatch(text=self._text, groups=self._found.groups(), named=self._found.groupdict(), stop=self.stop)
+            return LineMatch(text=self._text, start=self.stopped_at, stop=self.stop)
+        groups, named = self._found.groups(), self._found.groupdict()
+        return LineMatch(text=self._text, groups=groups, named=named, start=self.stopped_at, stop=self.stop)
 
 
 class Collector(Worker["list[Chunk | Gap]", Captured]):

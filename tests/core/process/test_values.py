@@ -80,7 +80,7 @@ VALUES: list[object] = [
     pf.Containment(requested="guarded", level="group", missing=("no guard",)),
     pf.Chunk(b"x", 5),
     pf.Gap(1, 5),
-    pf.LineMatch(text="x", groups=("a", None), named={"n": "a"}, stop=9),
+    pf.LineMatch(text="x", groups=("a", None), named={"n": "a"}, start=7, stop=9),
     pf.Redaction(values=("hunter2",)),
     pf.Tagged("stderr", "line"),
     UNDECODED,

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.consumers import WaitFor
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.errors import (
     HistoryLostError,
@@ -576,6 +577,29 @@ async def test_a_wait_finds_replayed_lines_and_takes_none_from_others() -> None:
         async with stream.lines() as rest:
             assert [line async for line in rest] == ["bye"]
         assert [line async for line in other] == ["boot", "port 80 up", "port 81 up", "bye"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [("utf-8", b""), ("utf-8-sig", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe")]
+)
+async def test_a_match_tells_where_its_line_is(encoding: str, mark: bytes, size: int) -> None:
+    """C-45: start and stop are the line and its delimiter, CRLF too, however the bytes were cut; so for a consumer."""
+    plain = "utf-16-le" if encoding == "utf-16" else "utf-8"
+    first, second = "one\r\n".encode(plain), "two\r\n".encode(plain)
+    data = mark + first + second + "end".encode(plain)
+    starts = {"one": len(mark), "two": len(mark + first), "end": len(mark + first + second)}
+    config = LineConfig(encoding=encoding)
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    async with open_stream(ScriptedSource(*parts, b""), KEEP_ALL) as stream:
+        for word, start in starts.items():
+            consumer = stream.consume(WaitFor(word, config=config), start="start")
+            match = await stream.wait_for_line(word, config=config)
+            assert (match.start, match.stop) == (
+                start,
+                starts.get({"one": "two", "two": "end"}.get(word, ""), len(data)),
+            )
+            assert (await consumer.wait()).value == match
 
 
 async def test_a_failed_wait_takes_nothing() -> None:
