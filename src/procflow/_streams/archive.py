@@ -26,7 +26,7 @@ from procflow._streams.cursor import Cursor
 from procflow._streams.log import StreamLog
 from procflow.errors import HistoryLostError, SpillError
 from procflow.events import Chunk, Gap
-from procflow.policies import Delivery, Reliable, Replay
+from procflow.policies import Delivery, Loss, Reliable, Replay
 
 MEMORY_BYTES: Final = 1024 * 1024
 """How much of the newest output stays in memory, and how far the archive may be behind."""
@@ -129,6 +129,8 @@ class ArchivedCursor(Cursor):
     def keep_stretch(self) -> None:
         """Hold on to what is below the memory, because the archive takes no more."""
         if self._log.failure is not None:  # a buffer that was meant to lie in the archive must not lie in memory now
+            if self._loss is Loss.DROP_NEWEST and not self._is_full and super().live_lag > MEMORY_BYTES:
+                self._hold_until(self._log.produced)  # what was admitted stays admitted
             self.buffer_bytes = min(self.buffer_bytes, MEMORY_BYTES)
         self._overtake()
         self._hold_until(self._log.held_from)

@@ -112,7 +112,7 @@ class JsonFeed(Feed[object]):
         self._failure = failure
 
     def _start_of(self, place: int, ends: list[int]) -> int:
-        return ends[place - 1] if place else self.splitter.offset_after(0)
+        return ends[place - 1] if place else self.splitter.start_of(0)
 
     def _shown(self, line: str) -> str:
         """Return a line as the caller's ``errors`` says it."""

@@ -17,7 +17,7 @@ from procflow._streams.cursor import Cursor
 from procflow._streams.log import StreamLog
 from procflow.errors import HistoryLostError, SpillError
 from procflow.events import Chunk, Gap
-from procflow.policies import BestEffort, Loss, Reliable, Replay
+from procflow.policies import BestEffort, Delivery, Loss, Reliable, Replay
 from tests.core.streams.test_log_machine import SETTINGS, LogMachine, NaiveCursor, content, run_of
 
 MEMORY_BYTES = 12
@@ -60,6 +60,12 @@ class ArchiveMachine(LogMachine):
             return max(0, self.produced - MEMORY_BYTES)
         return super().model_history_start()
 
+    def admit(self, cursor: Cursor, delivery: Delivery, offset: int) -> NaiveCursor:
+        naive = super().admit(cursor, delivery, offset)
+        if self.has_failed:
+            self.cap(naive)
+        return naive
+
     # --- steps --------------------------------------------------------------------------------------------------
 
     def before_take(self, cursor: Cursor) -> None:
@@ -78,7 +84,7 @@ class ArchiveMachine(LogMachine):
 
     def reserve_in_model(self, cursor: ArchivedCursor) -> None:
         naive = next((naive for other, naive in self.pairs if other is cursor), None)
-        if naive is not None and cursor.holds_stretches:
+        if naive is not None and cursor._held:
             held = [item for item in cursor._held if isinstance(item, (Chunk, Stretch))]
             naive.reserve(sum(item.stop - (item.offset if isinstance(item, Chunk) else item.start) for item in held))
 
@@ -242,3 +248,20 @@ def test_a_buffer_meant_for_the_disk_is_cut_when_the_disk_fails() -> None:
 
     assert not log.has_room()
     assert log.awaited() == [cursor]
+
+
+def test_what_a_subscriber_has_admitted_survives_the_failure_of_the_disk() -> None:
+    """C-24, C-28: DROP_NEWEST keeps what is buffered, also when its buffer is cut because the archive fails."""
+    log = ArchivedLog(Replay.all(), name="log")
+    window = archive_module.MEMORY_BYTES
+    cursor = log.attach(BestEffort(buffer_bytes=4 * window, loss=Loss.DROP_NEWEST))
+    for _ in range(2):
+        log.append(b"x" * window)
+
+    log.fail(SpillError(stream_name="log", path="/full", reason="full"))
+    log.append(b"y" * window)
+
+    assert (
+        b"".join(item.data for item in cursor.take_batch() if isinstance(item, Chunk))[: 2 * window]
+        == b"x" * 2 * window
+    )

@@ -281,3 +281,16 @@ async def test_a_json_reader_waits_and_is_cancelled_without_loss() -> None:
         assert scope.cancelled_caught
         source.send(b"3\n", b"")
         assert [item async for item in values] == [23]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [1, 3, 100])
+async def test_a_first_line_behind_a_byte_order_mark_begins_behind_it(size: int) -> None:
+    """C-44: the offset of an undecoded line does not depend on how the bytes came."""
+    data = b"\xef\xbb\xbfnope\n1\n"
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+
+    async with open_stream(ScriptedSource(*pieces, b""), KEEP_ALL) as stream:
+        items = [item async for item in stream.json_lines(int, config=LineConfig(encoding="utf-8-sig"))]
+
+    assert [(item.text, item.offset) if isinstance(item, UndecodedLine) else item for item in items] == [("nope", 3), 1]
