@@ -6,16 +6,15 @@ Start one with ``spawn()`` or run it to its end with ``run()``.  Importing this 
 from __future__ import annotations
 
 from procflow._containment.port import Containment
+from procflow._process.pipelines.stage import Stage
 from procflow._process.process import Process
 from procflow._process.run import run
 from procflow._process.scope import spawn
-from procflow._process.stage import Stage
 from procflow._process.state import ProcessState
-from procflow._process.stdin import ChildStdin
-from procflow._process.stdio import INHERIT, NULL, PIPE, OutputChoice, StdinChoice, Stdio
-from procflow._streams.consumed import CapturedLines, Consumed, ConsumerEnding, Written
-from procflow._streams.consumer import Consumer
-from procflow._streams.consumers import (
+from procflow._process.stdio.plans import INHERIT, NULL, PIPE, OutputChoice, StdinChoice, Stdio
+from procflow._process.stdio.stdin import ChildStdin
+from procflow._streams.consumers.consumer import Consumer
+from procflow._streams.consumers.kinds import (
     STOP,
     Collect,
     CollectLines,
@@ -27,12 +26,13 @@ from procflow._streams.consumers import (
     WaitFor,
     Write,
 )
-from procflow._streams.lines import LineBatchReader, LineReader
-from procflow._streams.source import ByteSource, FdSource
+from procflow._streams.consumers.results import CapturedLines, Consumed, ConsumerEnding, Written
+from procflow._streams.lines.readers import LineBatchReader, LineReader
+from procflow._streams.reading.source import ByteSource, FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
-from procflow._streams.timeline import Timeline
-from procflow._streams.timeline_readers import TimelineLines, TimelineSubscription
+from procflow._streams.timeline.readers import TimelineLines, TimelineSubscription
+from procflow._streams.timeline.timeline import Timeline
 from procflow.command import Command, Pipeline, shell
 from procflow.errors import (
     ChildError,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from procflow._streams.consumed import Consumed
+    from procflow._streams.consumers.results import Consumed
     from procflow.events import UndecodedLine
     from procflow.outcome import Captured, Completed, Outcome
 

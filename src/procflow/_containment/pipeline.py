@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from procflow._containment.group import GroupContainer
 from procflow._containment.port import ContainmentRequest
 from procflow._process.leader import LeaderPort
-from procflow._process.pipeline import PipelineLeader
+from procflow._process.pipelines.pipeline import PipelineLeader
 from procflow.policies import Target
 
 

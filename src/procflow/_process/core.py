@@ -20,15 +20,15 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
 from procflow._process.backend import HomeLoop, defers_interrupts
-from procflow._process.borrower import keep_running, return_terminal
-from procflow._process.last_resort import LastResort, kill_now
 from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
+from procflow._process.pipelines.stages import StageBook, observe_all, whole_outcome
 from procflow._process.service import ServiceTasks
-from procflow._process.stages import StageBook, observe_all, whole_outcome
 from procflow._process.state import NEXT_STATES, ProcessState
-from procflow._process.stopper import Stopper
-from procflow._streams.crew import Crew
+from procflow._process.stopping.last_resort import LastResort, kill_now
+from procflow._process.stopping.stopper import Stopper
+from procflow._process.terminals.borrower import keep_running, return_terminal
+from procflow._streams.consumers.crew import Crew
 from procflow._streams.stream import OutputStream
 from procflow.errors import TerminationError, UsageError
 from procflow.outcome import EndedBy, Outcome, PhaseReport

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Final
 
 from procflow._containment.port import Container
-from procflow._process.ends import Ends
-from procflow._process.feeder import Feeder
 from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
-from procflow._process.lending import LentTerminal
-from procflow._process.stdin import InputPipe
+from procflow._process.stdio.ends import Ends
+from procflow._process.stdio.feeder import Feeder
+from procflow._process.stdio.stdin import InputPipe
+from procflow._process.terminals.lending import LentTerminal
 from procflow._streams.stream import OutputStream
 from procflow.errors import InputError
 from procflow.events import StreamEnding

@@ -11,12 +11,12 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Containment
 from procflow._process.core import ProcessCore
-from procflow._process.stage import Stage, require_stream
+from procflow._process.pipelines.stage import Stage, require_stream
 from procflow._process.state import ProcessState
-from procflow._process.stdin import ChildStdin
-from procflow._process.terminal import Terminal
+from procflow._process.stdio.stdin import ChildStdin
+from procflow._process.terminals.terminal import Terminal
 from procflow._streams.stream import OutputStream
-from procflow._streams.timeline import Timeline
+from procflow._streams.timeline.timeline import Timeline
 from procflow.errors import UsageError
 from procflow.outcome import EndedBy, Outcome
 from procflow.policies import Shutdown, Target

@@ -19,7 +19,7 @@ from procflow._process.parts import make_input_error
 from procflow._process.scope import SpawnScope
 from procflow._process.start import SpawnOptions, TerminalChoice, default_shutdown, plan
 from procflow._process.state import ProcessState
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice
+from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._streams.stream import OutputStream
 from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut

@@ -35,8 +35,8 @@ from procflow._process.start import (
     require_startable,
     start_process,
 )
-from procflow._process.stdio import NULL, OutputChoice, StdinChoice
-from procflow._streams.crew import tell
+from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
+from procflow._streams.consumers.crew import tell
 from procflow.command import Command, Pipeline
 from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy

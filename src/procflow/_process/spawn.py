@@ -102,7 +102,7 @@ class _CannotStart(Exception):  # noqa: N818 (never leaves this module)
 def _start(popen: subprocess.Popen[bytes], request: SpawnRequest) -> None:
     try:
         if request.terminal is not None:
-            from procflow._process.on_terminal import start_on_terminal  # needs ctypes
+            from procflow._process.terminals.on_terminal import start_on_terminal  # needs ctypes
 
             popen.pid = start_on_terminal(
                 request.terminal,

@@ -22,17 +22,17 @@ from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container, ContainmentRequest
 from procflow._containment.session import SessionContainer
 from procflow._process.backend import defers_interrupts
-from procflow._process.connect import open_stages
 from procflow._process.core import ProcessCore
-from procflow._process.ends import Ends, Opening, StdioPlan
-from procflow._process.last_resort import kill_now
 from procflow._process.leader import LeaderPort
-from procflow._process.lending import LENT_SESSION, LentTerminal
 from procflow._process.parts import Parts, StageParts
-from procflow._process.pipeline import SHARED_SESSION, PipelineLeader
-from procflow._process.pty import OnPty, plan_pty
+from procflow._process.pipelines.connect import open_stages
+from procflow._process.pipelines.pipeline import SHARED_SESSION, PipelineLeader
 from procflow._process.spawn import GroupChoice, PopenSpawner, Spawner, SpawnRequest
-from procflow._process.stdio import INHERIT, NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow._process.stdio.ends import Ends, Opening, StdioPlan
+from procflow._process.stdio.plans import INHERIT, NULL, OutputChoice, StdinChoice, plan_stdio
+from procflow._process.stopping.last_resort import kill_now
+from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
+from procflow._process.terminals.pty import OnPty, plan_pty
 from procflow.command import Command, Pipeline, child_environment, stages_of
 from procflow.errors import SpawnError, UsageError
 from procflow.policies import Pty, Shutdown, StreamConfig, Target

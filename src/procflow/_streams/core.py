@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from anyio import NoEventLoopError
 
-from procflow._streams.archive import ArchivedCursor, ArchivedLog
-from procflow._streams.cursor import Cursor
-from procflow._streams.log import StreamLog
-from procflow._streams.spill import Spill, SpillFile
+from procflow._streams.history.archive import ArchivedCursor, ArchivedLog
+from procflow._streams.history.spill import Spill, SpillFile
+from procflow._streams.log.cursor import Cursor
+from procflow._streams.log.log import StreamLog
 from procflow._streams.subscription import Subscription
 from procflow._streams.waking import Bell, LoopDoor
 from procflow.policies import Delivery, Replay, Start

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.consumer_access import ConsumerAccess
+from procflow._streams.consumers.access import ConsumerAccess
+from procflow._streams.consumers.crew import Crew, tell
 from procflow._streams.core import StreamCore
-from procflow._streams.crew import Crew, tell
-from procflow._streams.json_access import JsonAccess
-from procflow._streams.line_access import LineAccess
-from procflow._streams.pump import Pump
-from procflow._streams.source import ByteSource
+from procflow._streams.lines.access import LineAccess
+from procflow._streams.lines.json_access import JsonAccess
+from procflow._streams.log.terminal import Terminal
+from procflow._streams.reading.pump import Pump
+from procflow._streams.reading.source import ByteSource
 from procflow._streams.subscription import Subscription
-from procflow._streams.terminal import Terminal
 from procflow._streams.waking import running
 from procflow.events import StreamEnding, StreamStatistics
 from procflow.policies import Delivery, Reliable, Start, StreamConfig

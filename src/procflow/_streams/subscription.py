@@ -17,9 +17,9 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.cursor import Cursor
-from procflow._streams.pacing import loan_chunks
-from procflow._streams.terminal import failure_of
+from procflow._streams.log.cursor import Cursor
+from procflow._streams.log.terminal import failure_of
+from procflow._streams.reading.pacing import loan_chunks
 from procflow.errors import SpillError
 from procflow.events import Chunk, Gap, SubscriberStatistics
 

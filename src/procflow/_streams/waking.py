@@ -16,7 +16,7 @@ from anyio import NoEventLoopError
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar, current_token
 
-from procflow._streams.pacing import TurnBudget
+from procflow._streams.reading.pacing import TurnBudget
 
 
 class Sleeper(Protocol):

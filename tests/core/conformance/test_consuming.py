@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import procflow as pf
-from procflow._streams.collect import ByteCollector
+from procflow._streams.consumers.collect import ByteCollector
 from tests.core.streams.sources import ScriptedSource
 
 pytestmark = pytest.mark.anyio

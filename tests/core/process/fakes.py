@@ -12,7 +12,7 @@ from procflow._process.leader import ExitStatus, LeaderPort
 from procflow._process.scope import SpawnScope
 from procflow._process.spawn import SpawnRequest
 from procflow._process.start import SpawnOptions
-from procflow._process.stdio import plan_stdio
+from procflow._process.stdio.plans import plan_stdio
 from procflow.outcome import ResourceUsage
 from procflow.policies import Target
 

@@ -21,8 +21,8 @@ import anyio.abc
 import pytest
 
 import procflow as pf
-from procflow._process.stdin import GROWN_BYTES, InputPipe
-from procflow._streams import pipes
+from procflow._process.stdio.stdin import GROWN_BYTES, InputPipe
+from procflow._streams.reading import pipes
 
 from .conftest import python
 
@@ -657,7 +657,7 @@ class TestClosing:
 
     async def test_close_that_takes_too_long_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-7: closing a source is given a bound, and its overrun is told."""
-        monkeypatch.setattr("procflow._process.feeder.CLOSE_S", 0.05)
+        monkeypatch.setattr("procflow._process.stdio.feeder.CLOSE_S", 0.05)
 
         class Slow(AsyncSource):
             async def aclose(self) -> None:

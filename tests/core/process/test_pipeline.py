@@ -15,7 +15,7 @@ from procflow._process.leader import Leader
 from procflow._process.scope import SpawnScope
 from procflow._process.spawn import PopenSpawner, SpawnRequest
 from procflow._process.start import SpawnOptions
-from procflow._process.stdio import plan_stdio
+from procflow._process.stdio.plans import plan_stdio
 
 from .conftest import group_is_gone, is_alive, process_state, python
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import procflow as pf
-from procflow._process.pipefail import deciding_stage, pipeline_outcome
+from procflow._process.pipelines.pipefail import deciding_stage, pipeline_outcome
 
 A, B, C = pf.Command("/bin/a", "secret"), pf.Command("b"), pf.Command("c", name="see")
 

@@ -196,7 +196,7 @@ async def test_announced_exit_that_cannot_be_seen_is_looked_for_in_pauses() -> N
 async def test_members_are_dead_when_an_abandoned_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """C-67: the last resort waits for the members of the group too, not for the leader alone."""
     monkeypatch.setattr(
-        "procflow._process.last_resort.KILL_WAIT_S", 10.0
+        "procflow._process.stopping.last_resort.KILL_WAIT_S", 10.0
     )  # a busy machine runs what it is to kill late
     for _ in range(5):
         block = pf.spawn(pf.shell("for i in 1 2 3 4; do yes >/dev/null & done; echo ready; wait"))

@@ -338,7 +338,7 @@ async def test_no_descriptor_left_is_a_spawn_error(monkeypatch: pytest.MonkeyPat
             raise OSError(24, "Too many open files")
         return real()
 
-    monkeypatch.setattr("procflow._process.stdio.os.pipe", pipe)
+    monkeypatch.setattr("procflow._process.stdio.plans.os.pipe", pipe)
     with pytest.raises(pf.SpawnError, match="Too many open files") as caught:
         await pf.run(pf.Command("true"))
     assert caught.value.errno == 24

@@ -16,7 +16,7 @@ import anyio
 import anyio.abc
 
 import procflow as pf
-from procflow._streams.source import ByteSource, FdSource
+from procflow._streams.reading.source import ByteSource, FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.policies import StreamConfig
 from tests.core.streams.sources import ScriptedSource

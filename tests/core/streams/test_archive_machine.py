@@ -10,11 +10,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from procflow._streams import archive as archive_module
-from procflow._streams import log as log_module
-from procflow._streams.archive import ArchivedCursor, ArchivedLog, Stretch
-from procflow._streams.cursor import Cursor
-from procflow._streams.log import StreamLog
+from procflow._streams.history import archive as archive_module
+from procflow._streams.history.archive import ArchivedCursor, ArchivedLog, Stretch
+from procflow._streams.log import log as log_module
+from procflow._streams.log.cursor import Cursor
+from procflow._streams.log.log import StreamLog
 from procflow.errors import HistoryLostError, SpillError
 from procflow.events import Chunk, Gap
 from procflow.policies import BestEffort, Delivery, Loss, Reliable, Replay

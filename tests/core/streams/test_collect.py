@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import procflow as pf
-from procflow._streams.collect import PIECES, ByteCollector, LineCollector
-from procflow._streams.rotation import FilePlace, next_piece, older_names
+from procflow._streams.consumers.collect import PIECES, ByteCollector, LineCollector
+from procflow._streams.consumers.rotation import FilePlace, next_piece, older_names
 
 EVENTS = st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=12)), max_size=30)
 

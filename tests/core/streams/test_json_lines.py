@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procflow._streams.core import StreamCore
-from procflow._streams.json_lines import JsonFeed, json_decoder
+from procflow._streams.lines.json_readers import JsonFeed, json_decoder
 from procflow._streams.stream import open_stream
 from procflow.errors import JsonLineError, LinesLostError
 from procflow.events import Chunk, Cut, CutLine, Gap, StreamEnding, UndecodedLine
@@ -101,7 +101,7 @@ def test_each_line_is_one_value_or_one_event(lines: list[bytes], places: list[in
 
 
 def _terminal() -> Any:
-    from procflow._streams.terminal import Terminal
+    from procflow._streams.log.terminal import Terminal
 
     return Terminal(StreamEnding.EOF)
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from procflow._streams import log as log_module
-from procflow._streams.source import FdSource
+from procflow._streams.log import log as log_module
+from procflow._streams.reading.source import FdSource
 from procflow._streams.stream import open_stream
 from procflow.errors import LinesLostError, LineTooLongError, NotReadyError, StallError, StreamClosedError
 from procflow.events import Gap

@@ -11,8 +11,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import procflow as pf
-from procflow._streams import lines as lines_module
 from procflow._streams import subscription as subscription_module
+from procflow._streams.lines import readers as lines_module
 from procflow._streams.stream import open_stream
 from procflow.errors import NotReadyError
 from procflow.events import Cut, CutLine

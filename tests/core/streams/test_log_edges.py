@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from procflow._streams.log import StreamLog
+from procflow._streams.log.log import StreamLog
 from procflow.errors import HistoryLostError
 from procflow.events import Chunk, Gap
 from procflow.policies import BestEffort, Loss, Reliable, Replay

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from procflow._streams import chunks as chunks_module
-from procflow._streams import log as log_module
-from procflow._streams.cursor import Cursor
-from procflow._streams.log import StreamLog
-from procflow._streams.terminal import Terminal
+from procflow._streams.log import chunks as chunks_module
+from procflow._streams.log import log as log_module
+from procflow._streams.log.cursor import Cursor
+from procflow._streams.log.log import StreamLog
+from procflow._streams.log.terminal import Terminal
 from procflow.errors import HistoryLostError
 from procflow.events import Chunk, Gap, StreamEnding
 from procflow.policies import BestEffort, Delivery, Loss, Reliable, Replay, Retention, Start

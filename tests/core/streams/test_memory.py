@@ -16,7 +16,7 @@ SLACK_BYTES = 4 * MIB
 HOST = """
 import os, subprocess, sys
 import anyio
-from procflow._streams.source import FdSource
+from procflow._streams.reading.source import FdSource
 from procflow._streams.stream import open_stream
 from procflow.policies import BestEffort, Reliable, Replay, StreamConfig
 

@@ -15,7 +15,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import procflow as pf
-from procflow._streams.files import PathFile
+from procflow._streams.consumers.files import PathFile
 from procflow.testing import assert_no_leaks
 from tests.core.streams.sources import ScriptedSource
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.source import FdSource
+from procflow._streams.reading.source import FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.errors import StreamClosedError, StreamReadError
 from procflow.events import Chunk, Gap, StreamEnding

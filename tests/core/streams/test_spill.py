@@ -18,9 +18,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from procflow._streams import spill as spill_module
-from procflow._streams.archive import MEMORY_BYTES
-from procflow._streams.spill import SpillFile
+from procflow._streams.history import spill as spill_module
+from procflow._streams.history.archive import MEMORY_BYTES
+from procflow._streams.history.spill import SpillFile
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.errors import HistoryLostError, SpillError
 from procflow.events import Chunk, Gap, StreamEnding

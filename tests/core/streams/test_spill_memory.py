@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from procflow._streams.archive import MEMORY_BYTES
-from procflow._streams.spill import LOAD_BYTES
+from procflow._streams.history.archive import MEMORY_BYTES
+from procflow._streams.history.spill import LOAD_BYTES
 
 MIB = 1024 * 1024
 BOUND_BYTES = MEMORY_BYTES + LOAD_BYTES + 64 * 1024  # one window, one read, and what a reader has loaded
@@ -26,7 +26,7 @@ for number in range(int(sys.argv[1])):
 HOST = """
 import hashlib, os, subprocess, sys
 import anyio
-from procflow._streams.source import FdSource
+from procflow._streams.reading.source import FdSource
 from procflow._streams.stream import open_stream
 from procflow.events import Chunk
 from procflow.policies import Reliable, Replay, StreamConfig

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procflow._streams.splitter import LineSplitter
+from procflow._streams.lines.splitter import LineSplitter
 from procflow.events import Cut, CutLine, Gap
 from procflow.policies import LineConfig, Overflow
 

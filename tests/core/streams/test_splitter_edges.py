@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procflow._streams.splitter import LineSplitter
+from procflow._streams.lines.splitter import LineSplitter
 from procflow.events import Cut, CutLine, Gap
 from procflow.policies import LineConfig, Overflow
 

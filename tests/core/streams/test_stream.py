@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from procflow._streams.consumers import WaitFor
+from procflow._streams.consumers.kinds import WaitFor
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.errors import (
     HistoryLostError,

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procflow as pf
-from procflow._streams import journal as journal_module
-from procflow._streams.journal import Journal, Merge
-from procflow._streams.log import StreamLog
+from procflow._streams.log.log import StreamLog
 from procflow._streams.stream import OutputStream
-from procflow._streams.timeline import Timeline
-from procflow._streams.timeline_readers import TimelineSubscription
+from procflow._streams.timeline import journal as journal_module
+from procflow._streams.timeline.journal import Journal, Merge
+from procflow._streams.timeline.readers import TimelineSubscription
+from procflow._streams.timeline.timeline import Timeline
 from procflow._streams.waking import running
 from procflow.errors import HistoryLostError, LinesLostError, LineTooLongError, StallError, StreamReadError
 from procflow.events import Chunk, Gap, OutputName, StreamEnding, Tagged
@@ -112,7 +112,7 @@ async def test_items_come_in_the_order_they_were_read(delivery: Delivery, batch:
 
 async def test_joined_chunks_are_cut_where_the_other_output_came_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """C-32: chunks that the log has joined are cut again, so order and bytes are exact; what nothing came between stays whole."""
-    from procflow._streams import log as log_module
+    from procflow._streams.log import log as log_module
 
     monkeypatch.setattr(log_module, "JOIN_AT_CHUNKS", 1)
     async with two() as both:

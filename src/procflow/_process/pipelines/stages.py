@@ -1,0 +1,145 @@
+"""The books of the stages of one process.  A single command is a pipeline of one stage.
+
+Owns what is known of the exit of each stage, what serves a stage, and the outcome that they add up to.  Must not know what
+follows from an exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeAlias
+
+import anyio
+
+from procflow._process.parts import Parts, StageParts, stage_outcome
+from procflow._process.pipelines.pipefail import pipeline_outcome
+from procflow._streams.consumers.crew import Crew
+from procflow.outcome import EndedBy, Outcome, PhaseReport
+
+FIRST_TICK_S: Final = 0.001
+LAST_TICK_S: Final = 0.05
+"""How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
+
+Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
+"""A task of the process: its work, and its name."""
+
+_log = logging.getLogger("procflow.process")
+
+
+class StageBook:
+    """The book of one stage."""
+
+    def __init__(self, parts: StageParts) -> None:
+        self.parts: Final = parts
+        self.exited: Final = anyio.Event()
+        self._cause = EndedBy.ITSELF
+        self._ended_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"<stage {self.parts.name!r}, pid {self.parts.leader.pid}, {'exited' if self.has_exited else 'running'}>"
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether its exit is in the book."""
+        return self._ended_at is not None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; ``None`` while it runs."""
+        if self._ended_at is None or self.parts.leader.status is None:
+            return None
+        return stage_outcome(self.parts, ended_at=self._ended_at, cause=self._cause)
+
+    def note_cause(self, cause: EndedBy) -> None:
+        """Remember who is ending it, if it runs; looks at the leader alone and books nothing."""
+        if not self.parts.leader.observe():
+            self._cause = cause
+
+    def observe(self) -> bool:
+        """Look whether it has exited, and book it."""
+        if not self.parts.leader.observe():
+            return False
+        if self._ended_at is None:
+            self._ended_at = datetime.now(UTC)
+            _log.debug("%s: pid %d exited", self.parts.name, self.parts.leader.pid)
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Wake whoever waits for its exit, also if that will not be seen any more, and let its terminal end."""
+        if self.parts.ends.terminal is not None:
+            self.parts.ends.terminal.release()
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
+            self.exited.set()
+
+    def services(
+        self, crew: Crew, outcome_now: Callable[[], Outcome | None], on_exit: Callable[[], object]
+    ) -> list[Service]:
+        """Connect its outputs and begin to read them; return the tasks that serve it, each with its name.
+
+        Args:
+            crew: Runs the consumers of its outputs.
+            outcome_now: How it ended, as its users are told.
+            on_exit: Called when its exit may be seen.
+        """
+        tasks: list[Service] = []
+        for stream in self.parts.ends.streams:
+            stream.describe_ending = partial(self._ending, outcome_now)
+            stream.wait_outputs = self.wait_outputs
+            stream.crew = crew
+            if not stream.pump_nowait():
+                tasks.append((stream.pump, f"pump of {stream.name}"))
+        tasks.append((partial(self._watch_exit, on_exit), f"exit watch of {self.parts.name}"))
+        if self.parts.ends.repeat_end is not None:
+            tasks.append((self.parts.ends.repeat_end, f"end of input of {self.parts.name}"))
+        return tasks
+
+    async def _ending(self, outcome_now: Callable[[], Outcome | None]) -> Outcome:
+        await self.exited.wait()
+        outcome = outcome_now()
+        if outcome is None:  # detached, and out of sight: there will be none
+            await anyio.sleep_forever()
+            raise AssertionError("sleep_forever() returned")
+        return outcome
+
+    async def _watch_exit(self, on_exit: Callable[[], object]) -> None:
+        await self._wait_exited()
+        on_exit()
+
+    async def _wait_exited(self) -> None:
+        leader, tick_s = self.parts.leader, FIRST_TICK_S
+        while not leader.observe():
+            await anyio.wait_readable(leader.exit_fd)
+            if leader.observe():
+                break
+            # Traced: the exit is announced to everybody, but ours to see only after the tracer's.
+            await anyio.sleep(tick_s)
+            tick_s = min(tick_s * 2, LAST_TICK_S)
+
+    async def wait_outputs(self) -> None:
+        """Wait until all of its outputs have ended."""
+        for stream in self.parts.ends.streams:
+            await stream.wait_ended()
+
+
+def observe_all(books: tuple[StageBook, ...]) -> bool:
+    """Look whether all of them have exited."""
+    return all([book.observe() for book in books])  # noqa: C419 (each has its own book)
+
+
+def whole_outcome(
+    parts: Parts, books: tuple[StageBook, ...], *, phases: tuple[PhaseReport, ...], is_output_cut: bool
+) -> Outcome | None:
+    """Return how the process ended; ``None`` while a stage runs."""
+    found = [book.outcome for book in books]
+    stages = tuple(outcome for outcome in found if outcome is not None)
+    if len(stages) < len(found):
+        return None
+    if len(stages) == 1:
+        return replace(stages[0], phases=phases, output_complete=stages[0].output_complete and not is_output_cut)
+    return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)

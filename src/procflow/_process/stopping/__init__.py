@@ -1,0 +1,3 @@
+"""How a tree is ended."""
+
+from __future__ import annotations

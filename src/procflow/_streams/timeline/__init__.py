@@ -1,0 +1,3 @@
+"""Several streams as one."""
+
+from __future__ import annotations
