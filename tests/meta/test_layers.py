@@ -25,6 +25,7 @@ BREACHES = {
     "core-values": ("procflow/outcome.py", "import time"),
     "core-layers": ("procflow/events.py", "import procflow.errors"),
     "streams-know-no-process": ("procflow/_streams/breach_process.py", "import procflow._process.spawn"),
+    "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
     "asyncpg-place": ("procflow_export/pipeline/breach_asyncpg.py", "import asyncpg"),
     "aiomysql-place": ("procflow_export/sources/postgres/breach_aiomysql.py", "import aiomysql"),

@@ -11,16 +11,17 @@ raise, so the group is left as if the block had ended normally, and the exceptio
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 import weakref
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from functools import partial
 from types import TracebackType
+from typing import Final
 
 import anyio
 import anyio.abc
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import ContainmentRequest
 from procflow._process.backend import defers_interrupts, mark_for_trio
@@ -37,10 +38,13 @@ from procflow._process.start import (
 )
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._streams.consumers.crew import tell
+from procflow._streams.waking import PerLoop
 from procflow.command import Command, Pipeline
 from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
 from procflow.policies import Pty, Shutdown, StreamConfig
+
+_SPAWN_GATES: Final = PerLoop("spawn_gate", partial(anyio.Lock, fast_acquire=True))
 
 
 def spawn(
@@ -127,7 +131,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
         # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
-        async with _spawn_gate():
+        async with _SPAWN_GATES.get():
             await checkpoint()
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -199,17 +203,6 @@ def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException 
         if found is not None and not isinstance(found, Exception):
             return found
     return None
-
-
-_gates: RunVar[anyio.Lock] = RunVar("procflow_spawn_gate")
-
-
-def _spawn_gate() -> anyio.Lock:
-    with contextlib.suppress(LookupError):
-        return _gates.get()
-    gate = anyio.Lock(fast_acquire=True)
-    _gates.set(gate)
-    return gate
 
 
 @defers_interrupts

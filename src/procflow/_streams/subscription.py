@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from copy import copy
 from operator import length_hint
 from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.closing import Detachable
 from procflow._streams.log.cursor import Cursor
 from procflow._streams.log.terminal import failure_of
-from procflow._streams.reading.pacing import loan_chunks
+from procflow._streams.pacing import loan_chunks
 from procflow.errors import SpillError
 from procflow.events import Chunk, Gap, SubscriberStatistics
 
@@ -31,7 +31,7 @@ TURN_S: Final = 0.001
 """How long a subscriber may take items that are ready before other tasks run."""
 
 
-class Subscription(ObjectReceiveStream[Chunk | Gap]):
+class Subscription(Detachable, ObjectReceiveStream[Chunk | Gap]):
     """Receives the chunks of a stream, in order, and a ``Gap`` where some are missing.
 
     Made by ``OutputStream.subscribe()``, attached from that call on.  Leaving its ``async with`` block, ``aclose()``,
@@ -130,19 +130,6 @@ class Subscription(ObjectReceiveStream[Chunk | Gap]):
             self._is_closed = True
             self._core.detach(self._cursor)
             self._core.data_bell.ring()
-
-    async def aclose(self) -> None:
-        """Detach; idempotent."""
-        self.close()
-        await checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()  # without a checkpoint: leaving a block must not add a cancellation to it
 
     def __del__(self) -> None:
         self.drop(None)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 from anyio import NoEventLoopError
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar, current_token
 
-from procflow._streams.reading.pacing import TurnBudget
+T = TypeVar("T")
 
 
 class Sleeper(Protocol):
@@ -238,14 +238,20 @@ def _nothing() -> None:
     return
 
 
-_turn_budget: Final[RunVar[TurnBudget]] = RunVar("procflow_turn_budget")
+class PerLoop(Generic[T]):
+    """One value for each event loop, made when that loop asks for it first."""
 
+    __slots__ = ("_make", "_value")
 
-def turn_budget() -> TurnBudget:
-    """The reads that all streams of the running event loop share."""
-    try:
-        return _turn_budget.get()
-    except LookupError:
-        budget = TurnBudget()
-        _turn_budget.set(budget)
-        return budget
+    def __init__(self, name: str, make: Callable[[], T]) -> None:
+        self._value: RunVar[T] = RunVar(f"procflow_{name}")
+        self._make = make
+
+    def get(self) -> T:
+        """Return the value of the running event loop."""
+        try:
+            return self._value.get()
+        except LookupError:
+            value = self._make()
+            self._value.set(value)
+            return value

@@ -135,13 +135,13 @@ async def leave_readers(attempt: Attempt) -> None:
 
         async def call() -> None:
             for reader in readers:
-                async with reader:  # type: ignore[attr-defined]  # what all three have
+                async with reader:
                     await checkpoint()
-                await reader.aclose()  # type: ignore[attr-defined]
+                await reader.aclose()
 
         await attempt(call)
         for reader in readers:
-            await reader.aclose()  # type: ignore[attr-defined]
+            await reader.aclose()
         assert await rest_of(stream) == WHOLE
 
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.pacing import FLOOD_PIPE_BYTES, SMALL_PIPE_BYTES
 from procflow._streams.reading import pipes
-from procflow._streams.reading.pacing import FLOOD_PIPE_BYTES, SMALL_PIPE_BYTES
 from procflow._streams.reading.source import FdSource
 from procflow._streams.stream import OutputStream, open_stream
 from procflow.errors import StallError, StreamClosedError, StreamReadError

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procflow._streams.reading import pipes
-from procflow._streams.reading.pacing import (
+from procflow._streams.pacing import (
     FEW_SLEEPERS,
     FLOOD_PIPE_BYTES,
     FULL_ROW,
@@ -29,6 +28,7 @@ from procflow._streams.reading.pacing import (
     WakePace,
     loan_chunks,
 )
+from procflow._streams.reading import pipes
 from procflow._streams.reading.source import FdSource
 
 STEPS = st.lists(st.tuples(st.floats(0, 0.01), st.integers(0, 1 << 21)), max_size=60)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
+
+from procflow._streams.waking import PerLoop
 
 PIECE_BYTES: Final = 64 * 1024
 """Small items of a synchronous iterable are joined up to this size."""
 
 FILE_READ_BYTES: Final = 256 * 1024
 
-FILE_READERS: Final = 32
+READER_THREADS: Final = PerLoop("stdin_reader_threads", partial(anyio.CapacityLimiter, 32))
 """How many threads of one event loop read files for children at the same time."""
 
 PULL_S: Final = 0.001
@@ -129,7 +131,7 @@ class FilePieces:
         """Return the next bytes."""
         # Abandoned by a cancellation: a read that blocks for ever must not hold up the end of a block.
         data = await anyio.to_thread.run_sync(
-            self._read, FILE_READ_BYTES, abandon_on_cancel=True, limiter=_file_readers()
+            self._read, FILE_READ_BYTES, abandon_on_cancel=True, limiter=READER_THREADS.get()
         )
         if data is None:
             raise BlockingIOError("the file is in non-blocking mode and has nothing to read")
@@ -154,14 +156,3 @@ def require_bytes(item: object, index: int) -> bytes:
         case str():
             raise TypeError(f"item {index} is str, not bytes; encode it")
     raise TypeError(f"item {index} is {type(item).__name__}, not bytes")
-
-
-_limiters: RunVar[anyio.CapacityLimiter] = RunVar("procflow_stdin_file_readers")
-
-
-def _file_readers() -> anyio.CapacityLimiter:
-    limiter = _limiters.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(FILE_READERS)
-        _limiters.set(limiter)
-    return limiter

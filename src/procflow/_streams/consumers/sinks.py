@@ -16,14 +16,16 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import ByteSendStream
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import checkpoint
 
 from procflow._streams.consumers.files import BlockingWriter, Descriptor, FileObject, PathFile
 from procflow._streams.consumers.kinds import BinaryWriter, Write
+from procflow._streams.waking import PerLoop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,20 +36,8 @@ WRITE_BYTES: Final = 64 * 1024
 FIFO_POLL_S: Final = 0.05
 """How often a named pipe is looked at that nobody reads yet."""
 
-MAX_THREADS: Final = 32
+SINK_THREADS: Final = PerLoop("sink_threads", partial(anyio.CapacityLimiter, 32))
 """How many threads of one event loop write to files at the same time."""
-
-_limiter: Final[RunVar[anyio.CapacityLimiter]] = RunVar("procflow_sink_threads")
-
-
-def sink_threads() -> anyio.CapacityLimiter:
-    """The limiter of the threads in which the running event loop writes to files."""
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(MAX_THREADS)
-        _limiter.set(limiter)
-        return limiter
 
 
 class Sink(ABC):
@@ -129,7 +119,7 @@ class ThreadSink(Sink):
         self._writer.abandon()
 
     async def _in_thread(self, function: Callable[[], None]) -> None:
-        await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=sink_threads())
+        await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=SINK_THREADS.get())
 
 
 class PolledSink(Sink):

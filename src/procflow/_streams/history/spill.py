@@ -20,10 +20,9 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 from procflow._streams.history.archive import MEMORY_BYTES, ArchivedCursor, ArchivedLog
-from procflow._streams.waking import Bell
+from procflow._streams.waking import Bell, PerLoop
 from procflow.errors import SpillError
 from procflow.events import Chunk
 
@@ -40,21 +39,11 @@ REST_S: Final = 0.01
 FLUSH_S: Final = 1.0
 """How long a stream that is closed may write what the file lacks."""
 
-MAX_THREADS: Final = 8
 MAX_BUFFERS: Final = 512  # of one writev: at most 1024 everywhere
 
 logger: Final = logging.getLogger("procflow.stream")
-_limiter: Final[RunVar[anyio.CapacityLimiter]] = RunVar("procflow_spill_threads")
-
-
-def spill_threads() -> anyio.CapacityLimiter:
-    """The threads that all files of the running event loop share."""
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(MAX_THREADS)
-        _limiter.set(limiter)
-        return limiter
+SPILL_THREADS: Final = PerLoop("spill_threads", partial(anyio.CapacityLimiter, 8))
+"""The threads that all files of an event loop share."""
 
 
 class SpillFile:
@@ -257,4 +246,4 @@ class Spill:
         return True
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=spill_threads())
+        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=SPILL_THREADS.get())

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from operator import length_hint
 from time import perf_counter
-from types import TracebackType
 from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.closing import Detachable
 from procflow._streams.lines.splitter import LineSplitter
 from procflow._streams.subscription import TURN_S, Subscription
 from procflow.errors import LinesLostError, LineTooLongError
@@ -236,7 +236,7 @@ class LineFeed(Feed[Item]):
         return self.splitter.offset_after(count)
 
 
-class LineReader(Generic[T_co]):
+class LineReader(Detachable, Generic[T_co]):
     """Yields lines, or what is made of them; made by ``OutputStream.lines()`` or ``json_lines()``, attached from that call on.
 
     Detaches when it is exhausted, closed, left as an ``async with`` block, or dropped.  A loop that is left by ``break`` detaches when
@@ -273,21 +273,8 @@ class LineReader(Generic[T_co]):
     def __del__(self) -> None:
         self._feed.drop(length_hint(self._ready))
 
-    async def aclose(self) -> None:
-        """Detach; idempotent."""
-        self.close()
-        await checkpoint()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class LineBatchReader(Generic[T_co]):
+class LineBatchReader(Detachable, Generic[T_co]):
     """Yields lists of what ``LineReader`` yields: all that is complete now.  Otherwise as ``LineReader``."""
 
     __slots__ = ("_feed",)
@@ -311,19 +298,6 @@ class LineBatchReader(Generic[T_co]):
 
     def __del__(self) -> None:
         self._feed.drop(0)
-
-    async def aclose(self) -> None:
-        """Detach; idempotent."""
-        self.close()
-        await checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 Pattern: TypeAlias = "str | re.Pattern[str] | Callable[[str], bool]"

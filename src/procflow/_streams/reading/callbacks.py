@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from procflow._streams.log.terminal import Terminal
-from procflow._streams.reading.pacing import INTERVAL_S, WakePace
+from procflow._streams.pacing import INTERVAL_S, WakePace
 from procflow.events import StreamEnding
 
 if TYPE_CHECKING:

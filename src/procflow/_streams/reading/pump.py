@@ -17,27 +17,30 @@ from anyio.lowlevel import checkpoint
 
 from procflow._streams.log.cursor import Cursor
 from procflow._streams.log.terminal import Terminal
-from procflow._streams.reading.callbacks import CallbackReader, Drained
-from procflow._streams.reading.heap import keep_heap
-from procflow._streams.reading.pacing import (
+from procflow._streams.pacing import (
     FLOOD_PIPE_BYTES,
     INTERVAL_S,
     LARGE_PIPE_BYTES,
     SMALL_PIPE_BYTES,
     PipeGrowth,
     ReadPace,
+    TurnBudget,
 )
+from procflow._streams.reading.callbacks import CallbackReader, Drained
+from procflow._streams.reading.heap import keep_heap
 from procflow._streams.reading.source import ByteSource, FdSource, LocalSource
-from procflow._streams.waking import callback_loop, is_being_cancelled, turn_budget
+from procflow._streams.waking import PerLoop, callback_loop, is_being_cancelled
 from procflow.errors import StallError
 from procflow.events import StreamEnding
 from procflow.policies import BestEffort, OnStall, Reliable
 
 if TYPE_CHECKING:
     from procflow._streams.core import StreamCore
-    from procflow._streams.reading.pacing import TurnBudget
 
 CLOSE_WAIT_S: Final = 1.0
+
+TURN_BUDGETS: Final = PerLoop("turn_budget", TurnBudget)
+"""The reads that all streams of an event loop share."""
 
 logger: Final = logging.getLogger("procflow.stream")
 
@@ -66,7 +69,7 @@ class Pump:
             loop = callback_loop()
             if loop is None or not isinstance(self._source, FdSource) or self._log.has_ended():
                 return False
-            self._budget = turn_budget()
+            self._budget = TURN_BUDGETS.get()
             reader = CallbackReader(loop, self, self._source, self._core)
             if not reader.start():
                 return False
@@ -169,7 +172,7 @@ class Pump:
     # --- reading in a task --------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        self._budget = turn_budget()
+        self._budget = TURN_BUDGETS.get()
         if isinstance(self._source, FdSource):
             try:
                 await self._drain_all(self._source)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
 from time import perf_counter
-from types import TracebackType
 from typing import Final, Generic, NoReturn, Self, TypeVar, cast
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
+from procflow._streams.closing import Detachable
 from procflow._streams.lines.readers import LineFeed
 from procflow._streams.subscription import TURN_S, Subscription
 from procflow._streams.timeline.journal import Journal, Merge
@@ -87,7 +87,7 @@ class Watch:
         return next((error for error in endings if not isinstance(error, anyio.EndOfStream)), anyio.EndOfStream())
 
 
-class TimelineSubscription(ObjectReceiveStream[Tagged[Chunk | Gap]]):
+class TimelineSubscription(Detachable, ObjectReceiveStream[Tagged[Chunk | Gap]]):
     """Receives the chunks and gaps of several outputs in the order they were read; otherwise as ``Subscription``.
 
     Made by ``Timeline.subscribe()``, attached from that call on.
@@ -166,19 +166,6 @@ class TimelineSubscription(ObjectReceiveStream[Tagged[Chunk | Gap]]):
         for subscription in self._subscriptions:
             subscription.close()
 
-    async def aclose(self) -> None:
-        """Detach; idempotent."""
-        self.close()
-        await checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     async def _wait_ready(self) -> None:
         self._require_attached()
         await self._watch.wait_ready(lambda: self._is_closed)
@@ -199,7 +186,7 @@ class TimelineSubscription(ObjectReceiveStream[Tagged[Chunk | Gap]]):
         raise error
 
 
-class TimelineLines(Generic[T_co]):
+class TimelineLines(Detachable, Generic[T_co]):
     """Yields the lines of several outputs, tagged; made by ``Timeline.lines()``, attached from that call on.
 
     Detaches when it is exhausted, closed, left as an ``async with`` block, or dropped; lines it had not yielded then belong to the
@@ -288,16 +275,3 @@ class TimelineLines(Generic[T_co]):
     def __del__(self) -> None:
         for source, feed in enumerate(self._feeds):
             feed.drop(length_hint(self._ready) if source == self._source else 0)
-
-    async def aclose(self) -> None:
-        """Detach; idempotent."""
-        self.close()
-        await checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
