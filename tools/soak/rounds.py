@@ -346,7 +346,11 @@ async def soak_round(seed: str, pattern: Pattern, pattern_path: Path) -> Tally:
                 for kind, most in WORK:
                     for number in range(rng.randint(1, most)):
                         tasks.start_soon(kind, f"{kind.__name__}-{number}", world)
-            gc.collect()  # a spilled history is open as long as its stream
+            for _ in range(
+                3
+            ):  # a spilled history is open as long as its stream, which the loop holds while it reaps what was dropped
+                gc.collect()
+                await anyio.sleep(0.001)
             while is_any_detached_alive():  # noqa: ASYNC110 (nobody tells us)
                 await anyio.sleep(0.001)
     if world.failures:
