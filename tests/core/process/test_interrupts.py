@@ -54,7 +54,8 @@ print(living(), descriptors() - before)
 
 INTERRUPTED_ANYWHERE = """
 async def main():
-    signal.setitimer(signal.ITIMER_REAL, 0.003 + chance.random() * 0.03)
+    # Again and again: Python throws away what a handler raises in a callback of a weak reference.
+    signal.setitimer(signal.ITIMER_REAL, 0.003 + chance.random() * 0.03, 5.0)
     while True:
         async with pf.spawn(pf.Command("sleep", "300"), shutdown=pf.Shutdown.sigterm(0.1)):
             await anyio.sleep(0.02)
