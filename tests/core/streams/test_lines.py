@@ -295,7 +295,7 @@ async def test_what_a_predicate_raises_leaves_the_wait_as_it_is(make: Callable[[
 async def test_a_reader_that_is_detached_gives_no_beginning_of_a_line() -> None:
     """C-40, C-23: half a line is not a line: whoever is detached for stalling gets its error, and the line is the next one's."""
     source = ScriptedSource(b"1\n234")
-    delivery = Reliable(buffer_bytes=3, stall_timeout_s=0.001)
+    delivery = Reliable(buffer_bytes=6, stall_timeout_s=0.001)
     async with open_stream(source, KEEP_ALL) as stream:
         async with stream.lines(delivery) as lines, stream.json_lines(int, delivery) as values:
             with anyio.fail_after(20):

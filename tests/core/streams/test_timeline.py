@@ -515,7 +515,7 @@ def test_a_journal_costs_little() -> None:
 async def test_a_reader_that_is_detached_gives_no_beginning_of_a_line() -> None:
     """C-32, C-40: half a line is not a line: whoever is detached for stalling gets its error, and the line is the next one's."""
     async with two(Replay.all()) as made:
-        async with made.timeline.lines(Reliable(buffer_bytes=3, stall_timeout_s=0.001)) as lines:
+        async with made.timeline.lines(Reliable(buffer_bytes=6, stall_timeout_s=0.001)) as lines:
             await made.send(("stdout", b"1\n234"))
             with anyio.fail_after(20):
                 assert (await anext(lines)).item == "1"
