@@ -6,6 +6,7 @@ Owns the readers that callers iterate over and the wait for one line.  Must not 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import length_hint
@@ -31,7 +32,7 @@ SLICE_BYTES: Final = 64 * 1024
 """How much of a chunk becomes lines at once: other tasks run in between, and the lines of a giant chunk need no memory at once."""
 
 
-class Feed(Generic[T_co]):
+class Feed(ABC, Generic[T_co]):
     """Drives a splitter from a subscription, one slice of a chunk at a time, and keeps book of what the caller was really given.
 
     What it gives is made of lines: a subclass says what.
@@ -133,9 +134,9 @@ class Feed(Generic[T_co]):
         """Note that the caller was given everything that was returned."""
         self._settle(0)
 
+    @abstractmethod
     def _converted(self) -> list[T_co]:
         """Return what the caller is given for ``_items``, in a list that nobody else holds."""
-        raise NotImplementedError
 
     def _next_slice(self) -> bytes:
         """Return bytes to split next.  If another item was taken, return none and do what it asks for."""
@@ -197,9 +198,9 @@ class Feed(Generic[T_co]):
         if self._settles and not self._is_closed:
             self.subscription.cursor.settle(self._given_offset(left))
 
+    @abstractmethod
     def _given_offset(self, left: int) -> int:
         """Offset after what the caller was given when the last ``left`` items of the last step were not."""
-        raise NotImplementedError
 
     def close(self, left: int = 0) -> None:
         """Detach; idempotent.  The last ``left`` items, which the caller never saw, stay for the next subscriber."""

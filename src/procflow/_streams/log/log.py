@@ -17,6 +17,14 @@ Two kinds of bytes are promised to a best-effort cursor: the history it attached
 buffered.  When the log is about to outrun them the cursor takes them along (``_held``, references, no copies) and the log goes
 on without it.  The chunk after a gap is held the same way, so it cannot be overtaken either.
 
+Two more things keep the cursors out of the way.  A reliable cursor may *lend* its subscriber the chunks that come next, as an
+iterator; what was drawn is worked out when anybody asks (``catch_up()``), and the log recalls loans when the source
+begins to wait.  A cursor that nothing produced can change any more (overtaken, or full under ``DROP_NEWEST``) *rests*: ``refresh()``
+passes it over until it takes.
+
+It is longer than other modules because retention, room and attachment read and write the same few numbers: apart, each would
+have to know them all.
+
 Rejected: a queue for each subscriber (cost and memory grow with their number), a ring of fixed slots (tiny chunks
 evict history early, and positions in chunks cannot account for bytes).
 """
