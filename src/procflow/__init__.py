@@ -6,6 +6,7 @@ Start one with ``spawn()`` or run it to its end with ``run()``.  Importing this 
 from __future__ import annotations
 
 from procflow._containment.port import Containment
+from procflow._containment.requests import ContainmentRequest, Guarded, Strict
 from procflow._process.pipelines.stage import Stage
 from procflow._process.process import Process
 from procflow._process.run import run
@@ -111,6 +112,7 @@ __all__ = (
     "ConsumerError",
     "ConsumerKind",
     "Containment",
+    "ContainmentRequest",
     "Cut",
     "CutLine",
     "Delivery",
@@ -120,6 +122,7 @@ __all__ = (
     "FdSource",
     "Fold",
     "Gap",
+    "Guarded",
     "HistoryLostError",
     "InputError",
     "Inspect",
@@ -164,6 +167,7 @@ __all__ = (
     "StreamEnding",
     "StreamReadError",
     "StreamStatistics",
+    "Strict",
     "SubscriberStatistics",
     "Subscription",
     "Tagged",

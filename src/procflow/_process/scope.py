@@ -23,7 +23,7 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.port import ContainmentRequest
+from procflow._containment.requests import ContainmentRequest
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error

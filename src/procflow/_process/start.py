@@ -19,7 +19,8 @@ import anyio.abc
 
 from procflow._containment.group import GroupContainer
 from procflow._containment.pipeline import PipelineContainer
-from procflow._containment.port import Container, ContainmentRequest
+from procflow._containment.port import Container
+from procflow._containment.requests import ContainmentRequest, named_request
 from procflow._containment.session import SessionContainer
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
@@ -60,8 +61,7 @@ class SpawnOptions:
     """Leave an exited leader unreaped until somebody decides about its group."""
 
     def __post_init__(self) -> None:
-        if self.containment not in ("group", "guarded"):
-            raise ValueError(f"containment must be 'group' or 'guarded', not {self.containment!r}")
+        named_request(self.containment)
         if self.terminal not in ("isolated", "shared"):
             raise ValueError(f"terminal must be 'isolated' or 'shared', not {self.terminal!r}")
         if self.terminal == "shared" and isinstance(self.stdio, OnPty):
@@ -119,6 +119,7 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
     commands = stages_of(command)
     container = options.container or _make_container(options, is_pipeline=len(commands) > 1)
     with ExitStack() as on_failure, ExitStack() as always:
+        on_failure.callback(container.close)
         loan = LentTerminal() if options.terminal == "shared" else None
         if loan is not None:
             on_failure.callback(loan.take_back, restores_modes=False)
@@ -173,14 +174,15 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
 
 
 def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    requested, _ = named_request(options.containment)
     if isinstance(options.stdio, OnPty):
-        return SessionContainer(options.containment)
+        return SessionContainer(requested)
     missing = (LENT_SESSION,) if options.terminal == "shared" else (SHARED_SESSION,)
     if is_pipeline:
-        return PipelineContainer(options.containment, missing=missing)
+        return PipelineContainer(requested, missing=missing)
     if options.terminal == "shared":
-        return GroupContainer(options.containment, missing=missing)
-    return GroupContainer(options.containment)
+        return GroupContainer(requested, missing=missing)
+    return GroupContainer(requested)
 
 
 def _spawn(spawner: Spawner, request: SpawnRequest) -> tuple[LeaderPort, bool]:
