@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 import anyio.abc
 
+from procflow._containment.choice import NO_BACKING, Backing, needs_backing
 from procflow._containment.group import GroupContainer
 from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container
@@ -64,6 +65,8 @@ class SpawnOptions:
         named_request(self.containment)
         if self.terminal not in ("isolated", "shared"):
             raise ValueError(f"terminal must be 'isolated' or 'shared', not {self.terminal!r}")
+        if self.terminal == "shared" and self.containment != "best" and needs_backing(self.containment):
+            raise UsageError("a strict child cannot be lent the host's terminal, which belongs to the host's session")
         if self.terminal == "shared" and isinstance(self.stdio, OnPty):
             raise UsageError("a child has either a terminal of its own (pty=) or the host's (terminal='shared')")
 
@@ -108,8 +111,12 @@ def require_startable(command: Command | Pipeline, options: SpawnOptions) -> Non
 
 
 @defers_interrupts
-def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
+def start_process(
+    command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup, backing: Backing = NO_BACKING
+) -> ProcessCore:
     """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
+
+    ``backing`` is the container's, or closed.
 
     Raises:
         SpawnError: If the process, or a stage of it, cannot be started; then nothing is left behind.
@@ -117,7 +124,8 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
         UsageError: If the terminal is lent already.
     """
     commands = stages_of(command)
-    container = options.container or _make_container(options, is_pipeline=len(commands) > 1)
+    container = options.container or backing.contain(_make_container(options, is_pipeline=len(commands) > 1))
+    spawner = backing.spawner(options.spawner)
     with ExitStack() as on_failure, ExitStack() as always:
         on_failure.callback(container.close)
         loan = LentTerminal() if options.terminal == "shared" else None
@@ -137,7 +145,7 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
             started_at, started_mono_s = datetime.now(UTC), time.monotonic()
             group = _next_group(whole, options, is_pipeline=len(commands) > 1)
             try:
-                leader, leads = _spawn(options.spawner, _request(stage, ends, container, group))
+                leader, leads = _spawn(spawner, _request(stage, ends, container, group))
             except SpawnError as exc:
                 if len(commands) > 1:
                     exc.note_stage(len(stages) + 1, len(commands))
