@@ -21,6 +21,9 @@ LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")
 running: Final[set[int]] = set()
 """The pids of helpers that are children of this process and were not reaped."""
 
+descriptors: Final[set[int]] = set()
+"""Descriptors of this process that lead to helpers, and are kept for as long as the host lives."""
+
 
 def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequence[int]) -> int:
     """Start the helper ``program`` in a session of its own; return its pid.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import marshal
 import os
 import select
@@ -23,7 +24,7 @@ from typing import Final
 
 import anyio
 
-from procflow._containment.helper import reap_helper, start_helper
+from procflow._containment.helper import descriptors, reap_helper, start_helper
 from procflow.errors import PlatformError
 
 HELLO_S: Final = 10.0
@@ -33,6 +34,9 @@ ANSWER_S: Final = 10.0
 """How long a nanny may take to start a program."""
 
 PACKET_BYTES: Final = 65536
+
+GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+"""What a channel answers when nobody is at its other end."""
 
 
 class NannyLostError(Exception):
@@ -134,13 +138,15 @@ class Nanny:
         self._channel.close()
 
     def _tell(self, *words: object) -> None:
-        with contextlib.suppress(NannyLostError):
+        with contextlib.suppress(NannyLostError, OSError):  # gone, or closed by us
             self._send(*words)
 
     def _send(self, *words: object, fds: list[int] | None = None) -> None:
         try:
             self._channel.sendmsg([marshal.dumps(words)], _rights(fds or []))
         except OSError as exc:
+            if exc.errno not in GONE:  # a descriptor that is none, or too many of them
+                raise
             self.is_lost = True
             raise NannyLostError(f"the nanny {self.pid} is gone: {exc.strerror}") from exc
 
@@ -181,6 +187,7 @@ class _Template:
             raise
         finally:
             theirs.close()
+        descriptors.add(self._control.fileno())
 
     def send_channel(self) -> Nanny:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
@@ -201,6 +208,7 @@ class _Template:
 
     def end(self) -> None:
         """Give it up: its nannies go on, and it ends with the last of them."""
+        descriptors.discard(self._control.fileno())
         self._control.close()
         reap_helper(self.pid)
 
