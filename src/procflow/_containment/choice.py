@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from procflow._containment.cgroup import Delegated, find_delegated
 from procflow._containment.layer import Layer
-from procflow._containment.nanny import Nanny, hire_nanny
 from procflow._containment.nannied import NannySpawner
+from procflow._containment.nanny import Nanny, hire_nanny
 from procflow._containment.port import Container, Containment
 from procflow._containment.requests import ContainmentRequest, Strict, named_request
 from procflow._containment.strict import StrictContainer

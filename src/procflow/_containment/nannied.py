@@ -29,6 +29,9 @@ from procflow.outcome import ResourceUsage
 
 REPORT_BYTES: Final = 4096
 
+_GROUPS: Final[dict[str, int | None]] = {"own session": None, "own group": 0}
+"""What a nanny takes for a choice that is no number."""
+
 
 class NannyLeader:
     """A ``LeaderPort`` on a child of a nanny."""
@@ -59,7 +62,7 @@ class NannyLeader:
             except BlockingIOError:
                 return False
             if report:
-                code, number, core, *usage = marshal.loads(report)  # noqa: S302 (from a process that runs our own program)
+                code, number, core, *usage = marshal.loads(report)
                 self._note_exit(ExitStatus(code, number, core))
                 if None not in usage:
                     user_s, system_s, max_rss_bytes = usage
@@ -155,7 +158,7 @@ class NannySpawner:
             "cwd": None if request.cwd is None else os.fsencode(request.cwd),
             "umask": request.umask if request.umask is not None else _own_umask(),
             # A group in the session of the nanny, which is as good as one of its own: the host is not in it.
-            "group": {"own session": None, "own group": 0}.get(request.group, request.group),  # type: ignore[call-overload]  # a number is itself
+            "group": request.group if isinstance(request.group, int) else _GROUPS[request.group],
             "terminal": request.terminal,
             "numbers": numbers,
             "attributes": attributes_of(self._wanted),

@@ -20,7 +20,7 @@ import os
 import select
 import socket
 import threading
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -137,11 +137,11 @@ class Nanny:
             anyio.notify_closing(self._channel)
         self._channel.close()
 
-    def _tell(self, *words: object) -> None:
+    def _tell(self, *words: Any) -> None:
         with contextlib.suppress(NannyLostError, OSError):  # gone, or closed by us
             self._send(*words)
 
-    def _send(self, *words: object, fds: list[int] | None = None) -> None:
+    def _send(self, *words: Any, fds: list[int] | None = None) -> None:
         try:
             self._channel.sendmsg([marshal.dumps(words)], _rights(fds or []))
         except OSError as exc:
@@ -150,7 +150,7 @@ class Nanny:
             self.is_lost = True
             raise NannyLostError(f"the nanny {self.pid} is gone: {exc.strerror}") from exc
 
-    def _receive(self) -> tuple[object, ...] | None:
+    def _receive(self) -> tuple[Any, ...] | None:
         try:
             data = self._channel.recv(PACKET_BYTES)
         except BlockingIOError:
@@ -161,7 +161,7 @@ class Nanny:
         if not data:
             self.is_lost = True
             raise NannyLostError(f"the nanny {self.pid} is gone")
-        words: tuple[object, ...] = marshal.loads(data)  # noqa: S302 (from a process that runs our own program)
+        words: tuple[Any, ...] = marshal.loads(data)
         return words
 
 
@@ -175,7 +175,7 @@ class _Template:
     def __init__(self, base: str) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._control.setblocking(False)
+            self._control.setblocking(False)  # noqa: FBT003 (its only argument)
             host = os.pidfd_open(os.getpid())
             try:
                 fds = (host, theirs.fileno())
@@ -197,7 +197,7 @@ class _Template:
         """
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            mine.setblocking(False)
+            mine.setblocking(False)  # noqa: FBT003 (its only argument)
             self._control.sendmsg([b"channel"], _rights([theirs.fileno()]))
         except BaseException:
             mine.close()
