@@ -22,7 +22,9 @@ from typing import Final, Protocol
 
 import anyio
 
-from procflow._process import trace
+from procflow._observers import emit
+from procflow._process.signalling import send
+from procflow.observation import Exited, Reaped
 from procflow.outcome import ResourceUsage
 
 FORCE_WAIT_THREAD_VARIABLE: Final = "PROCFLOW_NO_PIDFD"
@@ -43,6 +45,11 @@ UNKNOWN_STATUS: Final = ExitStatus(None, None)
 
 class LeaderPort(Protocol):
     """What the rest of the package may ask of a leader; fakes stand in for it."""
+
+    @property
+    def name(self) -> str:
+        """What events call it."""
+        ...
 
     @property
     def pid(self) -> int: ...
@@ -91,8 +98,10 @@ class LeaderPort(Protocol):
 class Leader:
     """A leader started by ``subprocess.Popen``."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], *, name: str) -> None:
+        self.name: Final = name
         self.pid: Final = popen.pid
+        self._started_mono_s = time.monotonic()
         # A detached leader is reaped by whichever thread spawns next, while its handle may still send signals.
         self._lock: Final = threading.RLock()
         self.exit_fd = _open_exit_fd(popen.pid)
@@ -138,8 +147,7 @@ class Leader:
             if self.observe():
                 raise ProcessLookupError(f"{self.pid} has exited")
             # By number is safe here: the number is ours until we reap, and nobody does meanwhile.
-            trace.emit("signal_leader", self.pid, number)
-            os.kill(self.pid, number)
+            send(os.kill, self.pid, number, of=self, to="leader", receiver=self.pid)
 
     def reap(self) -> bool:
         """Reap it if it has exited, and keep what it used."""
@@ -178,12 +186,21 @@ class Leader:
 
     def _note_exit(self, status: ExitStatus) -> None:
         self.status = status
-        self.exit_seen_mono_s = time.monotonic()
+        self.exit_seen_mono_s = seen_s = time.monotonic()
+        emit(
+            Exited,
+            name=self.name,
+            pid=self.pid,
+            exit_code=status.exit_code,
+            signal=status.signal,
+            core_dumped=status.core_dumped,
+            lived_s=seen_s - self._started_mono_s,
+        )
 
     def _note_reaped(self, *, lost: bool) -> None:
         self.is_reaped = True
         self.was_lost = lost
-        trace.emit("reaped", self.pid)
+        emit(Reaped, name=self.name, pid=self.pid, usage=self.usage)
 
 
 _abandoned: Final[list[Leader]] = []

@@ -21,6 +21,7 @@ from procflow._containment.group import GroupContainer
 from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container, ContainmentRequest
 from procflow._containment.session import SessionContainer
+from procflow._observers import emit
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
 from procflow._process.leader import LeaderPort
@@ -35,6 +36,7 @@ from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
 from procflow._process.terminals.pty import OnPty, plan_pty
 from procflow.command import Command, Pipeline, child_environment, stages_of
 from procflow.errors import SpawnError, UsageError
+from procflow.observation import Spawned
 from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
@@ -147,6 +149,7 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
                 container.bind(whole)
             elif isinstance(whole, PipelineLeader):
                 (whole.lead_on if leads else whole.join)(leader)
+            emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
             if loan is not None and leads:
                 loan.hand_over(leader.pid)
             stages.append(
@@ -214,6 +217,7 @@ def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline:
 
 def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
     return SpawnRequest(
+        name=command.name,
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
