@@ -26,8 +26,6 @@ from .fakes import ImmortalSpawner, fake_spawn
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"
 SECRET = "hunter2-do-not-tell"
 
-sent_by = pf.Signalled
-
 
 @pytest.fixture(autouse=True)
 def _no_observer_is_left() -> Iterator[None]:
@@ -149,12 +147,12 @@ class TestOrder:
 
     async def test_detach(self, observed: list[pf.ProcessEvent]) -> None:
         """C-92, C-68: a detached child is told to be; its end follows when it is reaped, and no signal is sent to it."""
-        async with pf.spawn(pf.shell("read line; exit 4"), stdin=pf.PIPE, shutdown=pf.Shutdown.now()) as child:
-            stdin = os.dup(child.stdin.fileno()) if hasattr(child.stdin, "fileno") else None
-            child.detach()
+        theirs, ours = os.pipe()
+        async with pf.spawn(pf.shell("read line; exit 4"), stdin=theirs, shutdown=pf.Shutdown.now()) as child:
+            await child.detach()
+        os.close(theirs)
         assert told(observed, child.pid) == ["Spawned", "Detached"]
-        if stdin is not None:
-            os.close(stdin)
+        os.close(ours)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         reap_abandoned()
 
