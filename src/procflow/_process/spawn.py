@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, assert_never
 
-from procflow._process import trace
 from procflow._process.leader import Leader, LeaderPort, reap_abandoned
 from procflow._process.near_name import near_program
 from procflow.errors import SpawnError
@@ -35,12 +34,14 @@ class SpawnRequest:
     ``None`` means inherited, for descriptors and for the environment.
 
     Attributes:
+        name: What events call the process.
         group: Whether it leads a session of its own, or a group of its own in the session of the host, or joins the group of
             that number there, whose leader must be a child of the host that was not reaped.
         terminal: Path of a terminal that all three descriptors lead to and that becomes its controlling terminal, for which
             it must lead a session.
     """
 
+    name: str
     program: str | bytes
     arguments: tuple[str | bytes, ...] = field(repr=False)
     cwd: str | bytes | None
@@ -76,8 +77,7 @@ class PopenSpawner:
         popen = subprocess.Popen.__new__(subprocess.Popen)
         try:
             _start(popen, request)
-            trace.emit("spawned", popen.pid)
-            return Leader(popen)
+            return Leader(popen, name=request.name)
         except _CannotStart as exc:
             popen.returncode = 0  # it was reaped, if not by us
             raise spawn_error(request, exc.error) from exc.error

@@ -23,6 +23,7 @@ from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container
 from procflow._containment.requests import ContainmentRequest, named_request
 from procflow._containment.session import SessionContainer
+from procflow._observers import emit, observers
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
 from procflow._process.leader import LeaderPort
@@ -37,6 +38,7 @@ from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
 from procflow._process.terminals.pty import OnPty, plan_pty
 from procflow.command import Command, Pipeline, child_environment, stages_of
 from procflow.errors import SpawnError, UsageError
+from procflow.observation import Spawned
 from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
@@ -156,6 +158,8 @@ def start_process(
                 container.bind(whole)
             elif isinstance(whole, PipelineLeader):
                 (whole.lead_on if leads else whole.join)(leader)
+            if observers:
+                emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
             if loan is not None and leads:
                 loan.hand_over(leader.pid)
             stages.append(
@@ -224,6 +228,7 @@ def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline:
 
 def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
     return SpawnRequest(
+        name=command.name,
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
