@@ -6,6 +6,7 @@ Start one with ``spawn()`` or run it to its end with ``run()``.  Importing this 
 from __future__ import annotations
 
 from procflow._containment.port import Containment
+from procflow._containment.requests import ContainmentRequest, Guarded, Strict
 from procflow._observers import observe
 from procflow._process.pipelines.stage import Stage
 from procflow._process.process import Process
@@ -76,8 +77,8 @@ from procflow.observation import (
     Escalated,
     Escaped,
     Exited,
-    Guarded,
     GuardReplaced,
+    GuardStarted,
     Lost,
     Observer,
     ProcessEvent,
@@ -128,6 +129,7 @@ __all__ = (
     "ConsumerError",
     "ConsumerKind",
     "Containment",
+    "ContainmentRequest",
     "Cut",
     "CutLine",
     "Delivery",
@@ -142,6 +144,7 @@ __all__ = (
     "Fold",
     "Gap",
     "GuardReplaced",
+    "GuardStarted",
     "Guarded",
     "HistoryLostError",
     "InputError",
@@ -195,6 +198,7 @@ __all__ = (
     "StreamEnding",
     "StreamReadError",
     "StreamStatistics",
+    "Strict",
     "SubscriberStatistics",
     "Subscription",
     "Tagged",

@@ -266,7 +266,7 @@ class Detached(Moment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded(Moment):
+class GuardStarted(Moment):
     """A guard process watches this host from now on: what was started before this moment is within its reach too.
 
     Attributes:
@@ -308,7 +308,7 @@ ProcessEvent: TypeAlias = (
     | Escaped
     | Reaped
     | Detached
-    | Guarded
+    | GuardStarted
     | GuardReplaced
 )
 """Whatever may be told: handle it with ``match``."""

@@ -13,21 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from procflow._containment.port import Containment, ContainmentRequest, Member
+from procflow._containment.port import Containment, Member
+from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import group_members, read_member
 from procflow._process.leader import LeaderPort
 from procflow._process.signalling import send
 from procflow.policies import Target
 
-NO_GUARD = "the guard that ends groups when the host dies is not part of this version"
-
 
 class GroupContainer:
     """A ``Container`` that reaches the leader's process group."""
 
-    def __init__(self, requested: ContainmentRequest, *, missing: Sequence[str] = ()) -> None:
-        no_guard = (NO_GUARD,) if requested == "guarded" else ()
-        self._report = Containment(requested=requested, level="group", missing=(*no_guard, *missing))
+    def __init__(self, requested: ContainmentName, *, missing: Sequence[str] = ()) -> None:
+        self._report = Containment(requested=requested, level="group", missing=tuple(missing))
         self._leader: LeaderPort | None = None
 
     @property
@@ -63,7 +61,7 @@ class GroupContainer:
                 else:
                     raise ProcessLookupError(f"the leader {leader.pid} was reaped")
 
-    def living(self) -> tuple[Member, ...] | None:
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (the group is all there is)
         """Return the living members besides the leader.
 
         While the leader is held as a zombie this is a pass over ``/proc``.  After the reaping a probe comes first: no
@@ -89,6 +87,9 @@ class GroupContainer:
 
     async def withdraw(self) -> None:
         """Nothing to withdraw: nothing of this level acts when the host ends."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     def _signal_members(self, leader: LeaderPort, number: int) -> None:
         found, group = False, leader.pid

@@ -208,6 +208,7 @@ class ProcessCore:
         await self._tasks.cancel_all()
         return_terminal(self.parts)
         self._leader.close()
+        self._container.close()
         self._is_over = True
         self._wake_waiters()
         return error
@@ -250,7 +251,7 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self._leader.close, self._wake_waiters):
+        for step in (*steps, self._leader.close, self._container.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it

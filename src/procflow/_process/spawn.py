@@ -80,7 +80,7 @@ class PopenSpawner:
             return Leader(popen, name=request.name)
         except _CannotStart as exc:
             popen.returncode = 0  # it was reaped, if not by us
-            raise _spawn_error(request, exc.error) from exc.error
+            raise spawn_error(request, exc.error) from exc.error
         except BaseException as exc:  # nobody would watch it: it must not run
             _end(popen, request)
             if isinstance(exc, (OSError, RuntimeError)):
@@ -173,7 +173,8 @@ def _child_with_pipes_of(request: SpawnRequest) -> int | None:
     return None
 
 
-def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
+def spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
+    """Return the error that says why the system refused ``request``, with what may have been meant."""
     program = os.fsdecode(request.program)
     cwd = None if request.cwd is None else os.fsdecode(request.cwd)
     reason = exc.strerror or type(exc).__name__

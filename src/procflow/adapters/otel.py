@@ -20,8 +20,8 @@ from procflow.observation import (
     Escalated,
     Escaped,
     Exited,
-    Guarded,
     GuardReplaced,
+    GuardStarted,
     Lost,
     Observer,
     ProcessEvent,
@@ -133,7 +133,7 @@ class _OtelObserver:
                 self._to.lost.add(lost_bytes)
             case GuardReplaced():
                 self._to.guards.add(1)
-            case Stalled() | Guarded():
+            case Stalled() | GuardStarted():
                 pass
             case _:
                 assert_never(event)

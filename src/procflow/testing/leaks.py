@@ -18,6 +18,7 @@ from typing import Final, Self
 
 import anyio
 
+from procflow._containment import helper
 from procflow._containment.scan import group_members, read_member
 from procflow._observers import observe
 from procflow.errors import Portable
@@ -161,7 +162,7 @@ def _children() -> dict[int, str]:
             with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
                 pids.update(int(pid) for pid in file.read().split())
     children: dict[int, str] = {}
-    for pid in pids:
+    for pid in pids - helper.running:
         member = read_member(pid)
         children[pid] = "zombie" if member is None else f"{member.name}, state {member.state}"
     return children
@@ -170,7 +171,7 @@ def _children() -> dict[int, str]:
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
+        for name in set(os.listdir("/proc/self/fd")) - {str(fd) for fd in helper.descriptors}:
             with contextlib.suppress(OSError):
                 found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found

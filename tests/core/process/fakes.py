@@ -71,13 +71,15 @@ class DeafContainer:
 
     def signal(self, number: int, to: Target) -> None: ...
 
-    def living(self) -> tuple[Member, ...]:
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...]:
         return ()
 
     def before_reap(self) -> None:
         raise AssertionError("a running leader must not be reaped")
 
     async def withdraw(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def fake_spawn(spawner: ImmortalSpawner, *, shutdown: pf.Shutdown) -> SpawnScope:

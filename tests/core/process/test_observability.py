@@ -361,7 +361,7 @@ class TestObservers:
         logger.addFilter(broken)
         try:
             with pf.observe(lambda _event: 1 / 0):
-                emit(pf.Guarded, pid=1)
+                emit(pf.GuardStarted, pid=1)
         finally:
             logger.removeFilter(broken)
 
@@ -372,7 +372,7 @@ class TestObservers:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt), pf.observe(interrupt):
-            emit(pf.Guarded, pid=1)
+            emit(pf.GuardStarted, pid=1)
 
     def test_they_are_called_in_the_order_of_registration_and_leave_in_any(self) -> None:
         """C-92: any number of observers, the same one twice among them; each block ends its own registration."""
@@ -382,12 +382,12 @@ class TestObservers:
         for block in blocks:
             block.__enter__()
 
-        emit(pf.Guarded, pid=1)
+        emit(pf.GuardStarted, pid=1)
         blocks[0].__exit__(None, None, None)
-        emit(pf.Guarded, pid=1)
+        emit(pf.GuardStarted, pid=1)
         blocks[2].__exit__(None, None, None)
         blocks[1].__exit__(None, None, None)
-        emit(pf.Guarded, pid=1)
+        emit(pf.GuardStarted, pid=1)
 
         assert seen == ["first", "second", "first", "second", "first"]
 
@@ -397,10 +397,10 @@ class TestObservers:
         block = pf.observe(lambda _event: block.__exit__(None, None, None))
         block.__enter__()
         with pf.observe(seen.append):
-            emit(pf.Guarded, pid=1)
-            emit(pf.Guarded, pid=2)
+            emit(pf.GuardStarted, pid=1)
+            emit(pf.GuardStarted, pid=2)
 
-        assert [event.pid for event in seen if isinstance(event, pf.Guarded)] == [1, 2]
+        assert [event.pid for event in seen if isinstance(event, pf.GuardStarted)] == [1, 2]
 
     def test_what_cannot_be_called_is_refused(self) -> None:
         """C-92: at the call, not at the first event."""
@@ -413,7 +413,7 @@ class TestObservers:
 
         def make(mono_s: float, at: datetime) -> pf.ProcessEvent:
             made.append(mono_s)
-            return pf.Guarded(mono_s, at, pid=1)
+            return pf.GuardStarted(mono_s, at, pid=1)
 
         with_others = len(observers)  # the fixtures of these tests observe too: without them
         held, observers[:] = observers[:], []
@@ -518,7 +518,7 @@ def _samples() -> list[pf.ProcessEvent]:
         pf.Reaped(1.0, now, name="git", pid=7, usage=usage),
         pf.Reaped(1.0, now, name="git", pid=7, usage=None),
         pf.Detached(1.0, now, name="git", pid=7),
-        pf.Guarded(1.0, now, pid=9),
+        pf.GuardStarted(1.0, now, pid=9),
         pf.GuardReplaced(1.0, now, reason="it was killed", old_pid=9, new_pid=10),
     ]
 

@@ -171,7 +171,7 @@ def test_streams_and_guards_are_counted(telemetry: Telemetry) -> None:
     observer(pf.Lost(1.0, NOW, stream="s stdout", subscriber="x", lost_bytes=12, start=50))
     observer(pf.Stalled(1.0, NOW, stream="s stdout", subscriber="x", lag_bytes=1))
     observer(pf.Stalled(1.0, NOW, stream="s stdout", subscriber="x", lag_bytes=1, action=pf.OnStall.DETACH))
-    observer(pf.Guarded(1.0, NOW, pid=9))
+    observer(pf.GuardStarted(1.0, NOW, pid=9))
     observer(pf.GuardReplaced(1.0, NOW, reason="killed", old_pid=9, new_pid=10))
     observer(pf.Escaped(1.0, NOW, name="s", pid=7, escaped_pids=(8, 9), description="pid 8, pid 9", has_survived=False))
     observer(

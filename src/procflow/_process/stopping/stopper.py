@@ -19,7 +19,7 @@ from procflow._containment.scan import read_member
 from procflow._observers import emit, observers
 from procflow._process.backend import LooseTask
 from procflow._process.leader import LeaderPort
-from procflow._process.stopping.stop import Finished, Reap, RunFirst, Seen, Send, StopMachine, Wait
+from procflow._process.stopping.stop import Finished, Look, Reap, RunFirst, Seen, Send, StopMachine, Wait
 from procflow._process.stopping.survivors import tell_survivors
 from procflow.observation import Escalated
 from procflow.outcome import PhaseReport, signal_name
@@ -109,6 +109,8 @@ class Stopper:
                     case Send() as send:
                         self._send(send)
                         tick_s = FIRST_TICK_S
+                    case Look():
+                        pass
                     case Reap():
                         self._reap()
                         tick_s = FIRST_TICK_S
@@ -152,7 +154,7 @@ class Stopper:
         if not self._observe():
             # While the leader runs the answer cannot be "empty": no pass over /proc is needed.
             return Seen(is_leader_running=True, others=None)
-        members = self._container.living()
+        members = self._container.living(self._machine.reach)
         self._members = members or ()
         return Seen(is_leader_running=False, others=None if members is None else len(members))
 
