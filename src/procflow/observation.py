@@ -47,7 +47,7 @@ class Spawned(Moment):
     containment: Containment | None = None
 
     def __str__(self) -> str:
-        level = f", contained by its {self.containment.level}" if self.containment is not None else ""
+        level = f" (containment: {self.containment.level})" if self.containment is not None else ""
         return f"{self.name}: started as pid {self.pid}{level}"
 
 

@@ -454,7 +454,7 @@ async def observed(command: pf.Command) -> None:
                 assert_type(event.escaped_pids, tuple[int, ...])
             case pf.Reaped():
                 assert_type(event.usage, pf.ResourceUsage | None)
-            case pf.Guarded():
+            case pf.GuardStarted():
                 assert_type(event.pid, int)
             case pf.GuardReplaced():
                 assert_type(event.reason, str)

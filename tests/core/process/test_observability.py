@@ -66,6 +66,7 @@ class TestOrder:
         assert isinstance(reaped, pf.Reaped)
         assert {spawned.name, exited.name, reaped.name} == {"three"}
         assert spawned.containment is not None
+        assert str(spawned) == f"three: started as pid {spawned.pid} (containment: {spawned.containment.level})"
         assert (exited.exit_code, exited.signal, exited.core_dumped) == (3, None, False)
         assert exited.lived_s == pytest.approx(done.outcome.duration_s, abs=0.5)
         assert reaped.usage == done.outcome.usage
