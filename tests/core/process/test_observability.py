@@ -66,6 +66,7 @@ class TestOrder:
         assert isinstance(reaped, pf.Reaped)
         assert {spawned.name, exited.name, reaped.name} == {"three"}
         assert spawned.containment is not None
+        assert str(spawned) == f"three: started as pid {spawned.pid} (containment: {spawned.containment.level})"
         assert (exited.exit_code, exited.signal, exited.core_dumped) == (3, None, False)
         assert exited.lived_s == pytest.approx(done.outcome.duration_s, abs=0.5)
         assert reaped.usage == done.outcome.usage
@@ -163,7 +164,7 @@ class TestOrder:
         done = await pf.run(pf.Command("echo", "x") | pf.Command("cat"))
 
         pids = [stage.pid for stage in done.outcome.stages]
-        assert [(e.name, e.pid) for e in observed if isinstance(e, pf.Spawned)] == list(zip(("echo", "cat"), pids))
+        assert [(e.name, e.pid) for e in observed if isinstance(e, pf.Spawned)] == [("echo", pids[0]), ("cat", pids[1])]
         assert {e.name for e in observed if isinstance(e, pf.Exited)} == {"echo", "cat"}
         assert [e.pid for e in observed if isinstance(e, pf.Reaped)] == [pids[1], pids[0]]
 
@@ -200,11 +201,13 @@ class TestOrder:
         scope = pf.spawn(pf.Command("sleep", "60"))
         child = await scope.__aenter__()
         pid = child.pid
+        del child
         with pytest.warns(ResourceWarning):
-            del scope, child
-            for _ in range(3):
-                gc.collect()
-                await anyio.sleep(0)
+            del scope
+        gc.collect()
+        with anyio.fail_after(30):
+            while "Reaped" not in told(observed, pid):
+                await anyio.sleep(0.001)
 
         assert told(observed, pid) == ["Spawned", ("SIGKILL", "group", "before exit"), "Exited", "Reaped"]
 
