@@ -19,8 +19,9 @@ import anyio.abc
 
 from procflow._containment.group import GroupContainer
 from procflow._containment.pipeline import PipelineContainer
+from procflow._containment.guarded import GuardedContainer
 from procflow._containment.port import Container
-from procflow._containment.requests import ContainmentRequest, named_request
+from procflow._containment.requests import ContainmentRequest, Guarded, named_request
 from procflow._containment.session import SessionContainer
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
@@ -148,6 +149,8 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
                 container.bind(whole)
             elif isinstance(whole, PipelineLeader):
                 (whole.lead_on if leads else whole.join)(leader)
+                if leads:
+                    container.bind(whole)
             if loan is not None and leads:
                 loan.hand_over(leader.pid)
             stages.append(
@@ -174,6 +177,16 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
 
 
 def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    base = _make_base(options, is_pipeline=is_pipeline)
+    _, request = named_request(options.containment)
+    # What a fake has started has no number that anybody could be told.
+    if isinstance(request, Guarded) and isinstance(options.spawner, PopenSpawner):
+        return GuardedContainer(base, request)
+    return base
+
+
+def _make_base(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    """Return what reaches the process and its group, whatever level stands above it."""
     requested, _ = named_request(options.containment)
     if isinstance(options.stdio, OnPty):
         return SessionContainer(requested)
@@ -219,7 +232,7 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
-        environment=child_environment(command, os.environ, container.environment()),
+        environment=child_environment(command, os.environb, container.environment()),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,

@@ -1,0 +1,1 @@
+"""The programs that run beside the host: single files, standard library only."""
