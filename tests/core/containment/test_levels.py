@@ -13,15 +13,15 @@ import pytest
 
 import procflow as pf
 from procflow.testing import Hostile, HostileTree, hostile_tree
-from tests.core.containment.hosts import NOBODY, ROOT, everybodys_copy, other_python, running_host, wait_gone
+from tests.core.containment.level_hosts import NOBODY, ROOT, everybodys_copy, other_python, running_host, wait_gone
 from tests.core.containment.levels import HELD_BY_BLOCK, HELD_BY_DEATH, LEVELS
 
 CELLS = [pytest.param(level, member, id=f"{level}-{member.value}") for level in LEVELS for member in Hostile]
 
 
-def name_of(backend: object) -> str:
-    name, options = backend  # type: ignore[misc]  # the parameter of the fixture
-    return "uvloop" if options.get("use_uvloop") else str(name)
+def name_of(backend: tuple[str, dict[str, bool]]) -> str:
+    name, options = backend
+    return "uvloop" if options.get("use_uvloop") else name
 
 
 def require_gone(tree: HostileTree, member: Hostile, *, is_held: bool) -> None:
@@ -55,7 +55,7 @@ async def test_terminate(level: str, member: Hostile) -> None:
 
 
 @pytest.mark.parametrize(("level", "member"), CELLS)
-def test_death_of_the_host(level: str, member: Hostile, anyio_backend: object) -> None:
+def test_death_of_the_host(level: str, member: Hostile, anyio_backend: tuple[str, dict[str, bool]]) -> None:
     """C-80, C-82, C-84: who is gone after SIGKILL of the host."""
     with hostile_tree(member) as tree:
         with running_host(level, [tree], backend=name_of(anyio_backend)) as host:
