@@ -41,6 +41,7 @@ class GuardWatch:
         self._timer: Timer | None = None
         self._task: LooseTask | None = None
         self._holders = 0
+        self._watched: set[int] = set()
 
     def fileno(self) -> int:
         """The descriptor of the epoll object."""
@@ -51,14 +52,16 @@ class GuardWatch:
     def add(self, *fds: int) -> None:
         """Watch ``fds`` too."""
         for fd in fds:
-            with contextlib.suppress(FileExistsError):
+            if fd not in self._watched:
                 self._epoll.register(fd, select.EPOLLIN)
+                self._watched.add(fd)
 
     def discard(self, *fds: int) -> None:
         """Watch ``fds`` no more; call it before they are closed."""
         for fd in fds:
-            with contextlib.suppress(OSError):  # was not watched
+            if fd in self._watched:
                 self._epoll.unregister(fd)
+                self._watched.discard(fd)
 
     # --- when it is watched: on the loop ----------------------------------------------------------------------------
 
@@ -71,6 +74,8 @@ class GuardWatch:
             self._task = LooseTask(self._serve, WATCH_TASK)
         else:
             self._loop.add_reader(self._epoll.fileno(), self._called)
+            if not self._watched:  # there is no guard: it is to be tried again
+                self._plan(0.0)
 
     def release(self) -> None:
         """End the watch with the last holder; may be called elsewhere once the loop runs no more."""
@@ -97,7 +102,7 @@ class GuardWatch:
             self._timer = self._loop.call_later(wait_s, self._called)
 
     async def _serve(self) -> None:
-        wait_s = math.inf
+        wait_s = math.inf if self._watched else 0.0
         while True:
             with anyio.move_on_after(wait_s):
                 await anyio.wait_readable(self._epoll.fileno())
