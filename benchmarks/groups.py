@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import statistics
 import subprocess
@@ -14,36 +13,10 @@ from pathlib import Path
 import procflow as pf
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
 from benchmarks.targets import Target
+from benchmarks.watch import Watched
 
 SCRIPT = 'n=1; while [ $n -lt "$0" ]; do sleep 60 & n=$((n+1)); done; echo ready; wait'
 BY_HAND = "Popen and killpg by hand"
-
-
-class Watched:
-    """The processes of a group, each pinned by a descriptor that tells of its end."""
-
-    def __init__(self, group: int) -> None:
-        self._pidfds = [os.pidfd_open(pid) for pid in members(group)]
-        self.count = len(self._pidfds)
-
-    def close(self) -> None:
-        for pidfd in self._pidfds:
-            os.close(pidfd)
-
-    def wait(self, limit_s: float) -> int:
-        """Wait until all have ended, at most so long; return how many are left."""
-        poller = select.poll()
-        for pidfd in self._pidfds:
-            poller.register(pidfd, select.POLLIN)
-        left, deadline = self.count, time.perf_counter() + limit_s
-        while left:
-            ended = poller.poll(max(0.0, deadline - time.perf_counter()) * 1e3)
-            for pidfd, _ in ended:
-                poller.unregister(pidfd)
-            left -= len(ended)
-            if not ended:
-                break
-        return left
 
 
 def members(group: int) -> Sequence[int]:
@@ -66,14 +39,13 @@ def ours(backend: str) -> Trial:
         async with pf.spawn(pf.Command("/bin/sh", "-c", SCRIPT, str(count))) as child:
             assert child.stdout is not None
             await child.stdout.wait_for_line("ready")
-            watched = Watched(child.pid)
-            assert watched.count == count
-            before = time.perf_counter()
-            await child.kill()
-            # That it has returned says that all are gone: checked, but not waited for.
-            took_s = time.perf_counter() - before
-            left = watched.wait(0)
-            watched.close()
+            with Watched(members(child.pid)) as watched:
+                assert watched.count_alive(0) == count
+                before = time.perf_counter()
+                await child.kill()
+                # That it has returned says that all are gone: checked, but not waited for.
+                took_s = time.perf_counter() - before
+                left = watched.count_alive(0)
         return took_s, left
 
     async def main(count: int, times: int) -> Numbers:
@@ -95,12 +67,11 @@ def by_hand(params: Params) -> Numbers:
         with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            watched = Watched(process.pid)
-            before = time.perf_counter()
-            os.killpg(process.pid, signal.SIGKILL)
-            left.append(watched.wait(5))
-            took.append(time.perf_counter() - before)
-            watched.close()
+            with Watched(members(process.pid)) as watched:
+                before = time.perf_counter()
+                os.killpg(process.pid, signal.SIGKILL)
+                left.append(watched.count_alive(5))
+                took.append(time.perf_counter() - before)
     return summary(took, left)
 
 

@@ -13,7 +13,8 @@ import procflow as pf
 PATIENCE_S: Final = 3.0
 """How long a level may need to come into force after the first spawn that asks for it: helpers are started beside it."""
 
-FIRST_ARGV: Final = ("/bin/sleep", "60")
+FIRST: Final = pf.Command("/bin/cat")
+"""Ends with its input, so that nothing of it is left when the host is killed."""
 
 
 class NotInForceError(Exception):
@@ -29,7 +30,7 @@ async def at_level(level: str) -> AsyncIterator[Any]:
     """
     containment: Any = level
     try:
-        first = pf.spawn(pf.Command(*FIRST_ARGV), containment=containment)
+        first = pf.spawn(FIRST, stdin=pf.PIPE, containment=containment)
     except ValueError:
         raise NotInForceError(f"{level} is not built") from None
 
