@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procflow._containment.group import GroupContainer
-from procflow._containment.port import ContainmentRequest
+from procflow._containment.requests import ContainmentName
 from procflow._process.leader import LeaderPort
 from procflow._process.pipelines.pipeline import PipelineLeader
 from procflow.policies import Target
@@ -20,7 +20,7 @@ from procflow.policies import Target
 class PipelineContainer(GroupContainer):
     """A ``Container`` that reaches the group of the first stage, and every stage."""
 
-    def __init__(self, requested: ContainmentRequest, *, missing: Sequence[str] = ()) -> None:
+    def __init__(self, requested: ContainmentName, *, missing: Sequence[str] = ()) -> None:
         super().__init__(requested, missing=missing)
         self._stages: PipelineLeader | None = None
 

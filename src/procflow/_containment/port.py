@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from procflow._containment.requests import ContainmentName
 from procflow.policies import Target
 
 if TYPE_CHECKING:
     from procflow._process.leader import LeaderPort
 
-ContainmentRequest: TypeAlias = Literal["group", "guarded"]
-"""What may be asked for."""
-
-ContainmentLevel: TypeAlias = Literal["group"]
+ContainmentLevel: TypeAlias = Literal["group", "guarded", "strict"]
 """What can be in force."""
+
+Mechanism: TypeAlias = Literal["group", "session", "guard", "token", "nanny", "cgroup"]
+"""What can hold a tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +30,13 @@ class Containment:
         requested: What was asked for.
         level: What is in force.
         missing: One sentence for each thing that was asked for and is not in force.
+        mechanisms: What holds the tree now, from the nearest to the furthest reach.
     """
 
-    requested: ContainmentRequest
+    requested: ContainmentName
     level: ContainmentLevel
     missing: tuple[str, ...] = ()
+    mechanisms: tuple[Mechanism, ...] = ("group",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +82,11 @@ class Container(Protocol):
         """
         ...
 
-    def living(self) -> tuple[Member, ...] | None:
-        """Return the living processes besides the leader; ``None`` if this platform cannot tell.  Zombies are not alive."""
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:
+        """Return the living processes besides the leader; ``None`` if this platform cannot tell.  Zombies are not alive.
+
+        With ``Target.GROUP`` only those that a signal to the group can reach.
+        """
         ...
 
     def before_reap(self) -> None:
@@ -89,4 +95,8 @@ class Container(Protocol):
 
     async def withdraw(self) -> None:
         """Let the tree live on: when this returns nothing will end it when the host ends."""
+        ...
+
+    def close(self) -> None:
+        """Give back what this holds, because nothing more will be asked of it; synchronous, and may be called again."""
         ...

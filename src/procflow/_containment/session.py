@@ -17,7 +17,8 @@ import time
 from typing import Final
 
 from procflow._containment.group import GroupContainer, is_used, signal_member
-from procflow._containment.port import ContainmentRequest, Member
+from procflow._containment.port import Member
+from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import read_member, session_members
 from procflow._process.leader import LeaderPort
 from procflow.policies import Target
@@ -29,7 +30,7 @@ MAX_PASSES: Final = 20
 class SessionContainer(GroupContainer):
     """A ``Container`` that reaches the leader's session; for a leader that was started in a session of its own."""
 
-    def __init__(self, requested: ContainmentRequest) -> None:
+    def __init__(self, requested: ContainmentName) -> None:
         super().__init__(requested)
         self._session: LeaderPort | None = None
 
@@ -57,7 +58,7 @@ class SessionContainer(GroupContainer):
                     break
                 reached |= new
 
-    def living(self) -> tuple[Member, ...] | None:
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (signals go to the session)
         """Return the living members of the session besides the leader."""
         leader = self._session
         if leader is None:
@@ -72,7 +73,11 @@ class SessionContainer(GroupContainer):
             if leader.is_reaped and is_used(leader.pid):
                 return set()
             members = session_members(leader.pid, newer_than_mono_s=time.monotonic()) or ()
-            return {member.pid for member in members if signal_member(member.pid, number, self._is_in_other_group)}
+            return {
+                member.pid
+                for member in members
+                if signal_member(member.pid, number, self._is_in_other_group, of=leader)
+            }
 
     def _is_in_other_group(self, pid: int) -> bool:
         assert self._session is not None, "asked only for a bound leader"

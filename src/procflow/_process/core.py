@@ -19,6 +19,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
+from procflow._observers import emit
 from procflow._process.backend import HomeLoop, defers_interrupts
 from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
@@ -31,6 +32,7 @@ from procflow._process.terminals.borrower import keep_running, return_terminal
 from procflow._streams.consumers.crew import Crew
 from procflow._streams.stream import OutputStream
 from procflow.errors import TerminationError, UsageError
+from procflow.observation import Detached
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 from procflow.policies import Shutdown, Target
 
@@ -115,6 +117,8 @@ class ProcessCore:
         """Let it live on, unless it has ended."""
         if self.state in (ProcessState.RUNNING, ProcessState.EXITED):
             self._set_state(ProcessState.DETACHED)
+            for stage in self.parts.stages:
+                emit(Detached, name=stage.name, pid=stage.leader.pid)
             _log.debug("%s: pid %d was detached", self.name, self._leader.pid)
 
     def start_tasks(self) -> None:
@@ -204,6 +208,7 @@ class ProcessCore:
         await self._tasks.cancel_all()
         return_terminal(self.parts)
         self._leader.close()
+        self._container.close()
         self._is_over = True
         self._wake_waiters()
         return error
@@ -246,7 +251,7 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self._leader.close, self._wake_waiters):
+        for step in (*steps, self._leader.close, self._container.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it

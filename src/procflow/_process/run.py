@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import anyio
 
-from procflow._containment.port import ContainmentRequest
+from procflow._containment.requests import ContainmentRequest
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error
 from procflow._process.scope import SpawnScope

@@ -1,7 +1,7 @@
 """``assert_no_leaks()``: what is there after a block that was not there before it.
 
 Owns the comparison of processes, descriptors, threads and tasks.  Must not know how any of them came about, except that it
-listens to the spawner for the numbers of new groups: a group is found again although its leader is gone.
+observes spawns for the numbers of new groups: a group is found again although its leader is gone.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
 
+from procflow._containment import helper
 from procflow._containment.scan import group_members, read_member
-from procflow._process import trace
+from procflow._observers import observe
 from procflow.errors import Portable
+from procflow.observation import ProcessEvent, Spawned
 
 SETTLE_S: Final = 5.0
 """How long leaving the block waits for things to end by themselves before it calls them leaks."""
@@ -70,6 +72,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
         self._ignored = (*POOL_THREADS, *ignore_threads)
         self._groups: set[int] = set()
         self._before = _Inventory({}, {}, {})
+        self._watch = ExitStack()
 
     def __enter__(self) -> Self:
         self._begin(with_tasks=False)
@@ -78,7 +81,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        trace.listeners.remove(self._listen)
+        self._watch.close()
         if exc is None:
             for pause_s in self._pauses(with_tasks=False):
                 time.sleep(pause_s)
@@ -91,7 +94,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        trace.listeners.remove(self._listen)
+        self._watch.close()
         if exc is None:
             for pause_s in self._pauses(with_tasks=True):
                 await anyio.sleep(pause_s)
@@ -99,11 +102,11 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     def _begin(self, *, with_tasks: bool) -> None:
         self._before = self._look(with_tasks=with_tasks)
         self._groups.clear()
-        trace.listeners.append(self._listen)
+        self._watch.enter_context(observe(self._note_group))
 
-    def _listen(self, kind: trace.TraceKind, pid: int, _number: int) -> None:
-        if kind == "spawned":
-            self._groups.add(pid)
+    def _note_group(self, event: ProcessEvent) -> None:
+        if isinstance(event, Spawned):
+            self._groups.add(event.pid)
 
     def _pauses(self, *, with_tasks: bool) -> Iterator[float]:
         """Yield how long to sleep before looking again; ends when nothing has leaked, raises when time is up."""
@@ -159,7 +162,7 @@ def _children() -> dict[int, str]:
             with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
                 pids.update(int(pid) for pid in file.read().split())
     children: dict[int, str] = {}
-    for pid in pids:
+    for pid in pids - helper.running:
         member = read_member(pid)
         children[pid] = "zombie" if member is None else f"{member.name}, state {member.state}"
     return children
@@ -168,7 +171,7 @@ def _children() -> dict[int, str]:
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
+        for name in set(os.listdir("/proc/self/fd")) - {str(fd) for fd in helper.descriptors}:
             with contextlib.suppress(OSError):
                 found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found

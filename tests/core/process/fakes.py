@@ -20,6 +20,7 @@ from procflow.policies import Target
 class ImmortalLeader:
     """A process in uninterruptible sleep: it takes every signal and never ends."""
 
+    name = "immortal"
     pid = 2**22 + 1  # above every real pid
 
     def __init__(self) -> None:
@@ -70,13 +71,15 @@ class DeafContainer:
 
     def signal(self, number: int, to: Target) -> None: ...
 
-    def living(self) -> tuple[Member, ...]:
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...]:
         return ()
 
     def before_reap(self) -> None:
         raise AssertionError("a running leader must not be reaped")
 
     async def withdraw(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def fake_spawn(spawner: ImmortalSpawner, *, shutdown: pf.Shutdown) -> SpawnScope:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procflow._process.stopping.stop import UNCATCHABLE, Finished, Reap, RunFirst, Seen, Send, StopMachine, Wait
+from procflow._process.stopping.stop import UNCATCHABLE, Finished, Look, Reap, RunFirst, Seen, Send, StopMachine, Wait
 from procflow.policies import Phase, Shutdown, Target
 
 CATCHABLE = [s for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) if s not in UNCATCHABLE]
@@ -79,6 +79,8 @@ class Model:
                     machine.first_done(self.now_s, error=None)
                 case Send() as send:
                     machine.sent(self.now_s, self.send(send))
+                case Look():
+                    pass
                 case Reap():
                     self.is_reaped = True
                 case Wait(until_s):

@@ -78,6 +78,8 @@ VALUES: list[object] = [
     OUT,
     pf.Completed(outcome=OUTCOME, stdout=OUT, stderr=OUT),
     pf.Containment(requested="guarded", level="group", missing=("no guard",)),
+    pf.Guarded(marks_environment=False),
+    pf.Strict(user="nobody", nice=3, limits={"nofile": 64}),
     pf.Chunk(b"x", 5),
     pf.Gap(1, 5),
     pf.LineMatch(text="x", groups=("a", None), named={"n": "a"}, start=7, stop=9),

@@ -19,7 +19,7 @@ from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from procflow.outcome import PhaseReport
-from procflow.policies import Shutdown, Target
+from procflow.policies import Phase, Shutdown, Target
 
 UNCATCHABLE: Final[frozenset[int]] = frozenset({_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCONT})
 
@@ -30,7 +30,7 @@ class Seen:
 
     Attributes:
         is_leader_running: Whether the leader has not exited yet.
-        others: How many other processes are alive; ``None`` if that cannot be told.
+        others: How many other processes are alive within the machine's ``reach``; ``None`` if that cannot be told.
     """
 
     is_leader_running: bool
@@ -66,6 +66,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Look again with the new ``reach``, then ask again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reap:
     """Reap the leader; then ask again."""
 
@@ -77,7 +82,7 @@ class Finished:
     is_complete: bool
 
 
-Action: TypeAlias = RunFirst | Send | Wait | Reap | Finished
+Action: TypeAlias = RunFirst | Send | Wait | Look | Reap | Finished
 
 
 class _State(Enum):
@@ -130,12 +135,25 @@ class StopMachine:
         """Whether ``next()`` can only say ``Finished``."""
         return self._state in (_State.COMPLETE, _State.SURVIVED)
 
+    @property
+    def reach(self) -> Target:
+        """Whose ending is waited for now: those that the phase has signalled or, around the phases, everybody.
+
+        A process that left the group got no signal of a phase to the group: to wait for it would only cost time.
+        """
+        if self._state in (_State.SEND, _State.WAIT) and self._phase < len(self._shutdown.phases):
+            return Target.TREE if self._shutdown.phases[self._phase].to is Target.TREE else Target.GROUP
+        return Target.TREE
+
     def next(self, now_s: float, seen: Seen) -> Action:
-        """Return what to do now."""
+        """Return what to do now; ``seen`` is what was seen with the ``reach`` of this moment."""
+        reach = self.reach
         while True:
             action = self._steps[self._state](now_s, seen)
             if action is not None:
                 return action
+            if self.reach is not reach:
+                return Look()
 
     def first_done(self, now_s: float, *, error: str | None) -> None:
         """Tell that the protocol shutdown returned, raised or ran out of time."""
@@ -193,14 +211,20 @@ class StopMachine:
             return Wait(self._deadline_s)
         self._report(now_s, signal=None, to=Target.GROUP, ended=seen.is_empty, error=self._error)
         self._error = None
+        if self._cannot_wait(seen):
+            self._state = _State.SWEEP
+            return None
         self._state = _State.SEND
         return None
 
     def _send(self, now_s: float, seen: Seen) -> Action | None:
-        if self._cannot_wait(seen) or self._phase == len(self._shutdown.phases):
+        if self._phase == len(self._shutdown.phases):
             self._state = _State.SWEEP
             return None
         phase = self._shutdown.phases[self._phase]
+        if self._cannot_wait(seen):
+            self._go_beyond(phase)
+            return None
         self._step_begun_s = now_s
         return Send(phase.signal, phase.to, resume=phase.signal not in UNCATCHABLE)
 
@@ -210,8 +234,11 @@ class StopMachine:
             return Wait(self._deadline_s)
         phase = self._shutdown.phases[self._phase]
         self._report(now_s, signal=phase.signal, to=phase.to, ended=seen.is_empty, error=self._error)
+        if is_over:
+            self._go_beyond(phase)
+            return None
         self._phase += 1
-        self._state = _State.SWEEP if is_over else _State.SEND
+        self._state = _State.SEND
         return None
 
     def _sweep(self, now_s: float, seen: Seen) -> Action:
@@ -240,6 +267,16 @@ class StopMachine:
         return Wait(self._deadline_s)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _go_beyond(self, phase: Phase) -> None:
+        """Go on, because nobody is left whom ``phase`` reaches: with the next phase that reaches further, or to the end."""
+        later = range(self._phase + 1, len(self._shutdown.phases))
+        wider = (index for index in later if self._shutdown.phases[index].to is Target.TREE)
+        found = None if phase.to is Target.TREE else next(wider, None)
+        if found is None:
+            self._state = _State.SWEEP
+        else:
+            self._phase, self._state = found, _State.SEND
 
     @staticmethod
     def _cannot_wait(seen: Seen) -> bool:

@@ -1,0 +1,7 @@
+"""Tests of containment use what tests of processes use: every one proves that it left nothing behind."""
+
+from __future__ import annotations
+
+from tests.core.process.conftest import _no_leaks, _no_task_leaks
+
+__all__ = ("_no_leaks", "_no_task_leaks")
