@@ -90,7 +90,9 @@ async def trio_run(argv: Argv, environ: Environ) -> None:
     import trio
 
     run_process: Any = trio.run_process
-    await run_process(argv, env=environ, stdin=subprocess.DEVNULL, capture_stdout=True, capture_stderr=True, check=False)
+    await run_process(
+        argv, env=environ, stdin=subprocess.DEVNULL, capture_stdout=True, capture_stderr=True, check=False
+    )
 
 
 async def trio_within(argv: Argv, environ: Environ, limit_s: float) -> None:

@@ -256,10 +256,7 @@ class TestStart:
             command = python(script).with_(
                 cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[57]
             )
-            said = [
-                (await pf.run(command, containment=level)).stdout.text
-                for level in ("group", "strict")
-            ]
+            said = [(await pf.run(command, containment=level)).stdout.text for level in ("group", "strict")]
         finally:
             for fd in (receive, send, 57):
                 os.close(fd)
