@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ import pytest
 import procflow as pf
 from procflow._observers import emit, observers
 from procflow._process.leader import Leader, reap_abandoned
+from procflow._process.scope import SpawnScope
 
 from .conftest import is_alive, require_order
 from .fakes import ImmortalSpawner, fake_spawn
@@ -199,14 +199,15 @@ class TestOrder:
     async def test_a_dropped_block_is_told_to_its_end(self, observed: list[pf.ProcessEvent]) -> None:
         """C-92, C-68: also what the garbage collector ends, in whatever thread, is told in order."""
         scope = pf.spawn(pf.Command("sleep", "60"))
+        assert isinstance(scope, SpawnScope)
         child = await scope.__aenter__()
-        pid = child.pid
+        assert scope.core is not None
+        pid, leader = child.pid, scope.core.leader
         del child
         with pytest.warns(ResourceWarning):
             del scope
-        gc.collect()
         with anyio.fail_after(30):
-            while "Reaped" not in told(observed, pid):
+            while leader.exit_fd >= 0:  # closed by the loop, in its next turns
                 await anyio.sleep(0.001)
 
         assert told(observed, pid) == ["Spawned", ("SIGKILL", "group", "before exit"), "Exited", "Reaped"]
