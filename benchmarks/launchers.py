@@ -257,9 +257,7 @@ async def start_trio(argv: Argv) -> Handle:
     import trio
 
     open_process: Any = trio.lowlevel.open_process
-    return _Trio(
-        await open_process(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    )
+    return _Trio(await open_process(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
 
 class _Ours(Handle):
