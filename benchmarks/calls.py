@@ -17,8 +17,6 @@ from benchmarks.loops import Watcher
 
 Argv = Sequence[str]
 Environ = Mapping[str, str] | None
-WAIT_LIMIT_S: Final = 2.0
-"""When a wait that might never end is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +67,7 @@ async def asyncio_killed(argv: Argv, environ: Environ, limit_s: float) -> None:
         await asyncio.wait_for(process.communicate(), limit_s)
         return
     process.kill()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), WAIT_LIMIT_S)
+    await process.wait()
 
 
 async def anyio_run(argv: Argv, environ: Environ) -> None:
@@ -122,7 +119,7 @@ def sh_run(argv: Argv, environ: Environ, **options: Any) -> None:
     import sh
 
     with contextlib.suppress(sh.TimeoutException), open("/dev/null", "rb") as nothing:
-        sh.Command(argv[0])(*argv[1:], _env=environ, _in=nothing, **options)
+        sh.Command(argv[0])(*argv[1:], _env=None if environ is None else dict(environ), _in=nothing, **options)
 
 
 def sh_within(argv: Argv, environ: Environ, limit_s: float) -> None:

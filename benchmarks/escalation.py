@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial
 from benchmarks.launchers import LAUNCHERS, OURS, Handle, Launcher
@@ -27,7 +28,7 @@ def trial(launcher: Launcher) -> Trial:
         for _ in range(count):
             await start()
         before = time.perf_counter()
-        await together(launcher.backend, [lambda child=child: child.stop_within(grace_s) for child in children])
+        await together(launcher.backend, [partial(child.stop_within, grace_s) for child in children])
         over_s = time.perf_counter() - before - grace_s
         for child in reversed(children):
             await child.close()
@@ -64,7 +65,7 @@ BENCHMARK = Benchmark(
     cases={ONE: {"children": 1, "times": 5}, MANY: {"children": 100, "times": 2}},
     params={"grace_s": 0.1},
     quick={"times": 1},
-    rounds=5,
+    rounds=3,
     applies=lambda case, variant: case == ONE or variant != "blocking Popen",
     targets=tuple(targets()),
 )

@@ -58,7 +58,7 @@ BENCHMARK = Benchmark(
     cases={"": {}},
     params={"count": 60},
     quick={"count": 5},
-    rounds=7,
+    rounds=5,
     targets=tuple(
         Target(
             promise=f"exit to `wait()` returning, {ours.rpartition(' ')[2]}: p50 over the thread watcher",

@@ -98,7 +98,7 @@ BENCHMARK = Benchmark(
         Metric(key="gone_s", title="all ended s"),
     ),
     cases={"": {}},
-    params={"count": 500, "window_s": 1.5},
+    params={"count": 500, "window_s": 1.0},
     quick={"count": 20, "window_s": 0.2},
     rounds=3,
     targets=tuple(targets()),

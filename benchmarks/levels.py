@@ -29,10 +29,7 @@ async def at_level(level: str) -> AsyncIterator[Any]:
         NotInForceError: If this build or this machine does not have it.
     """
     containment: Any = level
-    try:
-        first = pf.spawn(FIRST, stdin=pf.PIPE, containment=containment)
-    except ValueError:
-        raise NotInForceError(f"{level} is not built") from None
+    first = pf.spawn(FIRST, stdin=pf.PIPE, containment=containment)
 
     def spawn(command: pf.Command) -> Any:
         return pf.spawn(command, containment=containment)
@@ -42,5 +39,6 @@ async def at_level(level: str) -> AsyncIterator[Any]:
             while child.containment.level != level:
                 await anyio.sleep(0.005)
         if child.containment.level != level:
-            raise NotInForceError(f"{level} is not in force: {'; '.join(child.containment.missing)}")
+            missing = "; ".join(child.containment.missing) or "it does not say why"
+            raise NotInForceError(f"{level} is not in force but {child.containment.level}: {missing}")
         yield spawn

@@ -113,6 +113,6 @@ BENCHMARK = Benchmark(
     cases={"": {}},
     params={"count": 100, "slow_count": 15, "resident_mib": 2048},
     quick={"count": 20, "slow_count": 5, "resident_mib": 256},
-    rounds=5,
+    rounds=3,
     targets=tuple(targets()),
 )

@@ -136,7 +136,7 @@ BENCHMARK = Benchmark(
     cases={"": {}},
     params={"count": 1000, "slow_count": 200, "at_once": 200},
     quick={"count": 40, "slow_count": 20, "at_once": 20},
-    rounds=3,
+    rounds=2,
     targets=tuple(
         Target(
             promise=f"1 000 short runs, {name.rpartition(' ')[2]}: zombies, descriptors, threads and tasks left (C-69)",

@@ -68,6 +68,6 @@ BENCHMARK = Benchmark(
     cases={"": {}},
     params={"count": 150},
     quick={"count": 20},
-    rounds=7,
+    rounds=5,
     targets=tuple(targets()),
 )

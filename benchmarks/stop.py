@@ -90,7 +90,7 @@ BENCHMARK = Benchmark(
     cases={FEW: {"processes": 0}, MANY: {"processes": 1000}},
     params={"count": 40},
     quick={"count": 5},
-    rounds=5,
+    rounds=3,
     applies=lambda case, variant: case == FEW or variant in (*CROWDED, CHECK),
     targets=tuple(targets()),
 )
