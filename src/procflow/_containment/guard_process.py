@@ -55,7 +55,7 @@ class GuardProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.callback(ours.close)
-            ours.setblocking(False)
+            ours.settimeout(0.0)
             host = os.pidfd_open(os.getpid())
             try:
                 self._leader: Final[Leader] = PopenSpawner().spawn(_request(variable, host, theirs.fileno()))

@@ -18,8 +18,8 @@ from typing import Final, Literal, TypeAlias
 import anyio.abc
 
 from procflow._containment.group import GroupContainer
-from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.guarded import GuardedContainer
+from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container
 from procflow._containment.requests import ContainmentRequest, Guarded, named_request
 from procflow._containment.session import SessionContainer

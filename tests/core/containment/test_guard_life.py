@@ -255,7 +255,11 @@ run(main)
 """
     with hosted(cookie, "asyncio", script, str(broken)) as host:
         missing = " ".join(host.hear("missing"))
-        expected = {"gone": "No such file or directory", "broken": "a guard: it is broken", "silent": "a guard: it has ended"}
+        expected = {
+            "gone": "No such file or directory",
+            "broken": "a guard: it is broken",
+            "silent": "a guard: it has ended",
+        }
         assert expected[why] in missing
         assert host.hear("well") == ["guarded", "5"]
         assert host.process.wait() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -27,7 +28,7 @@ class FakeGuard:
     exit_fd = channel = -1
     is_ready = True
     complaint = ""
-    made: list[FakeGuard] = []
+    made: ClassVar[list[FakeGuard]] = []
     room = 0
 
     def __init__(self, variable: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 
 import pytest
 
@@ -188,7 +187,9 @@ run(main)
         spared = {*people["stubborn"], *people["daemon"]}
         assert len(spared) == 2
         # Nobody says that a guard has ended: it would be after its last look.
-        host_guards = [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_guard_of(int(name), host.process.pid)]
+        host_guards = [
+            int(name) for name in os.listdir("/proc") if name.isdigit() and _is_guard_of(int(name), host.process.pid)
+        ]
         wait_until(lambda: all(someone(pid) is None for pid in host_guards), "the guard ends")
         assert all(map(is_alive, spared))
 
