@@ -43,7 +43,7 @@ class GuardProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.callback(ours.close)
-            ours.setblocking(False)  # noqa: FBT003 (its only argument)
+            ours.settimeout(0.0)
             host = own_pidfd()
             try:
                 self._leader: Final = start_helper(

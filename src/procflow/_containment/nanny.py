@@ -175,7 +175,7 @@ class _Template:
     def __init__(self, base: str) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._control.setblocking(False)  # noqa: FBT003 (its only argument)
+            self._control.settimeout(0.0)
             host = own_pidfd()
             try:
                 fds = (host, theirs.fileno())
@@ -197,7 +197,7 @@ class _Template:
         """
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            mine.setblocking(False)  # noqa: FBT003 (its only argument)
+            mine.settimeout(0.0)
             control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
             try:
                 control.sendmsg([b"channel"], _rights([theirs.fileno()]))

@@ -180,7 +180,7 @@ class Host:
     def hear(self, first: str) -> list[str]:
         """Wait for a line that begins with the word ``first``; return the rest of its words."""
         for line in self.process.stdout:
-            words = line.split()
+            words: list[str] = line.split()
             if words and words[0] == first:
                 return words[1:]
         raise AssertionError(f"the host ended with {self.process.wait()} before it said {first!r}")

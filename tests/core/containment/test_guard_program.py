@@ -28,7 +28,8 @@ def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], socket.so
     pidfd = os.pidfd_open(host_pid)
     arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd)]
     with ours, theirs:
-        process = subprocess.Popen(arguments, pass_fds=[pidfd], stdin=theirs, stdout=theirs, stderr=theirs)
+        fd = theirs.fileno()
+        process = subprocess.Popen(arguments, pass_fds=[pidfd], stdin=fd, stdout=fd, stderr=fd)
         os.close(pidfd)
         theirs.close()
         try:

@@ -33,11 +33,13 @@ only if the leader was gone when it was announced, which takes a guard that was 
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` makes enumerations of its constants, which take 0.8 MB
+import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]  # `signal` makes enumerations of its constants, which take 0.8 MB
 import os
 import select
 import sys
 import time
+
+# Not `signal`, which is this module and enumerations of its constants: they take 0.8 MB.
 
 CHANNEL = 0
 CREDIT_PACKETS = 32
@@ -98,7 +100,7 @@ class Guard:
                 try:
                     os.killpg(pid, _signal.SIGKILL)
                 except OSError:
-                    pass
+                    continue
 
     def kill_marked(self) -> None:
         deadline = time.monotonic() + LIMIT_S
@@ -138,7 +140,7 @@ def answer(packet: bytes) -> None:
     try:
         os.write(CHANNEL, packet)
     except OSError:  # gone, or it does not read: then it does not wait for an answer either
-        pass
+        return
 
 
 def read_start(pid: int) -> int | None:
