@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import anyio
 from anyio import NoEventLoopError
 from anyio.abc import TaskGroup
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import RunVar, checkpoint, current_token
 
 T = TypeVar("T")
 
@@ -130,6 +130,36 @@ class Bell:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
+
+
+class Flag:
+    """Is set once and for good, and then wakes every task that waits for that.  What an event does, and made for nothing."""
+
+    __slots__ = ("_bell", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._bell: Bell | None = None
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it and wake everybody; idempotent."""
+        self._is_set = True
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.ring()
+
+    async def wait(self) -> None:
+        """Return once it is set; passes a checkpoint."""
+        if self._is_set:
+            await checkpoint()
+        while not self._is_set:
+            if self._bell is None:
+                self._bell = Bell()
+            await self._bell.sleep()
 
 
 class _EventSleeper:

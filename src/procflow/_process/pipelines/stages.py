@@ -16,14 +16,12 @@ from typing import Final, TypeAlias
 
 import anyio
 
+from procflow._process.exit_watch import ExitWatch
 from procflow._process.parts import Parts, StageParts, stage_outcome
 from procflow._process.pipelines.pipefail import pipeline_outcome
 from procflow._streams.consumers.crew import Crew
+from procflow._streams.waking import Flag, callback_loop
 from procflow.outcome import EndedBy, Outcome, PhaseReport
-
-FIRST_TICK_S: Final = 0.001
-LAST_TICK_S: Final = 0.05
-"""How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
 
 Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
 """A task of the process: its work, and its name."""
@@ -36,7 +34,8 @@ class StageBook:
 
     def __init__(self, parts: StageParts) -> None:
         self.parts: Final = parts
-        self.exited: Final = anyio.Event()
+        self.exited: Final = Flag()
+        self._watch: ExitWatch | None = None
         self._cause = EndedBy.ITSELF
         self._ended_at: datetime | None = None
 
@@ -94,7 +93,9 @@ class StageBook:
             stream.crew = crew
             if not stream.pump_nowait():
                 tasks.append((stream.pump, f"pump of {stream.name}"))
-        tasks.append((partial(self._watch_exit, on_exit), f"exit watch of {self.parts.name}"))
+        self._watch = ExitWatch(self.parts.leader, on_exit)
+        if not self._watch.start_nowait(callback_loop()):
+            tasks.append((self._watch.run, f"exit watch of {self.parts.name}"))
         if self.parts.ends.repeat_end is not None:
             tasks.append((self.parts.ends.repeat_end, f"end of input of {self.parts.name}"))
         return tasks
@@ -107,19 +108,10 @@ class StageBook:
             raise AssertionError("sleep_forever() returned")
         return outcome
 
-    async def _watch_exit(self, on_exit: Callable[[], object]) -> None:
-        await self._wait_exited()
-        on_exit()
-
-    async def _wait_exited(self) -> None:
-        leader, tick_s = self.parts.leader, FIRST_TICK_S
-        while not leader.observe():
-            await anyio.wait_readable(leader.exit_fd)
-            if leader.observe():
-                break
-            # Traced: the exit is announced to everybody, but ours to see only after the tracer's.
-            await anyio.sleep(tick_s)
-            tick_s = min(tick_s * 2, LAST_TICK_S)
+    def stop_watching(self) -> None:
+        """Look for its exit no more: its exit descriptor is about to be closed."""
+        if self._watch is not None:
+            self._watch.close()
 
     async def wait_outputs(self) -> None:
         """Wait until all of its outputs have ended."""
