@@ -338,6 +338,8 @@ class ProcessCore:
         """Let the pumps read what the ended tree left in the pipes, so that tails are whole."""
         if self.state is ProcessState.ENDED and not self._has_read_rest:
             self._has_read_rest = True
+            if all(stream.ending is not None for stream in self.streams):
+                return
             with anyio.move_on_after(LAST_READ_S):
                 for stream in self.streams:
                     await stream.wait_ended()

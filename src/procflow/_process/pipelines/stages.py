@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias
@@ -50,9 +49,17 @@ class StageBook:
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; ``None`` while it runs."""
+        return self.outcome_with()
+
+    def outcome_with(
+        self, *, phases: tuple[PhaseReport, ...] = (), is_output_cut: bool = False
+    ) -> Outcome | None:
+        """Return how it ended, with what was done with the whole process; ``None`` while it runs."""
         if self._ended_at is None or self.parts.leader.status is None:
             return None
-        return stage_outcome(self.parts, ended_at=self._ended_at, cause=self._cause)
+        return stage_outcome(
+            self.parts, ended_at=self._ended_at, cause=self._cause, phases=phases, is_output_cut=is_output_cut
+        )
 
     def note_cause(self, cause: EndedBy) -> None:
         """Remember who is ending it, if it runs; looks at the leader alone and books nothing."""
@@ -128,10 +135,10 @@ def whole_outcome(
     parts: Parts, books: tuple[StageBook, ...], *, phases: tuple[PhaseReport, ...], is_output_cut: bool
 ) -> Outcome | None:
     """Return how the process ended; ``None`` while a stage runs."""
+    if len(books) == 1:
+        return books[0].outcome_with(phases=phases, is_output_cut=is_output_cut)
     found = [book.outcome for book in books]
     stages = tuple(outcome for outcome in found if outcome is not None)
     if len(stages) < len(found):
         return None
-    if len(stages) == 1:
-        return replace(stages[0], phases=phases, output_complete=stages[0].output_complete and not is_output_cut)
     return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)
