@@ -19,6 +19,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
+from procflow._observers import emit
 from procflow._process.backend import HomeLoop, defers_interrupts
 from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
@@ -32,6 +33,7 @@ from procflow._streams.consumers.crew import Crew
 from procflow._streams.stream import OutputStream
 from procflow._streams.waking import Flag
 from procflow.errors import TerminationError, UsageError
+from procflow.observation import Detached
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 from procflow.policies import Shutdown, Target
 
@@ -116,6 +118,8 @@ class ProcessCore:
         """Let it live on, unless it has ended."""
         if self.state in (ProcessState.RUNNING, ProcessState.EXITED):
             self._set_state(ProcessState.DETACHED)
+            for stage in self.parts.stages:
+                emit(Detached, name=stage.name, pid=stage.leader.pid)
             _log.debug("%s: pid %d was detached", self.name, self._leader.pid)
 
     def start_tasks(self) -> None:

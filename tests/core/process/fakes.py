@@ -20,6 +20,7 @@ from procflow.policies import Target
 class ImmortalLeader:
     """A process in uninterruptible sleep: it takes every signal and never ends."""
 
+    name = "immortal"
     pid = 2**22 + 1  # above every real pid
 
     def __init__(self) -> None:

@@ -49,6 +49,11 @@ class PipelineLeader:
         self._leading = stage
 
     @property
+    def name(self) -> str:
+        """That of the stage whose pid is the number of the group."""
+        return self._leading.name
+
+    @property
     def pid(self) -> int:
         """The number of the group."""
         return self._leading.pid

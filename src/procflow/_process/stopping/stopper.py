@@ -16,9 +16,12 @@ import anyio
 
 from procflow._containment.port import Container, Member
 from procflow._containment.scan import read_member
+from procflow._observers import emit, observers
 from procflow._process.backend import LooseTask
 from procflow._process.leader import LeaderPort
 from procflow._process.stopping.stop import Finished, Look, Reap, RunFirst, Seen, Send, StopMachine, Wait
+from procflow._process.stopping.survivors import tell_survivors
+from procflow.observation import Escalated
 from procflow.outcome import PhaseReport, signal_name
 from procflow.policies import ProtocolShutdown, Shutdown
 
@@ -56,6 +59,7 @@ class Stopper:
         self._machine = StopMachine(shutdown)
         self._changed = anyio.Event()
         self._members: tuple[Member, ...] = ()
+        self._told_reports = 0
         self._is_cut_short = False
         self._first: _ProtocolCall | None = None
         self.finished = anyio.Event()
@@ -75,16 +79,8 @@ class Stopper:
 
     def survivors(self) -> list[str]:
         """Return a text for each process that is still alive."""
-        if self._leader.status is not None:
-            return [str(member) for member in self._members]
-        # In a pipeline the first stage may be gone, and others not.
-        members = [str(member) for member in self._container.living() or ()]
-        leader = None
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            leader = read_member(self._leader.pid)
-        if leader is not None:
-            return [str(leader), *members]
-        return members or [f"pid {self._leader.pid} ({self._name})"]
+        texts = [str(member) for member in self._living()]
+        return texts or ([f"pid {self._leader.pid} ({self._name})"] if self._leader.status is None else [])
 
     def escalate(self, *, kill_wait_s: float) -> None:
         """Send SIGKILL now, whatever the phases still allow, and wait for its effect at most ``kill_wait_s``."""
@@ -105,7 +101,9 @@ class Stopper:
         try:
             while True:
                 seen = self._look()
-                match self._machine.next(time.monotonic(), seen):
+                action = self._machine.next(time.monotonic(), seen)
+                self._tell_escalations()
+                match action:
                     case RunFirst(until_s):
                         await self._run_first(until_s)
                     case Send() as send:
@@ -121,6 +119,8 @@ class Stopper:
                         tick_s = min(tick_s * 2, LAST_TICK_S)
                     case Finished(is_complete):
                         self.is_complete = is_complete
+                        if not is_complete and observers:
+                            tell_survivors(self._leader, self._living())
                         return
         finally:
             self.is_driven = False
@@ -132,6 +132,23 @@ class Stopper:
         """Wait for the end of the protocol shutdown, which may refuse to end; the caller sets the bound."""
         if self._first is not None:
             await self._first.ended.wait()
+
+    def _living(self) -> list[Member]:
+        if self._leader.status is not None:
+            return list(self._members)
+        # In a pipeline the first stage may be gone, and others not.
+        members = list(self._container.living() or ())
+        leader = None
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            leader = read_member(self._leader.pid)
+        return [leader, *members] if leader is not None else members
+
+    def _tell_escalations(self) -> None:
+        reports = self._machine.reports
+        for report in reports[self._told_reports :]:
+            if not (report.ended or self._machine.is_finished):
+                emit(Escalated, name=self._leader.name, pid=self._leader.pid, report=report)
+        self._told_reports = len(reports)
 
     def _look(self) -> Seen:
         if not self._observe():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from procflow._observers import emit, observers
 from procflow._streams.log.cursor import Cursor
 from procflow._streams.log.terminal import Terminal
 from procflow._streams.pacing import (
@@ -32,6 +33,7 @@ from procflow._streams.reading.source import ByteSource, FdSource, LocalSource
 from procflow._streams.waking import PerLoop, callback_loop, is_being_cancelled
 from procflow.errors import StallError
 from procflow.events import StreamEnding
+from procflow.observation import Stalled
 from procflow.policies import BestEffort, OnStall, Reliable
 
 if TYPE_CHECKING:
@@ -170,6 +172,12 @@ class Pump:
             source.grow_pipe(FLOOD_PIPE_BYTES)
         return pace.by_clock
 
+    def tell_stalled(self) -> None:
+        """Tell the observers whom the stream begins to wait for."""
+        if observers:
+            for cursor in self._log.awaited():
+                self._tell_stalled(cursor, cursor.live_lag, None)
+
     def end_stalls(self, since: float, now: float) -> float:
         """Act on every subscriber whose time is up; return when the next one's will be."""
         next_deadline = float("inf")
@@ -255,6 +263,7 @@ class Pump:
     async def _wait_for_room(self) -> None:
         """Wait until there is room or the stream has ended, ending the patience of stalled subscribers in time."""
         log = self._log
+        self.tell_stalled()
         since = anyio.current_time()
         while log.must_wait():
             deadline = self.end_stalls(since, anyio.current_time())
@@ -274,6 +283,7 @@ class Pump:
 
     def _end_stall(self, cursor: Cursor, delivery: Reliable, stall_timeout_s: float) -> None:
         error = StallError(stream_name=self._log.name, stall_timeout_s=stall_timeout_s)
+        lag_bytes = cursor.live_lag
         match delivery.on_stall:
             case OnStall.DETACH:
                 cursor.error = error
@@ -283,6 +293,11 @@ class Pump:
             case OnStall.FAIL_STREAM:
                 self.end(Terminal(StreamEnding.CLOSED, error))
         self._core.data_bell.ring()
+        self._tell_stalled(cursor, lag_bytes, delivery.on_stall)
+
+    def _tell_stalled(self, cursor: Cursor, lag_bytes: int, action: OnStall | None) -> None:
+        name = self._core.name_of(cursor)
+        emit(Stalled, stream=self._log.name, subscriber=name, lag_bytes=lag_bytes, action=action)
 
     def _close_source_nowait(self) -> None:
         if self._local is not None:
