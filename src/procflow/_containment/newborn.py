@@ -56,6 +56,8 @@ def is_alone(leader: int, *, begun_mono_s: float) -> bool:
         leader: Its number.
         begun_mono_s: A moment before its fork.
     """
+    if time.monotonic() - begun_mono_s >= _circle_s():
+        return False
     try:
         cursor = os.open(_CURSOR_PATH, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # not Linux, or a kernel without checkpoints
@@ -67,6 +69,7 @@ def is_alone(leader: int, *, begun_mono_s: float) -> bool:
         if any(_is_in_session(pid, leader) for pid in range(leader + 1, last + 1)):
             return False
         has_moved = _read_number(cursor) != last
+        # Last: a circle must not have been possible at any moment of all this.
         return not has_moved and time.monotonic() - begun_mono_s < _circle_s()
     except (OSError, ValueError):
         return False
@@ -89,5 +92,8 @@ def _read_number(fd: int) -> int:
 @cache
 def _circle_s() -> float:
     """In how many seconds numbers cannot come round again."""
-    with open(_LIMIT_PATH, "rb") as file:
-        return (int(file.read()) - LOWEST_AFTER_WRAP - MOST_NUMBERS) / MOST_A_S
+    try:
+        with open(_LIMIT_PATH, "rb") as file:
+            return (int(file.read()) - LOWEST_AFTER_WRAP - MOST_NUMBERS) / MOST_A_S
+    except (OSError, ValueError):
+        return 0.0
