@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from procflow._containment.newborn import is_alone
 from procflow._containment.port import Containment, Member
 from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import group_members, read_member
@@ -64,7 +65,7 @@ class GroupContainer:
     def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (the group is all there is)
         """Return the living members besides the leader.
 
-        While the leader is held as a zombie this is a pass over ``/proc``.  After the reaping a probe comes first: no
+        While the leader is held as a zombie this is a pass over ``/proc``, unless it is young and alone.  After the reaping a probe comes first: no
         such group means empty.  If a process now bears the leader's number, the number was given out again, which the
         kernel does only for an empty group.
         """
@@ -80,6 +81,12 @@ class GroupContainer:
                 pass
             if is_used(leader.pid):
                 return ()
+        elif (
+            leader.status is not None
+            and leader.session_begun_mono_s is not None
+            and is_alone(leader.pid, begun_mono_s=leader.session_begun_mono_s)
+        ):
+            return ()
         return group_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
 
     def before_reap(self) -> None:

@@ -65,6 +65,11 @@ class LeaderPort(Protocol):
     @property
     def exit_seen_mono_s(self) -> float | None: ...
     @property
+    def session_begun_mono_s(self) -> float | None:
+        """A moment before its fork, if it leads a session of its own since its first instruction; otherwise ``None``."""
+        ...
+
+    @property
     def is_reaped(self) -> bool:
         """Whether its number no longer belongs to us."""
         ...
@@ -107,6 +112,7 @@ class LeaderBook:
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
+        self.session_begun_mono_s: float | None = None
         self.is_reaped = False
         self.was_lost = False
 
@@ -136,8 +142,11 @@ class LeaderBook:
 class Leader(LeaderBook):
     """A leader started by ``subprocess.Popen``."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], *, name: str) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], *, name: str, session_begun_mono_s: float | None = None
+    ) -> None:
         super().__init__(popen.pid, name=name)
+        self.session_begun_mono_s = session_begun_mono_s
         self.exit_fd = _open_exit_fd(popen.pid)
         # Taken over, as the last step: a Popen object that knows a return code never reaps behind our back, nor warns.
         popen.returncode = 0

@@ -21,6 +21,7 @@ from procflow._process.start import SpawnOptions, TerminalChoice, default_shutdo
 from procflow._process.state import ProcessState
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._streams.stream import OutputStream
+from procflow._streams.waking import Flag
 from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
 from procflow.events import Gap, StreamEnding
@@ -247,7 +248,7 @@ class _DeadlineWatch:
         self._started_s = anyio.current_time() - (time.monotonic() - core.parts.first.started_mono_s)
         self._active_s = self._started_s
 
-    async def wait_until(self, is_done: Callable[[], bool], event: anyio.Event | None) -> _Clock | None:
+    async def wait_until(self, is_done: Callable[[], bool], event: Flag | None) -> _Clock | None:
         """Return ``None`` once ``is_done()``, or the clock that ran out; looks when ``event`` is set, or else by polling."""
         tick_s = FIRST_POLL_S
         while not is_done():

@@ -180,7 +180,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         finally:
             escape.detach()
             await _leave(tasks)
-        input_error = make_input_error(core.parts, core.outcome)
+        input_error = make_input_error(core.parts, core.outcome) if core.parts.stdin is not None else None
         if error is None:
             error = input_error
         elif error.__cause__ is None:

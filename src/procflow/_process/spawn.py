@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, assert_never
@@ -75,9 +76,10 @@ class PopenSpawner:
         reap_abandoned()
         # Made apart from its start: a handler that raises in the middle of it must not take the only reference along.
         popen = subprocess.Popen.__new__(subprocess.Popen)
+        begun_mono_s = time.monotonic() if request.group == "own session" else None
         try:
             _start(popen, request)
-            return Leader(popen, name=request.name)
+            return Leader(popen, name=request.name, session_begun_mono_s=begun_mono_s)
         except _CannotStart as exc:
             popen.returncode = 0  # it was reaped, if not by us
             raise spawn_error(request, exc.error) from exc.error

@@ -28,6 +28,7 @@ class ImmortalLeader:
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
+        self.session_begun_mono_s: float | None = None
         self.is_reaped = False
         self.was_lost = False
 

@@ -82,6 +82,11 @@ class PipelineLeader:
         return max(known) if len(known) == len(seen) else None
 
     @property
+    def session_begun_mono_s(self) -> float | None:
+        """None: the stages stay in the session of the host."""
+        return None
+
+    @property
     def is_reaped(self) -> bool:
         """Whether the number of the group no longer belongs to us."""
         return self._leading.is_reaped

@@ -50,10 +50,13 @@ logger: Final = logging.getLogger("procflow.stream")
 class Pump:
     """One stream's reader."""
 
-    __slots__ = ("_budget", "_core", "_growth", "_log", "_pace", "_reader", "_scope", "_source", "_turn")
+    __slots__ = ("_budget", "_core", "_growth", "_has_let_go", "_local", "_log", "_pace", "_reader", "_scope", "_source", "_turn")
 
     def __init__(self, source: ByteSource, core: StreamCore) -> None:
         self._source = source
+        # Asked once: the question costs more than a system call.
+        self._local = source if isinstance(source, FdSource) or isinstance(source, LocalSource) else None  # noqa: SIM101 (cheap first)
+        self._has_let_go = False
         self._core = core
         self._log = core.log
         self._scope: anyio.CancelScope | None = None
@@ -95,8 +98,15 @@ class Pump:
             self.end(Terminal(StreamEnding.CLOSED))
             await self._close_source()
 
+    @property
+    def has_let_go(self) -> bool:
+        """Whether the stream has ended and the source, a local one, is closed: nothing is left for ``end()`` to do."""
+        return self._has_let_go
+
     def end(self, terminal: Terminal) -> None:
         """Record the terminal unless there is one, wake everybody and let go of the source."""
+        if self._has_let_go:
+            return
         is_first = self._log.end(terminal)
         if self._reader is not None:
             self._reader.close()
@@ -107,6 +117,7 @@ class Pump:
             self._core.data_bell.ring()
             self._core.end_bell.ring()
         self._core.room_bell.ring()
+        self._has_let_go = self._local is not None
 
     def abandon(self, terminal: Terminal) -> None:
         """Record the terminal and let go of the source after the event loop is gone, and with it everybody to be woken."""
@@ -115,7 +126,12 @@ class Pump:
 
     def pending_bytes(self) -> int:
         """How many bytes the source holds that were not read yet, as far as it can say."""
-        return self._source.pending_bytes() if isinstance(self._source, LocalSource) else 0
+        return self._local.pending_bytes() if self._local is not None else 0
+
+    @property
+    def hands_over_late(self) -> bool:
+        """Whether the source may hold more than ``pending_bytes()`` says."""
+        return isinstance(self._source, FdSource) and self._source.hands_over_late
 
     # --- reading a descriptor -----------------------------------------------------------------------------------
 
@@ -284,9 +300,9 @@ class Pump:
         emit(Stalled, stream=self._log.name, subscriber=name, lag_bytes=lag_bytes, action=action)
 
     def _close_source_nowait(self) -> None:
-        if isinstance(self._source, LocalSource):
+        if self._local is not None:
             try:
-                self._source.close_nowait()
+                self._local.close_nowait()
             except Exception as error:  # noqa: BLE001 (recorded)
                 self._note_failed_close(error)
 
