@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 from procflow.outcome import PhaseReport, ResourceUsage, signal_name
 from procflow.policies import OnStall
@@ -47,7 +47,7 @@ class Spawned(Moment):
     containment: Containment | None = None
 
     def __str__(self) -> str:
-        level = f", contained by its {self.containment.level}" if self.containment is not None else ""
+        level = f" (containment: {self.containment.level})" if self.containment is not None else ""
         return f"{self.name}: started as pid {self.pid}{level}"
 
 
@@ -150,6 +150,8 @@ class Signalled(Moment):
                 to = f"the group of pid {self.pid}"
             case "member":
                 to = f"member {self.receiver} of the tree of pid {self.pid}"
+            case _:
+                assert_never(self.to)
         what = f"{self.name}: {signal_name(self.signal)} to {to}"
         if self.error is not None:
             return f"{what}: {self.error}"

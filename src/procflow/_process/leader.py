@@ -114,9 +114,9 @@ class LeaderBook:
         """Return a block in which no other thread reaps it."""
         return self._lock
 
-    def _note_exit(self, status: ExitStatus) -> None:
+    def _note_exit(self, status: ExitStatus, *, seen_mono_s: float | None = None) -> None:
         self.status = status
-        self.exit_seen_mono_s = seen_s = time.monotonic()
+        self.exit_seen_mono_s = seen_s = time.monotonic() if seen_mono_s is None else seen_mono_s
         emit(
             Exited,
             name=self.name,

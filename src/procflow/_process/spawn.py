@@ -45,7 +45,7 @@ class SpawnRequest:
     program: str | bytes
     arguments: tuple[str | bytes, ...] = field(repr=False)
     cwd: str | bytes | None
-    environment: Mapping[str, str] | None = field(repr=False)
+    environment: Mapping[bytes, bytes] | None = field(repr=False)
     umask: int | None
     pass_fds: tuple[int, ...]
     stdin: int | None
@@ -184,8 +184,8 @@ def spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
     elif exc.errno == errno.EBADF and (closed := _closed_descriptor(request)) is not None:
         reason = f"{closed} is not open"
     elif exc.errno == errno.ENOENT and "/" not in program:
-        environment = os.environ if request.environment is None else request.environment
-        suggestion = near_program(program, environment.get("PATH", os.defpath))
+        environment = os.environb if request.environment is None else request.environment
+        suggestion = near_program(program, os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath))))
     elif exc.errno == errno.ENOENT and os.path.exists(program):
         reason = f"{reason} (the interpreter that its first line names, or its loader)"
     return SpawnError(program=program, reason=reason, cwd=cwd, suggestion=suggestion, errno=exc.errno)

@@ -126,7 +126,7 @@ def start_process(
         UsageError: If the terminal is lent already.
     """
     commands = stages_of(command)
-    container = options.container or backing.contain(_make_container(options, is_pipeline=len(commands) > 1))
+    container = options.container or _make_container(options, backing, is_pipeline=len(commands) > 1)
     spawner = backing.spawner(options.spawner)
     with ExitStack() as on_failure, ExitStack() as always:
         on_failure.callback(container.close)
@@ -158,6 +158,8 @@ def start_process(
                 container.bind(whole)
             elif isinstance(whole, PipelineLeader):
                 (whole.lead_on if leads else whole.join)(leader)
+                if leads:
+                    container.bind(whole)
             if observers:
                 emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
             if loan is not None and leads:
@@ -185,7 +187,14 @@ def start_process(
         return core
 
 
-def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:
+    base = _make_base(options, is_pipeline=is_pipeline)
+    # What a fake has started has no number that anybody could be told.
+    return backing.contain(options.containment, base) if isinstance(options.spawner, PopenSpawner) else base
+
+
+def _make_base(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    """Return what reaches the process and its group, whatever level stands above it."""
     requested, _ = named_request(options.containment)
     if isinstance(options.stdio, OnPty):
         return SessionContainer(requested)
@@ -232,7 +241,7 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
-        environment=child_environment(command, os.environ, container.environment()),
+        environment=child_environment(command, os.environb, container.environment()),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,

@@ -119,7 +119,7 @@ class Survivor:
         return f"{'leader' if self.member is None else self.member.value}, pid {self.pid}, state {self.state}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HostileTree:
     """A tree that was or will be started, by whoever runs ``command``; made by ``hostile_tree()``.
 
@@ -134,6 +134,7 @@ class HostileTree:
     cookie: str
     members: tuple[Hostile, ...]
     killed: list[Survivor] = field(default_factory=list)
+    _leash: str = field(repr=False)
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -163,6 +164,8 @@ class HostileTree:
             LeakError: If somebody is still alive then.
         """
         found = {(member.pid, member.started_ticks): member for member in self.survivors()}
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._leash)
         deadline = time.monotonic() + KILL_WAIT_S
         while left := self.survivors():
             if time.monotonic() >= deadline:
@@ -227,12 +230,10 @@ def hostile_tree(
         *(name.value for name in names),
         name="hostile-tree",
     )
-    tree = HostileTree(command, cookie, names)
+    tree = HostileTree(command=command, cookie=cookie, members=names, _leash=leash)
     try:
         yield tree
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(leash)
         tree.killed.extend(tree.kill_survivors())
 
 

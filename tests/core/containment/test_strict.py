@@ -247,7 +247,7 @@ class TestStart:
     async def test_child_gets_what_every_child_gets(self, tmp_path: Path) -> None:
         """C-1, C-69, C-82: directory, environment, umask, descriptors, signals: as without a nanny."""
         script = (
-            "import os, signal; print(os.getcwd(), oct(os.umask(0)), sorted(os.environ.items()), sorted(map(int, os.listdir('/proc/self/fd'))),"
+            "import os, signal; print(os.getcwd(), oct(os.umask(0)), sorted(item for item in os.environ.items() if not item[0].startswith('PROCFLOW_HOST_')), sorted(map(int, os.listdir('/proc/self/fd'))),"
             "[n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN], signal.pthread_sigmask(0, []))"
         )
         receive, send = os.pipe()
@@ -256,10 +256,7 @@ class TestStart:
             command = python(script).with_(
                 cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[57]
             )
-            said = [
-                (await pf.run(command, containment=level)).stdout.text
-                for level in (pf.Guarded(marks_environment=False), "strict")
-            ]
+            said = [(await pf.run(command, containment=level)).stdout.text for level in ("group", "strict")]
         finally:
             for fd in (receive, send, 57):
                 os.close(fd)
@@ -449,7 +446,7 @@ class TestBest:
             nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
         )
         monkeypatch.setattr(nanny_module, "_templates", {})
-        with pytest.raises(pf.PlatformError, match="no nanny can be had: no more"):
+        with pytest.raises(pf.PlatformError, match="no nanny can be had: .*no more"):
             await pf.run(pf.Command("true"), containment="strict")
 
         async with pf.spawn(pf.Command("sleep", "60"), containment="best") as child:

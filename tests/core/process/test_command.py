@@ -44,14 +44,14 @@ def test_with_returns_changed_copies() -> None:
 
 def test_environment_is_set_unset_or_replaced() -> None:
     """C-1: a text sets a variable, None removes it, inherit_env=False begins with nothing."""
-    host = {"HOME": "/root", "LANG": "C"}
+    host = {b"HOME": b"/root", b"LANG": b"C"}
 
-    assert child_environment(pf.Command("x", env={"LANG": None, "A": "1"}), host, {}) == {"HOME": "/root", "A": "1"}
-    assert child_environment(pf.Command("x", env={"A": "1"}, inherit_env=False), host, {}) == {"A": "1"}
-    assert child_environment(pf.Command("x", inherit_env=False), host, {"T": "1"}) == {"T": "1"}
-    assert child_environment(pf.Command("x"), host, {"T": "1"}) == {**host, "T": "1"}
+    assert child_environment(pf.Command("x", env={"LANG": None, "A": "1"}), host, {}) == {b"HOME": b"/root", b"A": b"1"}
+    assert child_environment(pf.Command("x", env={"A": "1"}, inherit_env=False), host, {}) == {b"A": b"1"}
+    assert child_environment(pf.Command("x", inherit_env=False), host, {"T": "1"}) == {b"T": b"1"}
+    assert child_environment(pf.Command("x"), host, {"T": "1"}) == {**host, b"T": b"1"}
     assert child_environment(pf.Command("x"), host, {}) is None  # the host's, not copied
-    assert host == {"HOME": "/root", "LANG": "C"}
+    assert host == {b"HOME": b"/root", b"LANG": b"C"}
 
 
 @pytest.mark.parametrize(

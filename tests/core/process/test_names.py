@@ -121,7 +121,7 @@ def test_request_to_the_spawner_shows_nothing() -> None:
         program="git",
         arguments=(SECRET,),
         cwd=None,
-        environment={"DB_PASSWORD": SECRET},
+        environment={b"DB_PASSWORD": SECRET.encode()},
         umask=None,
         pass_fds=(),
         stdin=None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ import pytest
 import procflow as pf
 from procflow._observers import emit, observers
 from procflow._process.leader import Leader, reap_abandoned
+from procflow._process.scope import SpawnScope
 
 from .conftest import is_alive, require_order
 from .fakes import ImmortalSpawner, fake_spawn
@@ -66,6 +66,7 @@ class TestOrder:
         assert isinstance(reaped, pf.Reaped)
         assert {spawned.name, exited.name, reaped.name} == {"three"}
         assert spawned.containment is not None
+        assert str(spawned) == f"three: started as pid {spawned.pid} (containment: {spawned.containment.level})"
         assert (exited.exit_code, exited.signal, exited.core_dumped) == (3, None, False)
         assert exited.lived_s == pytest.approx(done.outcome.duration_s, abs=0.5)
         assert reaped.usage == done.outcome.usage
@@ -163,7 +164,7 @@ class TestOrder:
         done = await pf.run(pf.Command("echo", "x") | pf.Command("cat"))
 
         pids = [stage.pid for stage in done.outcome.stages]
-        assert [(e.name, e.pid) for e in observed if isinstance(e, pf.Spawned)] == list(zip(("echo", "cat"), pids))
+        assert [(e.name, e.pid) for e in observed if isinstance(e, pf.Spawned)] == [("echo", pids[0]), ("cat", pids[1])]
         assert {e.name for e in observed if isinstance(e, pf.Exited)} == {"echo", "cat"}
         assert [e.pid for e in observed if isinstance(e, pf.Reaped)] == [pids[1], pids[0]]
 
@@ -198,13 +199,16 @@ class TestOrder:
     async def test_a_dropped_block_is_told_to_its_end(self, observed: list[pf.ProcessEvent]) -> None:
         """C-92, C-68: also what the garbage collector ends, in whatever thread, is told in order."""
         scope = pf.spawn(pf.Command("sleep", "60"))
+        assert isinstance(scope, SpawnScope)
         child = await scope.__aenter__()
-        pid = child.pid
+        assert scope.core is not None
+        pid, leader = child.pid, scope.core.leader
+        del child
         with pytest.warns(ResourceWarning):
-            del scope, child
-            for _ in range(3):
-                gc.collect()
-                await anyio.sleep(0)
+            del scope
+        with anyio.fail_after(30):
+            while leader.exit_fd >= 0:  # closed by the loop, in its next turns
+                await anyio.sleep(0.001)
 
         assert told(observed, pid) == ["Spawned", ("SIGKILL", "group", "before exit"), "Exited", "Reaped"]
 

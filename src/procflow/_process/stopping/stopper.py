@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal as _signal
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -85,7 +84,7 @@ class Stopper:
     def escalate(self, *, kill_wait_s: float) -> None:
         """Send SIGKILL now, whatever the phases still allow, and wait for its effect at most ``kill_wait_s``."""
         self._is_cut_short = True
-        self._machine.escalate(time.monotonic(), kill_wait_s=kill_wait_s)
+        self._machine.escalate(anyio.current_time(), kill_wait_s=kill_wait_s)
         self.notice()
 
     def notice(self) -> None:
@@ -101,7 +100,7 @@ class Stopper:
         try:
             while True:
                 seen = self._look()
-                action = self._machine.next(time.monotonic(), seen)
+                action = self._machine.next(anyio.current_time(), seen)
                 self._tell_escalations()
                 match action:
                     case RunFirst(until_s):
@@ -115,7 +114,7 @@ class Stopper:
                         self._reap()
                         tick_s = FIRST_TICK_S
                     case Wait(until_s):
-                        await self._pause(min(tick_s, until_s - time.monotonic()))
+                        await self._pause(min(tick_s, until_s - anyio.current_time()))
                         tick_s = min(tick_s * 2, LAST_TICK_S)
                     case Finished(is_complete):
                         self.is_complete = is_complete
@@ -168,25 +167,25 @@ class Stopper:
         except OSError as exc:
             error = exc
         _log.debug("%s: %s to the %s: %s", self._name, signal_name(send.signal), send.to.value, error or "sent")
-        self._machine.sent(time.monotonic(), error)
+        self._machine.sent(anyio.current_time(), error)
 
     async def _run_first(self, until_s: float) -> None:
         first = self._shutdown.first
         if first is None:
-            self._machine.first_done(time.monotonic(), error=None)
+            self._machine.first_done(anyio.current_time(), error=None)
             return
         if self._first is None:
             self._first = _ProtocolCall(first, self.notice, name=self._name)
         call = self._first
         has_ended = False
-        while not (has_ended or call.is_over or self._is_cut_short) and time.monotonic() < until_s:
-            await self._pause(min(LAST_TICK_S, until_s - time.monotonic()))
+        while not (has_ended or call.is_over or self._is_cut_short) and anyio.current_time() < until_s:
+            await self._pause(min(LAST_TICK_S, until_s - anyio.current_time()))
             has_ended = self._observe() and not self._look().others
         call.cancel()
         error = call.error
         if not (call.is_done or has_ended or self._is_cut_short):
             error = f"had not returned after {self._shutdown.first_wait_s:g} s"
-        self._machine.first_done(time.monotonic(), error=None if has_ended else error)
+        self._machine.first_done(anyio.current_time(), error=None if has_ended else error)
 
     async def _pause(self, limit_s: float) -> None:
         self._changed = anyio.Event()
