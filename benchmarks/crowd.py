@@ -36,14 +36,20 @@ def process_count() -> int:
 @contextlib.contextmanager
 def crowd(total: int) -> Iterator[int]:
     """Bring the machine to ``total`` processes for the block, and give how many there are; it may have more already."""
-    missing = max(0, total - process_count())
-    argv = [sys.executable, "-I", "-S", "-c", _SLEEPERS, str(missing)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sleepers:
-        assert sleepers.stdin is not None
-        assert sleepers.stdout is not None
-        if sleepers.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{missing} processes cannot be started here")
+    with sleepers(max(0, total - process_count())):
+        yield process_count()
+
+
+@contextlib.contextmanager
+def sleepers(count: int) -> Iterator[None]:
+    """Give the machine ``count`` processes for the block, and one that is their parent."""
+    argv = [sys.executable, "-I", "-S", "-c", _SLEEPERS, str(count)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        if parent.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"{count} processes cannot be started here")
         try:
-            yield process_count()
+            yield
         finally:
-            sleepers.stdin.close()
+            parent.stdin.close()

@@ -19,9 +19,8 @@ BASE = "asyncio, thread watcher"
 
 
 def trial(launcher: Launcher) -> Trial:
-    sleep = loop_sleep(launcher.backend)
-
     async def once() -> float:
+        sleep = loop_sleep(launcher.backend)
         child = await launcher.start(ARGV)
         # Until the program runs and the loop has nothing else to do.
         await sleep(SETTLE_S)

@@ -29,9 +29,8 @@ def allow_descriptors() -> None:
 
 
 def trial(launcher: Launcher) -> Trial:
-    sleep = loop_sleep(launcher.backend)
-
     async def main(count: int, window_s: float) -> Numbers:
+        sleep = loop_sleep(launcher.backend)
         leaving, all_there = make_event(launcher.backend), make_event(launcher.backend)
         started = 0
 

@@ -64,9 +64,9 @@ def numbers(call: Call, count: int, wall_s: float, cpu_s: float, left: dict[str,
 
 
 def in_tasks(call: Call, backend: str) -> Trial:
-    sleep = loop_sleep(backend)
-
     async def main(count: int, at_once: int) -> Numbers:
+        sleep = loop_sleep(backend)
+
         async def several() -> None:
             for _ in range(count // at_once):
                 await call.run(ARGV, None)

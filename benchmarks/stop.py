@@ -21,9 +21,8 @@ CHECK = "procflow, the check alone"
 
 
 def trial(launcher: Launcher) -> Trial:
-    sleep = loop_sleep(launcher.backend)
-
     async def once() -> float:
+        sleep = loop_sleep(launcher.backend)
         child = await launcher.start(ARGV)
         await sleep(SETTLE_S)
         before = time.perf_counter()

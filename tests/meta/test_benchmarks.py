@@ -12,9 +12,10 @@ import pytest
 
 from benchmarks import page
 from benchmarks.__main__ import NAMES, SUITES, chosen, load
-from benchmarks.crowd import crowd, process_count
+from benchmarks.crowd import sleepers
 from benchmarks.delays import percentile
 from benchmarks.loops import cancelled_after, loop_sleep, run_on
+from benchmarks.runs import descendants
 from benchmarks.sampling import sampled
 from benchmarks.targets import Target, judge, verdict_table
 from benchmarks.trial import WORDS
@@ -150,14 +151,14 @@ def test_a_number_without_a_bound_is_stated_and_not_counted() -> None:
     assert "0 of 0 targets are met." in verdict_table([verdict])
 
 
-def test_sleepers_make_a_crowd_and_go_with_its_block() -> None:
-    before = process_count()
+def test_sleepers_go_with_their_block() -> None:
+    before = set(descendants())
 
-    # Others start and end processes meanwhile, but not a hundred.
-    with crowd(before + 200) as there:
-        assert there >= before + 100
+    with sleepers(50):
+        there = set(descendants()) - before
 
-    assert process_count() < before + 100
+    assert len(there) == 51
+    assert not there & set(descendants())
 
 
 def test_whoever_is_watched_does_not_outlive_the_block() -> None:
