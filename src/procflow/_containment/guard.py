@@ -30,11 +30,14 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.guard_process import CannotGuardError, GuardProcess
+from procflow._containment.guard_process import GuardProcess
 from procflow._containment.guard_watch import GuardWatch
+from procflow._containment.helper import NoHelperError
 from procflow._containment.token import new_variable, outer_variables
+from procflow._observers import emit
 from procflow._streams.waking import PerLoop
 from procflow.errors import ProcflowError
+from procflow.observation import GuardReplaced, GuardStarted
 
 ANSWER_WAIT_S: Final = 1.0
 """How long a guard may take to note that something is let go, before it is replaced."""
@@ -56,11 +59,13 @@ _log = logging.getLogger("procflow.termination")
 def on_guarded(pid: int) -> None:
     """Tell that guard ``pid`` watches: the start-up window is over."""
     _log.debug("guard %d watches", pid)
+    emit(GuardStarted, pid=pid)
 
 
 def on_replaced(reason: str, old_pid: int, new_pid: int) -> None:
     """Tell that guard ``old_pid`` was lost, and ``new_pid`` was started and told everything."""
     _log.warning("guard %d was replaced by %d: %s", old_pid, new_pid, reason)
+    emit(GuardReplaced, reason=reason, old_pid=old_pid, new_pid=new_pid)
 
 
 def on_failed(reason: str) -> None:
@@ -219,7 +224,7 @@ class GuardedHost:
     def _start(self) -> None:
         try:
             guard = GuardProcess(self.variable)
-        except CannotGuardError as exc:
+        except NoHelperError as exc:
             self._retry_mono_s, self._lost_reason = math.inf, str(exc)
             return
         except (ProcflowError, OSError) as exc:

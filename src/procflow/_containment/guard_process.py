@@ -13,27 +13,16 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Final
 
-from procflow._process.leader import FORCE_WAIT_THREAD_VARIABLE, Leader
-from procflow._process.spawn import PopenSpawner, SpawnRequest
-
-PROGRAM: Final = os.path.join(os.path.dirname(__file__), "helpers", "guard.py")
-
-PASSED_ON: Final = (b"LD_LIBRARY_PATH",)
-"""What an interpreter may need to start.  Nothing else: the guard must carry no variable of a host above this one."""
+from procflow._containment.helper import own_pidfd, start_helper
 
 END_WAIT_S: Final = 0.1
 """How long a killed guard may take to end."""
 
 PACKET_BYTES: Final = 65536
 COMPLAINT_BYTES: Final = 4096
-
-
-class CannotGuardError(Exception):
-    """There can be no guard here; the text says why.  Never leaves this package."""
 
 
 class GuardProcess:
@@ -47,18 +36,19 @@ class GuardProcess:
         """Start it; takes as long as any spawn, not as long as its interpreter.
 
         Raises:
-            CannotGuardError: If there is no interpreter to run it with, or this platform lacks something.
+            NoHelperError: If there can be none here.
             SpawnError: If it cannot be started now.
             OSError: If there is no descriptor left for it.
         """
-        require_means()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.callback(ours.close)
             ours.settimeout(0.0)
-            host = os.pidfd_open(os.getpid())
+            host = own_pidfd()
             try:
-                self._leader: Final[Leader] = PopenSpawner().spawn(_request(variable, host, theirs.fileno()))
+                self._leader: Final = start_helper(
+                    "guard.py", (variable, host), pass_fds=(host,), stdio=theirs.fileno()
+                )
             finally:
                 os.close(host)
             on_failure.pop_all()
@@ -134,33 +124,3 @@ class GuardProcess:
         self._leader.reap()
         self._leader.close()
         os.close(self.channel)
-
-
-def require_means() -> None:
-    """Raise unless a guard can be run here, as far as that can be told without trying.
-
-    Raises:
-        CannotGuardError: Otherwise.
-    """
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open") or FORCE_WAIT_THREAD_VARIABLE in os.environ:
-        raise CannotGuardError("this system has no pidfds")
-    if getattr(sys, "frozen", False) or not sys.executable:
-        # The executable of a frozen application is the application: it would be started again.
-        raise CannotGuardError("there is no Python interpreter to run it with")
-    if not os.path.isfile(PROGRAM):
-        raise CannotGuardError("its program is no file, because the package is imported from an archive")
-
-
-def _request(variable: str, host: int, channel: int) -> SpawnRequest:
-    return SpawnRequest(
-        program=sys.executable,
-        arguments=("-I", "-S", PROGRAM, variable, str(os.getpid()), str(host)),
-        cwd="/",
-        environment={name: os.environb[name] for name in PASSED_ON if name in os.environb},
-        umask=None,
-        pass_fds=(host,),
-        stdin=channel,
-        stdout=channel,
-        stderr=channel,
-        group="own session",
-    )

@@ -23,11 +23,13 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
+from procflow._containment.choice import NO_BACKING, needs_backing, open_backing
 from procflow._containment.requests import ContainmentRequest
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error
 from procflow._process.process import Process
+from procflow._process.stand_in import stood_in
 from procflow._process.start import (
     SpawnOptions,
     TerminalChoice,
@@ -37,6 +39,7 @@ from procflow._process.start import (
     start_process,
 )
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
+from procflow._process.terminals.lending import LENT_SESSION
 from procflow._streams.consumers.crew import tell
 from procflow._streams.waking import PerLoop
 from procflow.command import Command, Pipeline
@@ -130,20 +133,28 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
     async def __aenter__(self) -> Process:
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
-        # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
-        async with _SPAWN_GATES.get():
-            await checkpoint()
-            self._tasks = anyio.create_task_group()
-            await self._tasks.__aenter__()
-            # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.
-            try:
-                core = start_process(self._command, self._options, self._tasks)
-            except BaseException:
-                await _leave(self._tasks)
-                raise
-            self.core = core
-            self._entered_in = anyio.get_current_task().id
-            self._escape = weakref.finalize(self, _escaped, core)
+        options, backing = stood_in(self._options), NO_BACKING
+        if needs_backing(options.containment):
+            obstacle = LENT_SESSION if options.terminal == "shared" else ""
+            backing = await open_backing(options.containment, obstacle=obstacle)
+        try:
+            # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
+            async with _SPAWN_GATES.get():
+                await checkpoint()
+                self._tasks = anyio.create_task_group()
+                await self._tasks.__aenter__()
+                # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.
+                try:
+                    core = start_process(self._command, options, self._tasks, backing)
+                except BaseException:
+                    await _leave(self._tasks)
+                    raise
+                self.core = core
+                self._entered_in = anyio.get_current_task().id
+                self._escape = weakref.finalize(self, _escaped, core)
+        except BaseException:
+            backing.close()
+            raise
         return Process(core)
 
     @defers_interrupts
@@ -169,7 +180,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         finally:
             escape.detach()
             await _leave(tasks)
-        input_error = make_input_error(core.parts, core.outcome)
+        input_error = make_input_error(core.parts, core.outcome) if core.parts.stdin is not None else None
         if error is None:
             error = input_error
         elif error.__cause__ is None:

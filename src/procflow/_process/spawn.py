@@ -16,11 +16,11 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, assert_never
 
-from procflow._process import trace
 from procflow._process.leader import Leader, LeaderPort, reap_abandoned
 from procflow._process.near_name import near_program
 from procflow.errors import SpawnError
@@ -35,12 +35,14 @@ class SpawnRequest:
     ``None`` means inherited, for descriptors and for the environment.
 
     Attributes:
+        name: What events call the process.
         group: Whether it leads a session of its own, or a group of its own in the session of the host, or joins the group of
             that number there, whose leader must be a child of the host that was not reaped.
         terminal: Path of a terminal that all three descriptors lead to and that becomes its controlling terminal, for which
             it must lead a session.
     """
 
+    name: str
     program: str | bytes
     arguments: tuple[str | bytes, ...] = field(repr=False)
     cwd: str | bytes | None
@@ -74,13 +76,13 @@ class PopenSpawner:
         reap_abandoned()
         # Made apart from its start: a handler that raises in the middle of it must not take the only reference along.
         popen = subprocess.Popen.__new__(subprocess.Popen)
+        begun_mono_s = time.monotonic() if request.group == "own session" else None
         try:
             _start(popen, request)
-            trace.emit("spawned", popen.pid)
-            return Leader(popen)
+            return Leader(popen, name=request.name, session_begun_mono_s=begun_mono_s)
         except _CannotStart as exc:
             popen.returncode = 0  # it was reaped, if not by us
-            raise _spawn_error(request, exc.error) from exc.error
+            raise spawn_error(request, exc.error) from exc.error
         except BaseException as exc:  # nobody would watch it: it must not run
             _end(popen, request)
             if isinstance(exc, (OSError, RuntimeError)):
@@ -173,7 +175,8 @@ def _child_with_pipes_of(request: SpawnRequest) -> int | None:
     return None
 
 
-def _spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
+def spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
+    """Return the error that says why the system refused ``request``, with what may have been meant."""
     program = os.fsdecode(request.program)
     cwd = None if request.cwd is None else os.fsdecode(request.cwd)
     reason = exc.strerror or type(exc).__name__

@@ -18,12 +18,13 @@ from typing import Final, Literal, TypeAlias
 
 import anyio.abc
 
+from procflow._containment.choice import NO_BACKING, Backing, needs_backing
 from procflow._containment.group import GroupContainer
-from procflow._containment.guarded import GuardedContainer
 from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container
-from procflow._containment.requests import ContainmentRequest, Guarded, named_request
+from procflow._containment.requests import ContainmentRequest, named_request
 from procflow._containment.session import SessionContainer
+from procflow._observers import emit, observers
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
 from procflow._process.leader import LeaderPort
@@ -38,6 +39,7 @@ from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
 from procflow._process.terminals.pty import OnPty, plan_pty
 from procflow.command import Command, Pipeline, child_environment, stages_of
 from procflow.errors import SpawnError, UsageError
+from procflow.observation import Spawned
 from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
@@ -66,6 +68,8 @@ class SpawnOptions:
         named_request(self.containment)
         if self.terminal not in ("isolated", "shared"):
             raise ValueError(f"terminal must be 'isolated' or 'shared', not {self.terminal!r}")
+        if self.terminal == "shared" and self.containment != "best" and needs_backing(self.containment):
+            raise UsageError("a strict child cannot be lent the host's terminal, which belongs to the host's session")
         if self.terminal == "shared" and isinstance(self.stdio, OnPty):
             raise UsageError("a child has either a terminal of its own (pty=) or the host's (terminal='shared')")
 
@@ -110,8 +114,12 @@ def require_startable(command: Command | Pipeline, options: SpawnOptions) -> Non
 
 
 @defers_interrupts
-def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup) -> ProcessCore:
+def start_process(
+    command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup, backing: Backing = NO_BACKING
+) -> ProcessCore:
     """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
+
+    ``backing`` is the container's, or closed.
 
     Raises:
         SpawnError: If the process, or a stage of it, cannot be started; then nothing is left behind.
@@ -119,7 +127,8 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
         UsageError: If the terminal is lent already.
     """
     commands = stages_of(command)
-    container = options.container or _make_container(options, is_pipeline=len(commands) > 1)
+    container = options.container or _make_container(options, backing, is_pipeline=len(commands) > 1)
+    spawner = backing.spawner(options.spawner)
     with ExitStack() as on_failure, ExitStack() as always:
         on_failure.callback(container.close)
         loan = LentTerminal() if options.terminal == "shared" else None
@@ -139,7 +148,7 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
             started_at, started_mono_s = datetime.now(UTC), time.monotonic()
             group = _next_group(whole, options, is_pipeline=len(commands) > 1)
             try:
-                leader, leads = _spawn(options.spawner, _request(stage, ends, container, group))
+                leader, leads = _spawn(spawner, _request(stage, ends, container, group))
             except SpawnError as exc:
                 if len(commands) > 1:
                     exc.note_stage(len(stages) + 1, len(commands))
@@ -152,6 +161,8 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
                 (whole.lead_on if leads else whole.join)(leader)
                 if leads:
                     container.bind(whole)
+            if observers:
+                emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
             if loan is not None and leads:
                 loan.hand_over(leader.pid)
             stages.append(
@@ -177,13 +188,10 @@ def start_process(command: Command | Pipeline, options: SpawnOptions, tasks: any
         return core
 
 
-def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:
     base = _make_base(options, is_pipeline=is_pipeline)
-    _, request = named_request(options.containment)
     # What a fake has started has no number that anybody could be told.
-    if isinstance(request, Guarded) and isinstance(options.spawner, PopenSpawner):
-        return GuardedContainer(base, request)
-    return base
+    return backing.contain(options.containment, base) if isinstance(options.spawner, PopenSpawner) else base
 
 
 def _make_base(options: SpawnOptions, *, is_pipeline: bool) -> Container:
@@ -230,6 +238,7 @@ def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline:
 
 def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
     return SpawnRequest(
+        name=command.name,
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,

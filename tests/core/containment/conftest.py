@@ -1,4 +1,4 @@
-"""Tests of what is left of trees when their host is gone: nobody of one test outlives it."""
+"""Every test here proves that it left nothing behind, and nobody of it outlives it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from .hosts import Cookie
+from tests.core.containment.hosts import Cookie
+from tests.core.process.conftest import _no_leaks, _no_task_leaks
+
+__all__ = ("_no_leaks", "_no_task_leaks")
 
 
 @pytest.fixture

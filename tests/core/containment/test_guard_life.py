@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .hosts import Cookie, hosted, someone, wait_until
+from tests.core.containment.hosts import Cookie, hosted, someone, wait_until
 
 REPLACED = r"""
 told = []

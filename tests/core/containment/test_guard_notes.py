@@ -204,6 +204,7 @@ async def test_guard_is_no_leak_and_everything_else_still_is() -> None:
 @pytest.mark.anyio
 async def test_what_a_fake_starts_is_not_guarded() -> None:
     """C-85: neither a given container nor another spawner has a layer above it."""
+    from procflow._containment.choice import NO_BACKING
     from procflow._process.spawn import SpawnRequest
     from procflow._process.start import SpawnOptions, _make_container
     from procflow._process.stdio.plans import plan_stdio
@@ -213,8 +214,8 @@ async def test_what_a_fake_starts_is_not_guarded() -> None:
             raise AssertionError
 
     nowhere = plan_stdio(pf.NULL, pf.NULL, pf.NULL, merge_stderr=False, default=pf.StreamConfig())
-    real = _make_container(SpawnOptions(stdio=nowhere), is_pipeline=False)
-    faked = _make_container(SpawnOptions(stdio=nowhere, spawner=Fake()), is_pipeline=False)  # type: ignore[arg-type]  # a fake
+    real = _make_container(SpawnOptions(stdio=nowhere), NO_BACKING, is_pipeline=False)
+    faked = _make_container(SpawnOptions(stdio=nowhere, spawner=Fake()), NO_BACKING, is_pipeline=False)  # type: ignore[arg-type]  # a fake
 
     assert isinstance(real, GuardedContainer)
     assert not isinstance(faked, GuardedContainer)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from procflow._containment.guard_process import PROGRAM
+from procflow._containment.helper import FOLDER
 from procflow._containment.helpers import guard as program
+from tests.core.containment.hosts import Cookie, wait_until
 
-from .hosts import Cookie, wait_until
-
+PROGRAM = os.path.join(FOLDER, "guard.py")
 VARIABLE = "PROCFLOW_HOST_of_a_test"
 
 
@@ -26,7 +26,7 @@ def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], socket.so
     """A guard that watches ``host_pid``, and our end of its channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pidfd = os.pidfd_open(host_pid)
-    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(host_pid), str(pidfd)]
+    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd)]
     with ours, theirs:
         fd = theirs.fileno()
         process = subprocess.Popen(arguments, pass_fds=[pidfd], stdin=fd, stdout=fd, stderr=fd)
@@ -85,13 +85,11 @@ def test_it_reads_what_is_left_before_it_acts(cookie: Cookie) -> None:
             assert spared.poll() is None
 
 
-def test_number_that_belongs_to_a_stranger_is_not_noted(cookie: Cookie) -> None:
-    """C-66: while the host lives, only its own children are leaders of its groups."""
+def test_number_that_is_given_up_is_not_signalled(cookie: Cookie) -> None:
+    """C-66: also if both words come at once."""
     with sleeper(cookie) as stranger, sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
         assert channel.recv(100) == b"ready"
-        channel.send(f"+{stranger.pid}".encode())
-        channel.send(b"!0")
-        assert channel.recv(100) == b"=0"
+        channel.send(f"+{stranger.pid} -{stranger.pid}".encode())
 
         host.kill()
         wait_until(lambda: has_ended(guard), "the guard ends")
@@ -102,19 +100,15 @@ def test_number_that_belongs_to_a_stranger_is_not_noted(cookie: Cookie) -> None:
 def test_number_that_was_given_out_again_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """C-66: the moment of its start tells the leader from a later process of the same number."""
     killed: list[int] = []
-    stats = {11: (1, 100), 12: (1, 200), 13: (1, 300)}
-    monkeypatch.setattr(program, "read_stat", stats.get)
+    starts = {11: 100, 12: 200, 13: 300}
+    monkeypatch.setattr(program, "read_start", starts.get)
     monkeypatch.setattr(os, "killpg", lambda pid, number: killed.append(pid))
-    pidfd = os.pidfd_open(os.getpid())
-    try:
-        guard = program.Guard(b"X", 1, pidfd)
-        guard.note(b"+11 +12 +13 -13")
-        stats[12] = (1, 201)
-        del stats[11]  # reaped, and its group may have members
+    guard = program.Guard(b"X")
+    guard.note(b"+11 +12 +13 -13")
+    starts[12] = 201
+    del starts[11]  # reaped, and its group may have members
 
-        guard.kill_groups()
-    finally:
-        os.close(pidfd)
+    guard.kill_groups()
 
     assert killed == [11]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 
 import pytest
 
-from .hosts import Cookie, hosted, is_alive, someone, wait_until
+from tests.core.containment.hosts import Cookie, hosted, is_alive, someone, wait_until
 
 KEPT = ("stubborn", "setpgid", "setsid", "daemon")
 
@@ -289,7 +288,7 @@ run(main)
 @pytest.mark.parametrize("victim", ["outer", "inner", "outer and the inner guard"])
 def test_nested_hosts_do_not_hide_each_other(cookie: Cookie, victim: str) -> None:
     """C-80: a host below a host has a variable of its own, and its children carry both."""
-    from .hosts import PRELUDE
+    from tests.core.containment.hosts import PRELUDE
 
     with hosted(cookie, "asyncio", NESTED, PRELUDE + NESTED, "outer") as host:
         told: dict[str, list[str]] = {}
@@ -316,47 +315,3 @@ def test_nested_hosts_do_not_hide_each_other(cookie: Cookie, victim: str) -> Non
                 os.kill(int(guard), signal.SIGKILL)
             host.kill()
             cookie.wait_until_gone()
-
-
-@pytest.mark.root
-def test_unprivileged_host(cookie: Cookie, backend: str) -> None:
-    """C-80: as a user who may do nothing."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
-    system_python = "/usr/bin/python3"
-    if not os.path.exists(system_python):
-        pytest.skip("there is no interpreter that everybody may run")
-    script = f"""
-run(anyio.sleep, 0)  # everything is imported that others may not read
-async def first():
-    async with pf.spawn(pf.Command("true")) as child:
-        await wait_guarded(child)
-run(first)
-from procflow._containment import guard
-guard._hosts.clear()
-os.setgid(65534)
-os.setuid(65534)
-sys.executable = {system_python!r}
-from procflow._containment import guard_process
-guard_process.PROGRAM = sys.argv[5]
-async def main():
-    async with pf.spawn(tree("stubborn", "setpgid", "setsid", "daemon")) as child:
-        await wait_guarded(child)
-        say("holding", os.getuid())
-        await anyio.sleep_forever()
-run(main)
-"""
-    from procflow._containment.guard_process import PROGRAM
-
-    # The checkout may be where nobody else may look.
-    copy = cookie.report.parent / "guard.py"
-    shutil.copy(PROGRAM, copy)
-    folder = copy.parent
-    while folder != folder.parent and folder.owner() == "root" and str(folder) != "/tmp":
-        folder.chmod(folder.stat().st_mode | 0o555)
-        folder = folder.parent
-    with hosted(cookie, backend, script, str(copy)) as host:
-        assert host.hear("holding") == ["65534"]
-        cookie.wait_for("leader", *KEPT)
-        host.kill()
-        cookie.wait_until_gone()

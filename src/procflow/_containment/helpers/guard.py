@@ -1,13 +1,13 @@
 """The guard: when its host is gone, it kills what the host had started, and ends.
 
-    python -I -S guard.py VARIABLE HOST_PID HOST_PIDFD
+    python -I -S guard.py VARIABLE HOST_PIDFD
 
 A program of its own, run by a bare interpreter; nothing of ``procflow`` is imported.  It sleeps in ``poll(2)`` until the
 channel or the host's pidfd wakes it, and imports so little that it stays below 10 MiB.
 
 The channel is descriptor 0, 1 and 2: a socket of packets.  A packet of the host holds words with blanks between them:
 
-    +PID      a group whose leader, a child of the host, has this pid: kill it
+    +PID      a group whose leader, which was not reaped, has this pid: kill it
     -PID      that group is no longer the host's: forget it
     !VALUE    what carries VARIABLE=VALUE shall live on; never taken back
 
@@ -33,7 +33,7 @@ only if the leader was gone when it was announced, which takes a guard that was 
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]  # `signal` makes enumerations of its constants, which take 0.8 MB
 import os
 import select
 import sys
@@ -44,9 +44,6 @@ import time
 CHANNEL = 0
 CREDIT_PACKETS = 32
 PACKET_BYTES = 65536
-DOUBT_MS = 5
-"""How long the host may take from giving up its children to being seen as gone."""
-
 QUIET_LOOKS = 2
 PAUSE_S = 0.001
 LIMIT_S = 10.0
@@ -56,11 +53,8 @@ LIMIT_S = 10.0
 class Guard:
     """What the host has said."""
 
-    def __init__(self, variable: bytes, host_pid: int, host_pidfd: int) -> None:
+    def __init__(self, variable: bytes) -> None:
         self.mark = b"\0" + variable + b"="
-        self.host_pid = host_pid
-        self.host = select.poll()
-        self.host.register(host_pidfd, select.POLLIN)
         self.groups: dict[int, int | None] = {}  # the leader's pid and, if it was seen, the moment of its start
         self.spared: set[bytes] = set()
         self.packets = 0
@@ -96,20 +90,13 @@ class Guard:
             answer(b".")
 
     def add_group(self, pid: int) -> None:
-        seen = read_stat(pid)
-        if seen is None:
-            self.groups[pid] = None
-        elif seen[0] == self.host_pid:
-            self.groups[pid] = seen[1]
-        elif self.host.poll(DOUBT_MS):  # the leader is an orphan by now
-            self.groups[pid] = None
-        # Otherwise the leader was reaped and its number given out again: so its group is empty.
+        # Should this be a stranger by now, because the leader was reaped meanwhile, then "-" is in the channel already.
+        self.groups[pid] = read_start(pid)
 
     def kill_groups(self) -> None:
         for pid, started in self.groups.items():
-            seen = read_stat(pid)
             # A number that belongs to another process by now: its group had become empty.
-            if seen is None or started in (None, seen[1]):
+            if read_start(pid) in (None, started) or started is None:
                 try:
                     os.killpg(pid, _signal.SIGKILL)
                 except OSError:
@@ -156,8 +143,8 @@ def answer(packet: bytes) -> None:
         return
 
 
-def read_stat(pid: int) -> tuple[int, int] | None:
-    """Return the parent of ``pid`` and the moment of its start; see proc_pid_stat(5)."""
+def read_start(pid: int) -> int | None:
+    """Return the moment at which ``pid`` was started, in clock ticks; see proc_pid_stat(5)."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
@@ -169,7 +156,7 @@ def read_stat(pid: int) -> tuple[int, int] | None:
         return None
     finally:
         os.close(fd)
-    return int(fields[1]), int(fields[19])
+    return int(fields[19])
 
 
 def read_environment(pid: int) -> bytes:
@@ -192,8 +179,7 @@ def read_environment(pid: int) -> bytes:
 def main() -> None:
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
-    host_pidfd = int(sys.argv[3])
-    guard = Guard(os.fsencode(sys.argv[1]), int(sys.argv[2]), host_pidfd)
+    guard, host_pidfd = Guard(os.fsencode(sys.argv[1])), int(sys.argv[2])
     os.set_blocking(CHANNEL, False)
     poller = select.poll()
     poller.register(CHANNEL, select.POLLIN)

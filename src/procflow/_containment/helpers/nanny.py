@@ -1,0 +1,668 @@
+"""The nanny: the parent of one tree of processes, from which nothing in the tree can get away.
+
+This file is a program: ``python -I -S nanny.py HOST CONTROL CGROUP``.  HOST is a descriptor of the host's pidfd, CONTROL one of a
+SEQPACKET socket, CGROUP the path of a cgroup v2 directory to make our own below, or nothing.  Standard library only.
+
+Three kinds of process run it:
+
+* the *template*, one for each host.  It forks spares, one at a time, and waits.
+* a *spare*, forked in advance: it reads CONTROL.  The one message that comes there holds a socket, its *channel*; from then on
+  the spare is
+* a *nanny*: a child subreaper (``prctl(2)``), so every orphan below it becomes its child.  It starts what the host asks for,
+  tells how it ended, and kills all of its children when it is told to, or when the host is gone.
+
+Messages on the channel, one packet each; ``marshal`` on both sides, which is the same interpreter:
+
+=========  ================================================================================================================
+to nanny   ("spawn", fields) with descriptors: the fields as a file in memory, the working directory, the writing end of a
+           report pipe, then what the child gets, in the order of ``numbers``.  Answer: ("started", pid) or ("failed", errno, step)
+           ("kill",): SIGKILL to every child until only leaders that were not reaped are left.  No answer
+           ("reap", pid): give up the zombie of a leader.  No answer
+           ("let go",): from now on kill nothing, also when the host is gone.  Answer: ("gone",)
+to host    ("hello", pid, cgroup): first of all; the cgroup's path, or nothing
+report     (code, number, core, user_s, system_s, max_rss_bytes) of a leader, once, when it has exited; then the end of the pipe
+=========  ================================================================================================================
+
+A leader that has exited stays a zombie until "reap" comes, so its number, and that of its group, can be signalled safely.
+Everything else that ends is reaped at once.
+
+When a nanny is killed its children become the template's, which is a subreaper too, and kills them.
+Known holes: the nanny and the template killed at the same time; programs that others start on request (systemd, docker, cron);
+a process that changed its user, if the nanny is not root.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import marshal
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False  # as ``typing`` has it, whose import costs more than all others here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
+WAITID_NUMBERS = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
+FIRST_TICK_S = 0.0005
+LAST_TICK_S = 0.02
+MAX_FDS = 250
+CONTROLLERS = "+memory +cpu"
+RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What an interpreter ignores, and a child must not find ignored."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+# --- small things ------------------------------------------------------------------------------------------------------
+
+
+def become_subreaper() -> None:
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return the next packet and its descriptors; an empty packet is the end."""
+    room = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+    data, ancillary, _flags, _address = sock.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, list(fds)
+
+
+def read_whole(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def children() -> list[int]:
+    """Return the children of this process, zombies included."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == me]
+
+
+def parent_of(pid: int) -> int:
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+    return 0
+
+
+class Alarm:
+    """A descriptor that becomes readable when a child has ended."""
+
+    def __init__(self) -> None:
+        self.fd, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        # A handler of Python's, not SIG_IGN: handlers are reset when a child executes its program, ignored signals are not.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            while os.read(self.fd, 4096):
+                pass
+
+
+# --- cgroups -----------------------------------------------------------------------------------------------------------
+
+
+class Cgroups:
+    """Our directory below a delegated one: ``helpers`` for ourselves, and a leaf for each tree."""
+
+    def __init__(self, base: str, host_pid: int) -> None:
+        self.came_from = own_cgroup(base)
+        self.root = f"{base}/procflow-{host_pid}-{os.getpid()}"
+        self.helpers = f"{self.root}/helpers"
+        sweep_stale(base)
+        os.mkdir(self.root)
+        try:
+            os.mkdir(self.helpers)
+            for path in (base, self.root):
+                with suppress(OSError):  # not given to us; who asks for a limit is told
+                    write(f"{path}/cgroup.subtree_control", CONTROLLERS)
+            self.enter(self.helpers)
+        except OSError:
+            self.remove()
+            raise
+
+    def enter(self, path: str) -> None:
+        write(f"{path}/cgroup.procs", "0")
+
+    def remove(self) -> None:
+        """Remove our directories, as far as they are empty; what is left is removed by a later host."""
+        with suppress(OSError):
+            self.enter(self.came_from)
+        for path in (self.helpers, self.root):
+            with suppress(OSError):
+                os.rmdir(path)
+
+
+def own_cgroup(base: str) -> str:
+    """Return the directory of the cgroup that we are in now, below the mount that ``base`` is below."""
+    with open("/proc/self/cgroup") as file:
+        mine = next(line.rstrip("\n")[3:] for line in file if line.startswith("0::"))
+    with open("/proc/self/mountinfo") as file:
+        mounts = [line.split()[4] for line in file if " - cgroup2 " in line]
+    mount = max((path for path in mounts if f"{base}/".startswith(f"{path}/")), key=len)
+    return mount + mine.rstrip("/")
+
+
+def sweep_stale(base: str) -> None:
+    """Remove the empty directories of hosts that are gone."""
+    for name in os.listdir(base):
+        kind, _, numbers = name.partition("-")
+        if kind == "procflow" and not any(os.path.exists(f"/proc/{number}") for number in numbers.split("-")):
+            for folder, _names, _files in os.walk(f"{base}/{name}", topdown=False):
+                with suppress(OSError):
+                    os.rmdir(folder)
+
+
+def write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+# --- the template ------------------------------------------------------------------------------------------------------
+
+
+class Template:
+    """Forks spares; ends with the last nanny after the host."""
+
+    def __init__(self, host: int, control: socket.socket, base: str) -> None:
+        self.host, self.control = host, control
+        self.alarm = Alarm()
+        self.poller = select.poll()
+        self.poller.register(host, select.POLLIN)
+        self.poller.register(self.alarm.fd, select.POLLIN)
+        self.nannies: dict[int, int] = {}  # pid to the pipe on which it tells what it is
+        self.detached: set[int] = set()
+        self.spared: set[int] = set()  # children of nannies that had let them go
+        self.spare = 0
+        self.is_host_gone = False
+        self.cgroups: Cgroups | None = None
+        if base:
+            with suppress(OSError, StopIteration, ValueError):
+                self.cgroups = Cgroups(base, os.getppid())
+
+    def run(self) -> None:
+        become_subreaper()
+        while not self.is_host_gone or self.nannies.keys() - self.detached:
+            if not self.spare and not self.is_host_gone:
+                self.fork_spare()
+            for fd, _event in self.poller.poll():
+                if fd == self.host:
+                    self.is_host_gone = True
+                    self.poller.unregister(fd)
+                elif fd == self.alarm.fd:
+                    self.alarm.clear()
+                else:
+                    self.hear(fd)
+            self.reap()
+        if self.cgroups is not None:
+            self.cgroups.remove()
+
+    def fork_spare(self) -> None:
+        mine, theirs = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(mine)
+            try:
+                for fd in (*self.nannies.values(), self.alarm.fd):
+                    os.close(fd)
+                run_spare(self.host, self.control, theirs, self.cgroups)
+            finally:
+                os._exit(0)  # if it failed, its children are the template's now, which kills them
+        os.close(theirs)
+        self.spare = pid
+        self.nannies[pid] = mine
+        self.poller.register(mine, select.POLLIN)
+
+    def hear(self, fd: int) -> None:
+        pid = next(pid for pid, pipe in self.nannies.items() if pipe == fd)
+        words = os.read(fd, 16)
+        if b"t" in words and pid == self.spare:  # taken
+            self.spare = 0
+        if b"d" in words:
+            self.detached.add(pid)
+        if not words:
+            self.poller.unregister(fd)  # it has ended, or is about to
+
+    def reap(self) -> None:
+        for pid in [pid for pid in self.nannies if has_ended(pid)]:
+            if pid in self.detached:  # whom it has let go are ours now, to be reaped only
+                self.spared.update(set(children()) - self.nannies.keys())
+            with suppress(KeyError):
+                self.poller.unregister(self.nannies[pid])
+            os.close(self.nannies.pop(pid))
+            self.detached.discard(pid)
+            if pid == self.spare:  # it could not even wait: the next one may fail as well
+                self.spare = 0
+                time.sleep(LAST_TICK_S)
+        # Whoever else is our child is the orphan of a nanny that was killed.
+        tick_s = FIRST_TICK_S
+        while orphans := set(children()) - self.nannies.keys():
+            for pid in orphans - self.spared:
+                os.kill(pid, signal.SIGKILL)
+            if not any([has_ended(pid) for pid in orphans]):  # noqa: C419 (every one of them is asked)
+                if not orphans - self.spared:
+                    return
+                time.sleep(tick_s)
+                tick_s = min(tick_s * 2, LAST_TICK_S)
+            self.spared &= orphans
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+# --- spares and nannies ------------------------------------------------------------------------------------------------
+
+
+def run_spare(host: int, control: socket.socket, template: int, cgroups: Cgroups | None) -> None:
+    """Wait for a channel; then be a nanny until nothing is left to do."""
+    os.setsid()
+    become_subreaper()
+    leaf = make_leaf(cgroups) if cgroups is not None else ""
+    poller = select.poll()
+    poller.register(host, select.POLLIN)
+    poller.register(control, select.POLLIN)
+    fds: list[int] = []
+    while not fds:
+        if host in dict(poller.poll()):
+            break
+        data, fds = receive(control)
+        if not data:
+            break
+    if fds:
+        control.close()
+        os.write(template, b"t")
+        nanny = Nanny(socket.socket(fileno=fds[0]), host, template, cgroups, leaf)
+        nanny.run()
+    if cgroups is not None and leaf:
+        with suppress(OSError):
+            cgroups.enter(cgroups.helpers)
+        remove_leaf(leaf)
+
+
+def make_leaf(cgroups: Cgroups) -> str:
+    leaf = f"{cgroups.root}/{os.getpid()}"
+    try:
+        os.mkdir(leaf)
+        cgroups.enter(leaf)  # whoever is forked here is born there
+    except OSError:
+        return ""
+    return leaf
+
+
+def remove_leaf(leaf: str) -> None:
+    for _ in range(50):  # the last one may still be leaving it
+        try:
+            os.rmdir(leaf)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(LAST_TICK_S)
+
+
+class Nanny:
+    """The parent of one tree."""
+
+    def __init__(self, channel: socket.socket, host: int, template: int, cgroups: Cgroups | None, leaf: str) -> None:
+        self.channel, self.host, self.template = channel, host, template
+        self.cgroups, self.leaf = cgroups, leaf
+        self.is_inside = bool(leaf)
+        self.alarm = Alarm()
+        self.poller = select.poll()
+        for fd in (channel.fileno(), host, self.alarm.fd):
+            self.poller.register(fd, select.POLLIN)
+        self.held: dict[int, int] = {}  # leaders that were not reaped, to their report pipes
+        self.is_killing = False
+        self.is_alone = False  # nobody listens any more
+        self.has_let_go = False
+
+    def run(self) -> None:
+        self.answer("hello", os.getpid(), self.leaf)
+        tick_s = FIRST_TICK_S
+        while not self.is_alone or children():
+            found = dict(self.poller.poll(tick_s * 1000 if self.is_killing else None))
+            if self.alarm.fd in found:
+                self.alarm.clear()
+            if self.channel.fileno() in found:
+                self.listen()
+            if self.host in found:
+                self.be_alone()
+            left = self.look()
+            if self.is_killing:
+                self.is_killing = bool(left)
+                self.kill(left)
+                tick_s = min(tick_s * 2, LAST_TICK_S) if left else FIRST_TICK_S
+
+    def answer(self, *words: Any) -> None:
+        with suppress(OSError):
+            self.channel.send(marshal.dumps(words))
+
+    def listen(self) -> None:
+        try:
+            data, fds = receive(self.channel)
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self.be_alone()
+            return
+        kind, *rest = marshal.loads(data)
+        if kind == "spawn":
+            self.spawn(fds)
+        elif kind == "kill":
+            self.is_killing = True
+            self.kill_cgroup()
+        elif kind == "reap":
+            self.reap(rest[0])
+        elif kind == "let go":
+            self.has_let_go = True
+            os.write(self.template, b"d")
+            self.answer("gone")
+
+    def be_alone(self) -> None:
+        """The host is gone, or wants nothing more: end everything, unless it was let go."""
+        for fd in (self.channel.fileno(), self.host):
+            with suppress(KeyError):
+                self.poller.unregister(fd)
+        self.is_alone = True
+        self.is_killing = not self.has_let_go
+        if self.is_killing:
+            self.kill_cgroup()
+        for pid in list(self.held):
+            self.report(pid)
+            self.reap(pid)
+
+    # --- endings ---
+
+    def look(self) -> list[int]:
+        """Report the leaders that have exited and reap everybody else who has; return who is left to be killed.
+
+        Nobody left means nobody below either: a process that lives has a parent that lives, up to us.  But what was reaped
+        since the list was read may have left children to us: then the list is read again.
+        """
+        while True:
+            left: list[int] = []
+            has_reaped = False
+            for pid in children():
+                if pid not in self.held and has_ended(pid):
+                    has_reaped = True
+                elif pid not in self.held or not self.report(pid):
+                    left.append(pid)
+            if left or not has_reaped:
+                return left
+
+    def report(self, pid: int) -> bool:
+        """Tell how a leader ended, if it has; return whether it has."""
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if found is None:
+            return False
+        pipe = self.held[pid]
+        if pipe >= 0:
+            self.held[pid] = -1
+            code = found.si_status if found.si_code == os.CLD_EXITED else None
+            number = None if found.si_code == os.CLD_EXITED else found.si_status
+            with suppress(OSError):
+                os.write(pipe, marshal.dumps((code, number, found.si_code == os.CLD_DUMPED, *usage_of(pid))))
+            os.close(pipe)
+        return True
+
+    def reap(self, pid: int) -> None:
+        if pid not in self.held:
+            return
+        pipe = self.held.pop(pid)
+        if pipe >= 0:
+            os.close(pipe)
+        has_ended(pid)
+
+    def kill(self, pids: list[int]) -> None:
+        # Only children: a child's number is ours until we reap it.  Whoever is below becomes a child when its parent has died.
+        for pid in pids:
+            with suppress(PermissionError, ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_cgroup(self) -> None:
+        if self.leaf:
+            self.leave_leaf()
+            with suppress(OSError):  # Linux before 5.14
+                write(f"{self.leaf}/cgroup.kill", "1")
+
+    def leave_leaf(self) -> None:
+        if self.is_inside and self.cgroups is not None:
+            self.cgroups.enter(self.cgroups.helpers)
+            self.is_inside = False
+
+    # --- beginnings ---
+
+    def spawn(self, fds: list[int]) -> None:
+        payload, cwd, report, *given = fds
+        try:
+            start = Start(**marshal.loads(read_whole(payload)))
+            pid = self.start(start, cwd, above(given, 1 + max((2, *start.numbers))))
+        except StepError as exc:
+            os.close(report)
+            self.answer("failed", exc.errno, exc.step)
+        else:
+            self.held[pid] = report
+            self.answer("started", pid)
+        finally:
+            for fd in (cwd, *given):
+                with suppress(OSError):
+                    os.close(fd)
+            os.chdir("/")
+            self.leave_leaf()
+
+    def start(self, start: Start, cwd: int, given: list[int]) -> int:
+        with step("enter its cgroup"):
+            if self.leaf and not self.is_inside and self.cgroups is not None:
+                self.cgroups.enter(self.leaf)
+                self.is_inside = True
+        for name, text in start.cgroup:
+            with step(f"be limited by {name}"):
+                write(f"{self.leaf}/{name}", text)
+        with step("enter its working directory"):
+            os.fchdir(cwd)
+            if start.cwd is not None:
+                os.chdir(start.cwd)
+        os.umask(start.umask)
+        fds = dict(zip(start.numbers, given, strict=True))
+        with step("be started"):
+            return start_plainly(start, fds) if start.attributes is None else start_with(start.attributes, start, fds)
+
+
+class Start:
+    """What the host asks for."""
+
+    def __init__(
+        self,
+        *,
+        program: bytes,
+        arguments: list[bytes],
+        environment: dict[bytes, bytes],
+        cwd: bytes | None,
+        umask: int,
+        group: int | None,
+        terminal: str | None,
+        numbers: list[int],
+        attributes: dict[str, Any] | None,
+        cgroup: list[tuple[str, str]],
+    ) -> None:
+        self.argv = [program, *arguments]
+        self.environment = environment
+        self.cwd, self.umask = cwd, umask
+        self.group = group  # the group to join, 0 to lead one, or None to lead a session
+        self.terminal = terminal
+        self.numbers = numbers
+        self.attributes = attributes
+        self.cgroup = cgroup
+
+    def find(self) -> list[bytes]:
+        """Return what to execute, in order, as ``execvp(3)`` would: each try costs a fork, so what is not there is left out."""
+        program = self.argv[0]
+        if b"/" in program:
+            return [program]
+        folders = self.environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+        found = [os.path.join(folder or b".", program) for folder in folders]
+        return [path for path in found if os.path.exists(path)] or found[-1:]
+
+
+class StepError(OSError):
+    """Something could not be done on the way to a child."""
+
+    def __init__(self, number: int, step: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.step = step
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Say of an error at what it happened, as it follows on "it cannot"."""
+    try:
+        yield
+    except StepError:
+        raise
+    except (OSError, ValueError) as exc:
+        raise StepError(getattr(exc, "errno", None) or errno.EINVAL, name) from None
+
+
+def above(fds: list[int], lowest: int) -> list[int]:
+    """Move each descriptor to a number from ``lowest`` on, in place, so that none is in the way of those that the child gets."""
+    for index, fd in enumerate(fds):
+        if fd < lowest:
+            fds[index] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+            os.close(fd)
+    return fds
+
+
+def first_that_runs(paths: list[bytes], run: Callable[[bytes], int]) -> int:
+    refusal: OSError | None = None
+    for path in paths:
+        try:
+            return run(path)
+        except OSError as exc:
+            if refusal is None or exc.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refusal = exc
+    assert refusal is not None, "there is at least one path"
+    raise refusal
+
+
+def start_plainly(start: Start, fds: dict[int, int]) -> int:
+    """Start the child by ``posix_spawn(3)``, which does not copy this process."""
+    actions: list[tuple[Any, ...]] = []
+    if start.terminal is not None:  # opened by the leader of a session: its controlling terminal
+        actions = [(os.POSIX_SPAWN_OPEN, 0, start.terminal, os.O_RDWR, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
+    actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in fds.items()]
+    place: dict[str, Any] = {"setsid": True} if start.group is None else {"setpgroup": start.group}
+
+    def run(path: bytes) -> int:
+        return os.posix_spawn(
+            path, start.argv, start.environment, file_actions=actions, setsigdef=RESTORED_SIGNALS, **place
+        )
+
+    return first_that_runs(start.find(), run)
+
+
+def start_with(attributes: dict[str, Any], start: Start, fds: dict[int, int]) -> int:
+    """Start the child by a fork of this small process, because something has to be done in between."""
+    errors, write_end = os.pipe()
+    (write_end,) = above([write_end], 1 + max((2, *fds)))
+    paths = start.find()  # before the child becomes somebody who may not look
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become_child(attributes, start, fds, paths)
+        except StepError as exc:
+            os.write(write_end, marshal.dumps((exc.errno, exc.step)))
+        finally:
+            os._exit(127)  # never reached by a child that has executed its program
+    os.close(write_end)
+    said = os.read(errors, 4096)
+    os.close(errors)
+    if said:
+        os.waitpid(pid, 0)
+        raise StepError(*marshal.loads(said))
+    return pid
+
+
+def become_child(attributes: dict[str, Any], start: Start, fds: dict[int, int], paths: list[bytes]) -> None:
+    """In the child: take on everything that was asked for, then execute the program; returns only by a ``StepError``."""
+    signal.set_wakeup_fd(-1)
+    with step("be started"):
+        if start.group is None:
+            os.setsid()
+        else:
+            os.setpgid(0, start.group)
+        if start.terminal is not None:
+            terminal = os.open(start.terminal, os.O_RDWR)
+            for number in (0, 1, 2):
+                os.dup2(terminal, number)
+        for number, fd in fds.items():
+            os.dup2(fd, number)
+    with step("change its niceness"):
+        os.nice(attributes["nice"])
+    for name, (number, limits) in attributes["limits"].items():
+        with step(f"set the limit {name}"):
+            resource.setrlimit(number, limits)
+    if attributes["groups"] is not None:
+        with step("change its groups"):
+            os.setgroups(attributes["groups"])
+    if attributes["gid"] is not None:
+        with step("change its group"):
+            os.setresgid(attributes["gid"], attributes["gid"], attributes["gid"])
+    if attributes["uid"] is not None:
+        with step("change its user"):
+            os.setresuid(attributes["uid"], attributes["uid"], attributes["uid"])
+    with step("be started"):
+        for number in RESTORED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        first_that_runs(paths, lambda path: os.execve(path, start.argv, start.environment))
+
+
+def usage_of(pid: int) -> tuple[float | None, float | None, int | None]:
+    """Return what a zombie has used, without reaping it; Python's ``waitid`` does not ask the kernel for that."""
+    number = WAITID_NUMBERS.get(os.uname().machine)
+    usage = (ctypes.c_long * 18)()  # struct rusage: two times of two longs each, the largest resident size, and more
+    if number is None or libc.syscall(number, os.P_PID, pid, None, os.WEXITED | os.WNOWAIT | os.WNOHANG, usage) != 0:
+        return None, None, None
+    return usage[0] + usage[1] / 1e6, usage[2] + usage[3] / 1e6, usage[4] * 1024
+
+
+def main() -> None:
+    host, control, base = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    for fd in (host, control):
+        os.set_inheritable(fd, False)  # noqa: FBT003 (its only argument)
+    Template(host, socket.socket(fileno=control), base).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The strict level: everything below a nanny.
+
+Owns the reach over a whole tree.  Must not know stop policies, nor how a nanny starts anything.
+
+Everything that is alive in the tree is below the nanny, and stays there: an orphan becomes the nanny's own child.  So the
+tree is empty when the nanny has no children besides leaders that have exited, and that can be read from ``/proc``.
+A zombie among them counts as alive: its children may have become the nanny's since the list was read.
+Known holes: what others start on request (systemd, docker, cron); processes of another user, unless the host is root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal as _signal
+from dataclasses import replace
+
+from procflow._containment.group import signal_member
+from procflow._containment.layer import Layer
+from procflow._containment.nanny import Nanny, NannyLostError
+from procflow._containment.port import Container, Containment, Member
+from procflow._containment.scan import read_member
+from procflow._process.leader import LeaderPort
+from procflow.policies import Target
+
+
+class StrictContainer(Layer):
+    """A ``Container`` that reaches everything below a nanny."""
+
+    def __init__(self, inner: Container, nanny: Nanny, *, no_cgroup: str = "") -> None:
+        super().__init__(inner)
+        self._nanny = nanny
+        self._no_cgroup = no_cgroup
+        self._leader: LeaderPort | None = None
+
+    @property
+    def report(self) -> Containment:
+        """What is in force."""
+        inner = self._inner.report
+        if self._nanny.is_lost:
+            return replace(inner, missing=(*inner.missing, "its nanny is gone"))
+        cgroup = ("cgroup",) if self._nanny.cgroup else ()
+        missing = inner.missing if self._nanny.cgroup else (*inner.missing, f"a cgroup: {self._no_cgroup}")
+        return replace(inner, level="strict", missing=missing, mechanisms=(*inner.mechanisms, "nanny", *cgroup))
+
+    def bind(self, leader: LeaderPort) -> None:
+        """Take charge of ``leader``."""
+        super().bind(leader)
+        self._leader = leader
+
+    def signal(self, number: int, to: Target) -> None:
+        """Send ``number`` to the leader, its group, or everybody below the nanny."""
+        if to is not Target.TREE:
+            self._inner.signal(number, to)
+            return
+        reached = self._signal_strays(number)
+        try:
+            self._inner.signal(number, to)
+        except (ProcessLookupError, PermissionError):
+            if not reached:
+                raise
+
+    def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:
+        """Return the living members of the group, or everybody below the nanny, besides the leaders."""
+        if reach is not Target.TREE:
+            return self._inner.living(reach)
+        below = self._below()
+        if below is None:
+            return self._inner.living(reach)
+        return tuple(read_member(pid) or Member(pid=pid, name="?", state="Z") for pid in below)
+
+    async def withdraw(self) -> None:
+        """Let the tree live on: the nanny stays its parent, and kills nobody."""
+        await self._inner.withdraw()
+        with contextlib.suppress(NannyLostError):
+            await self._nanny.let_go()
+
+    def close(self) -> None:
+        """Leave the nanny alone, which ends itself when nothing is left."""
+        super().close()
+        self._nanny.close()
+
+    def _signal_strays(self, number: int) -> bool:
+        """Signal whoever has left the group; return whether anybody was there."""
+        below = self._below()
+        if number == _signal.SIGKILL:  # also where nobody is seen: somebody may be leaving the group this moment
+            self._nanny.kill()
+            return bool(below)
+        leader = self._leader
+        if not below or leader is None:
+            return False
+        return any([signal_member(pid, number, self._is_astray, of=leader) for pid in below])  # noqa: C419 (everybody)
+
+    def _is_astray(self, pid: int) -> bool:
+        try:
+            group = os.getpgid(pid)
+        except ProcessLookupError:
+            return False
+        return group not in self._nanny.held and pid in (self._below() or ())
+
+    def _below(self) -> list[int] | None:
+        """Return everybody below the nanny but the leaders, and what is below these; ``None`` if the nanny cannot tell."""
+        if self._nanny.is_lost:
+            return None
+        found: list[int] = []
+        nearest = _children(self._nanny.pid)
+        if nearest is None:
+            return None
+        rest = list(nearest)
+        while rest:
+            pid = rest.pop()
+            if pid not in self._nanny.held:
+                found.append(pid)
+            rest += _children(pid) or ()
+        return found
+
+
+def _children(pid: int) -> list[int] | None:
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        return None
+    return found

@@ -1,0 +1,462 @@
+"""The strict level: a nanny is the parent, and nothing below it gets away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+import procflow as pf
+from procflow._containment import nanny as nanny_module
+from procflow._containment.cgroup import find_delegated
+from procflow._containment.strict import StrictContainer
+from tests.core.process.conftest import is_alive, process_state, python
+
+pytestmark = pytest.mark.anyio
+
+AWAY = """
+import os, signal, sys, time
+# A daemon in a session of its own, whose parent is gone, with nothing in its environment.
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.execve(sys.executable, ["python", "-I", "-S", "-c", "import time; time.sleep(120)"], {})
+    os._exit(0)
+os.wait()
+"""
+"""Prints the daemon's number, and returns."""
+
+CHAIN = """
+import os, sys, time
+# Each link forks the next one and exits, 32 side by side, for at most 60 s.
+end = time.monotonic() + 60
+for _ in range(32):
+    if os.fork() == 0:
+        os.setsid()
+        while time.monotonic() < end:
+            if os.fork():
+                os._exit(0)
+        os._exit(0)
+"""
+
+
+def links(cookie: str) -> list[int]:
+    """The living processes with ``cookie`` in their arguments."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+                if cookie.encode() in file.read():  # a zombie has no arguments any more
+                    found.append(int(name))
+    return found
+
+
+async def gone(pid: int) -> None:
+    with anyio.fail_after(10):
+        while is_alive(pid):
+            await anyio.sleep(0.005)
+
+
+def nanny_of(child: pf.Process) -> nanny_module.Nanny:
+    container = child._core.container
+    assert isinstance(container, StrictContainer)
+    return container._nanny
+
+
+async def daemon_of(child: pf.Process) -> int:
+    return int((await child.stdout.wait_for_line(r"\d+")).text)
+
+
+class TestReach:
+    async def test_leaving_the_block_ends_a_daemon_with_an_emptied_environment(self) -> None:
+        """C-83: it left group, session and parent, and carries nothing that could tell where it comes from."""
+        async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+            assert child.containment.level == "strict"
+            daemon = await daemon_of(child)
+            assert is_alive(daemon)
+            assert os.getsid(daemon) != child.pid
+
+        assert not is_alive(daemon)
+        assert child.state is pf.ProcessState.ENDED
+
+    async def test_terminate_reaches_it_too(self) -> None:
+        """C-83: when terminate() has returned, nothing of the tree is alive."""
+        async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+            daemon = await daemon_of(child)
+
+            outcome = await child.terminate()
+
+            assert not is_alive(daemon)
+            assert outcome.signal == signal.SIGTERM
+            assert [report.signal for report in outcome.phases] == [signal.SIGTERM, signal.SIGKILL]
+            assert outcome.phases[-1].ended
+
+    async def test_a_daemon_is_not_waited_for_in_the_phase_of_the_group(self) -> None:
+        """C-64, C-83: it got no signal of that phase, so the phase is over when the group is empty."""
+        begun = time.monotonic()
+        async with pf.spawn(
+            python(AWAY + "time.sleep(120)"), containment="strict", shutdown=pf.Shutdown.sigterm(60.0)
+        ) as child:
+            daemon = await daemon_of(child)
+
+        assert not is_alive(daemon)
+        assert time.monotonic() - begun < 30
+
+    async def test_a_phase_for_the_tree_reaches_everybody(self) -> None:
+        """C-64, C-83: a polite signal to the tree goes to those who left the group, and they are waited for."""
+        script = AWAY.replace("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "")
+        phase = pf.Phase(signal=signal.SIGTERM, wait_s=60.0, to=pf.Target.TREE)
+        async with pf.spawn(python(script + "time.sleep(120)"), containment="strict") as child:
+            daemon = await daemon_of(child)
+
+            outcome = await child.terminate(pf.Shutdown(phases=[phase]))
+
+        assert not is_alive(daemon)
+        assert [report.signal for report in outcome.phases] == [signal.SIGTERM]
+
+    async def test_run_ends_what_the_command_left_behind(self) -> None:
+        """C-61, C-83: also what left the group."""
+        done = await pf.run(python(AWAY), containment="strict")
+
+        assert done.outcome.ok
+        assert not is_alive(int(done.stdout.text))
+
+    async def test_wide_chain_of_forks(self) -> None:
+        """C-83: 32 chains in which no process lives longer than its fork takes."""
+        cookie = f"chain-{time.monotonic_ns()}"
+        async with pf.spawn(python(CHAIN + "print('up'); time.sleep(120)", cookie), containment="strict") as child:
+            await child.stdout.wait_for_line("up")
+            assert links(cookie)
+
+            await child.kill()
+
+            assert links(cookie) == []
+
+    async def test_signal_to_the_tree_says_whether_anybody_is_there(self) -> None:
+        """C-66: after the leader was reaped the daemon is still within reach, by its own number pinned."""
+        async with pf.spawn(python(AWAY), containment="strict") as child:
+            daemon = await daemon_of(child)
+            await child.wait()
+            assert child.state is pf.ProcessState.EXITED
+
+            assert child.send_signal(signal.SIGUSR1, to=pf.Target.TREE)
+            await gone(daemon)
+            with anyio.fail_after(10):
+                while child.send_signal(0, to=pf.Target.TREE):
+                    await anyio.sleep(0.005)
+
+
+class TestEndingOfHelpers:
+    async def test_nanny_that_is_killed_takes_its_tree_along(self) -> None:
+        """C-83: the template gets her children, and ends them; the status of the leader is unknown."""
+        async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+            daemon = await daemon_of(child)
+            os.kill(nanny_of(child).pid, signal.SIGKILL)
+
+            with anyio.fail_after(10):
+                outcome = await child.wait()
+
+            await gone(daemon)
+            assert outcome.is_unknown
+        assert child.state is pf.ProcessState.ENDED
+
+    async def test_report_says_that_the_nanny_is_gone(self) -> None:
+        """C-84: nothing claims more than is established."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            os.kill(nanny_of(child).pid, signal.SIGKILL)
+            with anyio.fail_after(10):
+                await child.wait()
+            child.send_signal(signal.SIGKILL, to=pf.Target.TREE)
+
+            assert child.containment.level != "strict"
+            assert "its nanny is gone" in child.containment.missing
+
+    async def test_template_that_is_killed_is_replaced(self) -> None:
+        """C-81, C-82: those who have a nanny keep her, and the next one is started by a new template."""
+        async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+            daemon = await daemon_of(child)
+            template = parent(nanny_of(child).pid)
+            os.kill(template, signal.SIGKILL)
+            await gone(template)
+
+            for _ in range(3):
+                assert (await pf.run(pf.Command("echo", "on"), containment="strict")).stdout.text == "on\n"
+
+            assert is_alive(daemon)
+        assert not is_alive(daemon)
+
+
+class TestLettingGo:
+    async def test_detached(self) -> None:
+        """C-68: a detached tree lives on, with the nanny as its parent, who reaps it in the end."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            keeper = nanny_of(child).pid
+            await child.detach()
+        try:
+            assert is_alive(child.pid)
+            assert parent(child.pid) == keeper
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+        await gone(child.pid)
+        await gone(keeper)
+        assert process_state(child.pid) is None
+
+    async def test_orphans_may_be_left(self) -> None:
+        """C-61: what run() leaves lives on."""
+        done = await pf.run(python(AWAY), containment="strict", orphans="leave")
+
+        daemon = int(done.stdout.text)
+        try:
+            assert is_alive(daemon)
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+        await gone(daemon)
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        ("command", "part"),
+        [
+            (pf.Command("no-such-program-anywhere"), "No such file"),
+            (pf.Command("/etc/passwd"), "Permission denied"),
+            (pf.Command("true", cwd="/no/such/place"), "the working directory cannot be used"),
+            (pf.Command("true", pass_fds=[987]), "descriptor 987"),
+        ],
+        ids=lambda value: value.name if isinstance(value, pf.Command) else "",
+    )
+    async def test_refusals_are_those_of_every_start(self, command: pf.Command, part: str) -> None:
+        """C-4: the same words as without a nanny."""
+        errors = []
+        for level in ("group", "strict"):
+            with pytest.raises(pf.SpawnError) as caught:
+                await pf.run(command, containment=level)
+            errors.append(str(caught.value))
+
+        assert part in errors[0]
+        assert errors[0] == errors[1]
+
+    async def test_child_gets_what_every_child_gets(self, tmp_path: Path) -> None:
+        """C-1, C-69, C-82: directory, environment, umask, descriptors, signals: as without a nanny."""
+        script = (
+            "import os, signal; print(os.getcwd(), oct(os.umask(0)), sorted(item for item in os.environ.items() if not item[0].startswith('PROCFLOW_HOST_')), sorted(map(int, os.listdir('/proc/self/fd'))),"
+            "[n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN], signal.pthread_sigmask(0, []))"
+        )
+        receive, send = os.pipe()
+        os.dup2(send, 57, inheritable=True)
+        try:
+            command = python(script).with_(
+                cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[57]
+            )
+            said = [(await pf.run(command, containment=level)).stdout.text for level in ("group", "strict")]
+        finally:
+            for fd in (receive, send, 57):
+                os.close(fd)
+
+        assert str(tmp_path) in said[0]
+        assert said[0] == said[1]
+
+    async def test_directory_and_umask_of_the_host_are_those_of_the_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C-82: not those of the time when the template was started."""
+        await pf.run(pf.Command("true"), containment="strict")
+        monkeypatch.chdir(tmp_path)
+        before = os.umask(0o13)
+        try:
+            done = await pf.run(python("import os; print(os.getcwd(), oct(os.umask(0)))"), containment="strict")
+        finally:
+            os.umask(before)
+
+        assert done.stdout.text == f"{tmp_path} 0o13\n"
+
+    async def test_input_and_output(self) -> None:
+        """C-7, C-8: what is fed arrives, and every byte comes back."""
+        done = await pf.run(pf.Command("cat"), stdin=b"x" * 3_000_000, containment="strict")
+
+        assert done.stdout.lost_bytes + len(done.stdout.bytes) == 3_000_000
+
+    async def test_large_arguments_and_environment(self) -> None:
+        """C-82: more than fits into one packet."""
+        command = python("import os, sys; print(len(sys.argv[1]), len(os.environ['X']))", "a" * 100_000)
+
+        done = await pf.run(command.with_(env={"X": "b" * 100_000}), containment="strict")
+
+        assert done.stdout.text == "100000 100000\n"
+
+    async def test_exit_and_usage(self) -> None:
+        """C-62: status, signal and usage come from the nanny; the usage also while stragglers keep the leader unreaped."""
+        done = await pf.run(python("x = sum(range(3_000_000)); raise SystemExit(7)"), check=False, containment="strict")
+        assert done.outcome.exit_code == 7
+        assert done.outcome.usage is not None
+        assert done.outcome.usage.user_s > 0
+        async with pf.spawn(python(AWAY), containment="strict") as child:
+            assert (await child.wait()).usage is not None
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            assert child.send_signal(signal.SIGKILL)
+            assert (await child.wait()).signal == signal.SIGKILL
+
+    async def test_pipeline(self) -> None:
+        """C-9: the stages have one nanny."""
+        done = await pf.run(
+            pf.Command("printf", "b\\na\\n") | pf.Command("sort") | python("import os; print(os.getppid(), input())"),
+            containment="strict",
+        )
+
+        assert done.stdout.text.split()[1] == "a"
+        assert all(stage.outcome.ok for stage in done.stages)
+
+    async def test_terminal_of_its_own(self) -> None:
+        """C-10: the child leads a session on its terminal."""
+        script = "import os; print(os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), os.getsid(0) == os.getpid())"
+        done = await pf.run(python(script), pty=pf.Pty(), containment="strict")
+
+        assert done.stdout.text.split() == ["True", "True", "True"]
+
+    async def test_many_at_once(self) -> None:
+        """C-3, C-69: 60 starts from several tasks."""
+        outputs: list[str] = []
+
+        async def one(number: int) -> None:
+            done = await pf.run(pf.Command("echo", str(number)), containment="strict")
+            outputs.append(done.stdout.text.strip())
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(one, number)
+
+        assert sorted(map(int, outputs)) == list(range(60))
+
+    async def test_cancelled_while_a_nanny_is_hired(self) -> None:
+        """C-3: nothing is left, and the next start is as good as ever."""
+        for _ in range(20):
+            with anyio.move_on_after(0):
+                async with pf.spawn(pf.Command("sleep", "60"), containment="strict"):
+                    await anyio.sleep_forever()
+        assert (await pf.run(pf.Command("echo", "on"), containment="strict")).stdout.text == "on\n"
+
+    async def test_lent_terminal_is_refused(self) -> None:
+        """C-10: the terminal belongs to the host's session, and a nanny has one of her own."""
+        with pytest.raises(pf.UsageError, match="terminal"):
+            pf.spawn(pf.Command("true"), terminal="shared", containment="strict")
+
+
+class TestAttributes:
+    async def test_limits_and_niceness(self) -> None:
+        """C-82: set between the fork and the program, in the child alone."""
+        wanted = pf.Strict(nice=5, limits={"nofile": (64, 128), "core": 0})
+        script = "import os, resource as r; print(os.nice(0), r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
+
+        done = await pf.run(python(script), containment=wanted)
+
+        assert done.stdout.text == f"{os.nice(0) + 5} (64, 128) (0, 0)\n"
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 128
+
+    @pytest.mark.root
+    async def test_user_and_groups(self) -> None:
+        """C-82: names and numbers; the groups are those of the user unless they are given."""
+        command = pf.Command("/usr/bin/env", "sh", "-c", "id -u; id -g; id -G")
+
+        done = await pf.run(command, containment=pf.Strict(user="nobody"))
+        assert done.stdout.lines == ["65534", "65534", "65534"]
+        done = await pf.run(command, containment=pf.Strict(user=65534, group="daemon", extra_groups=["daemon", 7]))
+        assert done.stdout.lines == ["65534", "1", "1 7"]
+
+    async def test_refusals(self) -> None:
+        """C-4, C-82: what cannot be had is said before or instead of the start."""
+        for wanted, part in (
+            (pf.Strict(user="no-such-user"), "no-such-user"),
+            (pf.Strict(limits={"nonsense": 1}), "no limit 'nonsense'"),
+            (pf.Strict(cgroup="/no/such/cgroup"), "/no/such/cgroup"),
+        ):
+            with pytest.raises(pf.PlatformError, match=part):
+                await pf.run(pf.Command("true"), containment=wanted)
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        if os.geteuid() != 0 and hard != resource.RLIM_INFINITY:
+            with pytest.raises(pf.SpawnError, match="set the limit nproc"):
+                await pf.run(pf.Command("true"), containment=pf.Strict(limits={"nproc": hard + 1}))
+
+    async def test_wrong_values(self) -> None:
+        """C-82: fail where they are given."""
+        for values in (
+            {"nice": 20},
+            {"nice": -1},
+            {"memory_bytes": 0},
+            {"cpus": 0},
+            {"limits": {"nofile": -2}},
+            {"user": -1},
+        ):
+            with pytest.raises(ValueError):
+                pf.Strict(**values)
+        with pytest.raises(TypeError):
+            pf.Strict(extra_groups="wheel")
+        with pytest.raises(ValueError, match="containment must be"):
+            pf.spawn(pf.Command("true"), containment="sloppy")  # type: ignore[arg-type]  # wrong on purpose
+
+
+class TestCgroup:
+    @pytest.fixture
+    def base(self) -> str:
+        delegated = find_delegated(None)
+        if not delegated.path:
+            pytest.skip(f"no delegated cgroup: {delegated.reason}")
+        return delegated.path
+
+    async def test_tree_has_a_leaf_that_goes_with_it(self, base: str) -> None:
+        """C-83: born in it, ended by it, and no directory stays."""
+        async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+            assert child.containment.mechanisms[-1] == "cgroup"
+            leaf = nanny_of(child).cgroup
+            daemon = await daemon_of(child)
+            members = Path(leaf, "cgroup.procs").read_text().split()
+            assert {str(child.pid), str(daemon)} <= set(members)
+            assert str(nanny_of(child).pid) not in members
+
+        assert not is_alive(daemon)
+        with anyio.fail_after(10):
+            while Path(leaf).exists():
+                await anyio.sleep(0.005)
+
+    async def test_limit_without_its_controller_is_refused(self, base: str) -> None:
+        """C-82: a limit that would not hold starts nothing."""
+        if "memory" in Path(base, "cgroup.controllers").read_text():
+            pytest.skip("this system has the controller")
+        with pytest.raises(pf.SpawnError, match=r"be limited by memory\.max"):
+            await pf.run(pf.Command("true"), containment=pf.Strict(memory_bytes=1 << 30))
+
+
+class TestBest:
+    async def test_is_strict_where_that_can_be_had(self) -> None:
+        """C-82: and says so."""
+        async with pf.spawn(pf.Command("sleep", "60"), containment="best") as child:
+            assert child.containment.requested == "best"
+            assert child.containment.level == "strict"
+
+    async def test_is_less_where_it_cannot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-82: ``strict`` raises, ``best`` goes on and says why."""
+        monkeypatch.setattr(
+            nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
+        )
+        monkeypatch.setattr(nanny_module, "_templates", {})
+        with pytest.raises(pf.PlatformError, match="no nanny can be had: .*no more"):
+            await pf.run(pf.Command("true"), containment="strict")
+
+        async with pf.spawn(pf.Command("sleep", "60"), containment="best") as child:
+            assert child.containment.level != "strict"
+            assert any("no more" in text for text in child.containment.missing)
+
+
+def parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+
+
+assert sys.platform == "linux", "nannies are for Linux"
