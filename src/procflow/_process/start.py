@@ -242,7 +242,7 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
-        environment=child_environment(command, _host_environment(), container.environment()),
+        environment=child_environment(command, host_environment(), container.environment()),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,
@@ -253,7 +253,7 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
     )
 
 
-def _host_environment() -> Mapping[bytes, bytes]:
+def host_environment() -> Mapping[bytes, bytes]:
     """Return the variables of the host.
 
     The dictionary behind ``os.environ`` and ``os.environb`` has no public name, and to read a hundred variables through either
