@@ -12,7 +12,8 @@ finalizer that runs in the middle of anything.
 
 Rejected: a thread that waits for the guard, a guard that is asked before every spawn, the start of a new guard without end
 where none can run.
-Known hole: a host that was forked so often that its number is that of an ancestor which was never reaped by now.
+Known holes: the next try after a guard that failed at once belongs to the loop that saw it fail; if that loop ends before, it is
+the next spawn of anybody that tries.  A copy of a copy that has the number of its reaped grandparent takes its notes for its own.
 """
 
 from __future__ import annotations

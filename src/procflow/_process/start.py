@@ -10,6 +10,7 @@ import errno
 import os
 import signal as _signal
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -241,7 +242,7 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
-        environment=child_environment(command, os.environb, container.environment()),
+        environment=child_environment(command, host_environment(), container.environment()),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,
@@ -250,6 +251,16 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         group=group,
         terminal=ends.terminal.path if ends.terminal is not None else None,
     )
+
+
+def host_environment() -> Mapping[bytes, bytes]:
+    """Return the variables of the host.
+
+    The dictionary behind ``os.environ`` and ``os.environb`` has no public name, and to read a hundred variables through either
+    takes a fifth of a spawn.  Where it is not found, they are read that way.
+    """
+    variables = getattr(os.environb, "_data", None)
+    return variables if type(variables) is dict else os.environb
 
 
 def _discard(leader: LeaderPort, container: Container) -> None:
