@@ -57,6 +57,8 @@ class ProcessCore:
     ) -> None:
         self.parts: Final = parts
         self.name: Final = parts.name
+        self.streams: Final[tuple[OutputStream, ...]] = parts.streams
+        """The outputs that are streams."""
         self._leader = parts.leader
         self._container = parts.container
         self.shutdown: Final = shutdown
@@ -135,11 +137,6 @@ class ProcessCore:
             self._tasks.start(feeder.run, f"feeder of {self.name}")
         _log.debug("%s: started as pid %d", self.name, self._leader.pid)
 
-    @property
-    def streams(self) -> tuple[OutputStream, ...]:
-        """The outputs that are streams."""
-        return self.parts.streams
-
     @defers_interrupts
     def sweep(self) -> None:
         """Kill what is left of the group of an exited leader, then reap it; synchronous.
@@ -173,11 +170,17 @@ class ProcessCore:
         """Look whether somebody besides the leader is alive in the group."""
         return bool(self._container.living())
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether ``close()`` has nothing to wait for."""
+        has_read = all(stream.ending is not None for stream in self.streams)
+        return self.state is ProcessState.ENDED and has_read and self.crew.is_idle and self._tasks.is_idle
+
     @defers_interrupts
     async def close(self, cause: EndedBy) -> TerminationError | None:
         """Stop what is alive and close everything; what could not be ended is returned, not raised.
 
-        Must be called shielded.  Bounded by ``Shutdown.total_s`` + 200 ms + the longest ``finish_s`` of a consumer that runs.
+        Must be called shielded, unless ``is_at_rest``.  Bounded by ``Shutdown.total_s`` + 200 ms + the longest ``finish_s`` of a consumer that runs.
         """
         error: TerminationError | None = None
         self._is_closing = True

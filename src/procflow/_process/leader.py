@@ -142,9 +142,7 @@ class LeaderBook:
 class Leader(LeaderBook):
     """A leader started by ``subprocess.Popen``."""
 
-    def __init__(
-        self, popen: subprocess.Popen[bytes], *, name: str, session_begun_mono_s: float | None = None
-    ) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], *, name: str, session_begun_mono_s: float | None = None) -> None:
         super().__init__(popen.pid, name=name)
         self.session_begun_mono_s = session_begun_mono_s
         self.exit_fd = _open_exit_fd(popen.pid)

@@ -170,10 +170,14 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             _give_up(core, foreign, from_outside=foreign is _Place.NOWHERE)
             return
         error: ProcflowError | None = None
-        cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
+        is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
+        cause = EndedBy.CANCEL if is_cancelled else EndedBy.SCOPE
         try:
-            with anyio.CancelScope(shield=True):
+            if core.is_at_rest:
                 error = await core.close(cause)
+            else:
+                with anyio.CancelScope(shield=True):
+                    error = await core.close(cause)
         except BaseException:  # interrupted by force: a second Ctrl-C, or asyncio cancelling the task once more
             core.abandon(cause)
             raise

@@ -305,7 +305,10 @@ class PerLoop(Generic[T]):
 
     def get(self) -> T:
         """Return the value of the running event loop."""
-        loop = native_loop()
+        return self.of(native_loop())
+
+    def of(self, loop: object) -> T:
+        """Return the value of ``loop``, which is the running one as ``native_loop()`` or ``callback_loop()`` gave it."""
         try:
             return self._values[loop]
         except KeyError:

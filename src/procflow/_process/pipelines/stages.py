@@ -51,9 +51,7 @@ class StageBook:
         """How it ended; ``None`` while it runs."""
         return self.outcome_with()
 
-    def outcome_with(
-        self, *, phases: tuple[PhaseReport, ...] = (), is_output_cut: bool = False
-    ) -> Outcome | None:
+    def outcome_with(self, *, phases: tuple[PhaseReport, ...] = (), is_output_cut: bool = False) -> Outcome | None:
         """Return how it ended, with what was done with the whole process; ``None`` while it runs."""
         if self._ended_at is None or self.parts.leader.status is None:
             return None

@@ -20,6 +20,7 @@ from procflow._process.backend import LooseTask
 from procflow._process.leader import LeaderPort
 from procflow._process.stopping.stop import Finished, Look, Reap, RunFirst, Seen, Send, StopMachine, Wait
 from procflow._process.stopping.survivors import tell_survivors
+from procflow._streams.waking import Flag
 from procflow.observation import Escalated
 from procflow.outcome import PhaseReport, signal_name
 from procflow.policies import ProtocolShutdown, Shutdown
@@ -27,6 +28,11 @@ from procflow.policies import ProtocolShutdown, Shutdown
 FIRST_TICK_S: Final = 0.001
 LAST_TICK_S: Final = 0.02
 """While something is alive its group is looked at this often at least: a phase ends within 50 ms of the group's end."""
+
+TICK_GROWTH: Final = 1.5
+
+LEADER_TICK_S: Final = 0.05
+"""The same while the leader runs, whose exit is told: this is for when nobody is left to tell it."""
 
 _log = logging.getLogger("procflow.termination")
 
@@ -56,12 +62,12 @@ class Stopper:
         self._observe = observe
         self._reap = reap
         self._machine = StopMachine(shutdown)
-        self._changed = anyio.Event()
+        self._changed = Flag()
         self._members: tuple[Member, ...] = ()
         self._told_reports = 0
         self._is_cut_short = False
         self._first: _ProtocolCall | None = None
-        self.finished = anyio.Event()
+        self.finished = Flag()
         """Set when the stop is over, and when its driver was torn away before that."""
         self.is_driven = False
         self.is_complete = False
@@ -95,7 +101,7 @@ class Stopper:
         """Run the machine to its end; may be called again after it was torn away."""
         self.is_driven = True
         if self.finished.is_set():
-            self.finished = anyio.Event()
+            self.finished = Flag()
         tick_s = FIRST_TICK_S
         try:
             while True:
@@ -114,8 +120,11 @@ class Stopper:
                         self._reap()
                         tick_s = FIRST_TICK_S
                     case Wait(until_s):
-                        await self._pause(min(tick_s, until_s - anyio.current_time()))
-                        tick_s = min(tick_s * 2, LAST_TICK_S)
+                        if seen.is_leader_running:
+                            await self._pause(min(LEADER_TICK_S, until_s - anyio.current_time()))
+                        else:
+                            await self._pause(min(tick_s, until_s - anyio.current_time()))
+                            tick_s = min(tick_s * TICK_GROWTH, LAST_TICK_S)
                     case Finished(is_complete):
                         self.is_complete = is_complete
                         if not is_complete and observers:
@@ -153,6 +162,8 @@ class Stopper:
         if not self._observe():
             # While the leader runs the answer cannot be "empty": no pass over /proc is needed.
             return Seen(is_leader_running=True, others=None)
+        if not self._machine.asks_for_others:
+            return Seen(is_leader_running=False, others=None)
         members = self._container.living(self._machine.reach)
         self._members = members or ()
         return Seen(is_leader_running=False, others=None if members is None else len(members))
@@ -188,7 +199,7 @@ class Stopper:
         self._machine.first_done(anyio.current_time(), error=None if has_ended else error)
 
     async def _pause(self, limit_s: float) -> None:
-        self._changed = anyio.Event()
+        self._changed = Flag()
         with anyio.move_on_after(max(limit_s, 0)):
             await self._changed.wait()
 

@@ -50,7 +50,19 @@ logger: Final = logging.getLogger("procflow.stream")
 class Pump:
     """One stream's reader."""
 
-    __slots__ = ("_budget", "_core", "_growth", "_has_let_go", "_local", "_log", "_pace", "_reader", "_scope", "_source", "_turn")
+    __slots__ = (
+        "_budget",
+        "_core",
+        "_growth",
+        "_has_let_go",
+        "_local",
+        "_log",
+        "_pace",
+        "_reader",
+        "_scope",
+        "_source",
+        "_turn",
+    )
 
     def __init__(self, source: ByteSource, core: StreamCore) -> None:
         self._source = source
@@ -74,7 +86,7 @@ class Pump:
             loop = callback_loop()
             if loop is None or not isinstance(self._source, FdSource) or self._log.has_ended():
                 return False
-            self._budget = TURN_BUDGETS.get()
+            self._budget = TURN_BUDGETS.of(loop)
             reader = CallbackReader(loop, self, self._source, self._core)
             if not reader.start():
                 return False
