@@ -40,17 +40,14 @@ class GuardProcess:
             SpawnError: If it cannot be started now.
             OSError: If there is no descriptor left for it.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with contextlib.ExitStack() as on_failure, theirs:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
+            host = own_pidfd()  # first: where there is none there are no sockets of packets either
+            always.callback(os.close, host)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            always.enter_context(theirs)
             on_failure.callback(ours.close)
             ours.settimeout(0.0)
-            host = own_pidfd()
-            try:
-                self._leader: Final = start_helper(
-                    "guard.py", (variable, host), pass_fds=(host,), stdio=theirs.fileno()
-                )
-            finally:
-                os.close(host)
+            self._leader: Final = start_helper("guard.py", (variable, host), pass_fds=(host,), stdio=theirs.fileno())
             on_failure.pop_all()
         # A number, not an object: one that is never closed would be warned about when the interpreter ends, and to close
         # it is to say that the host is gone.
