@@ -431,6 +431,21 @@ async def stages_and_terminals(pipeline: pf.Pipeline, command: pf.Command) -> No
     assert_type(pf.Shutdown.hangup(), pf.Shutdown)
 
 
+# --- procflow: containment ------------------------------------------------------------------------------------------
+
+
+async def contained(command: pf.Command) -> None:
+    wanted: list[pf.ContainmentRequest] = [
+        "group",
+        "guarded",
+        "best",
+        pf.Guarded(marks_environment=False),
+        pf.Strict(user="nobody", group=7, nice=3, limits={"nofile": 64, "cpu": (1, 2)}, memory_bytes=1 << 20, cpus=0.5),
+    ]
+    async with pf.spawn(command, containment=wanted[0]) as child:
+        assert_type(child.containment.missing, tuple[str, ...])
+
+
 # --- procflow: events -------------------------------------------------------------------------------------------------
 
 

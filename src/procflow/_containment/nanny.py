@@ -65,6 +65,17 @@ class Nanny:
     def __repr__(self) -> str:
         return f"<Nanny {self.pid}, {'lost' if self.is_lost else f'{len(self.held)} leaders'}>"
 
+    def look(self) -> bool:
+        """Look whether it is still there; reads nothing."""
+        if not self.is_lost:
+            try:
+                self.is_lost = not self._channel.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                self.is_lost = exc.errno in GONE  # closed by us otherwise
+        return not self.is_lost
+
     async def wait_hello(self) -> None:
         """Wait until it is there.
 

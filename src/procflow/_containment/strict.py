@@ -37,7 +37,7 @@ class StrictContainer(Layer):
     def report(self) -> Containment:
         """What is in force."""
         inner = self._inner.report
-        if self._nanny.is_lost:
+        if not self._nanny.look():
             return replace(inner, missing=(*inner.missing, "its nanny is gone"))
         cgroup = ("cgroup",) if self._nanny.cgroup else ()
         missing = inner.missing if self._nanny.cgroup else (*inner.missing, f"a cgroup: {self._no_cgroup}")
@@ -100,7 +100,7 @@ class StrictContainer(Layer):
 
     def _below(self) -> list[int] | None:
         """Return everybody below the nanny but the leaders, and what is below these; ``None`` if the nanny cannot tell."""
-        if self._nanny.is_lost:
+        if not self._nanny.look():
             return None
         found: list[int] = []
         nearest = _children(self._nanny.pid)

@@ -175,7 +175,6 @@ class TestEndingOfHelpers:
             os.kill(nanny_of(child).pid, signal.SIGKILL)
             with anyio.fail_after(10):
                 await child.wait()
-            child.send_signal(signal.SIGKILL, to=pf.Target.TREE)
 
             assert child.containment.level != "strict"
             assert "its nanny is gone" in child.containment.missing
