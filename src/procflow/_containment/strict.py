@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as _signal
+from collections.abc import Sequence
 from dataclasses import replace
 
 from procflow._containment.group import signal_member
@@ -20,7 +21,9 @@ from procflow._containment.layer import Layer
 from procflow._containment.nanny import Nanny, NannyLostError
 from procflow._containment.port import Container, Containment, Member
 from procflow._containment.scan import read_member
+from procflow._observers import observers
 from procflow._process.leader import LeaderPort
+from procflow._process.stopping.escaped import tell_escaped
 from procflow.policies import Target
 
 
@@ -84,12 +87,20 @@ class StrictContainer(Layer):
         """Signal whoever has left the group; return whether anybody was there."""
         below = self._below()
         if number == _signal.SIGKILL:  # also where nobody is seen: somebody may be leaving the group this moment
+            if below and observers:
+                self._tell_escaped(below)
             self._nanny.kill()
             return bool(below)
         leader = self._leader
         if not below or leader is None:
             return False
         return any([signal_member(pid, number, self._is_astray, of=leader) for pid in below])  # noqa: C419 (everybody)
+
+    def _tell_escaped(self, below: Sequence[int]) -> None:
+        """Tell of those that a signal to the group would not have reached."""
+        members = [member for pid in below if self._is_astray(pid) and (member := read_member(pid)) is not None]
+        if members and self._leader is not None:
+            tell_escaped(self._leader, members, has_survived=False)
 
     def _is_astray(self, pid: int) -> bool:
         try:

@@ -141,6 +141,16 @@ class TestReach:
 
             assert links(cookie) == []
 
+    async def test_who_left_the_group_is_told(self) -> None:
+        """C-92: an event names everybody whom a signal to the group would not have reached."""
+        told: list[pf.ProcessEvent] = []
+        with pf.observe(told.append):
+            async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+                daemon = await daemon_of(child)
+
+        (escaped,) = [event for event in told if isinstance(event, pf.Escaped)]
+        assert (escaped.pid, escaped.escaped_pids, escaped.has_survived) == (child.pid, (daemon,), False)
+
     async def test_signal_to_the_tree_says_whether_anybody_is_there(self) -> None:
         """C-66: after the leader was reaped the daemon is still within reach, by its own number pinned."""
         async with pf.spawn(python(AWAY), containment="strict") as child:

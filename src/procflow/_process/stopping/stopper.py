@@ -18,8 +18,8 @@ from procflow._containment.scan import read_member
 from procflow._observers import emit, observers
 from procflow._process.backend import LooseTask
 from procflow._process.leader import LeaderPort
+from procflow._process.stopping.escaped import tell_escaped
 from procflow._process.stopping.stop import Finished, Look, Reap, RunFirst, Seen, Send, StopMachine, Wait
-from procflow._process.stopping.survivors import tell_survivors
 from procflow._streams.waking import Flag
 from procflow.observation import Escalated
 from procflow.outcome import PhaseReport, signal_name
@@ -128,7 +128,7 @@ class Stopper:
                     case Finished(is_complete):
                         self.is_complete = is_complete
                         if not is_complete and observers:
-                            tell_survivors(self._leader, self._living())
+                            tell_escaped(self._leader, self._living(), has_survived=True)
                         return
         finally:
             self.is_driven = False
