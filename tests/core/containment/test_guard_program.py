@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from procflow._containment.helper import FOLDER
 from procflow._containment.helpers import guard as program
-from tests.core.containment.hosts import Cookie, wait_until
+from tests.core.containment.hosts import LIMIT_S, Cookie, wait_until
 
 PROGRAM = os.path.join(FOLDER, "guard.py")
 VARIABLE = "PROCFLOW_HOST_of_a_test"
@@ -131,15 +132,20 @@ def test_every_copy_of_the_variable_counts_and_others_do_not(cookie: Cookie) -> 
 
 def test_chain_of_forks_does_not_outrun_it(cookie: Cookie) -> None:
     """C-80: processes that fork and exit all the time, each in a session of its own."""
-    chain = "import os\nwhile True:\n if os.fork(): os._exit(0)\n os.setsid()"
-    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
+    # It ends by itself some time: nobody who cleans up after a test can be sure to catch it.
+    chain = "import os, time\nend = time.monotonic() + 20\nwhile time.monotonic() < end:\n if os.fork(): os._exit(0)\n os.setsid()"
+    reading, writing = os.pipe()
+    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel), open(reading, "rb", buffering=0) as ended:
         assert channel.recv(100) == b"ready"
         arguments = [sys.executable, "-I", "-S", "-c", chain, cookie.text]
         for _ in range(4):
-            subprocess.Popen(arguments, env={VARIABLE: "1"}).wait()
+            subprocess.Popen(arguments, env={VARIABLE: "1"}, stdout=writing).wait()
+        os.close(writing)
         host.kill()
         wait_until(lambda: has_ended(guard), "the guard ends")
-        cookie.wait_until_gone()
+        # The pipe tells for sure when nobody is left; a look at the processes may miss who is being born.
+        assert select.select([ended], [], [], LIMIT_S)[0]
+        assert ended.read() == b""
 
 
 def test_it_needs_nothing_of_the_package(tmp_path: Path) -> None:
