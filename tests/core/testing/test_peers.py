@@ -374,7 +374,7 @@ async def test_pipeline_is_stopped_as_one(world_kind: str) -> None:
             await until_ready(child)
             outcome = await child.terminate(pf.Shutdown.sigterm(30))
 
-    assert [stage.signal for stage in outcome.stages][0] == signal.SIGTERM
+    assert outcome.stages[0].signal == signal.SIGTERM
     assert child.state is pf.ProcessState.ENDED
 
 
