@@ -322,8 +322,10 @@ async def test_orphan_is_found_and_ended_by_the_block(world_kind: str) -> None:
     async with world_of(world_kind) as world:
         async with pf.spawn(world.command("orphans")) as child:
             assert (await child.wait()).ok
-            assert child.state is pf.ProcessState.EXITED
-        assert child.state is pf.ProcessState.ENDED
+            states = [child.state]
+        states.append(child.state)
+
+    assert states == [pf.ProcessState.EXITED, pf.ProcessState.ENDED]
 
 
 async def test_output_that_ends_before_the_child(world_kind: str) -> None:

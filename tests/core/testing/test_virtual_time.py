@@ -87,7 +87,9 @@ def test_phases_of_a_stop() -> None:
     """C-93: phases last as long as they are allowed to, and end when the child does."""
     fake = FakeSpawner()
     fake.on("server").ignores(signal.SIGINT).on_signal(signal.SIGTERM, after_s=30.0, prints="bye").stays()
-    shutdown = pf.Shutdown(pf.Phase(signal=signal.SIGINT, wait_s=600.0), pf.Phase(signal=signal.SIGTERM, wait_s=600.0))
+    shutdown = pf.Shutdown(
+        phases=(pf.Phase(signal=signal.SIGINT, wait_s=600.0), pf.Phase(signal=signal.SIGTERM, wait_s=600.0))
+    )
 
     async def work() -> pf.Outcome:
         async with pf.spawn(pf.Command("server")) as child:
