@@ -19,7 +19,23 @@ import anyio.abc
 import procflow as pf
 import procflow_export as pe
 from procflow.adapters import log_events, otel_events
-from procflow.testing import LeakError, assert_no_leaks
+from procflow.testing import (
+    Call,
+    FakeSpawner,
+    Hostile,
+    HostileTree,
+    LeaderManner,
+    LeakError,
+    Script,
+    ScriptError,
+    Started,
+    Survivor,
+    UnscriptedError,
+    assert_no_leaks,
+    hostile_tree,
+    parse_started,
+    survivors,
+)
 
 # --- procflow: commands, policies -------------------------------------------------------------------------------------
 
@@ -483,3 +499,29 @@ async def observed(command: pf.Command) -> None:
         pf.observe(otel_events()),
     ):
         await pf.run(command)
+
+
+async def testing(command: pf.Command) -> None:
+    fake = FakeSpawner()
+    script: Script = (
+        fake.on("git", "fetch", times=1).prints("a\n", after_s=0.1).prints_error(b"oops").exits(1, after_s=2)
+    )
+    script.ignores(signal.SIGINT).on_signal(signal.SIGTERM, exits=0, prints="bye", after_s=0.5)
+    script.expects("x").reads().echoes().waits(1.0).closes_outputs().leaves_behind(for_s=1.0, ignores=[signal.SIGTERM])
+    script.stays().dies_by(signal.SIGKILL).survives_everything().fails(2)
+    async with fake.installed() as installed:
+        assert_type(installed, FakeSpawner)
+        await pf.run(command)
+    assert_type(fake.calls, list[Call])
+    problems: tuple[type[AssertionError], ...] = (ScriptError, UnscriptedError)
+    assert problems
+
+    manner: LeaderManner = "exits"
+    with hostile_tree(Hostile.DAEMON, leader=manner, lifetime_s=10.0) as tree:
+        assert_type(tree, HostileTree)
+        async with pf.spawn(tree.command) as child:
+            assert_type(await tree.wait_ready(child), Mapping[Hostile | None, Started])
+        assert_type(tree.survivors(), list[Survivor])
+        assert_type(survivors(tree.cookie), list[Survivor])
+    assert_type(tree.killed, list[Survivor])
+    assert_type(parse_started(["ready"]), dict[Hostile | None, Started])

@@ -238,13 +238,13 @@ class FakeProcess(LeaderBook):
     # --- its script -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        if not self.is_alive:
+        if self.observe():
             return
         with self._scope, contextlib.suppress(anyio.ClosedResourceError):
             for step in self._script.steps:
                 await self._while_stopped()
                 await self._do(step)
-                if not self.is_alive:
+                if self.observe():
                     return
             await checkpoint()
             self.end(End(exit_code=0))
