@@ -87,6 +87,11 @@ class ProcessCore:
         """How it ended; ``None`` while its leader runs."""
         return whole_outcome(self.parts, self.stages, phases=self._phases, is_output_cut=self._is_output_cut)
 
+    @property
+    def has_exited(self) -> bool:
+        """Whether its leader has exited: all of its stages."""
+        return all(stage.has_exited for stage in self.stages)
+
     def outcome_of(self, stage: StageBook) -> Outcome | None:
         """How one stage ended: for the only one, everything that is known of the whole."""
         return self.outcome if len(self.stages) == 1 else stage.outcome

@@ -43,6 +43,10 @@ from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
 
+# Frozen values, which are checked when they are made: once is enough.
+_SIGTERM: Final = Shutdown.sigterm()
+_HANGUP: Final = Shutdown.hangup()
+
 TerminalChoice: TypeAlias = Literal["isolated", "shared"]
 """Whether a child has nothing to do with the host's terminal, or is lent it."""
 
@@ -96,7 +100,7 @@ def plan(
 
 def default_shutdown(pty: Pty | None) -> Shutdown:
     """Return how a child is stopped if nothing else is asked for."""
-    return Shutdown.sigterm() if pty is None else Shutdown.hangup()
+    return _SIGTERM if pty is None else _HANGUP
 
 
 def require_startable(command: Command | Pipeline, options: SpawnOptions) -> None:
