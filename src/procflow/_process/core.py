@@ -216,7 +216,7 @@ class ProcessCore:
         await self.crew.finish()
         await self._tasks.cancel_all()
         return_terminal(self.parts)
-        self._stop_watching()
+        self.stop_watching()
         self._leader.close()
         self._container.close()
         self._is_over = True
@@ -261,7 +261,7 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self._stop_watching, self._leader.close, self._container.close, self._wake_waiters):
+        for step in (*steps, self.stop_watching, self._leader.close, self._container.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -274,7 +274,8 @@ class ProcessCore:
         if self.parts.stdin is not None:
             self.parts.stdin.close()
 
-    def _stop_watching(self) -> None:
+    def stop_watching(self) -> None:
+        """Look for its exit no more: its exit descriptors are about to be closed."""
         for stage in self.stages:
             stage.stop_watching()
 

@@ -186,6 +186,7 @@ def start_process(
             loan=loan,
         )
         core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
+        on_failure.callback(core.stop_watching)
         core.start_tasks()
         on_failure.pop_all()
         return core
