@@ -87,6 +87,11 @@ class ProcessCore:
         """How it ended; ``None`` while its leader runs."""
         return whole_outcome(self.parts, self.stages, phases=self._phases, is_output_cut=self._is_output_cut)
 
+    @property
+    def has_exited(self) -> bool:
+        """Whether its leader has exited: all of its stages."""
+        return all(stage.has_exited for stage in self.stages)
+
     def outcome_of(self, stage: StageBook) -> Outcome | None:
         """How one stage ended: for the only one, everything that is known of the whole."""
         return self.outcome if len(self.stages) == 1 else stage.outcome
@@ -211,7 +216,7 @@ class ProcessCore:
         await self.crew.finish()
         await self._tasks.cancel_all()
         return_terminal(self.parts)
-        self._stop_watching()
+        self.stop_watching()
         self._leader.close()
         self._container.close()
         self._is_over = True
@@ -256,7 +261,7 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self._stop_watching, self._leader.close, self._container.close, self._wake_waiters):
+        for step in (*steps, self.stop_watching, self._leader.close, self._container.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -269,7 +274,8 @@ class ProcessCore:
         if self.parts.stdin is not None:
             self.parts.stdin.close()
 
-    def _stop_watching(self) -> None:
+    def stop_watching(self) -> None:
+        """Look for its exit no more: its exit descriptors are about to be closed."""
         for stage in self.stages:
             stage.stop_watching()
 

@@ -49,6 +49,9 @@ def kept_output(max_bytes: int = KEPT_BYTES) -> StreamConfig:
     return StreamConfig(replay=Replay.last_bytes(max_bytes))
 
 
+_KEPT: Final = kept_output()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limits:
     timeout_s: float | None
@@ -118,7 +121,7 @@ async def run(
         TimedOut: If a deadline passed; the tree was ended first.  Carries the outcome and all output so far.
         TerminationError: If something outlived every attempt to end it.
     """
-    stdio = plan(stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=kept_output())
+    stdio = plan(stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=_KEPT)
     if idle_timeout_s is not None and not stdio.is_streamed:
         raise ValueError("idle_timeout_s needs an output that is a stream: without one everything looks silent")
     limits = _Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, drain_s=drain_s, orphans=orphans)
@@ -210,7 +213,7 @@ def _error_of(
 async def _see_through(core: ProcessCore, limits: _Limits) -> _Clock | None:
     """Wait for the exit, the drain and the orphans; return the clock that ran out before that."""
     watch = _DeadlineWatch(core, limits)
-    clock = await watch.wait_until(lambda: core.outcome is not None, core.exited)
+    clock = await watch.wait_until(lambda: core.has_exited, core.exited)
     if clock is not None:
         return clock
     if core.state is ProcessState.STOPPING:  # its input has failed
@@ -220,7 +223,7 @@ async def _see_through(core: ProcessCore, limits: _Limits) -> _Clock | None:
         clock = await watch.wait_until(lambda: _is_over(core), None)
         if clock is not None:
             return clock
-    else:
+    elif any(stream.ending is None for stream in core.streams):
         with anyio.move_on_after(limits.drain_s):
             for stream in core.streams:
                 await stream.wait_ended()
@@ -258,6 +261,8 @@ class _DeadlineWatch:
             if event is None:
                 await anyio.sleep(min(left_s, tick_s))
                 tick_s = min(tick_s * 2, LAST_POLL_S)
+            elif left_s == math.inf:
+                await event.wait()
             else:
                 with anyio.move_on_after(left_s):
                     await event.wait()

@@ -47,6 +47,8 @@ from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
 from procflow.policies import Pty, Shutdown, StreamConfig
 
+_STREAMED: Final = StreamConfig()
+
 _SPAWN_GATES: Final = PerLoop("spawn_gate", partial(anyio.Lock, fast_acquire=True))
 
 
@@ -97,9 +99,7 @@ def spawn(
     return SpawnScope(
         command,
         SpawnOptions(
-            stdio=plan(
-                stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=StreamConfig()
-            ),
+            stdio=plan(stdin, stdout, stderr, merge_stderr=merge_stderr, pty=pty, terminal=terminal, default=_STREAMED),
             shutdown=shutdown if shutdown is not None else default_shutdown(pty),
             containment=containment,
             terminal=terminal,

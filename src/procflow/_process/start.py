@@ -44,6 +44,10 @@ from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
 
+# Frozen values, which are checked when they are made: once is enough.
+_SIGTERM: Final = Shutdown.sigterm()
+_HANGUP: Final = Shutdown.hangup()
+
 TerminalChoice: TypeAlias = Literal["isolated", "shared"]
 """Whether a child has nothing to do with the host's terminal, or is lent it."""
 
@@ -97,7 +101,7 @@ def plan(
 
 def default_shutdown(pty: Pty | None) -> Shutdown:
     """Return how a child is stopped if nothing else is asked for."""
-    return Shutdown.sigterm() if pty is None else Shutdown.hangup()
+    return _SIGTERM if pty is None else _HANGUP
 
 
 def require_startable(command: Command | Pipeline, options: SpawnOptions) -> None:
@@ -183,6 +187,7 @@ def start_process(
             loan=loan,
         )
         core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
+        on_failure.callback(core.stop_watching)
         core.start_tasks()
         on_failure.pop_all()
         return core
