@@ -41,7 +41,23 @@ SUITES: Final = {
             "stdin",
         ),
     ),
-    "processes": Suite("Targets of the processes", ("spawn", "resident", "kill")),
+    "endings": Suite(
+        "Targets of the endings",
+        (
+            "spawn",
+            "containment",
+            "burst",
+            "resident",
+            "exits",
+            "idle",
+            "stop",
+            "escalation",
+            "groups",
+            "kill",
+            "host_killed",
+            "runs",
+        ),
+    ),
     "tables": Suite("Targets of the export", ("export",)),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)

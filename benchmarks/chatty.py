@@ -7,12 +7,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
 from benchmarks.children import BLOCK, zeros
 from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async, timed
+from benchmarks.loops import loop_sleep
 from benchmarks.targets import Target
 
 BEAT_S = 0.001
@@ -28,15 +29,6 @@ class Counter:
 
 
 Crowd = Callable[[int, Counter], AbstractAsyncContextManager[None]]
-
-
-def loop_sleep(backend: str) -> Callable[[float], Awaitable[None]]:
-    """Return the loop's own sleep."""
-    if backend == "trio":
-        import trio
-
-        return trio.sleep
-    return asyncio.sleep
 
 
 def trial(backend: str, crowd: Crowd) -> Trial:

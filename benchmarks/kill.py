@@ -1,28 +1,29 @@
-"""The kill experiment: a command with a deadline, and what is left of it when the call has returned."""
+"""Leftover processes: a command that is given up, in three ways, and what is left of it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import anyio
-import trio
+from benchmarks.calls import CALLS, Call, asyncio_killed
+from benchmarks.harness import ROOT, Benchmark, Metric, Numbers, Params, Trial
+from benchmarks.hosts import PROCESSES, SHELL, TOKEN, environ_with
+from benchmarks.loops import cancelled_after, run_on
+from benchmarks.targets import Target
 
-import procflow as pf
-from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, run_async
-
-TOKEN = "PROCFLOW_BENCH_TOKEN"
-SHELL = "sleep 60 & sleep 60; echo never"
-PATIENCE_S = 3.0
-Attempt = Callable[[dict[str, str], float], Awaitable[None]]
+ARGV = ["/bin/sh", "-c", SHELL]
+START_LIMIT_S = 10.0
+POLL_S = 0.02
+DEADLINE, CANCELLED, HOST_KILLED = "deadline", "cancelled", "host killed"
+KILLED_BY_HAND = "asyncio, then kill() and wait()"
 
 
 def alive(token: str) -> list[int]:
@@ -36,112 +37,121 @@ def alive(token: str) -> list[int]:
     return found
 
 
-def numbers(token: str, before: float) -> Numbers:
-    """Return the numbers of a call that has just returned, and end what it left."""
-    returned_s = time.perf_counter() - before
+def end(token: str) -> int:
+    """Kill what is left; return how many there were."""
     left = alive(token)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return {"returned_s": returned_s, "left": len(left)}
+    return len(left)
 
 
-def environ_with(token: str) -> dict[str, str]:
-    # The environment of this process must not hold it: only the children count.
-    return {**os.environ, TOKEN: token}
+class Attempt:
+    """One call that is given up: when it has returned, and what was alive then.
+
+    What still waits long after that is freed by killing what it waits for; then there is no time.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.token = uuid.uuid4().hex
+        self.numbers: Numbers | None = None
+        self._begun = time.perf_counter()
+        self._watchdog = threading.Timer(limit_s, self._give_up)
+        self._watchdog.start()
+
+    def _give_up(self) -> None:
+        self.numbers = {"left": end(self.token)}
+
+    def has_returned(self) -> None:
+        """Take the numbers, unless it was too late."""
+        returned_s = time.perf_counter() - self._begun
+        self._watchdog.cancel()
+        self._watchdog.join()
+        if self.numbers is None:
+            self.numbers = {"left": end(self.token), "returned_s": returned_s}
 
 
-def on(backend: str, attempt: Attempt) -> Trial:
-    def trial(params: Params) -> Numbers:
-        async def main() -> Numbers:
-            token = uuid.uuid4().hex
-            before = time.perf_counter()
-            await attempt(environ_with(token), params["deadline_s"])
-            return numbers(token, before)
+def given_up(call: Call, case: str, delay_s: float, patience_s: float) -> Numbers:
+    attempt: Attempt
+    if call.backend is None:
+        attempt = Attempt(delay_s + patience_s)
+        call.within(ARGV, environ_with(attempt.token), delay_s)
+        attempt.has_returned()
+    else:
 
-        found: Numbers = run_async(backend, main)
-        return found
+        async def main(backend: str) -> Attempt:
+            attempt = Attempt(delay_s + patience_s)
+            environ = environ_with(attempt.token)
+            if case == CANCELLED:
+                await cancelled_after(backend, delay_s, lambda: call.run(ARGV, environ))
+            else:
+                await call.within(ARGV, environ, delay_s)
+            attempt.has_returned()
+            return attempt
 
-    return trial
+        attempt = run_on(call.backend, call.watcher, main, call.backend)
+    assert attempt.numbers is not None
+    return attempt.numbers
 
 
-def subprocess_run(params: Params) -> Numbers:
+def host_killed(variant: str, patience_s: float) -> Numbers:
+    """Run the call in a host of its own, kill that once all of its processes are there, and see who lives after a while."""
     token = uuid.uuid4().hex
-    before = time.perf_counter()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        argv = ["sh", "-c", SHELL]
-        subprocess.run(argv, env=environ_with(token), capture_output=True, timeout=params["deadline_s"], check=False)
-    return numbers(token, before)
+    argv = [sys.executable, "-m", "benchmarks.hosts", "call", variant, token]
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL) as host:
+        try:
+            deadline = time.perf_counter() + START_LIMIT_S
+            while len(alive(token)) < PROCESSES:
+                if host.poll() is not None or time.perf_counter() > deadline:
+                    raise RuntimeError("its processes did not come")
+                time.sleep(POLL_S)
+            host.kill()
+            deadline = time.perf_counter() + patience_s
+            while alive(token) and time.perf_counter() < deadline:
+                time.sleep(POLL_S)
+            return {"left": end(token)}
+        finally:
+            host.kill()
+            end(token)
 
 
-async def _asyncio_process(environ: dict[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(  # noqa: TID251  # a peer
-        "sh", "-c", SHELL, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def trial(variant: str, call: Call) -> Trial:
+    def measured(params: Params) -> Numbers:
+        if params["case"] == HOST_KILLED:
+            return host_killed(variant, params["patience_s"])
+        return given_up(call, params["case"], params["deadline_s"], params["patience_s"])
+
+    return measured
 
 
-async def communicate(environ: dict[str, str], deadline_s: float) -> None:
-    process = await _asyncio_process(environ)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.communicate(), deadline_s)
+def applies(case: str, variant: str) -> bool:
+    """Nobody can cancel what blocks; and killing by hand is about deadlines."""
+    if variant == KILLED_BY_HAND:
+        return case == DEADLINE
+    return case != CANCELLED or CALLS[variant].backend is not None
 
 
-async def kill_and_wait(environ: dict[str, str], deadline_s: float) -> None:
-    process = await _asyncio_process(environ)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.communicate(), deadline_s)
-    process.kill()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), PATIENCE_S)
-
-
-async def anyio_run(environ: dict[str, str], deadline_s: float) -> None:
-    with anyio.move_on_after(deadline_s):
-        await anyio.run_process(["sh", "-c", SHELL], env=environ)
-
-
-async def trio_run(environ: dict[str, str], deadline_s: float) -> None:
-    run_process: Any = trio.run_process
-    with trio.move_on_after(deadline_s):
-        await run_process(["sh", "-c", SHELL], env=environ, capture_stdout=True, capture_stderr=True)
-
-
-async def ours_deadline(environ: dict[str, str], deadline_s: float) -> None:
-    with contextlib.suppress(pf.TimedOut):
-        await pf.run(pf.Command("sh", "-c", SHELL, env=environ), timeout_s=deadline_s)
-
-
-async def ours_cancelled(environ: dict[str, str], deadline_s: float) -> None:
-    with anyio.move_on_after(deadline_s):
-        await pf.run(pf.Command("sh", "-c", SHELL, env=environ))
-
-
+BY_HAND = replace(CALLS["asyncio, thread watcher"], within=asyncio_killed)
+OURS = tuple(name for name in CALLS if name.startswith("procflow"))
 BENCHMARK = Benchmark(
-    title="The kill experiment",
-    about="A shell starts two `sleep`s, one of them in the background, and is given a deadline of 0.3 s with its output captured. "
-    "When has the call returned, and how many processes are alive at that moment? Peers with their default settings. "
-    f"asyncio's `wait()` after `kill()` waits for the pipe's end, which the `sleep`s hold; it is given up after {PATIENCE_S:g} s.",
-    variants={
-        "subprocess.run(timeout=)": subprocess_run,
-        "asyncio wait_for(communicate())": on("asyncio", communicate),
-        "asyncio, then kill() and wait()": on("asyncio", kill_and_wait),
-        "uvloop wait_for(communicate())": on("uvloop", communicate),
-        "anyio.run_process on asyncio": on("asyncio", anyio_run),
-        "anyio.run_process on trio": on("trio", anyio_run),
-        "trio.run_process": on("trio", trio_run),
-        "procflow run(timeout_s=) on asyncio": on("asyncio", ours_deadline),
-        "procflow run(timeout_s=) on uvloop": on("uvloop", ours_deadline),
-        "procflow run(timeout_s=) on trio": on("trio", ours_deadline),
-        "procflow run() cancelled, on asyncio": on("asyncio", ours_cancelled),
-        "procflow run() cancelled, on uvloop": on("uvloop", ours_cancelled),
-        "procflow run() cancelled, on trio": on("trio", ours_cancelled),
-    },
+    title="Leftover processes",
+    about="A shell starts two `sleep`s, one of them in the background, with its output captured, and is given up after 0.3 s: by the deadline that the library "
+    "offers; by cancelling the call from outside; and by `kill -9` of the host. When has the call returned, and how many of the three processes "
+    "are alive at that moment, or 1 s after the host's death? Everybody with default settings. "
+    "A call that has not returned 1 s after its deadline is given up and shows no time.",
+    variants={KILLED_BY_HAND: trial(KILLED_BY_HAND, BY_HAND)} | {name: trial(name, call) for name, call in CALLS.items()},
     metrics=(
         Metric(key="returned_s", title="returned after s"),
         Metric(key="left", title="processes left (most of all rounds)", format=".0f", is_worst=True),
     ),
-    cases={"": {}},
-    params={"deadline_s": 0.3},
-    quick={},
-    rounds=5,
-)
+    cases={case: {"case": case} for case in (DEADLINE, CANCELLED, HOST_KILLED)},
+    params={"deadline_s": 0.3, "patience_s": 1.0},
+    quick={"patience_s": 0.2, "deadline_s": 0.1},
+    rounds=2,
+    applies=applies,
+    targets=tuple(
+        Target(promise=f"leftover processes, {ours.rpartition(' ')[2]}: {case}", metric="left", of=ours, case=case, at_most=0)
+        for case in (DEADLINE, CANCELLED, HOST_KILLED)
+        for ours in OURS
+    ),
+)  # fmt: skip

@@ -15,7 +15,7 @@ from benchmarks.harness import ROOT, Benchmark, Results
 
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 RAW: Final = ROOT / ".cache" / "benchmarks"
-PACKAGES: Final = ("anyio", "trio", "uvloop", "asyncpg", "aiomysql", "pyarrow", "numpy")
+PACKAGES: Final = ("anyio", "trio", "uvloop", "shellous", "sh", "plumbum", "asyncpg", "aiomysql", "pyarrow", "numpy")
 
 
 def keep(name: str, benchmark: Benchmark, results: Results, text: str) -> None:

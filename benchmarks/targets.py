@@ -27,6 +27,7 @@ class Target:
         over_case: The case of ``over``; the same if ``None``.
         at_least: The lower bound; give this or ``at_most``.
         at_most: The upper bound.
+        is_stated: There is no bound: the table only states the number.
         limit: A variant of the same case that no design can beat, because it keeps none of the promises; judged the same way (against
             itself, if the target is), it says whether the target can be reached on this machine.
         is_difference: Subtract instead of dividing.
@@ -41,13 +42,14 @@ class Target:
     over_case: str | None = None
     at_least: float | None = None
     at_most: float | None = None
+    is_stated: bool = False
     limit: str | None = None
     is_difference: bool = False
     unit: str = ""
 
     def __post_init__(self) -> None:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"{self.promise}: give one of at_least and at_most")
+        if [self.at_least is not None, self.at_most is not None, self.is_stated].count(True) != 1:
+            raise ValueError(f"{self.promise}: give one of at_least, at_most and is_stated")
         if self.is_difference and self.over is None:
             raise ValueError(f"{self.promise}: a difference needs over=")
 
@@ -78,7 +80,9 @@ class Target:
         return f"{_digits(number)}×"
 
     def is_kept_by(self, number: float) -> bool:
-        """Return whether a number is within the bound."""
+        """Return whether a number is within the bound; any is, if there is none."""
+        if self.is_stated:
+            return True
         if self.at_least is not None:
             return number >= self.at_least
         assert self.at_most is not None
@@ -87,6 +91,8 @@ class Target:
     @property
     def bound(self) -> str:
         """The bound, as the table says it."""
+        if self.is_stated:
+            return "stated"
         return f"≥ {self.text(self.at_least)}" if self.at_least is not None else f"≤ {self.text(self.at_most or 0)}"
 
 
@@ -103,8 +109,8 @@ class Verdict:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the median keeps the bound; ``None`` if nothing was measured."""
-        return None if self.measured is None else self.target.is_kept_by(self.measured)
+        """Whether the median keeps the bound; ``None`` if nothing was measured, or there is no bound."""
+        return None if self.measured is None or self.target.is_stated else self.target.is_kept_by(self.measured)
 
     @property
     def is_within_reach(self) -> bool | None:
@@ -114,6 +120,8 @@ class Verdict:
     @property
     def word(self) -> str:
         """What the table says."""
+        if self.target.is_stated:
+            return "–"
         if self.is_met:
             return "yes"
         return "no, out of reach here" if self.is_within_reach is False else "**no**"
@@ -150,9 +158,10 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
             limit = target.text(verdict.limit) if verdict.limit is not None else "–"
             cells = [target.text(verdict.measured), spread, limit, verdict.word]
         lines.append("| " + " | ".join([target.promise, target.bound, *cells]) + " |")
+    bounded = sum(not verdict.target.is_stated for verdict in rows)
     met = sum(verdict.is_met is True for verdict in rows)
     beyond = sum(verdict.is_met is False and verdict.is_within_reach is False for verdict in rows)
-    closing = f"{met} of {len(rows)} targets are met" + (f", {beyond} out of reach here" if beyond else "")
+    closing = f"{met} of {bounded} targets are met" + (f", {beyond} out of reach here" if beyond else "")
     return "\n".join(lines) + f"\n\n{closing}.\n"
 
 

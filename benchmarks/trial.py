@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from typing import Final
 
-WORDS: Final = ("procflow", "anyio", "trio", "uvloop")
+WORDS: Final = ("procflow", "anyio", "trio", "uvloop", "shellous", "sh", "plumbum")
 
 
 def import_for(variant: str) -> None:
     """Import what the variant is named after, so that the time of that is not measured."""
-    for word in WORDS:
-        if word in variant:
+    for word in re.findall(r"\w+", variant):
+        if word in WORDS:
             importlib.import_module(word)
 
 

@@ -231,19 +231,22 @@ def shell(
     )
 
 
-def child_environment(command: Command, host: Mapping[str, str], additions: Mapping[str, str]) -> dict[str, str] | None:
+def child_environment(
+    command: Command, host: Mapping[bytes, bytes], additions: Mapping[str, str]
+) -> dict[bytes, bytes] | None:
     """Return the environment of the child: the changes of ``command``, then ``additions``, over ``host`` or over nothing.
 
-    ``None`` if that is the host's as it is: to copy, decode and encode it costs a tenth of a spawn.
+    ``None`` if that is the host's as it is: to copy it costs a tenth of a spawn.  In bytes, as the kernel has it: to decode
+    and encode it again would cost as much once more.
     """
     if command.inherit_env and not command.env and not additions:
         return None
     environment = dict(host) if command.inherit_env else {}
     for variable, text in (*command.env.items(), *additions.items()):
         if text is None:
-            environment.pop(variable, None)
+            environment.pop(os.fsencode(variable), None)
         else:
-            environment[variable] = text
+            environment[os.fsencode(variable)] = os.fsencode(text)
     return environment
 
 

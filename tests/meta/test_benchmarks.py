@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -11,13 +12,19 @@ import pytest
 
 from benchmarks import page
 from benchmarks.__main__ import NAMES, SUITES, chosen, load
+from benchmarks.crowd import sleepers
 from benchmarks.delays import percentile
+from benchmarks.loops import cancelled_after, loop_sleep, run_on
+from benchmarks.runs import descendants
 from benchmarks.sampling import sampled
 from benchmarks.targets import Target, judge, verdict_table
+from benchmarks.trial import WORDS
+from benchmarks.watch import Watched
 
 from .snippets import ROOT
 
 QUICK_LIMIT_S = 110
+NOT_IN_FORCE = " is not in force"
 FASTER = Target(promise="faster", metric="rate", of="ours", over="peer", at_least=2)
 
 
@@ -32,10 +39,29 @@ def test_a_benchmark_of_the_streams_runs(name: str) -> None:
     assert done.stdout.count("\n| ") == 1 + len(load(name).rows)
 
 
-@pytest.mark.parametrize("name", ["reader", "fanout", "lines", "memory_lines", "flood", "latency", "chatty", "stdin"])
+@pytest.mark.parametrize("name", SUITES["endings"].names)
+def test_a_benchmark_of_the_endings_runs(name: str) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=QUICK_LIMIT_S, check=False)
+
+    # Not every machine allows every level of containment; whatever else fails is a mistake.
+    failures = [line for line in done.stderr.splitlines() if " failed: " in line]
+    assert all(NOT_IN_FORCE in failure for failure in failures), done.stderr
+    assert done.returncode == bool(failures), done.stderr
+    assert done.stdout.count("\n| ") == 1 + len(load(name).rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["reader", "fanout", "lines", "memory_lines", "flood", "latency", "chatty", "stdin"],
+        *["spawn", "burst", "resident", "exits", "idle", "stop", "escalation", "kill", "runs"],
+    ],
+)
 def test_the_process_of_a_peer_imports_nothing_of_ours(name: str) -> None:
     """A large import makes asyncio's reads three times cheaper: see benchmarks/trial.py."""
-    program = f"import sys, benchmarks.{name}; print({{'procflow', 'anyio', 'trio', 'uvloop'}} & set(sys.modules))"
+    program = f"import sys, benchmarks.{name}; print(set({WORDS}) & set(sys.modules))"
 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
@@ -115,6 +141,51 @@ def test_a_row_that_failed_leaves_its_target_open() -> None:
     assert "0 of 1 targets are met." in verdict_table([verdict])
 
 
+def test_a_number_without_a_bound_is_stated_and_not_counted() -> None:
+    target = Target(promise="price", metric="us", of="ours", is_stated=True, unit="µs")
+
+    verdict = judge(target, {("", "ours"): [{"us": 3.0}]})
+
+    assert verdict.is_met is None
+    assert "| price | stated | 3 µs | 3 µs to 3 µs | – | – |" in verdict_table([verdict])
+    assert "0 of 0 targets are met." in verdict_table([verdict])
+
+
+def test_sleepers_go_with_their_block() -> None:
+    before = set(descendants())
+
+    with sleepers(50):
+        there = set(descendants()) - before
+
+    assert len(there) == 51
+    assert not there & set(descendants())
+
+
+def test_whoever_is_watched_does_not_outlive_the_block() -> None:
+    with subprocess.Popen(["sleep", "60"]) as ours, subprocess.Popen(["true"]) as short:
+        with Watched([ours.pid, short.pid]) as watched:
+            short.wait()
+            alive = watched.count_alive(0)
+
+        assert alive == 1
+        assert ours.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_a_task_is_cancelled_from_outside(backend: str) -> None:
+    reached = []
+
+    async def job() -> None:
+        try:
+            await loop_sleep(backend)(60)
+        finally:
+            reached.append("end")
+
+    run_on(backend, None, cancelled_after, backend, 0.01, job)
+
+    assert reached == ["end"]
+
+
 def test_a_target_has_one_bound() -> None:
     with pytest.raises(ValueError, match="one of"):
         Target(promise="either", metric="rate", of="ours", at_least=1, at_most=2)
@@ -122,7 +193,7 @@ def test_a_target_has_one_bound() -> None:
 
 def test_a_suite_is_its_benchmarks() -> None:
     assert chosen(["streams"]) == list(SUITES["streams"].names)
-    assert chosen(["kill", "processes", "kill"]) == list(SUITES["processes"].names)
+    assert chosen(["kill", "endings", "kill"]) == list(SUITES["endings"].names)
     assert chosen([]) == list(NAMES)
 
 
@@ -144,7 +215,7 @@ def test_the_page_has_a_place_for_every_table() -> None:
     text = page.PAGE.read_text("utf-8")
 
     assert all(text.count(f"<!-- {mark} {name} -->") == 1 for name in NAMES for mark in ("begin", "end"))
-    assert "<!-- begin streams targets -->" in text
+    assert all(f"<!-- begin {suite} targets -->" in text for suite in ("streams", "endings"))
 
 
 def test_sampling_names_the_line_that_takes_the_time() -> None:

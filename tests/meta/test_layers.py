@@ -22,6 +22,7 @@ CONTRACTS = {
 BREACHES = {
     "core-knows-no-export": ("procflow/record/breach_export.py", "import procflow_export.model"),
     "core-dependencies": ("procflow/record/breach_driver.py", "import pyarrow"),
+    "opentelemetry-place": ("procflow/adapters/breach_otel.py", "import opentelemetry.trace"),
     "core-values": ("procflow/outcome.py", "import time"),
     "core-layers": ("procflow/events.py", "import procflow.errors"),
     "streams-know-no-process": ("procflow/_streams/breach_process.py", "import procflow._process.spawn"),

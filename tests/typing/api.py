@@ -7,6 +7,7 @@ mypy and pyright read this file in ``./run check``; nothing runs it.  Every publ
 from __future__ import annotations
 
 import io
+import logging
 import signal
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import anyio.abc
 
 import procflow as pf
 import procflow_export as pe
+from procflow.adapters import log_events, otel_events
 from procflow.testing import LeakError, assert_no_leaks
 
 # --- procflow: commands, policies -------------------------------------------------------------------------------------
@@ -427,3 +429,57 @@ async def stages_and_terminals(pipeline: pf.Pipeline, command: pf.Command) -> No
         child.resize(24, 80)
         child.set_echo(on=True)
     assert_type(pf.Shutdown.hangup(), pf.Shutdown)
+
+
+# --- procflow: containment ------------------------------------------------------------------------------------------
+
+
+async def contained(command: pf.Command) -> None:
+    wanted: list[pf.ContainmentRequest] = [
+        "group",
+        "guarded",
+        "best",
+        pf.Guarded(marks_environment=False),
+        pf.Strict(user="nobody", group=7, nice=3, limits={"nofile": 64, "cpu": (1, 2)}, memory_bytes=1 << 20, cpus=0.5),
+    ]
+    async with pf.spawn(command, containment=wanted[0]) as child:
+        assert_type(child.containment.missing, tuple[str, ...])
+
+
+# --- procflow: events -------------------------------------------------------------------------------------------------
+
+
+async def observed(command: pf.Command) -> None:
+    def note(event: pf.ProcessEvent) -> None:
+        assert_type(event.mono_s, float)
+        match event:
+            case pf.Spawned() | pf.Ready() | pf.Detached():
+                assert_type(event.name, str)
+            case pf.Stalled():
+                assert_type(event.action, pf.OnStall | None)
+            case pf.Lost():
+                assert_type(event.lost_bytes, int)
+            case pf.Signalled():
+                assert_type(event.error, str | None)
+            case pf.Escalated():
+                assert_type(event.report, pf.PhaseReport)
+            case pf.Exited():
+                assert_type(event.exit_code, int | None)
+            case pf.Escaped():
+                assert_type(event.escaped_pids, tuple[int, ...])
+            case pf.Reaped():
+                assert_type(event.usage, pf.ResourceUsage | None)
+            case pf.GuardStarted():
+                assert_type(event.pid, int)
+            case pf.GuardReplaced():
+                assert_type(event.reason, str)
+            case _:
+                assert_never(event)
+
+    observer: pf.Observer = note
+    with (
+        pf.observe(observer),
+        pf.observe(log_events(logging.getLogger(), level=logging.DEBUG)),
+        pf.observe(otel_events()),
+    ):
+        await pf.run(command)

@@ -1,6 +1,7 @@
 """Run rounds of random work and check everything: bytes, sums, leaks, memory.
 
 Each round has a seed of its own; one that fails prints the command that repeats its choices (not its timing).
+``./run soak endings`` kills hosts instead: see ``./run soak endings --help``.
 """
 
 from __future__ import annotations
@@ -185,6 +186,11 @@ def run_rounds(soak: Soak, *, seconds: float, rounds: int | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["endings"]:
+        from tools.soak.endings import main as kill_hosts
+
+        return kill_hosts(words[1:])
     parser = argparse.ArgumentParser(prog="./run soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
     parser.add_argument("--seed", help="the seed of all rounds, or of the one to repeat (default: a new one)")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from procflow._containment.cgroup import Delegated, find_delegated
+from procflow._containment.guarded import GuardedContainer
 from procflow._containment.layer import Layer
-from procflow._containment.nanny import Nanny, hire_nanny
 from procflow._containment.nannied import NannySpawner
+from procflow._containment.nanny import Nanny, hire_nanny
 from procflow._containment.port import Container, Containment
-from procflow._containment.requests import ContainmentRequest, Strict, named_request
+from procflow._containment.requests import ContainmentRequest, Guarded, Strict, named_request
 from procflow._containment.strict import StrictContainer
 from procflow._process.spawn import Spawner
 from procflow.errors import PlatformError
@@ -43,11 +44,15 @@ class Backing:
             return plain
         return NannySpawner(self.nanny, self.wanted)
 
-    def contain(self, base: Container) -> Container:
+    def contain(self, request: ContainmentRequest, base: Container) -> Container:
         """Return the container of the process, around what reaches its group."""
+        _, wanted = named_request(request)
+        if wanted is None:
+            return base
+        guarded = GuardedContainer(base, wanted if isinstance(wanted, Guarded) else Guarded())
         if self.nanny is not None:
-            return StrictContainer(base, self.nanny, no_cgroup=self.shortfall)
-        return _Short(base, self.shortfall) if self.shortfall else base
+            return StrictContainer(guarded, self.nanny, no_cgroup=self.shortfall)
+        return _Short(guarded, self.shortfall) if self.shortfall else guarded
 
 
 class _Short(Layer):

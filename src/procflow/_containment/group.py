@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from procflow._containment.newborn import is_alone
 from procflow._containment.port import Containment, Member
 from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import group_members, read_member
-from procflow._process import trace
 from procflow._process.leader import LeaderPort
+from procflow._process.signalling import send
 from procflow.policies import Target
 
 
@@ -55,17 +56,16 @@ class GroupContainer:
         else:
             with leader.held():
                 if not leader.is_reaped:
-                    trace.emit("signal_group", leader.pid, number)
-                    os.killpg(leader.pid, number)
+                    send(os.killpg, leader.pid, number, of=leader, to="group", receiver=leader.pid)
                 elif leader.was_lost:
-                    self._signal_members(leader.pid, number)
+                    self._signal_members(leader, number)
                 else:
                     raise ProcessLookupError(f"the leader {leader.pid} was reaped")
 
     def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (the group is all there is)
         """Return the living members besides the leader.
 
-        While the leader is held as a zombie this is a pass over ``/proc``.  After the reaping a probe comes first: no
+        While the leader is held as a zombie this is a pass over ``/proc``, unless it is young and alone.  After the reaping a probe comes first: no
         such group means empty.  If a process now bears the leader's number, the number was given out again, which the
         kernel does only for an empty group.
         """
@@ -81,6 +81,12 @@ class GroupContainer:
                 pass
             if is_used(leader.pid):
                 return ()
+        elif (
+            leader.status is not None
+            and leader.session_begun_mono_s is not None
+            and is_alone(leader.pid, begun_mono_s=leader.session_begun_mono_s)
+        ):
+            return ()
         return group_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
 
     def before_reap(self) -> None:
@@ -92,17 +98,22 @@ class GroupContainer:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _signal_members(self, group: int, number: int) -> None:
-        found = False
+    def _signal_members(self, leader: LeaderPort, number: int) -> None:
+        found, group = False, leader.pid
         if not is_used(group):
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
-                found |= signal_member(member.pid, number, lambda pid: read_member(pid, group=group) is not None)
+                found |= signal_member(
+                    member.pid, number, lambda pid: read_member(pid, group=group) is not None, of=leader
+                )
         if not found:
             raise ProcessLookupError(f"group {group} has no members")
 
 
-def signal_member(pid: int, number: int, is_member: Callable[[int], bool]) -> bool:
-    """Signal a process that is no child of ours, if ``is_member`` still holds once its number is pinned; return whether."""
+def signal_member(pid: int, number: int, is_member: Callable[[int], bool], *, of: LeaderPort) -> bool:
+    """Signal a process of the tree ``of`` a leader that is no child of ours, if ``is_member`` still holds once its number is pinned.
+
+    Returns whether it was.
+    """
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return False
     try:
@@ -112,8 +123,7 @@ def signal_member(pid: int, number: int, is_member: Callable[[int], bool]) -> bo
     try:
         if not is_member(pid):
             return False
-        trace.emit("signal_pidfd", pid, number)
-        _signal.pidfd_send_signal(pidfd, number)
+        send(_signal.pidfd_send_signal, pidfd, number, of=of, to="member", receiver=pid)
     except OSError:
         return False
     finally:

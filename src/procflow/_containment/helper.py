@@ -1,59 +1,77 @@
-"""The start of a helper program: an interpreter beside the host that has nothing to do with it but a few descriptors.
+"""A helper program: an interpreter beside the host that shares nothing with it but a few descriptors.
 
-Owns how a helper is started and which processes of the host are helpers.  Must not know what any of them does.
+Owns whether there can be one, how it is started, and what of this process belongs to helpers.  Must not know what any of
+them does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
-FOLDER: Final = Path(__file__).with_name("helpers")
+from procflow._process.leader import FORCE_WAIT_THREAD_VARIABLE, Leader
+from procflow._process.spawn import PopenSpawner, SpawnRequest
 
-LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")
-"""What an interpreter may need to start at all; nothing else of the host's environment is passed on."""
+FOLDER: Final = os.path.join(os.path.dirname(__file__), "helpers")
 
-running: Final[set[int]] = set()
-"""The pids of helpers that are children of this process and were not reaped."""
+PASSED_ON: Final = (b"LD_LIBRARY_PATH",)
+"""What an interpreter may need to start.  Nothing else: a helper must carry no variable of a host above this one."""
 
-descriptors: Final[set[int]] = set()
-"""Descriptors of this process that lead to helpers, and are kept for as long as the host lives."""
+NULL: Final = -3
+"""What stands for the null device in a request, as in ``subprocess``."""
 
 
-def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequence[int]) -> int:
-    """Start the helper ``program`` in a session of its own; return its pid.
+class NoHelperError(Exception):
+    """There can be no helper here; the text says why.  Never leaves this package."""
 
-    It reads and writes nothing but what it is passed.  It is a child of the host that ``reap_helper()`` reaps.
+
+def own_pidfd() -> int:
+    """Return a new descriptor that is readable once this process has ended, for helpers to inherit.
 
     Raises:
-        OSError: If it cannot be started.
+        NoHelperError: If this system has none.
     """
-    if not sys.executable:
-        raise OSError("this interpreter does not know its own program")
-    popen = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(FOLDER / program), *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=pass_fds,
-        start_new_session=True,
-        cwd="/",
-        env={name: os.environ[name] for name in LOADER_VARIABLES if name in os.environ},
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open") or FORCE_WAIT_THREAD_VARIABLE in os.environ:
+        raise NoHelperError("this system has no pidfds")
+    return os.pidfd_open(os.getpid())
+
+
+def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequence[int], stdio: int = NULL) -> Leader:
+    """Start the helper ``program`` in a session of its own; takes as long as any spawn, not as long as its interpreter.
+
+    Whoever asks reaps it.
+
+    Args:
+        program: The name of its file.
+        arguments: What it is told.
+        pass_fds: Descriptors that it inherits under the same numbers.
+        stdio: A descriptor for its input and both outputs; by default the null device.
+
+    Raises:
+        NoHelperError: If there is no interpreter to run it with.
+        SpawnError: If it cannot be started now.
+        OSError: If its exit cannot be watched.
+    """
+    path = os.path.join(FOLDER, program)
+    if getattr(sys, "frozen", False) or not sys.executable:
+        # The executable of a frozen application is the application: it would be started again.
+        raise NoHelperError("there is no Python interpreter to run it with")
+    if not os.path.isfile(path):
+        raise NoHelperError("its program is no file, because the package is imported from an archive")
+    return PopenSpawner().spawn(
+        SpawnRequest(
+            name=f"procflow {program.removesuffix('.py')}",
+            program=sys.executable,
+            arguments=("-I", "-S", path, *map(str, arguments)),
+            cwd="/",
+            environment={name: os.environb[name] for name in PASSED_ON if name in os.environb},
+            umask=None,
+            pass_fds=tuple(pass_fds),
+            stdin=stdio,
+            stdout=stdio,
+            stderr=stdio,
+            group="own session",
+        )
     )
-    popen.returncode = 0  # taken over: a Popen object that knows a return code never reaps behind our back, nor warns
-    running.add(popen.pid)
-    return popen.pid
-
-
-def reap_helper(pid: int) -> bool:
-    """Reap a helper if it has ended; return whether it is gone."""
-    with contextlib.suppress(ChildProcessError):
-        if os.waitpid(pid, os.WNOHANG)[0] == 0:
-            return False
-    running.discard(pid)
-    return True

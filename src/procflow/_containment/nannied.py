@@ -10,10 +10,7 @@ import marshal
 import os
 import select
 import signal as _signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Final
 
 import anyio
@@ -21,33 +18,26 @@ import anyio
 from procflow._containment.attributes import attributes_of, cgroup_limits
 from procflow._containment.nanny import Nanny, NannyLostError, StepError
 from procflow._containment.requests import Strict
-from procflow._process import trace
-from procflow._process.leader import UNKNOWN_STATUS, ExitStatus
+from procflow._process.leader import UNKNOWN_STATUS, ExitStatus, LeaderBook
+from procflow._process.signalling import send
 from procflow._process.spawn import SpawnRequest, spawn_error
 from procflow.errors import PlatformError, SpawnError
 from procflow.outcome import ResourceUsage
 
 REPORT_BYTES: Final = 4096
 
+_GROUPS: Final[dict[str, int | None]] = {"own session": None, "own group": 0}
+"""What a nanny takes for a choice that is no number."""
 
-class NannyLeader:
+
+class NannyLeader(LeaderBook):
     """A ``LeaderPort`` on a child of a nanny."""
 
-    def __init__(self, pid: int, report_fd: int, nanny: Nanny) -> None:
-        self.pid: Final = pid
+    def __init__(self, pid: int, report_fd: int, nanny: Nanny, *, name: str) -> None:
+        super().__init__(pid, name=name)
         self.exit_fd = report_fd
         self._pidfd = os.pidfd_open(pid)  # the nanny reaps nobody that we have not given up
         self._nanny = nanny
-        self._lock: Final = threading.RLock()
-        self.status: ExitStatus | None = None
-        self.usage: ResourceUsage | None = None
-        self.exit_seen_mono_s: float | None = None
-        self.is_reaped = False
-        self.was_lost = False
-
-    def held(self) -> AbstractContextManager[object]:
-        """Return a block in which no other thread gives it up."""
-        return self._lock
 
     def observe(self) -> bool:
         """Look whether the nanny has told of its exit."""
@@ -59,18 +49,17 @@ class NannyLeader:
             except BlockingIOError:
                 return False
             if report:
-                code, number, core, *usage = marshal.loads(report)  # noqa: S302 (from a process that runs our own program)
-                self._note_exit(ExitStatus(code, number, core))
+                code, number, core, *usage = marshal.loads(report)
                 if None not in usage:
                     user_s, system_s, max_rss_bytes = usage
                     self.usage = ResourceUsage(user_s=user_s, system_s=system_s, max_rss_bytes=max_rss_bytes)
+                self._note_exit(ExitStatus(code, number, core))
                 return True
             # The nanny is gone, and its children are being killed by the template.
             if not _is_readable(self._pidfd):
                 return False
             self._note_exit(UNKNOWN_STATUS)
-            self.is_reaped = self.was_lost = True
-            trace.emit("reaped", self.pid)
+            self._note_reaped(lost=True)
             return True
 
     def signal(self, number: int) -> None:
@@ -83,15 +72,13 @@ class NannyLeader:
         with self._lock:
             if self.observe() or self._pidfd < 0:
                 raise ProcessLookupError(f"{self.pid} has exited")
-            trace.emit("signal_leader", self.pid, number)
-            _signal.pidfd_send_signal(self._pidfd, number)
+            send(_signal.pidfd_send_signal, self._pidfd, number, of=self, to="leader", receiver=self.pid)
 
     def reap(self) -> bool:
         """Give it up if it has exited."""
         with self._lock:
             if not self.is_reaped and self.observe():
-                self.is_reaped = True  # before the nanny hears of it
-                trace.emit("reaped", self.pid)
+                self._note_reaped(lost=False)  # before the nanny hears of it
                 self._nanny.reap(self.pid)
             return self.is_reaped
 
@@ -104,10 +91,6 @@ class NannyLeader:
                 anyio.notify_closing(fd)
             os.close(fd)
             os.close(pidfd)
-
-    def _note_exit(self, status: ExitStatus) -> None:
-        self.status = status
-        self.exit_seen_mono_s = time.monotonic()
 
 
 class NannySpawner:
@@ -129,7 +112,7 @@ class NannySpawner:
             with _here() as here:
                 given = _descriptors(request)
                 pid = self._nanny.spawn(self._fields(request, list(given)), [here, write_end, *given.values()])
-            leader = NannyLeader(pid, report_fd, self._nanny)
+            leader = NannyLeader(pid, report_fd, self._nanny, name=request.name)
         except StepError as exc:
             os.close(report_fd)
             raise self._refusal(request, exc) from exc
@@ -143,7 +126,6 @@ class NannySpawner:
             raise
         finally:
             os.close(write_end)
-        trace.emit("spawned", pid)
         return leader
 
     def _fields(self, request: SpawnRequest, numbers: list[int]) -> dict[str, object]:
@@ -155,7 +137,7 @@ class NannySpawner:
             "cwd": None if request.cwd is None else os.fsencode(request.cwd),
             "umask": request.umask if request.umask is not None else _own_umask(),
             # A group in the session of the nanny, which is as good as one of its own: the host is not in it.
-            "group": {"own session": None, "own group": 0}.get(request.group, request.group),  # type: ignore[call-overload]  # a number is itself
+            "group": request.group if isinstance(request.group, int) else _GROUPS[request.group],
             "terminal": request.terminal,
             "numbers": numbers,
             "attributes": attributes_of(self._wanted),

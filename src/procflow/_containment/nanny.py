@@ -20,12 +20,12 @@ import os
 import select
 import socket
 import threading
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
-from procflow._containment.helper import descriptors, reap_helper, start_helper
-from procflow.errors import PlatformError
+from procflow._containment.helper import NoHelperError, own_pidfd, start_helper
+from procflow.errors import PlatformError, SpawnError
 
 HELLO_S: Final = 10.0
 """How long a nanny may take to answer for the first time, the start of the template included."""
@@ -64,6 +64,17 @@ class Nanny:
 
     def __repr__(self) -> str:
         return f"<Nanny {self.pid}, {'lost' if self.is_lost else f'{len(self.held)} leaders'}>"
+
+    def look(self) -> bool:
+        """Look whether it is still there; reads nothing."""
+        if not self.is_lost:
+            try:
+                self.is_lost = not self._channel.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                self.is_lost = exc.errno in GONE  # closed by us otherwise
+        return not self.is_lost
 
     async def wait_hello(self) -> None:
         """Wait until it is there.
@@ -137,11 +148,11 @@ class Nanny:
             anyio.notify_closing(self._channel)
         self._channel.close()
 
-    def _tell(self, *words: object) -> None:
+    def _tell(self, *words: Any) -> None:
         with contextlib.suppress(NannyLostError, OSError):  # gone, or closed by us
             self._send(*words)
 
-    def _send(self, *words: object, fds: list[int] | None = None) -> None:
+    def _send(self, *words: Any, fds: list[int] | None = None) -> None:
         try:
             self._channel.sendmsg([marshal.dumps(words)], _rights(fds or []))
         except OSError as exc:
@@ -150,7 +161,7 @@ class Nanny:
             self.is_lost = True
             raise NannyLostError(f"the nanny {self.pid} is gone: {exc.strerror}") from exc
 
-    def _receive(self) -> tuple[object, ...] | None:
+    def _receive(self) -> tuple[Any, ...] | None:
         try:
             data = self._channel.recv(PACKET_BYTES)
         except BlockingIOError:
@@ -161,7 +172,7 @@ class Nanny:
         if not data:
             self.is_lost = True
             raise NannyLostError(f"the nanny {self.pid} is gone")
-        words: tuple[object, ...] = marshal.loads(data)  # noqa: S302 (from a process that runs our own program)
+        words: tuple[Any, ...] = marshal.loads(data)
         return words
 
 
@@ -175,11 +186,11 @@ class _Template:
     def __init__(self, base: str) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._control.setblocking(False)
-            host = os.pidfd_open(os.getpid())
+            self._control.settimeout(0.0)
+            host = own_pidfd()
             try:
                 fds = (host, theirs.fileno())
-                self.pid = start_helper("nanny.py", [*fds, base], pass_fds=fds)
+                self._leader: Final = start_helper("nanny.py", [*fds, base], pass_fds=fds)
             finally:
                 os.close(host)
         except BaseException:
@@ -187,7 +198,7 @@ class _Template:
             raise
         finally:
             theirs.close()
-        descriptors.add(self._control.fileno())
+        self._control_fd: Final = self._control.detach()
 
     def send_channel(self) -> Nanny:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
@@ -197,8 +208,12 @@ class _Template:
         """
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            mine.setblocking(False)
-            self._control.sendmsg([b"channel"], _rights([theirs.fileno()]))
+            mine.settimeout(0.0)
+            control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
+            try:
+                control.sendmsg([b"channel"], _rights([theirs.fileno()]))
+            finally:
+                control.detach()
         except BaseException:
             mine.close()
             raise
@@ -206,11 +221,21 @@ class _Template:
             theirs.close()
         return Nanny(mine)
 
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self._leader.pid
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What is open because of it."""
+        return self._control_fd, self._leader.exit_fd
+
     def end(self) -> None:
         """Give it up: its nannies go on, and it ends with the last of them."""
-        descriptors.discard(self._control.fileno())
-        self._control.close()
-        reap_helper(self.pid)
+        os.close(self._control_fd)
+        self._leader.reap()
+        self._leader.close()
 
 
 _templates: Final[dict[tuple[int, str], _Template]] = {}
@@ -230,16 +255,14 @@ async def hire_nanny(base: str) -> Nanny:
     Raises:
         PlatformError: If there can be none here.
     """
-    if not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
-        raise PlatformError("a nanny needs pidfds: Linux 5.3")
     reason = ""
     for _ in range(2):  # a template that was killed is noticed by whoever needs it next
         template: _Template | None = None
         try:
             template = _template_for(base)
             nanny = template.send_channel()
-        except OSError as exc:
-            reason = exc.strerror or str(exc)
+        except (NoHelperError, SpawnError, OSError) as exc:
+            reason = str(exc)
             _forget(base, template)
             continue
         try:
@@ -271,3 +294,11 @@ def _forget(base: str, template: _Template | None) -> None:
         if template is not None and _templates.get(key) is template:
             del _templates[key]
             template.end()
+
+
+def belongings() -> tuple[frozenset[int], frozenset[int]]:
+    """Return the pids and descriptors that are there because this host has templates; they belong to no process of a user."""
+    with _lock:
+        mine = [template for (pid, _), template in _templates.items() if pid == os.getpid()]
+    pids = frozenset(template.pid for template in mine)
+    return pids, frozenset(fd for template in mine for fd in template.descriptors)

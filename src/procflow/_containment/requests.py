@@ -74,8 +74,8 @@ class Strict:
             if isinstance(self.extra_groups, str):
                 raise TypeError("extra_groups must be a sequence of names or numbers, not a text")
             object.__setattr__(self, "extra_groups", tuple(self.extra_groups))
-            for name in self.extra_groups:
-                _require_account("each of extra_groups", name)
+            for account in self.extra_groups:
+                _require_account("each of extra_groups", account)
         require_int("nice", self.nice, lowest=0)
         if self.nice > NICEST:
             raise ValueError(f"nice must be at most {NICEST}, not {self.nice}")
@@ -119,7 +119,9 @@ def named_request(request: ContainmentRequest) -> tuple[ContainmentName, Guarded
             return request, Strict()
         case "group":
             return "group", None
-    raise ValueError(f"containment must be 'group', 'guarded', 'strict', 'best', Guarded() or Strict(), not {request!r}")
+    raise ValueError(
+        f"containment must be 'group', 'guarded', 'strict', 'best', Guarded() or Strict(), not {request!r}"
+    )
 
 
 def _require_account(name: str, value: object) -> None:

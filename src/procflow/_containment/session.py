@@ -73,7 +73,11 @@ class SessionContainer(GroupContainer):
             if leader.is_reaped and is_used(leader.pid):
                 return set()
             members = session_members(leader.pid, newer_than_mono_s=time.monotonic()) or ()
-            return {member.pid for member in members if signal_member(member.pid, number, self._is_in_other_group)}
+            return {
+                member.pid
+                for member in members
+                if signal_member(member.pid, number, self._is_in_other_group, of=leader)
+            }
 
     def _is_in_other_group(self, pid: int) -> bool:
         assert self._session is not None, "asked only for a bound leader"

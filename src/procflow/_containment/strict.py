@@ -20,6 +20,7 @@ from procflow._containment.layer import Layer
 from procflow._containment.nanny import Nanny, NannyLostError
 from procflow._containment.port import Container, Containment, Member
 from procflow._containment.scan import read_member
+from procflow._process.leader import LeaderPort
 from procflow.policies import Target
 
 
@@ -30,16 +31,22 @@ class StrictContainer(Layer):
         super().__init__(inner)
         self._nanny = nanny
         self._no_cgroup = no_cgroup
+        self._leader: LeaderPort | None = None
 
     @property
     def report(self) -> Containment:
         """What is in force."""
         inner = self._inner.report
-        if self._nanny.is_lost:
+        if not self._nanny.look():
             return replace(inner, missing=(*inner.missing, "its nanny is gone"))
         cgroup = ("cgroup",) if self._nanny.cgroup else ()
         missing = inner.missing if self._nanny.cgroup else (*inner.missing, f"a cgroup: {self._no_cgroup}")
         return replace(inner, level="strict", missing=missing, mechanisms=(*inner.mechanisms, "nanny", *cgroup))
+
+    def bind(self, leader: LeaderPort) -> None:
+        """Take charge of ``leader``."""
+        super().bind(leader)
+        self._leader = leader
 
     def signal(self, number: int, to: Target) -> None:
         """Send ``number`` to the leader, its group, or everybody below the nanny."""
@@ -79,14 +86,12 @@ class StrictContainer(Layer):
         if number == _signal.SIGKILL:  # also where nobody is seen: somebody may be leaving the group this moment
             self._nanny.kill()
             return bool(below)
-        if not below:
+        leader = self._leader
+        if not below or leader is None:
             return False
-        leaders = self._nanny.held
-        return any(
-            [signal_member(pid, number, self._is_below_and_astray) for pid in below if pid not in leaders]  # noqa: C419 (everybody)
-        )
+        return any([signal_member(pid, number, self._is_astray, of=leader) for pid in below])  # noqa: C419 (everybody)
 
-    def _is_below_and_astray(self, pid: int) -> bool:
+    def _is_astray(self, pid: int) -> bool:
         try:
             group = os.getpgid(pid)
         except ProcessLookupError:
@@ -95,7 +100,7 @@ class StrictContainer(Layer):
 
     def _below(self) -> list[int] | None:
         """Return everybody below the nanny but the leaders, and what is below these; ``None`` if the nanny cannot tell."""
-        if self._nanny.is_lost:
+        if not self._nanny.look():
             return None
         found: list[int] = []
         nearest = _children(self._nanny.pid)

@@ -20,6 +20,8 @@ from typing import Any, Final, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
+from procflow._streams.waking import native_loop
+
 F = TypeVar("F", bound=Callable[..., object])
 
 _unmarked: Final[list[Callable[..., object]]] = []
@@ -47,7 +49,7 @@ class HomeLoop:
     """The event loop that this was made in."""
 
     def __init__(self) -> None:
-        native = current_token().native_token
+        native = native_loop()
         self._loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
         self._call: Callable[[Callable[[], object]], object] = (
             native.run_sync_soon if self._loop is None else self._loop.call_soon_threadsafe  # type: ignore[attr-defined]  # typed as object

@@ -19,6 +19,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
+from procflow._observers import emit
 from procflow._process.backend import HomeLoop, defers_interrupts
 from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
@@ -30,7 +31,9 @@ from procflow._process.stopping.stopper import Stopper
 from procflow._process.terminals.borrower import keep_running, return_terminal
 from procflow._streams.consumers.crew import Crew
 from procflow._streams.stream import OutputStream
+from procflow._streams.waking import Flag
 from procflow.errors import TerminationError, UsageError
+from procflow.observation import Detached
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 from procflow.policies import Shutdown, Target
 
@@ -54,6 +57,8 @@ class ProcessCore:
     ) -> None:
         self.parts: Final = parts
         self.name: Final = parts.name
+        self.streams: Final[tuple[OutputStream, ...]] = parts.streams
+        """The outputs that are streams."""
         self._leader = parts.leader
         self._container = parts.container
         self.shutdown: Final = shutdown
@@ -64,7 +69,7 @@ class ProcessCore:
         self.state = ProcessState.RUNNING
         self.stages: Final = tuple(StageBook(stage) for stage in parts.stages)
         self._is_exit_booked = False
-        self.exited: Final = anyio.Event()
+        self.exited: Final = Flag()
         self._is_output_cut = False
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
@@ -115,6 +120,8 @@ class ProcessCore:
         """Let it live on, unless it has ended."""
         if self.state in (ProcessState.RUNNING, ProcessState.EXITED):
             self._set_state(ProcessState.DETACHED)
+            for stage in self.parts.stages:
+                emit(Detached, name=stage.name, pid=stage.leader.pid)
             _log.debug("%s: pid %d was detached", self.name, self._leader.pid)
 
     def start_tasks(self) -> None:
@@ -129,11 +136,6 @@ class ProcessCore:
             feeder.on_failure = self._stop_for_input
             self._tasks.start(feeder.run, f"feeder of {self.name}")
         _log.debug("%s: started as pid %d", self.name, self._leader.pid)
-
-    @property
-    def streams(self) -> tuple[OutputStream, ...]:
-        """The outputs that are streams."""
-        return self.parts.streams
 
     @defers_interrupts
     def sweep(self) -> None:
@@ -168,11 +170,17 @@ class ProcessCore:
         """Look whether somebody besides the leader is alive in the group."""
         return bool(self._container.living())
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether ``close()`` has nothing to wait for."""
+        has_read = all(stream.ending is not None for stream in self.streams)
+        return self.state is ProcessState.ENDED and has_read and self.crew.is_idle and self._tasks.is_idle
+
     @defers_interrupts
     async def close(self, cause: EndedBy) -> TerminationError | None:
         """Stop what is alive and close everything; what could not be ended is returned, not raised.
 
-        Must be called shielded.  Bounded by ``Shutdown.total_s`` + 200 ms + the longest ``finish_s`` of a consumer that runs.
+        Must be called shielded, unless ``is_at_rest``.  Bounded by ``Shutdown.total_s`` + 200 ms + the longest ``finish_s`` of a consumer that runs.
         """
         error: TerminationError | None = None
         self._is_closing = True
@@ -203,6 +211,7 @@ class ProcessCore:
         await self.crew.finish()
         await self._tasks.cancel_all()
         return_terminal(self.parts)
+        self._stop_watching()
         self._leader.close()
         self._container.close()
         self._is_over = True
@@ -247,7 +256,7 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self._leader.close, self._container.close, self._wake_waiters):
+        for step in (*steps, self._stop_watching, self._leader.close, self._container.close, self._wake_waiters):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -259,6 +268,10 @@ class ProcessCore:
         """Close our end of standard input, if there is one."""
         if self.parts.stdin is not None:
             self.parts.stdin.close()
+
+    def _stop_watching(self) -> None:
+        for stage in self.stages:
+            stage.stop_watching()
 
     def _close_pipes(self) -> None:
         for stream in self.streams:
@@ -332,6 +345,8 @@ class ProcessCore:
         """Let the pumps read what the ended tree left in the pipes, so that tails are whole."""
         if self.state is ProcessState.ENDED and not self._has_read_rest:
             self._has_read_rest = True
+            if all(stream.ending is not None for stream in self.streams):
+                return
             with anyio.move_on_after(LAST_READ_S):
                 for stream in self.streams:
                     await stream.wait_ended()

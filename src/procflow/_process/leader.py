@@ -22,7 +22,9 @@ from typing import Final, Protocol
 
 import anyio
 
-from procflow._process import trace
+from procflow._observers import emit
+from procflow._process.signalling import send
+from procflow.observation import Exited, Reaped
 from procflow.outcome import ResourceUsage
 
 FORCE_WAIT_THREAD_VARIABLE: Final = "PROCFLOW_NO_PIDFD"
@@ -45,6 +47,11 @@ class LeaderPort(Protocol):
     """What the rest of the package may ask of a leader; fakes stand in for it."""
 
     @property
+    def name(self) -> str:
+        """What events call it."""
+        ...
+
+    @property
     def pid(self) -> int: ...
     @property
     def exit_fd(self) -> int:
@@ -57,6 +64,11 @@ class LeaderPort(Protocol):
     def usage(self) -> ResourceUsage | None: ...
     @property
     def exit_seen_mono_s(self) -> float | None: ...
+    @property
+    def session_begun_mono_s(self) -> float | None:
+        """A moment before its fork, if it leads a session of its own since its first instruction; otherwise ``None``."""
+        ...
+
     @property
     def is_reaped(self) -> bool:
         """Whether its number no longer belongs to us."""
@@ -88,25 +100,54 @@ class LeaderPort(Protocol):
         ...
 
 
-class Leader:
-    """A leader started by ``subprocess.Popen``."""
+class LeaderBook:
+    """What is known of a leader, whoever its parent is."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self.pid: Final = popen.pid
+    def __init__(self, pid: int, *, name: str) -> None:
+        self.name: Final = name
+        self.pid: Final = pid
+        self._started_mono_s = time.monotonic()
         # A detached leader is reaped by whichever thread spawns next, while its handle may still send signals.
         self._lock: Final = threading.RLock()
-        self.exit_fd = _open_exit_fd(popen.pid)
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
+        self.session_begun_mono_s: float | None = None
         self.is_reaped = False
         self.was_lost = False
-        # Taken over, as the last step: a Popen object that knows a return code never reaps behind our back, nor warns.
-        popen.returncode = 0
 
     def held(self) -> AbstractContextManager[object]:
         """Return a block in which no other thread reaps it."""
         return self._lock
+
+    def _note_exit(self, status: ExitStatus, *, seen_mono_s: float | None = None) -> None:
+        self.status = status
+        self.exit_seen_mono_s = seen_s = time.monotonic() if seen_mono_s is None else seen_mono_s
+        emit(
+            Exited,
+            name=self.name,
+            pid=self.pid,
+            exit_code=status.exit_code,
+            signal=status.signal,
+            core_dumped=status.core_dumped,
+            lived_s=seen_s - self._started_mono_s,
+        )
+
+    def _note_reaped(self, *, lost: bool) -> None:
+        self.is_reaped = True
+        self.was_lost = lost
+        emit(Reaped, name=self.name, pid=self.pid, usage=self.usage)
+
+
+class Leader(LeaderBook):
+    """A leader started by ``subprocess.Popen``."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], *, name: str, session_begun_mono_s: float | None = None) -> None:
+        super().__init__(popen.pid, name=name)
+        self.session_begun_mono_s = session_begun_mono_s
+        self.exit_fd = _open_exit_fd(popen.pid)
+        # Taken over, as the last step: a Popen object that knows a return code never reaps behind our back, nor warns.
+        popen.returncode = 0
 
     def observe(self) -> bool:
         """Look whether it has exited; reaps nothing."""
@@ -138,8 +179,7 @@ class Leader:
             if self.observe():
                 raise ProcessLookupError(f"{self.pid} has exited")
             # By number is safe here: the number is ours until we reap, and nobody does meanwhile.
-            trace.emit("signal_leader", self.pid, number)
-            os.kill(self.pid, number)
+            send(os.kill, self.pid, number, of=self, to="leader", receiver=self.pid)
 
     def reap(self) -> bool:
         """Reap it if it has exited, and keep what it used."""
@@ -175,15 +215,6 @@ class Leader:
             os.close(fd)
         if not self.is_reaped:
             _abandoned.append(self)
-
-    def _note_exit(self, status: ExitStatus) -> None:
-        self.status = status
-        self.exit_seen_mono_s = time.monotonic()
-
-    def _note_reaped(self, *, lost: bool) -> None:
-        self.is_reaped = True
-        self.was_lost = lost
-        trace.emit("reaped", self.pid)
 
 
 _abandoned: Final[list[Leader]] = []

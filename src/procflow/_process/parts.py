@@ -19,7 +19,7 @@ from procflow._process.terminals.lending import LentTerminal
 from procflow._streams.stream import OutputStream
 from procflow.errors import InputError
 from procflow.events import StreamEnding
-from procflow.outcome import Captured, EndedBy, Outcome
+from procflow.outcome import Captured, EndedBy, Outcome, PhaseReport
 
 TAIL_BYTES: Final = 4096
 
@@ -87,8 +87,15 @@ class Parts:
         return tuple(stream for stage in self.stages for stream in stage.ends.streams)
 
 
-def stage_outcome(stage: StageParts, *, ended_at: datetime, cause: EndedBy) -> Outcome:
-    """Return what is known of the ending of an exited leader."""
+def stage_outcome(
+    stage: StageParts,
+    *,
+    ended_at: datetime,
+    cause: EndedBy,
+    phases: tuple[PhaseReport, ...] = (),
+    is_output_cut: bool = False,
+) -> Outcome:
+    """Return what is known of the ending of an exited leader, and of what was done with the whole process."""
     leader, ends = stage.leader, stage.ends
     status = leader.status or UNKNOWN_STATUS
     stdout, stderr = ends.stdout.stream, ends.stderr.stream
@@ -104,7 +111,8 @@ def stage_outcome(stage: StageParts, *, ended_at: datetime, cause: EndedBy) -> O
         started_mono_s=stage.started_mono_s,
         ended_mono_s=leader.exit_seen_mono_s or time.monotonic(),
         usage=leader.usage,
-        output_complete=all(stream.ending is StreamEnding.EOF for stream in ends.streams),
+        phases=phases,
+        output_complete=not is_output_cut and all(stream.ending is StreamEnding.EOF for stream in ends.streams),
         stdin_broken=ends.stdin.pipe is not None and ends.stdin.pipe.is_broken,
         stdout_tail=stdout.tail(TAIL_BYTES) if stdout is not None else b"",
         stderr_tail=stderr.tail(TAIL_BYTES) if stderr is not None else b"",

@@ -152,7 +152,6 @@ class Process:
         """
         if self._stdin is None and self._core.parts.feeder is None:
             self._core.close_stdin()
-        await checkpoint()
         await self._core.exited.wait()
         return self._core.ending()
 

@@ -21,6 +21,7 @@ from procflow._process.start import SpawnOptions, TerminalChoice, default_shutdo
 from procflow._process.state import ProcessState
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._streams.stream import OutputStream
+from procflow._streams.waking import Flag
 from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
 from procflow.events import Gap, StreamEnding
@@ -243,13 +244,15 @@ class _DeadlineWatch:
         self._core = core
         self._limits = limits
         self._produced = 0
-        self._active_mono_s = core.parts.first.started_mono_s
+        # On the clock of the event loop, which may be a virtual one.
+        self._started_s = anyio.current_time() - (time.monotonic() - core.parts.first.started_mono_s)
+        self._active_s = self._started_s
 
-    async def wait_until(self, is_done: Callable[[], bool], event: anyio.Event | None) -> _Clock | None:
+    async def wait_until(self, is_done: Callable[[], bool], event: Flag | None) -> _Clock | None:
         """Return ``None`` once ``is_done()``, or the clock that ran out; looks when ``event`` is set, or else by polling."""
         tick_s = FIRST_POLL_S
         while not is_done():
-            clock, left_s = self._next_deadline(time.monotonic())
+            clock, left_s = self._next_deadline(anyio.current_time())
             if left_s <= 0:
                 return clock
             if event is None:
@@ -263,13 +266,13 @@ class _DeadlineWatch:
     def _next_deadline(self, now: float) -> tuple[_Clock | None, float]:
         left: list[tuple[float, _Clock | None]] = [(math.inf, None)]
         if self._limits.timeout_s is not None:
-            left.append((self._core.parts.first.started_mono_s + self._limits.timeout_s - now, "wall"))
+            left.append((self._started_s + self._limits.timeout_s - now, "wall"))
         idle_s = self._limits.idle_timeout_s
         if idle_s is not None:
             produced = sum(stream.produced_bytes for stream in self._core.streams)
             if produced != self._produced:
-                self._produced, self._active_mono_s = produced, now
-            idle_left_s = self._active_mono_s + idle_s - now
+                self._produced, self._active_s = produced, now
+            idle_left_s = self._active_s + idle_s - now
             left.append((idle_left_s if idle_left_s <= 0 else min(idle_left_s, idle_s * IDLE_SAMPLING), "idle"))
         left_s, clock = min(left, key=lambda pair: pair[0])
         return clock, left_s

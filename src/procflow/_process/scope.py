@@ -29,6 +29,7 @@ from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error
 from procflow._process.process import Process
+from procflow._process.stand_in import stood_in
 from procflow._process.start import (
     SpawnOptions,
     TerminalChoice,
@@ -132,10 +133,10 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
     async def __aenter__(self) -> Process:
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
-        backing = NO_BACKING
-        if needs_backing(self._options.containment):
-            obstacle = LENT_SESSION if self._options.terminal == "shared" else ""
-            backing = await open_backing(self._options.containment, obstacle=obstacle)
+        options, backing = stood_in(self._options), NO_BACKING
+        if needs_backing(options.containment):
+            obstacle = LENT_SESSION if options.terminal == "shared" else ""
+            backing = await open_backing(options.containment, obstacle=obstacle)
         try:
             # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
             async with _SPAWN_GATES.get():
@@ -144,7 +145,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
                 await self._tasks.__aenter__()
                 # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.
                 try:
-                    core = start_process(self._command, self._options, self._tasks, backing)
+                    core = start_process(self._command, options, self._tasks, backing)
                 except BaseException:
                     await _leave(self._tasks)
                     raise
@@ -169,17 +170,21 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
             _give_up(core, foreign, from_outside=foreign is _Place.NOWHERE)
             return
         error: ProcflowError | None = None
-        cause = EndedBy.CANCEL if isinstance(exc, anyio.get_cancelled_exc_class()) else EndedBy.SCOPE
+        is_cancelled = exc is not None and isinstance(exc, anyio.get_cancelled_exc_class())
+        cause = EndedBy.CANCEL if is_cancelled else EndedBy.SCOPE
         try:
-            with anyio.CancelScope(shield=True):
+            if core.is_at_rest:
                 error = await core.close(cause)
+            else:
+                with anyio.CancelScope(shield=True):
+                    error = await core.close(cause)
         except BaseException:  # interrupted by force: a second Ctrl-C, or asyncio cancelling the task once more
             core.abandon(cause)
             raise
         finally:
             escape.detach()
             await _leave(tasks)
-        input_error = make_input_error(core.parts, core.outcome)
+        input_error = make_input_error(core.parts, core.outcome) if core.parts.stdin is not None else None
         if error is None:
             error = input_error
         elif error.__cause__ is None:

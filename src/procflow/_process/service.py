@@ -27,12 +27,17 @@ class ServiceTasks:
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self._group = group
         self._scopes: set[anyio.CancelScope] = set()
-        self._ended = anyio.Event()
+        self._ended: anyio.Event | None = None  # made by who waits
         self._count = 0
         self._is_over = False
 
     def __repr__(self) -> str:
         return f"<ServiceTasks, {self._count} running>"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether none of them runs."""
+        return self._count == 0
 
     def start(self, work: Callable[[], Awaitable[object]], name: str) -> None:
         """Start a task; synchronous."""
@@ -48,6 +53,8 @@ class ServiceTasks:
     async def cancel_all(self) -> None:
         """Cancel every task and wait for their ends; call it shielded."""
         self.cancel_soon()
+        if self.is_idle:
+            return
         # Bounded: a task that asyncio cancelled before its first step never counts down.
         with anyio.move_on_after(LAST_STEPS_S):
             while self._count:
@@ -70,4 +77,5 @@ class ServiceTasks:
                     self._scopes.discard(scope)
         finally:
             self._count -= 1
-            self._ended.set()
+            if self._ended is not None:
+                self._ended.set()

@@ -16,11 +16,11 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, assert_never
 
-from procflow._process import trace
 from procflow._process.leader import Leader, LeaderPort, reap_abandoned
 from procflow._process.near_name import near_program
 from procflow.errors import SpawnError
@@ -35,16 +35,18 @@ class SpawnRequest:
     ``None`` means inherited, for descriptors and for the environment.
 
     Attributes:
+        name: What events call the process.
         group: Whether it leads a session of its own, or a group of its own in the session of the host, or joins the group of
             that number there, whose leader must be a child of the host that was not reaped.
         terminal: Path of a terminal that all three descriptors lead to and that becomes its controlling terminal, for which
             it must lead a session.
     """
 
+    name: str
     program: str | bytes
     arguments: tuple[str | bytes, ...] = field(repr=False)
     cwd: str | bytes | None
-    environment: Mapping[str, str] | None = field(repr=False)
+    environment: Mapping[bytes, bytes] | None = field(repr=False)
     umask: int | None
     pass_fds: tuple[int, ...]
     stdin: int | None
@@ -74,10 +76,10 @@ class PopenSpawner:
         reap_abandoned()
         # Made apart from its start: a handler that raises in the middle of it must not take the only reference along.
         popen = subprocess.Popen.__new__(subprocess.Popen)
+        begun_mono_s = time.monotonic() if request.group == "own session" else None
         try:
             _start(popen, request)
-            trace.emit("spawned", popen.pid)
-            return Leader(popen)
+            return Leader(popen, name=request.name, session_begun_mono_s=begun_mono_s)
         except _CannotStart as exc:
             popen.returncode = 0  # it was reaped, if not by us
             raise spawn_error(request, exc.error) from exc.error
@@ -184,8 +186,8 @@ def spawn_error(request: SpawnRequest, exc: OSError) -> SpawnError:
     elif exc.errno == errno.EBADF and (closed := _closed_descriptor(request)) is not None:
         reason = f"{closed} is not open"
     elif exc.errno == errno.ENOENT and "/" not in program:
-        environment = os.environ if request.environment is None else request.environment
-        suggestion = near_program(program, environment.get("PATH", os.defpath))
+        environment = os.environb if request.environment is None else request.environment
+        suggestion = near_program(program, os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath))))
     elif exc.errno == errno.ENOENT and os.path.exists(program):
         reason = f"{reason} (the interpreter that its first line names, or its loader)"
     return SpawnError(program=program, reason=reason, cwd=cwd, suggestion=suggestion, errno=exc.errno)

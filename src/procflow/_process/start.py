@@ -10,6 +10,7 @@ import errno
 import os
 import signal as _signal
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from procflow._containment.pipeline import PipelineContainer
 from procflow._containment.port import Container
 from procflow._containment.requests import ContainmentRequest, named_request
 from procflow._containment.session import SessionContainer
+from procflow._observers import emit, observers
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore
 from procflow._process.leader import LeaderPort
@@ -37,6 +39,7 @@ from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
 from procflow._process.terminals.pty import OnPty, plan_pty
 from procflow.command import Command, Pipeline, child_environment, stages_of
 from procflow.errors import SpawnError, UsageError
+from procflow.observation import Spawned
 from procflow.policies import Pty, Shutdown, StreamConfig, Target
 
 _DEFAULT_SPAWNER: Final = PopenSpawner()
@@ -124,7 +127,7 @@ def start_process(
         UsageError: If the terminal is lent already.
     """
     commands = stages_of(command)
-    container = options.container or backing.contain(_make_container(options, is_pipeline=len(commands) > 1))
+    container = options.container or _make_container(options, backing, is_pipeline=len(commands) > 1)
     spawner = backing.spawner(options.spawner)
     with ExitStack() as on_failure, ExitStack() as always:
         on_failure.callback(container.close)
@@ -156,6 +159,10 @@ def start_process(
                 container.bind(whole)
             elif isinstance(whole, PipelineLeader):
                 (whole.lead_on if leads else whole.join)(leader)
+                if leads:
+                    container.bind(whole)
+            if observers:
+                emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
             if loan is not None and leads:
                 loan.hand_over(leader.pid)
             stages.append(
@@ -181,7 +188,14 @@ def start_process(
         return core
 
 
-def _make_container(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:
+    base = _make_base(options, is_pipeline=is_pipeline)
+    # What a fake has started has no number that anybody could be told.
+    return backing.contain(options.containment, base) if isinstance(options.spawner, PopenSpawner) else base
+
+
+def _make_base(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+    """Return what reaches the process and its group, whatever level stands above it."""
     requested, _ = named_request(options.containment)
     if isinstance(options.stdio, OnPty):
         return SessionContainer(requested)
@@ -224,10 +238,11 @@ def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline:
 
 def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
     return SpawnRequest(
+        name=command.name,
         program=command.program,
         arguments=command.arguments,
         cwd=command.cwd,
-        environment=child_environment(command, os.environ, container.environment()),
+        environment=child_environment(command, host_environment(), container.environment()),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,
@@ -236,6 +251,16 @@ def _request(command: Command, ends: Ends, container: Container, group: GroupCho
         group=group,
         terminal=ends.terminal.path if ends.terminal is not None else None,
     )
+
+
+def host_environment() -> Mapping[bytes, bytes]:
+    """Return the variables of the host.
+
+    The dictionary behind ``os.environ`` and ``os.environb`` has no public name, and to read a hundred variables through either
+    takes a fifth of a spawn.  Where it is not found, they are read that way.
+    """
+    variables = getattr(os.environb, "_data", None)
+    return variables if type(variables) is dict else os.environb
 
 
 def _discard(leader: LeaderPort, container: Container) -> None:

@@ -6,15 +6,19 @@ Owns attaching and detaching.  Must not know who reads the source.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from anyio import NoEventLoopError
 
+from procflow._observers import emit
 from procflow._streams.history.archive import ArchivedCursor, ArchivedLog
 from procflow._streams.history.spill import Spill, SpillFile
 from procflow._streams.log.cursor import Cursor
 from procflow._streams.log.log import StreamLog
 from procflow._streams.subscription import Subscription
 from procflow._streams.waking import Bell, LoopDoor
+from procflow.events import Gap
+from procflow.observation import Lost
 from procflow.policies import Delivery, Replay, Start
 
 
@@ -123,4 +127,10 @@ class StreamCore:
         self._attached += 1
         name = name if name is not None else f"{self.log.name}#{self._attached}"
         self._names[cursor] = name
+        cursor.on_lost = partial(_tell_lost, self.log.name, name)
         return Subscription(self, cursor, name=name)
+
+
+def _tell_lost(stream_name: str, subscriber_name: str, gap: Gap) -> None:
+    # No method: what a cursor holds must not keep the stream alive.
+    emit(Lost, stream=stream_name, subscriber=subscriber_name, lost_bytes=gap.lost_bytes, start=gap.start)

@@ -164,6 +164,8 @@ class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
         Subscribers receive what was read before, then ``StreamClosedError``.  Called from elsewhere than the stream's event
         loop, it takes effect there soon; if that loop is gone, now.
         """
+        if self._pump.has_let_go:
+            return
         closed = Terminal(StreamEnding.CLOSED)
         if not self._core.on_loop(partial(self._pump.end, closed)):
             self._pump.abandon(closed)

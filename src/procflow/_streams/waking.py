@@ -7,14 +7,16 @@ beside a block, and whose a cancellation is.  Must not know streams.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import anyio
 from anyio import NoEventLoopError
 from anyio.abc import TaskGroup
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import checkpoint, current_token
 
 T = TypeVar("T")
 
@@ -47,9 +49,29 @@ class CallbackLoop(Protocol):
     def time(self) -> float: ...
 
 
+def native_loop() -> object:
+    """What the running event loop is known by: ``current_token().native_token``, for a quarter of its price on asyncio.
+
+    Raises:
+        anyio.NoEventLoopError: If the caller runs in no task.
+    """
+    try:
+        if asyncio.current_task() is not None and not _is_in_trio():
+            return asyncio.get_running_loop()
+    except RuntimeError:  # no loop of asyncio
+        pass
+    return current_token().native_token
+
+
+def _is_in_trio() -> bool:
+    """Whether trio runs in this thread, called by a task of asyncio; taken as it is found, not imported."""
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    return lowlevel is not None and bool(lowlevel.in_trio_run())
+
+
 def callback_loop() -> CallbackLoop | None:
     """The running event loop if it calls back; ``None`` if it runs tasks only, as trio does."""
-    token = current_token().native_token
+    token = native_loop()
     return cast(CallbackLoop, token) if hasattr(token, "add_reader") else None
 
 
@@ -132,6 +154,36 @@ class Bell:
         await self._event.wait()
 
 
+class Flag:
+    """Is set once and for good, and then wakes every task that waits for that.  What an event does, and made for nothing."""
+
+    __slots__ = ("_bell", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._bell: Bell | None = None
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it and wake everybody; idempotent."""
+        self._is_set = True
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.ring()
+
+    async def wait(self) -> None:
+        """Return once it is set; passes a checkpoint."""
+        if self._is_set:
+            await checkpoint()
+        while not self._is_set:
+            if self._bell is None:
+                self._bell = Bell()
+            await self._bell.sleep()
+
+
 class _EventSleeper:
     """What ``Sleeper`` needs, on a loop without futures."""
 
@@ -199,7 +251,7 @@ class LoopDoor:
     __slots__ = ("_run_soon", "_token")
 
     def __init__(self) -> None:
-        self._token = token = current_token().native_token
+        self._token = token = native_loop()
         self._run_soon: Callable[[Callable[[], object]], object]
         if hasattr(token, "call_soon_threadsafe"):
             self._run_soon = cast(_AsyncioLoop, token).call_soon_threadsafe
@@ -213,7 +265,7 @@ class LoopDoor:
         A finalizer that runs between two tasks of the loop counts as foreign.
         """
         try:
-            return current_token().native_token is self._token
+            return native_loop() is self._token
         except NoEventLoopError:
             return False
 
@@ -241,17 +293,24 @@ def _nothing() -> None:
 class PerLoop(Generic[T]):
     """One value for each event loop, made when that loop asks for it first."""
 
-    __slots__ = ("_make", "_value")
+    __slots__ = ("_make", "_values", "name")
 
     def __init__(self, name: str, make: Callable[[], T]) -> None:
-        self._value: RunVar[T] = RunVar(f"procflow_{name}")
+        self.name: Final = name
+        self._values: WeakKeyDictionary[object, T] = WeakKeyDictionary()
         self._make = make
+
+    def __repr__(self) -> str:
+        return f"<PerLoop {self.name!r}, {len(self._values)} loops>"
 
     def get(self) -> T:
         """Return the value of the running event loop."""
+        return self.of(native_loop())
+
+    def of(self, loop: object) -> T:
+        """Return the value of ``loop``, which is the running one as ``native_loop()`` or ``callback_loop()`` gave it."""
         try:
-            return self._value.get()
-        except LookupError:
-            value = self._make()
-            self._value.set(value)
+            return self._values[loop]
+        except KeyError:
+            value = self._values[loop] = self._make()
             return value

@@ -1,7 +1,7 @@
 """``assert_no_leaks()``: what is there after a block that was not there before it.
 
 Owns the comparison of processes, descriptors, threads and tasks.  Must not know how any of them came about, except that it
-listens to the spawner for the numbers of new groups: a group is found again although its leader is gone.
+observes spawns for the numbers of new groups: a group is found again although its leader is gone.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
 
-from procflow._containment import helper
+from procflow._containment import guard, nanny
+from procflow._containment.guard_watch import WATCH_TASK
 from procflow._containment.scan import group_members, read_member
-from procflow._process import trace
+from procflow._observers import observe
 from procflow.errors import Portable
+from procflow.observation import ProcessEvent, Spawned
 
 SETTLE_S: Final = 5.0
 """How long leaving the block waits for things to end by themselves before it calls them leaks."""
@@ -58,7 +60,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
 
     Compared with the moment of entry: children of this process, zombies among them; living members of every group that
     procflow started inside the block; descriptors; threads, except idle ones of pools; with ``async with`` also tasks of
-    the running event loop.  What is still ending is given ``settle_s``.  If the block raises, its exception goes on
+    the running event loop.  The guard of this host, and what it needs, stay: they belong to no process.  What is still ending is given ``settle_s``.  If the block raises, its exception goes on
     and nothing is checked.  Processes and descriptors are compared on Linux only.
 
     Args:
@@ -71,6 +73,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
         self._ignored = (*POOL_THREADS, *ignore_threads)
         self._groups: set[int] = set()
         self._before = _Inventory({}, {}, {})
+        self._watch = ExitStack()
 
     def __enter__(self) -> Self:
         self._begin(with_tasks=False)
@@ -79,7 +82,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        trace.listeners.remove(self._listen)
+        self._watch.close()
         if exc is None:
             for pause_s in self._pauses(with_tasks=False):
                 time.sleep(pause_s)
@@ -92,7 +95,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        trace.listeners.remove(self._listen)
+        self._watch.close()
         if exc is None:
             for pause_s in self._pauses(with_tasks=True):
                 await anyio.sleep(pause_s)
@@ -100,11 +103,11 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
     def _begin(self, *, with_tasks: bool) -> None:
         self._before = self._look(with_tasks=with_tasks)
         self._groups.clear()
-        trace.listeners.append(self._listen)
+        self._watch.enter_context(observe(self._note_group))
 
-    def _listen(self, kind: trace.TraceKind, pid: int, _number: int) -> None:
-        if kind == "spawned":
-            self._groups.add(pid)
+    def _note_group(self, event: ProcessEvent) -> None:
+        if isinstance(event, Spawned):
+            self._groups.add(event.pid)
 
     def _pauses(self, *, with_tasks: bool) -> Iterator[float]:
         """Yield how long to sleep before looking again; ends when nothing has leaked, raises when time is up."""
@@ -126,8 +129,11 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
 
     def _leaks(self, *, with_tasks: bool) -> Generator[str]:
         now, before = self._look(with_tasks=with_tasks), self._before
+        helper_pids, helper_descriptors = (
+            mine | its for mine, its in zip(guard.belongings(), nanny.belongings(), strict=True)
+        )
         for pid, text in now.children.items():
-            if pid not in before.children:
+            if pid not in before.children and pid not in helper_pids:
                 yield f"child process {pid} ({text})"
         for group in tuple(self._groups):  # other threads may be spawning
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
@@ -135,13 +141,13 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
                     yield f"process of group {group}: {member}"
         for fd, target in now.descriptors.items():
             # A number that was in use before may by now lead elsewhere.
-            if before.descriptors.get(fd) != target:
+            if before.descriptors.get(fd) != target and fd not in helper_descriptors:
                 yield f"descriptor {fd} -> {target}"
         for ident, name in now.threads.items():
             if ident not in before.threads:
                 yield f"thread {name!r}"
         for ident, name in now.tasks.items():
-            if ident not in before.tasks:
+            if ident not in before.tasks and name != WATCH_TASK:
                 yield f"task {name!r}"
 
     def _threads(self) -> dict[int, str]:
@@ -160,7 +166,7 @@ def _children() -> dict[int, str]:
             with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
                 pids.update(int(pid) for pid in file.read().split())
     children: dict[int, str] = {}
-    for pid in pids - helper.running:
+    for pid in pids:
         member = read_member(pid)
         children[pid] = "zombie" if member is None else f"{member.name}, state {member.state}"
     return children
@@ -169,7 +175,7 @@ def _children() -> dict[int, str]:
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     with contextlib.suppress(OSError):
-        for name in set(os.listdir("/proc/self/fd")) - {str(fd) for fd in helper.descriptors}:
+        for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found

@@ -1,7 +1,26 @@
-"""Tests of containment use what tests of processes use: every one proves that it left nothing behind."""
+"""Every test here proves that it left nothing behind, and nobody of it outlives it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core.containment.hosts import Cookie
 from tests.core.process.conftest import _no_leaks, _no_task_leaks
 
 __all__ = ("_no_leaks", "_no_task_leaks")
+
+
+@pytest.fixture
+def cookie(tmp_path: Path) -> Iterator[Cookie]:
+    made = Cookie(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """What the host runs on."""
+    return str(request.param)

@@ -8,7 +8,6 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -176,7 +175,6 @@ class TestEndingOfHelpers:
             os.kill(nanny_of(child).pid, signal.SIGKILL)
             with anyio.fail_after(10):
                 await child.wait()
-            child.send_signal(signal.SIGKILL, to=pf.Target.TREE)
 
             assert child.containment.level != "strict"
             assert "its nanny is gone" in child.containment.missing
@@ -239,7 +237,7 @@ class TestStart:
         errors = []
         for level in ("group", "strict"):
             with pytest.raises(pf.SpawnError) as caught:
-                await pf.run(command, containment=level)  # type: ignore[arg-type]  # one of the names
+                await pf.run(command, containment=level)
             errors.append(str(caught.value))
 
         assert part in errors[0]
@@ -248,7 +246,7 @@ class TestStart:
     async def test_child_gets_what_every_child_gets(self, tmp_path: Path) -> None:
         """C-1, C-69, C-82: directory, environment, umask, descriptors, signals: as without a nanny."""
         script = (
-            "import os, signal; print(os.getcwd(), oct(os.umask(0)), sorted(os.environ.items()), sorted(map(int, os.listdir('/proc/self/fd'))),"
+            "import os, signal; print(os.getcwd(), oct(os.umask(0)), sorted(item for item in os.environ.items() if not item[0].startswith('PROCFLOW_HOST_')), sorted(map(int, os.listdir('/proc/self/fd'))),"
             "[n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN], signal.pthread_sigmask(0, []))"
         )
         receive, send = os.pipe()
@@ -257,10 +255,7 @@ class TestStart:
             command = python(script).with_(
                 cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[57]
             )
-            said = [
-                (await pf.run(command, containment=level)).stdout.text  # type: ignore[arg-type]  # one of the names
-                for level in (pf.Guarded(marks_environment=False), "strict")
-            ]
+            said = [(await pf.run(command, containment=level)).stdout.text for level in ("group", "strict")]
         finally:
             for fd in (receive, send, 57):
                 os.close(fd)
@@ -298,9 +293,7 @@ class TestStart:
 
     async def test_exit_and_usage(self) -> None:
         """C-62: status, signal and usage come from the nanny; the usage also while stragglers keep the leader unreaped."""
-        done = await pf.run(
-            python("x = sum(range(3_000_000)); raise SystemExit(7)"), check=False, containment="strict"
-        )
+        done = await pf.run(python("x = sum(range(3_000_000)); raise SystemExit(7)"), check=False, containment="strict")
         assert done.outcome.exit_code == 7
         assert done.outcome.usage is not None
         assert done.outcome.usage.user_s > 0
@@ -359,9 +352,7 @@ class TestAttributes:
     async def test_limits_and_niceness(self) -> None:
         """C-82: set between the fork and the program, in the child alone."""
         wanted = pf.Strict(nice=5, limits={"nofile": (64, 128), "core": 0})
-        script = (
-            "import os, resource as r; print(os.nice(0), r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
-        )
+        script = "import os, resource as r; print(os.nice(0), r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
 
         done = await pf.run(python(script), containment=wanted)
 
@@ -403,7 +394,7 @@ class TestAttributes:
             {"user": -1},
         ):
             with pytest.raises(ValueError):
-                pf.Strict(**values)  # type: ignore[arg-type]  # wrong on purpose
+                pf.Strict(**values)
         with pytest.raises(TypeError):
             pf.Strict(extra_groups="wheel")
         with pytest.raises(ValueError, match="containment must be"):
@@ -412,11 +403,11 @@ class TestAttributes:
 
 class TestCgroup:
     @pytest.fixture
-    def base(self) -> Iterator[str]:
+    def base(self) -> str:
         delegated = find_delegated(None)
         if not delegated.path:
             pytest.skip(f"no delegated cgroup: {delegated.reason}")
-        yield delegated.path
+        return delegated.path
 
     async def test_tree_has_a_leaf_that_goes_with_it(self, base: str) -> None:
         """C-83: born in it, ended by it, and no directory stays."""
@@ -450,9 +441,11 @@ class TestBest:
 
     async def test_is_less_where_it_cannot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-82: ``strict`` raises, ``best`` goes on and says why."""
-        monkeypatch.setattr(nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more")))
+        monkeypatch.setattr(
+            nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
+        )
         monkeypatch.setattr(nanny_module, "_templates", {})
-        with pytest.raises(pf.PlatformError, match="no nanny can be had: no more"):
+        with pytest.raises(pf.PlatformError, match="no nanny can be had: .*no more"):
             await pf.run(pf.Command("true"), containment="strict")
 
         async with pf.spawn(pf.Command("sleep", "60"), containment="best") as child:

@@ -32,6 +32,31 @@ async def _no_task_leaks(anyio_backend: object) -> AsyncIterator[None]:
     assert not left
 
 
+@pytest.fixture
+def observed() -> Iterator[list[pf.ProcessEvent]]:
+    """Everything that is told, in order; checked at the end: nothing is signalled by a number that was given up (C-66)."""
+    events: list[pf.ProcessEvent] = []
+    with pf.observe(events.append):
+        yield events
+    require_order(events)
+
+
+def require_order(events: list[pf.ProcessEvent]) -> None:
+    """C-66: no leader is reaped twice, and after the reaping neither it nor its group is signalled, not even in vain."""
+    reaped: set[int] = set()
+    for event in events:
+        match event:
+            case pf.Spawned(pid=pid):
+                reaped.discard(pid)
+            case pf.Reaped(pid=pid):
+                assert pid not in reaped, "reaped twice"
+                reaped.add(pid)
+            case pf.Signalled(to="leader" | "group", receiver=receiver):
+                assert receiver not in reaped, "signalled after the reaping"
+            case _:
+                pass
+
+
 def python(script: str, *arguments: str) -> pf.Command:
     """Return a command that runs ``script`` in a bare interpreter, unbuffered."""
     return pf.Command(sys.executable, "-I", "-S", "-u", "-c", script, *arguments, name="python")

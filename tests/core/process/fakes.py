@@ -20,6 +20,7 @@ from procflow.policies import Target
 class ImmortalLeader:
     """A process in uninterruptible sleep: it takes every signal and never ends."""
 
+    name = "immortal"
     pid = 2**22 + 1  # above every real pid
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class ImmortalLeader:
         self.status: ExitStatus | None = None
         self.usage: ResourceUsage | None = None
         self.exit_seen_mono_s: float | None = None
+        self.session_begun_mono_s: float | None = None
         self.is_reaped = False
         self.was_lost = False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import procflow as pf
+from procflow._process.start import host_environment
 from procflow.command import child_environment
 from procflow.outcome import Captured
 
@@ -44,14 +45,24 @@ def test_with_returns_changed_copies() -> None:
 
 def test_environment_is_set_unset_or_replaced() -> None:
     """C-1: a text sets a variable, None removes it, inherit_env=False begins with nothing."""
-    host = {"HOME": "/root", "LANG": "C"}
+    host = {b"HOME": b"/root", b"LANG": b"C"}
 
-    assert child_environment(pf.Command("x", env={"LANG": None, "A": "1"}), host, {}) == {"HOME": "/root", "A": "1"}
-    assert child_environment(pf.Command("x", env={"A": "1"}, inherit_env=False), host, {}) == {"A": "1"}
-    assert child_environment(pf.Command("x", inherit_env=False), host, {"T": "1"}) == {"T": "1"}
-    assert child_environment(pf.Command("x"), host, {"T": "1"}) == {**host, "T": "1"}
+    assert child_environment(pf.Command("x", env={"LANG": None, "A": "1"}), host, {}) == {b"HOME": b"/root", b"A": b"1"}
+    assert child_environment(pf.Command("x", env={"A": "1"}, inherit_env=False), host, {}) == {b"A": b"1"}
+    assert child_environment(pf.Command("x", inherit_env=False), host, {"T": "1"}) == {b"T": b"1"}
+    assert child_environment(pf.Command("x"), host, {"T": "1"}) == {**host, b"T": b"1"}
     assert child_environment(pf.Command("x"), host, {}) is None  # the host's, not copied
-    assert host == {"HOME": "/root", "LANG": "C"}
+    assert host == {b"HOME": b"/root", b"LANG": b"C"}
+
+
+def test_host_environment_is_read_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-1: the short way to the host's environment gives what the long way gives, changes of this moment included."""
+    monkeypatch.setenv("PROCFLOW_TEST_NEW", "\udcff")
+    monkeypatch.delenv("HOME", raising=False)
+
+    assert dict(host_environment()) == dict(os.environb)
+    assert host_environment()[b"PROCFLOW_TEST_NEW"] == b"\xff"
+    assert b"HOME" not in host_environment()
 
 
 @pytest.mark.parametrize(

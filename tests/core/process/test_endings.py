@@ -11,13 +11,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 
 import anyio
 import pytest
 
 import procflow as pf
-from procflow._process import trace
 from procflow.testing import LeakError, assert_no_leaks
 
 from .conftest import group_is_gone, is_alive, process_state, python
@@ -28,28 +26,6 @@ MARGIN_S = 2.0
 """Ten times the 200 ms of C-64."""
 
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"
-
-
-@pytest.fixture
-def traced() -> Iterator[list[tuple[str, int, int]]]:
-    """Everything that was done to processes by number, in order."""
-    events: list[tuple[str, int, int]] = []
-
-    def listen(kind: trace.TraceKind, pid: int, number: int) -> None:
-        events.append((kind, pid, number))
-
-    trace.listeners.append(listen)
-    yield events
-    trace.listeners.remove(listen)
-    reaped: set[int] = set()
-    for kind, pid, _ in events:  # C-66 holds in every test that traces
-        if kind == "spawned":
-            reaped.discard(pid)
-        elif kind == "reaped":
-            assert pid not in reaped, "reaped twice"
-            reaped.add(pid)
-        elif kind in ("signal_leader", "signal_group"):
-            assert pid not in reaped, "signalled after the reaping"
 
 
 class TestWait:
@@ -165,7 +141,7 @@ class TestWait:
 
 
 class TestStop:
-    async def test_terminate_reports_the_phase_that_worked(self, traced: list[tuple[str, int, int]]) -> None:
+    async def test_terminate_reports_the_phase_that_worked(self, observed: list[pf.ProcessEvent]) -> None:
         """C-64: SIGTERM ends an obedient tree at once; the outcome names phase, effect and duration (TPT 189, 195)."""
         async with pf.spawn(pf.shell("sleep 60 & sleep 60 & echo ready; wait")) as child:
             await child.stdout.wait_for_line("ready")
@@ -177,7 +153,7 @@ class TestStop:
             assert group_is_gone(child.pid)
             assert await child.terminate() == child.outcome  # twice
 
-    async def test_ignored_signal_escalates(self, traced: list[tuple[str, int, int]]) -> None:
+    async def test_ignored_signal_escalates(self, observed: list[pf.ProcessEvent]) -> None:
         """C-64: what ignores SIGTERM is killed after the phase; total <= sum of waits + kill_wait_s + 200 ms."""
         async with pf.spawn(pf.shell(TERM_IGNORER)) as child:
             await child.stdout.wait_for_line("ready")
@@ -187,7 +163,7 @@ class TestStop:
         assert outcome.signal == signal.SIGKILL
         assert [(p.signal, p.ended) for p in outcome.phases] == [(signal.SIGTERM, False), (signal.SIGKILL, True)]
 
-    async def test_leader_that_obeys_does_not_save_its_children(self, traced: list[tuple[str, int, int]]) -> None:
+    async def test_leader_that_obeys_does_not_save_its_children(self, observed: list[pf.ProcessEvent]) -> None:
         """C-65: the leader exits in the graceful phase; a child that ignores the signal is still swept, before the reap (TPT D2, N6)."""
         script = (
             "(trap '' TERM; echo $(exec sh -c 'echo $PPID'); while :; do sleep 60; done) & trap 'exit 0' TERM; wait"
@@ -198,8 +174,10 @@ class TestStop:
             assert not is_alive(deaf)
             assert outcome.exit_code == 0
             assert group_is_gone(child.pid)
-        kinds = [(kind, number) for kind, pid, number in traced if pid == child.pid]
-        assert kinds.index(("signal_group", signal.SIGKILL)) < kinds.index(("reaped", 0))
+        kinds = [
+            (type(event), getattr(event, "signal", None)) for event in observed if getattr(event, "pid", 0) == child.pid
+        ]
+        assert kinds.index((pf.Signalled, signal.SIGKILL)) < kinds.index((pf.Reaped, None))
 
     async def test_stopped_process_ends_in_the_graceful_phase(self) -> None:
         """C-64: SIGCONT follows a catchable signal, so a stopped child ends without SIGKILL."""
@@ -245,7 +223,7 @@ class TestStop:
             (signal.SIGTERM, None),
         ]
 
-    async def test_everybody_stops_and_waits_at_once(self, traced: list[tuple[str, int, int]]) -> None:
+    async def test_everybody_stops_and_waits_at_once(self, observed: list[pf.ProcessEvent]) -> None:
         """C-66: wait, terminate and kill from many tasks, each twice: one stop, everybody gets the outcome (TPT 187, N10)."""
         outcomes: list[pf.Outcome] = []
         async with pf.spawn(pf.shell(TERM_IGNORER), shutdown=pf.Shutdown.sigterm(600)) as child:
@@ -262,7 +240,7 @@ class TestStop:
                             tasks.start_soon(call, method)
         assert {outcome.signal for outcome in outcomes} == {signal.SIGKILL}
         assert len(outcomes) == 30
-        assert [kind for kind, _, _ in traced].count("reaped") == 1
+        assert [type(event) for event in observed].count(pf.Reaped) == 1
 
     async def test_kill_cuts_a_patient_stop_short(self) -> None:
         """C-66: kill() during terminate(): the stop loses its patience and both return."""
@@ -298,7 +276,7 @@ class TestStop:
         assert time.monotonic() - begun < 5
         assert group_is_gone(child.pid)
 
-    async def test_nothing_is_signalled_after_the_reaping(self, traced: list[tuple[str, int, int]]) -> None:
+    async def test_nothing_is_signalled_after_the_reaping(self, observed: list[pf.ProcessEvent]) -> None:
         """C-66: send_signal() after the end sends nothing and says so (TPT 161, 181, 182, 192, 200)."""
         async with pf.spawn(pf.Command("true")) as child:
             await child.wait()
@@ -328,7 +306,7 @@ class TestStop:
 class TestLeaving:
     @pytest.mark.parametrize("way", ["return", "exception", "cancel", "timeout"])
     @pytest.mark.parametrize("script", ["sleep 60 & sleep 60 & echo ready; wait", TERM_IGNORER])
-    async def test_block_is_left(self, way: str, script: str, traced: list[tuple[str, int, int]]) -> None:
+    async def test_block_is_left(self, way: str, script: str, observed: list[pf.ProcessEvent]) -> None:
         """C-67: however the block is left: leader reaped, no such group, descriptors closed, within the bound (TPT N4)."""
         begun = time.monotonic()
 
@@ -359,11 +337,11 @@ class TestLeaving:
         assert time.monotonic() - begun < 0.8 + 2.0 + MARGIN_S
         assert child.state is pf.ProcessState.ENDED
         assert group_is_gone(child.pid)
-        assert ("reaped", child.pid, 0) in traced
+        assert child.pid in [event.pid for event in observed if isinstance(event, pf.Reaped)]
         assert child.outcome is not None
         expected = pf.EndedBy.CANCEL if way in ("cancel", "timeout") else pf.EndedBy.SCOPE
         assert child.outcome.ended_by is expected
-        assert [kind for kind, _, _ in traced].count("reaped") == 1
+        assert [type(event) for event in observed].count(pf.Reaped) == 1
 
     async def test_survivor_is_reported_not_waited_for(self) -> None:
         """C-64: a process that nothing ends (a D-state stand-in) costs its bound and no more; the error names it (TPT 198, D3)."""

@@ -16,18 +16,22 @@ PRELUDE = """
 import asyncio, os, random, signal, subprocess, sys, warnings
 import anyio
 import procflow as pf
+from procflow._containment.guard import belongings  # of the host: they stay
 warnings.simplefilter("ignore")
 def living():
-    pids = map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())
+    pids = set(map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())) - belongings()[0]
     return [p for p in pids if open(f"/proc/{p}/stat").read().rpartition(")")[2].split()[0] not in "ZX"]
-descriptors = lambda: len(os.listdir("/proc/self/fd"))
+descriptors = lambda: len(set(map(int, os.listdir("/proc/self/fd"))) - belongings()[1])
 async def main():
     async with pf.spawn(pf.Command("sleep", "300")):
         await anyio.sleep(10)
 """
 
 INTERRUPTED_SPAWN = """
-anyio.run(anyio.sleep, 0, backend=backend)  # imports and the like
+if what == "guard":
+    anyio.run(anyio.sleep, 0, backend=backend)  # imports and the like
+else:
+    anyio.run(pf.run, pf.Command("true"), backend=backend)  # so that it is not the guard that is interrupted
 real = subprocess._fork_exec if where == "fork" else subprocess.Popen._execute_child
 def torn(*args):
     result = real(*args)
@@ -82,11 +86,12 @@ async def in_a_host(script: str, **names: str) -> list[str]:
     return done.stdout.lines
 
 
+@pytest.mark.parametrize("what", ["child", "guard"])
 @pytest.mark.parametrize("where", ["fork", "constructor"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-async def test_interrupt_between_fork_and_handle_leaves_nothing(where: str, backend: str) -> None:
-    """C-3: a handler that raises while Popen starts the child: on trio it waits, elsewhere the child is ended."""
-    assert await in_a_host(INTERRUPTED_SPAWN, where=where, backend=backend) == ["KeyboardInterrupt", "[] 0"]
+async def test_interrupt_between_fork_and_handle_leaves_nothing(what: str, where: str, backend: str) -> None:
+    """C-3: a handler that raises while Popen starts the child, or the guard: on trio it waits, elsewhere that is ended."""
+    assert await in_a_host(INTERRUPTED_SPAWN, what=what, where=where, backend=backend) == ["KeyboardInterrupt", "[] 0"]
 
 
 async def test_interrupts_at_random_leave_nothing_on_trio() -> None:

@@ -9,7 +9,8 @@ import threading
 import anyio
 import pytest
 
-from procflow._process import trace
+from procflow._observers import emit
+from procflow.observation import Spawned
 from procflow.testing import LeakError, assert_no_leaks
 
 
@@ -32,7 +33,7 @@ def test_orphan_in_a_group_of_ours_is_found() -> None:
     """C-93: a member of a group that the spawner started is found although its leader is gone and it is no child of ours."""
     with pytest.raises(LeakError, match="process of group"), assert_no_leaks(settle_s=0.0):
         child = subprocess.Popen(["sh", "-c", "sleep 60 >/dev/null & echo $!"], stdout=-1, start_new_session=True)
-        trace.emit("spawned", child.pid)
+        emit(Spawned, name="sh", pid=child.pid)
         assert child.stdout is not None
         orphan = int(child.stdout.readline())
         child.stdout.close()

@@ -117,10 +117,11 @@ async def test_name_with_arguments_is_asked_for() -> None:
 def test_request_to_the_spawner_shows_nothing() -> None:
     """C-2: what goes to the spawner can be logged by one without showing arguments or environment."""
     request = SpawnRequest(
+        name="git",
         program="git",
         arguments=(SECRET,),
         cwd=None,
-        environment={"DB_PASSWORD": SECRET},
+        environment={b"DB_PASSWORD": SECRET.encode()},
         umask=None,
         pass_fds=(),
         stdin=None,

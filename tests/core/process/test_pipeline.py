@@ -10,7 +10,6 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow._process import trace
 from procflow._process.leader import Leader
 from procflow._process.scope import SpawnScope
 from procflow._process.spawn import PopenSpawner, SpawnRequest
@@ -107,32 +106,26 @@ async def test_results_carry_every_stage() -> None:
 
 async def test_a_stage_that_cannot_be_started_leaves_nothing_behind() -> None:
     """C-9, C-3: the error names the stage; what was started before it is killed and reaped."""
-    seen: list[tuple[str, int]] = []
-    trace.listeners.append(listener := lambda kind, pid, _number: seen.append((kind, pid)))
-    try:
+    seen: list[pf.ProcessEvent] = []
+    with pf.observe(seen.append):
         with pytest.raises(pf.SpawnError, match="stage 3 of 3: cannot start 'no-such-program'") as info:
             await pf.run(pf.Command("sleep", "60") | pf.Command("cat") | pf.Command("no-such-program"))
-    finally:
-        trace.listeners.remove(listener)
 
-    started = [pid for kind, pid in seen if kind == "spawned"]
+    started = [event.pid for event in seen if isinstance(event, pf.Spawned)]
     assert info.value.stage == 3
     assert len(started) == 2
-    assert sorted(started) == sorted(pid for kind, pid in seen if kind == "reaped")
+    assert sorted(started) == sorted(event.pid for event in seen if isinstance(event, pf.Reaped))
     assert not any(is_alive(pid) for pid in started)
 
 
 async def test_a_file_that_cannot_be_opened_starts_nothing(tmp_path: Path) -> None:
     """C-9: a file for the output of the last stage is opened before the first stage is started."""
-    seen: list[str] = []
-    trace.listeners.append(listener := lambda kind, _pid, _number: seen.append(kind))
-    try:
+    seen: list[pf.ProcessEvent] = []
+    with pf.observe(seen.append):
         with pytest.raises(pf.SpawnError, match="stdout"):
             await pf.run(pf.Command("true") | pf.Command("true"), stdout=tmp_path / "no" / "file")
-    finally:
-        trace.listeners.remove(listener)
 
-    assert "spawned" not in seen
+    assert not any(isinstance(event, pf.Spawned) for event in seen)
 
 
 async def test_one_group_and_one_stop() -> None:
@@ -278,19 +271,17 @@ async def test_a_timeout_ends_the_whole_and_keeps_what_was_read() -> None:
 
 async def test_orphans_of_the_group_are_swept() -> None:
     """C-9, C-61: what a stage has left behind in the group is ended, before the group's number is given up."""
-    events: list[tuple[str, int]] = []
-    trace.listeners.append(listener := lambda kind, pid, _number: events.append((kind, pid)))
-    try:
+    events: list[pf.ProcessEvent] = []
+    with pf.observe(events.append):
         done = await pf.run(pf.shell("sleep 60 >/dev/null & exit 0") | pf.shell("sleep 60 & cat"), drain_s=0.05)
-    finally:
-        trace.listeners.remove(listener)
 
     group = done.outcome.pid
     assert group_is_gone(group)
     assert not done.outcome.output_complete
     # C-66: the first stage is reaped last, and nothing is signalled after it.
-    assert [event for event in events if event[0] in ("signal_group", "reaped")][-1] == ("reaped", group)
-    assert sum(event[0] == "reaped" for event in events) == 2
+    last = [event for event in events if isinstance(event, pf.Signalled | pf.Reaped)][-1]
+    assert (type(last), last.pid) == (pf.Reaped, group)
+    assert sum(isinstance(event, pf.Reaped) for event in events) == 2
 
 
 async def test_a_signal_goes_to_every_stage_that_runs() -> None:

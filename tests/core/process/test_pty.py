@@ -307,7 +307,7 @@ async def test_surroundings_are_those_of_the_command(tmp_path: Path) -> None:
             inherit_env=False,
             pass_fds=[reading],
         )
-        done = await pf.run(command, pty=pf.Pty())
+        done = await pf.run(command, pty=pf.Pty(), containment="group")  # a guard adds a variable
     finally:
         os.close(reading)
         os.close(writing)

@@ -104,7 +104,7 @@ async def test_an_output_cannot_be_a_pipe_to_us(what: str) -> None:
 async def test_status_of_a_leader_that_exits_between_look_and_reap() -> None:
     """C-62: what wait4 says is kept, also if the exit was never observed before it."""
     for script, status in (("exit 7", ExitStatus(7, None)), ("kill -TERM $$", ExitStatus(None, 15))):
-        leader = Leader(subprocess.Popen(["sh", "-c", script], start_new_session=True))
+        leader = Leader(subprocess.Popen(["sh", "-c", script], start_new_session=True), name="sh")
         os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
         assert leader.status is None
         assert leader.reap()
@@ -116,7 +116,7 @@ async def test_status_of_a_leader_that_exits_between_look_and_reap() -> None:
 @pytest.mark.parametrize("_round", range(20))
 def test_reaping_and_signalling_from_many_threads(_round: int) -> None:
     """C-66: a detached leader is reaped once, whoever spawns; nobody takes that for a loss, no signal follows it."""
-    leader = Leader(subprocess.Popen(["sleep", "60"], start_new_session=True))
+    leader = Leader(subprocess.Popen(["sleep", "60"], start_new_session=True), name="sleep")
     leader.close()  # detached: from now on any thread may reap it
     begin = threading.Barrier(4)
 

@@ -26,7 +26,7 @@ async def test_child_gets_what_the_command_says(tmp_path: Path) -> None:
     script = "import os,sys; os.umask(m := os.umask(0)); print(sys.argv[1:], os.getcwd(), sorted(os.environ.items()), oct(m))"
     command = python(script, "$HOME; ls", "a b").with_(cwd=tmp_path, env={"A": "1"}, inherit_env=False, umask=0o27)
 
-    done = await pf.run(command)
+    done = await pf.run(command, containment="group")  # a guard adds a variable
 
     # LC_CTYPE is what the interpreter adds to an empty environment.
     assert done.stdout.text.replace("('LC_CTYPE', 'C.UTF-8')", "").replace(", ]", "]") == (
@@ -144,7 +144,7 @@ async def test_popen_is_kept_on_the_vfork_path(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_kernel_sees_vfork(tmp_path: Path) -> None:
-    """C-4: strace shows vfork, not fork, for a command with everything that a Command can hold."""
+    """C-4: strace shows vfork, not fork, for a command with everything that a Command can hold, and for the guard."""
     strace = shutil.which("strace")
     if strace is None or subprocess.run([strace, "-o", "/dev/null", "true"], check=False).returncode != 0:
         pytest.skip("strace cannot be used here")
@@ -162,7 +162,7 @@ def test_the_kernel_sees_vfork(tmp_path: Path) -> None:
     )
 
     calls = log.read_text()
-    assert calls.count("vfork(") == 1
+    assert calls.count("vfork(") == 2
     assert "CLONE_VFORK" in calls or " fork(" not in calls
 
 

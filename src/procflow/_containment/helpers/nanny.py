@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import fcntl
 import marshal
 import os
@@ -44,7 +45,12 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False  # as ``typing`` has it, whose import costs more than all others here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 WAITID_NUMBERS = {"x86_64": 247, "aarch64": 95, "riscv64": 95}
@@ -52,6 +58,8 @@ FIRST_TICK_S = 0.0005
 LAST_TICK_S = 0.02
 MAX_FDS = 250
 CONTROLLERS = "+memory +cpu"
+RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What an interpreter ignores, and a child must not find ignored."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -250,14 +258,15 @@ class Template:
                 self.poller.unregister(self.nannies[pid])
             os.close(self.nannies.pop(pid))
             self.detached.discard(pid)
-            if pid == self.spare:
+            if pid == self.spare:  # it could not even wait: the next one may fail as well
                 self.spare = 0
+                time.sleep(LAST_TICK_S)
         # Whoever else is our child is the orphan of a nanny that was killed.
         tick_s = FIRST_TICK_S
         while orphans := set(children()) - self.nannies.keys():
             for pid in orphans - self.spared:
                 os.kill(pid, signal.SIGKILL)
-            if not any([has_ended(pid) for pid in orphans]):
+            if not any([has_ended(pid) for pid in orphans]):  # noqa: C419 (every one of them is asked)
                 if not orphans - self.spared:
                     return
                 time.sleep(tick_s)
@@ -355,7 +364,7 @@ class Nanny:
                 self.kill(left)
                 tick_s = min(tick_s * 2, LAST_TICK_S) if left else FIRST_TICK_S
 
-    def answer(self, *words: object) -> None:
+    def answer(self, *words: Any) -> None:
         with suppress(OSError):
             self.channel.send(marshal.dumps(words))
 
@@ -456,27 +465,12 @@ class Nanny:
 
     def spawn(self, fds: list[int]) -> None:
         payload, cwd, report, *given = fds
-        step = "be started"
         try:
-            fields = marshal.loads(read_whole(payload))
-            if self.leaf and not self.is_inside and self.cgroups is not None:
-                self.cgroups.enter(self.leaf)
-                self.is_inside = True
-            for name, text in fields["cgroup"]:
-                step = f"be limited by {name}"
-                write(f"{self.leaf}/{name}", text)
-            step = "enter its working directory"
-            os.fchdir(cwd)
-            if fields["cwd"] is not None:
-                os.chdir(fields["cwd"])
-            os.umask(fields["umask"])
-            step = "be started"
-            numbers = dict(zip(fields["numbers"], above(given, max((2, *fields["numbers"])) + 1), strict=True))
-            start = start_with_attributes if fields["attributes"] else start_plainly
-            pid = start(fields, numbers)
-        except OSError as exc:
+            start = Start(**marshal.loads(read_whole(payload)))
+            pid = self.start(start, cwd, above(given, 1 + max((2, *start.numbers))))
+        except StepError as exc:
             os.close(report)
-            self.answer("failed", exc.errno, getattr(exc, "step", step))
+            self.answer("failed", exc.errno, exc.step)
         else:
             self.held[pid] = report
             self.answer("started", pid)
@@ -486,6 +480,78 @@ class Nanny:
                     os.close(fd)
             os.chdir("/")
             self.leave_leaf()
+
+    def start(self, start: Start, cwd: int, given: list[int]) -> int:
+        with step("enter its cgroup"):
+            if self.leaf and not self.is_inside and self.cgroups is not None:
+                self.cgroups.enter(self.leaf)
+                self.is_inside = True
+        for name, text in start.cgroup:
+            with step(f"be limited by {name}"):
+                write(f"{self.leaf}/{name}", text)
+        with step("enter its working directory"):
+            os.fchdir(cwd)
+            if start.cwd is not None:
+                os.chdir(start.cwd)
+        os.umask(start.umask)
+        fds = dict(zip(start.numbers, given, strict=True))
+        with step("be started"):
+            return start_plainly(start, fds) if start.attributes is None else start_with(start.attributes, start, fds)
+
+
+class Start:
+    """What the host asks for."""
+
+    def __init__(
+        self,
+        *,
+        program: bytes,
+        arguments: list[bytes],
+        environment: dict[bytes, bytes],
+        cwd: bytes | None,
+        umask: int,
+        group: int | None,
+        terminal: str | None,
+        numbers: list[int],
+        attributes: dict[str, Any] | None,
+        cgroup: list[tuple[str, str]],
+    ) -> None:
+        self.argv = [program, *arguments]
+        self.environment = environment
+        self.cwd, self.umask = cwd, umask
+        self.group = group  # the group to join, 0 to lead one, or None to lead a session
+        self.terminal = terminal
+        self.numbers = numbers
+        self.attributes = attributes
+        self.cgroup = cgroup
+
+    def find(self) -> list[bytes]:
+        """Return what to execute, in order, as ``execvp(3)`` would: each try costs a fork, so what is not there is left out."""
+        program = self.argv[0]
+        if b"/" in program:
+            return [program]
+        folders = self.environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+        found = [os.path.join(folder or b".", program) for folder in folders]
+        return [path for path in found if os.path.exists(path)] or found[-1:]
+
+
+class StepError(OSError):
+    """Something could not be done on the way to a child."""
+
+    def __init__(self, number: int, step: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.step = step
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Say of an error at what it happened, as it follows on "it cannot"."""
+    try:
+        yield
+    except StepError:
+        raise
+    except (OSError, ValueError) as exc:
+        raise StepError(getattr(exc, "errno", None) or errno.EINVAL, name) from None
 
 
 def above(fds: list[int], lowest: int) -> list[int]:
@@ -497,59 +563,45 @@ def above(fds: list[int], lowest: int) -> list[int]:
     return fds
 
 
-def paths_of(fields: dict[str, object]) -> list[bytes]:
-    """Return what to execute, in order, as ``execvp(3)`` would: each try costs a fork, so what is not there is left out."""
-    program, variables = fields["program"], fields["environment"]
-    if b"/" in program:
-        return [program]
-    folders = variables.get(b"PATH", os.fsencode(os.defpath)).split(b":")
-    found = [os.path.join(folder or b".", program) for folder in folders]
-    return [path for path in found if os.path.exists(path)] or found[-1:]
-
-
-def first_that_runs(paths: list[bytes], start: object) -> int:
+def first_that_runs(paths: list[bytes], run: Callable[[bytes], int]) -> int:
     refusal: OSError | None = None
     for path in paths:
         try:
-            return start(path)
+            return run(path)
         except OSError as exc:
-            if refusal is None or exc.errno not in (2, 20):  # ENOENT, ENOTDIR
+            if refusal is None or exc.errno not in (errno.ENOENT, errno.ENOTDIR):
                 refusal = exc
-    raise refusal or FileNotFoundError(2, os.strerror(2))
+    assert refusal is not None, "there is at least one path"
+    raise refusal
 
 
-def start_plainly(fields: dict[str, object], numbers: dict[int, int]) -> int:
+def start_plainly(start: Start, fds: dict[int, int]) -> int:
     """Start the child by ``posix_spawn(3)``, which does not copy this process."""
-    actions: list[tuple[object, ...]] = []
-    if fields["terminal"] is not None:  # opened by the leader of a session: its controlling terminal
-        actions = [(os.POSIX_SPAWN_OPEN, 0, fields["terminal"], os.O_RDWR, 0)]
+    actions: list[tuple[Any, ...]] = []
+    if start.terminal is not None:  # opened by the leader of a session: its controlling terminal
+        actions = [(os.POSIX_SPAWN_OPEN, 0, start.terminal, os.O_RDWR, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in numbers.items()]
-    place = {"setsid": True} if fields["group"] is None else {"setpgroup": fields["group"]}
+    actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in fds.items()]
+    place: dict[str, Any] = {"setsid": True} if start.group is None else {"setpgroup": start.group}
 
-    def start(path: bytes) -> int:
+    def run(path: bytes) -> int:
         return os.posix_spawn(
-            path,
-            [fields["program"], *fields["arguments"]],
-            fields["environment"],
-            file_actions=actions,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-            **place,
+            path, start.argv, start.environment, file_actions=actions, setsigdef=RESTORED_SIGNALS, **place
         )
 
-    return first_that_runs(paths_of(fields), start)
+    return first_that_runs(start.find(), run)
 
 
-def start_with_attributes(fields: dict[str, object], numbers: dict[int, int]) -> int:
+def start_with(attributes: dict[str, Any], start: Start, fds: dict[int, int]) -> int:
     """Start the child by a fork of this small process, because something has to be done in between."""
     errors, write_end = os.pipe()
-    (write_end,) = above([write_end], max((2, *numbers)) + 1)
-    paths = paths_of(fields)  # before the child becomes somebody who may not look
+    (write_end,) = above([write_end], 1 + max((2, *fds)))
+    paths = start.find()  # before the child becomes somebody who may not look
     pid = os.fork()
     if pid == 0:
         try:
-            become_child(fields, numbers, paths)
-        except OSError as exc:
+            become_child(attributes, start, fds, paths)
+        except StepError as exc:
             os.write(write_end, marshal.dumps((exc.errno, exc.step)))
         finally:
             os._exit(127)  # never reached by a child that has executed its program
@@ -558,53 +610,42 @@ def start_with_attributes(fields: dict[str, object], numbers: dict[int, int]) ->
     os.close(errors)
     if said:
         os.waitpid(pid, 0)
-        number, step = marshal.loads(said)
-        error = OSError(number, os.strerror(number))
-        error.step = step
-        raise error
+        raise StepError(*marshal.loads(said))
     return pid
 
 
-def become_child(fields: dict[str, object], numbers: dict[int, int], paths: list[bytes]) -> None:
-    """In the child: take on everything that was asked for, then execute the program; returns only by an error with a ``step``."""
-    attributes = fields["attributes"]
-    step = "be started"
-    try:
-        signal.set_wakeup_fd(-1)
-        if fields["group"] is None:
+def become_child(attributes: dict[str, Any], start: Start, fds: dict[int, int], paths: list[bytes]) -> None:
+    """In the child: take on everything that was asked for, then execute the program; returns only by a ``StepError``."""
+    signal.set_wakeup_fd(-1)
+    with step("be started"):
+        if start.group is None:
             os.setsid()
         else:
-            os.setpgid(0, fields["group"])
-        if fields["terminal"] is not None:
-            terminal = os.open(fields["terminal"], os.O_RDWR)
+            os.setpgid(0, start.group)
+        if start.terminal is not None:
+            terminal = os.open(start.terminal, os.O_RDWR)
             for number in (0, 1, 2):
                 os.dup2(terminal, number)
-        for number, fd in numbers.items():
+        for number, fd in fds.items():
             os.dup2(fd, number)
-        if attributes["nice"]:
-            step = "change its niceness"
-            os.nice(attributes["nice"])
-        for name, (number, limits) in attributes["limits"].items():
-            step = f"set the limit {name}"
+    with step("change its niceness"):
+        os.nice(attributes["nice"])
+    for name, (number, limits) in attributes["limits"].items():
+        with step(f"set the limit {name}"):
             resource.setrlimit(number, limits)
-        if attributes["groups"] is not None:
-            step = "change its groups"
+    if attributes["groups"] is not None:
+        with step("change its groups"):
             os.setgroups(attributes["groups"])
-        if attributes["gid"] is not None:
-            step = "change its group"
-            os.setresgid(*(attributes["gid"],) * 3)
-        if attributes["uid"] is not None:
-            step = "change its user"
-            os.setresuid(*(attributes["uid"],) * 3)
-        step = "be started"
-        for restored in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(restored, signal.SIG_DFL)
-        argv = [fields["program"], *fields["arguments"]]
-        first_that_runs(paths, lambda path: os.execve(path, argv, fields["environment"]))
-    except (OSError, ValueError) as exc:
-        error = exc if isinstance(exc, OSError) else OSError(22, str(exc))
-        error.step = step
-        raise error from None
+    if attributes["gid"] is not None:
+        with step("change its group"):
+            os.setresgid(attributes["gid"], attributes["gid"], attributes["gid"])
+    if attributes["uid"] is not None:
+        with step("change its user"):
+            os.setresuid(attributes["uid"], attributes["uid"], attributes["uid"])
+    with step("be started"):
+        for number in RESTORED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        first_that_runs(paths, lambda path: os.execve(path, start.argv, start.environment))
 
 
 def usage_of(pid: int) -> tuple[float | None, float | None, int | None]:
@@ -619,7 +660,7 @@ def usage_of(pid: int) -> tuple[float | None, float | None, int | None]:
 def main() -> None:
     host, control, base = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     for fd in (host, control):
-        os.set_inheritable(fd, False)
+        os.set_inheritable(fd, False)  # noqa: FBT003 (its only argument)
     Template(host, socket.socket(fileno=control), base).run()
 
 

@@ -49,6 +49,11 @@ class PipelineLeader:
         self._leading = stage
 
     @property
+    def name(self) -> str:
+        """That of the stage whose pid is the number of the group."""
+        return self._leading.name
+
+    @property
     def pid(self) -> int:
         """The number of the group."""
         return self._leading.pid
@@ -75,6 +80,11 @@ class PipelineLeader:
         seen = [stage.exit_seen_mono_s for stage in self._stages]
         known = [moment for moment in seen if moment is not None]
         return max(known) if len(known) == len(seen) else None
+
+    @property
+    def session_begun_mono_s(self) -> float | None:
+        """None: the stages stay in the session of the host."""
+        return None
 
     @property
     def is_reaped(self) -> bool:

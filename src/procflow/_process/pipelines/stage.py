@@ -5,8 +5,6 @@ Owns its public face.  Must not know how anything is done.
 
 from __future__ import annotations
 
-from anyio.lowlevel import checkpoint
-
 from procflow._process.core import ProcessCore
 from procflow._process.pipelines.stages import StageBook
 from procflow._process.stdio.ends import OutputEnd
@@ -58,7 +56,6 @@ class Stage:
             UsageError: If the pipeline was detached and its scope was left.
             TerminationError: If it outlived every attempt to end it and the scope was left.
         """
-        await checkpoint()
         await self._book.exited.wait()
         return self.outcome or self._core.ending()
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias
 
 import anyio
 
+from procflow._process.exit_watch import ExitWatch
 from procflow._process.parts import Parts, StageParts, stage_outcome
 from procflow._process.pipelines.pipefail import pipeline_outcome
 from procflow._streams.consumers.crew import Crew
+from procflow._streams.waking import Flag, callback_loop
 from procflow.outcome import EndedBy, Outcome, PhaseReport
-
-FIRST_TICK_S: Final = 0.001
-LAST_TICK_S: Final = 0.05
-"""How often an exit is looked for that was announced and cannot be seen yet: a tracer has it."""
 
 Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
 """A task of the process: its work, and its name."""
@@ -36,7 +33,8 @@ class StageBook:
 
     def __init__(self, parts: StageParts) -> None:
         self.parts: Final = parts
-        self.exited: Final = anyio.Event()
+        self.exited: Final = Flag()
+        self._watch: ExitWatch | None = None
         self._cause = EndedBy.ITSELF
         self._ended_at: datetime | None = None
 
@@ -51,9 +49,15 @@ class StageBook:
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; ``None`` while it runs."""
+        return self.outcome_with()
+
+    def outcome_with(self, *, phases: tuple[PhaseReport, ...] = (), is_output_cut: bool = False) -> Outcome | None:
+        """Return how it ended, with what was done with the whole process; ``None`` while it runs."""
         if self._ended_at is None or self.parts.leader.status is None:
             return None
-        return stage_outcome(self.parts, ended_at=self._ended_at, cause=self._cause)
+        return stage_outcome(
+            self.parts, ended_at=self._ended_at, cause=self._cause, phases=phases, is_output_cut=is_output_cut
+        )
 
     def note_cause(self, cause: EndedBy) -> None:
         """Remember who is ending it, if it runs; looks at the leader alone and books nothing."""
@@ -94,7 +98,9 @@ class StageBook:
             stream.crew = crew
             if not stream.pump_nowait():
                 tasks.append((stream.pump, f"pump of {stream.name}"))
-        tasks.append((partial(self._watch_exit, on_exit), f"exit watch of {self.parts.name}"))
+        self._watch = ExitWatch(self.parts.leader, on_exit)
+        if not self._watch.start_nowait(callback_loop()):
+            tasks.append((self._watch.run, f"exit watch of {self.parts.name}"))
         if self.parts.ends.repeat_end is not None:
             tasks.append((self.parts.ends.repeat_end, f"end of input of {self.parts.name}"))
         return tasks
@@ -107,19 +113,10 @@ class StageBook:
             raise AssertionError("sleep_forever() returned")
         return outcome
 
-    async def _watch_exit(self, on_exit: Callable[[], object]) -> None:
-        await self._wait_exited()
-        on_exit()
-
-    async def _wait_exited(self) -> None:
-        leader, tick_s = self.parts.leader, FIRST_TICK_S
-        while not leader.observe():
-            await anyio.wait_readable(leader.exit_fd)
-            if leader.observe():
-                break
-            # Traced: the exit is announced to everybody, but ours to see only after the tracer's.
-            await anyio.sleep(tick_s)
-            tick_s = min(tick_s * 2, LAST_TICK_S)
+    def stop_watching(self) -> None:
+        """Look for its exit no more: its exit descriptor is about to be closed."""
+        if self._watch is not None:
+            self._watch.close()
 
     async def wait_outputs(self) -> None:
         """Wait until all of its outputs have ended."""
@@ -136,10 +133,10 @@ def whole_outcome(
     parts: Parts, books: tuple[StageBook, ...], *, phases: tuple[PhaseReport, ...], is_output_cut: bool
 ) -> Outcome | None:
     """Return how the process ended; ``None`` while a stage runs."""
+    if len(books) == 1:
+        return books[0].outcome_with(phases=phases, is_output_cut=is_output_cut)
     found = [book.outcome for book in books]
     stages = tuple(outcome for outcome in found if outcome is not None)
     if len(stages) < len(found):
         return None
-    if len(stages) == 1:
-        return replace(stages[0], phases=phases, output_complete=stages[0].output_complete and not is_output_cut)
     return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from procflow._containment.port import Container
+from procflow._observers import observers
 from procflow._process.leader import LeaderPort
 from procflow._process.stopping.stop import describe_error
+from procflow._process.stopping.survivors import tell_survivors
 from procflow.outcome import PhaseReport
 from procflow.policies import Target
 
@@ -49,6 +51,8 @@ def kill_now(leader: LeaderPort, container: Container) -> LastResort:
     while _is_alive(leader, container) and time.monotonic() - begun_s < KILL_WAIT_S:
         time.sleep(TICK_S)
     has_ended = not _is_alive(leader, container)
+    if not has_ended and observers:
+        tell_survivors(leader, container.living() or ())
     took_s = time.monotonic() - begun_s
     report = PhaseReport(signal=_signal.SIGKILL, to=Target.TREE, took_s=took_s, ended=has_ended, error=error)
     return LastResort((report,) if was_alive else (), has_ended)

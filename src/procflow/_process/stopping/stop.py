@@ -136,6 +136,11 @@ class StopMachine:
         return self._state in (_State.COMPLETE, _State.SURVIVED)
 
     @property
+    def asks_for_others(self) -> bool:
+        """Whether it matters now who is alive besides the leader: once SIGKILL is sent nothing does before the reaping."""
+        return self._state is not _State.KILL_WAIT
+
+    @property
     def reach(self) -> Target:
         """Whose ending is waited for now: those that the phase has signalled or, around the phases, everybody.
 

@@ -45,7 +45,7 @@ def start_on_terminal(
     argv: Sequence[str | bytes],
     *,
     cwd: str | bytes | None,
-    environment: Mapping[str, str] | None,
+    environment: Mapping[bytes, bytes] | None,
     pass_fds: Iterable[int],
 ) -> int:
     """Start a program in a session of its own, with ``terminal`` as 0, 1 and 2 and as its controlling terminal.
@@ -57,11 +57,7 @@ def start_on_terminal(
         PlatformError: If the C library of this system lacks something.
     """
     library = _library()
-    variables = (
-        os.environb
-        if environment is None
-        else {os.fsencode(name): os.fsencode(text) for name, text in environment.items()}
-    )
+    variables = os.environb if environment is None else environment
     arguments = _strings([os.fsencode(text) for text in argv])
     texts = _strings([name + b"=" + text for name, text in variables.items()])
     pid = ctypes.c_int(0)

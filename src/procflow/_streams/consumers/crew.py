@@ -54,6 +54,11 @@ class Crew:
     def __repr__(self) -> str:
         return f"<Crew of {len(self._running)} running, {len(self._unseen)} failed>"
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no consumer runs."""
+        return not self._running
+
     def require_open(self, stream_name: str) -> None:
         """Raise unless the scope still takes consumers.
 
@@ -86,6 +91,8 @@ class Crew:
         Of a pipe that somebody else holds open no more is waited for than was in it at first.
         """
         self._leave()
+        if self.is_idle:
+            return
         for stream in streams:
             stop, produced, is_idle = stream.produced_bytes + stream.pending_bytes(), -1, False
             while not stream.has_ended:
@@ -105,6 +112,8 @@ class Crew:
         """Give each consumer its ``finish_s`` to take what its ended stream holds, then cut it; call it shielded."""
         self._leave()
         self._is_closed = True
+        if self.is_idle:
+            return
         for consumer in sorted(self._running, key=lambda consumer: consumer.finish_s):
             with anyio.move_on_after(max(0.0, self._left_s(consumer))):
                 await consumer.wait_done()

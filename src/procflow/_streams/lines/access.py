@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ENDING_WAIT_S: Final = 0.05
 """How long a wait for a line lasts after the process has ended while another subscriber holds back what it left in its pipe,
 and how long it asks for the outcome after the stream has ended."""
+HAND_OVER_S: Final = 0.02
+"""How long a terminal may take to pass on what an ended process wrote to it."""
 LAST_WORDS_WAIT_S: Final = 0.03
 """How long a wait that has failed lets the other outputs of the process come to their ends, for its error to show them."""
 TAIL_BYTES: Final = 4096
@@ -243,6 +245,8 @@ class LineAccess:
         All that it wrote was read or is in the pipe.  It will be read soon, unless another subscriber holds the pump back: that is
         not waited for.
         """
+        if self._pump.hands_over_late:
+            await anyio.sleep(HAND_OVER_S)
         subscription.end_at(self._core.log.produced + self._pump.pending_bytes())
         while True:
             await anyio.sleep(ENDING_WAIT_S)

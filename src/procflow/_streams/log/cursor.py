@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import length_hint
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +50,7 @@ class Cursor:
         "is_reliable",
         "is_resting",
         "lost_bytes",
+        "on_lost",
         "start",
         "touched_at",
     )
@@ -67,6 +68,7 @@ class Cursor:
         self.start = start
         self._delivered = 0
         self.lost_bytes = 0
+        self.on_lost: Callable[[Gap], object] | None = None  # told of every gap that is handed out
         self.is_attached = True
         self.is_awaited = False  # the log's: the source waits for this cursor
         self.is_resting = False  # the log's: nothing that is produced changes what it needs
@@ -408,6 +410,7 @@ class Cursor:
         for item in items:
             if isinstance(item, Gap):
                 lost_bytes += item.stop - item.start
+                self._tell_lost(item)
         first = items[0]
         start = first.start if isinstance(first, Gap) else first.offset
         self.lost_bytes += lost_bytes
@@ -422,3 +425,8 @@ class Cursor:
             self._delivered += len(item.data)
         else:
             self.lost_bytes += item.stop - item.start
+            self._tell_lost(item)
+
+    def _tell_lost(self, gap: Gap) -> None:
+        if self.on_lost is not None:
+            self.on_lost(gap)

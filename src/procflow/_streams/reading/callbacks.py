@@ -164,6 +164,7 @@ class CallbackReader:
 
     def _wait_for_room(self) -> None:
         self._pause()
+        self._pump.tell_stalled()
         self._blocked_since = self._loop.time()
         self._core.room_bell.call_next(self._relieved)
         self._watch_stalls()

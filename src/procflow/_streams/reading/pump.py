@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from procflow._observers import emit, observers
 from procflow._streams.log.cursor import Cursor
 from procflow._streams.log.terminal import Terminal
 from procflow._streams.pacing import (
@@ -32,6 +33,7 @@ from procflow._streams.reading.source import ByteSource, FdSource, LocalSource
 from procflow._streams.waking import PerLoop, callback_loop, is_being_cancelled
 from procflow.errors import StallError
 from procflow.events import StreamEnding
+from procflow.observation import Stalled
 from procflow.policies import BestEffort, OnStall, Reliable
 
 if TYPE_CHECKING:
@@ -48,10 +50,25 @@ logger: Final = logging.getLogger("procflow.stream")
 class Pump:
     """One stream's reader."""
 
-    __slots__ = ("_budget", "_core", "_growth", "_log", "_pace", "_reader", "_scope", "_source", "_turn")
+    __slots__ = (
+        "_budget",
+        "_core",
+        "_growth",
+        "_has_let_go",
+        "_local",
+        "_log",
+        "_pace",
+        "_reader",
+        "_scope",
+        "_source",
+        "_turn",
+    )
 
     def __init__(self, source: ByteSource, core: StreamCore) -> None:
         self._source = source
+        # Asked once: the question costs more than a system call.
+        self._local = source if isinstance(source, FdSource) or isinstance(source, LocalSource) else None  # noqa: SIM101 (cheap first)
+        self._has_let_go = False
         self._core = core
         self._log = core.log
         self._scope: anyio.CancelScope | None = None
@@ -69,7 +86,7 @@ class Pump:
             loop = callback_loop()
             if loop is None or not isinstance(self._source, FdSource) or self._log.has_ended():
                 return False
-            self._budget = TURN_BUDGETS.get()
+            self._budget = TURN_BUDGETS.of(loop)
             reader = CallbackReader(loop, self, self._source, self._core)
             if not reader.start():
                 return False
@@ -93,8 +110,15 @@ class Pump:
             self.end(Terminal(StreamEnding.CLOSED))
             await self._close_source()
 
+    @property
+    def has_let_go(self) -> bool:
+        """Whether the stream has ended and the source, a local one, is closed: nothing is left for ``end()`` to do."""
+        return self._has_let_go
+
     def end(self, terminal: Terminal) -> None:
         """Record the terminal unless there is one, wake everybody and let go of the source."""
+        if self._has_let_go:
+            return
         is_first = self._log.end(terminal)
         if self._reader is not None:
             self._reader.close()
@@ -105,6 +129,7 @@ class Pump:
             self._core.data_bell.ring()
             self._core.end_bell.ring()
         self._core.room_bell.ring()
+        self._has_let_go = self._local is not None
 
     def abandon(self, terminal: Terminal) -> None:
         """Record the terminal and let go of the source after the event loop is gone, and with it everybody to be woken."""
@@ -113,7 +138,12 @@ class Pump:
 
     def pending_bytes(self) -> int:
         """How many bytes the source holds that were not read yet, as far as it can say."""
-        return self._source.pending_bytes() if isinstance(self._source, LocalSource) else 0
+        return self._local.pending_bytes() if self._local is not None else 0
+
+    @property
+    def hands_over_late(self) -> bool:
+        """Whether the source may hold more than ``pending_bytes()`` says."""
+        return isinstance(self._source, FdSource) and self._source.hands_over_late
 
     # --- reading a descriptor -----------------------------------------------------------------------------------
 
@@ -153,6 +183,12 @@ class Pump:
         if pace.by_clock and not was_by_clock:
             source.grow_pipe(FLOOD_PIPE_BYTES)
         return pace.by_clock
+
+    def tell_stalled(self) -> None:
+        """Tell the observers whom the stream begins to wait for."""
+        if observers:
+            for cursor in self._log.awaited():
+                self._tell_stalled(cursor, cursor.live_lag, None)
 
     def end_stalls(self, since: float, now: float) -> float:
         """Act on every subscriber whose time is up; return when the next one's will be."""
@@ -239,6 +275,7 @@ class Pump:
     async def _wait_for_room(self) -> None:
         """Wait until there is room or the stream has ended, ending the patience of stalled subscribers in time."""
         log = self._log
+        self.tell_stalled()
         since = anyio.current_time()
         while log.must_wait():
             deadline = self.end_stalls(since, anyio.current_time())
@@ -258,6 +295,7 @@ class Pump:
 
     def _end_stall(self, cursor: Cursor, delivery: Reliable, stall_timeout_s: float) -> None:
         error = StallError(stream_name=self._log.name, stall_timeout_s=stall_timeout_s)
+        lag_bytes = cursor.live_lag
         match delivery.on_stall:
             case OnStall.DETACH:
                 cursor.error = error
@@ -267,11 +305,16 @@ class Pump:
             case OnStall.FAIL_STREAM:
                 self.end(Terminal(StreamEnding.CLOSED, error))
         self._core.data_bell.ring()
+        self._tell_stalled(cursor, lag_bytes, delivery.on_stall)
+
+    def _tell_stalled(self, cursor: Cursor, lag_bytes: int, action: OnStall | None) -> None:
+        name = self._core.name_of(cursor)
+        emit(Stalled, stream=self._log.name, subscriber=name, lag_bytes=lag_bytes, action=action)
 
     def _close_source_nowait(self) -> None:
-        if isinstance(self._source, LocalSource):
+        if self._local is not None:
             try:
-                self._source.close_nowait()
+                self._local.close_nowait()
             except Exception as error:  # noqa: BLE001 (recorded)
                 self._note_failed_close(error)
 

@@ -122,6 +122,11 @@ class FdSource:
         return count[0]
 
     @property
+    def hands_over_late(self) -> bool:
+        """Whether more may be there than ``pending_bytes()`` says: a terminal passes on in the background what was written."""
+        return self._eio_is_eof
+
+    @property
     def read_bytes(self) -> int:
         """The most one read takes."""
         return self._read_bytes

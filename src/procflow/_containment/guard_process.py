@@ -1,0 +1,123 @@
+"""One running guard, seen from the host: its process and our end of its channel.
+
+Owns both, from the start to the reaping.  Must not know what the guard is told, nor what follows when it dies.  What is said
+on the channel is in ``helpers/guard.py``.
+
+Nothing here waits, except ``end()`` for a process that it has killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from procflow._containment.helper import own_pidfd, start_helper
+
+END_WAIT_S: Final = 0.1
+"""How long a killed guard may take to end."""
+
+PACKET_BYTES: Final = 65536
+COMPLAINT_BYTES: Final = 4096
+
+
+class GuardProcess:
+    """A started guard.
+
+    Attributes:
+        is_ready: Whether it has said that it watches.
+    """
+
+    def __init__(self, variable: str) -> None:
+        """Start it; takes as long as any spawn, not as long as its interpreter.
+
+        Raises:
+            NoHelperError: If there can be none here.
+            SpawnError: If it cannot be started now.
+            OSError: If there is no descriptor left for it.
+        """
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
+            host = own_pidfd()  # first: where there is none there are no sockets of packets either
+            always.callback(os.close, host)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            always.enter_context(theirs)
+            on_failure.callback(ours.close)
+            ours.settimeout(0.0)
+            self._leader: Final = start_helper("guard.py", (variable, host), pass_fds=(host,), stdio=theirs.fileno())
+            on_failure.pop_all()
+        # A number, not an object: one that is never closed would be warned about when the interpreter ends, and to close
+        # it is to say that the host is gone.
+        self.channel: Final = ours.detach()
+        self.is_ready = False
+        self._complaint = b""
+
+    def __repr__(self) -> str:
+        return f"<GuardProcess {self.pid}{'' if self.is_ready else ', starting'}>"
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self._leader.pid
+
+    @property
+    def exit_fd(self) -> int:
+        """Readable once it has ended."""
+        return self._leader.exit_fd
+
+    @property
+    def complaint(self) -> str:
+        """The last line of what its interpreter said instead of running it."""
+        lines = self._complaint.decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def send(self, packet: bytes) -> bool:
+        """Say something; return false if the channel is full, or nobody listens any more."""
+        channel = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel)
+        try:
+            # Not write(2): a host may have SIGPIPE as it is by default, and would die of it.
+            channel.send(packet, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        finally:
+            channel.detach()
+        return True
+
+    def answers(self) -> Iterator[bytes]:
+        """Yield the answers that are there."""
+        while True:
+            try:
+                packet = os.read(self.channel, PACKET_BYTES)
+            except ConnectionResetError:  # told once: it ended without reading what we said
+                continue
+            except OSError:
+                return
+            if not packet:
+                return
+            if packet == b"ready":
+                self.is_ready = True
+            elif not packet.startswith((b"=", b".")):
+                self._complaint = (self._complaint + packet)[-COMPLAINT_BYTES:]
+                continue
+            yield packet
+
+    def has_ended(self) -> bool:
+        """Look whether it has ended."""
+        return self._leader.observe()
+
+    def end(self) -> None:
+        """Kill and reap it, then close everything; idempotent.  Blocks until it is dead, at most 100 ms."""
+        if self._leader.exit_fd < 0:
+            return
+        # In this order: while it lives, a closed channel tells it that the host is gone.
+        with contextlib.suppress(OSError):
+            self._leader.signal(signal.SIGKILL)
+        poller = select.poll()
+        poller.register(self._leader.exit_fd, select.POLLIN)
+        poller.poll(END_WAIT_S * 1000)
+        self._leader.reap()
+        self._leader.close()
+        os.close(self.channel)

@@ -1,0 +1,198 @@
+"""The guard: when its host is gone, it kills what the host had started, and ends.
+
+    python -I -S guard.py VARIABLE HOST_PIDFD
+
+A program of its own, run by a bare interpreter; nothing of ``procflow`` is imported.  It sleeps in ``poll(2)`` until the
+channel or the host's pidfd wakes it, and imports so little that it stays below 10 MiB.
+
+The channel is descriptor 0, 1 and 2: a socket of packets.  A packet of the host holds words with blanks between them:
+
+    +PID      a group whose leader, which was not reaped, has this pid: kill it
+    -PID      that group is no longer the host's: forget it
+    !VALUE    what carries VARIABLE=VALUE shall live on; never taken back
+
+A packet of the guard is one of:
+
+    ready     it watches
+    =VALUE .. these values of ``!`` are noted, and so is everything that was said before them
+    .         32 packets were read: whoever found the channel full may go on
+
+Everything else that comes from it is the complaint of an interpreter that could not start.
+
+The host is gone when its pidfd says so, or when every copy of the other end of the channel is closed: it runs another program
+now, which knows nothing of the children.  The pidfd is needed because a process that the host has forked may hold a copy of
+the channel for ever.  Then, in this order: read what is left in the channel; SIGKILL to every group; SIGKILL to
+whoever carries VARIABLE in its environment, until two looks in a row find nobody.
+
+SIGINT, SIGTERM and SIGHUP mean nothing here: who sends them to everything they see means the programs, not their guard.
+
+Known holes: who has emptied its environment, or written over it (some servers put a title there), is found by its group only;
+who may not be signalled, because it changed its user, lives on.  The number of a group could by now be that of a stranger
+only if the leader was gone when it was announced, which takes a guard that was stopped for a whole round of pids.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]  # `signal` makes enumerations of its constants, which take 0.8 MB
+import os
+import select
+import sys
+import time
+
+# Not `signal`, which is this module and enumerations of its constants: they take 0.8 MB.
+
+CHANNEL = 0
+CREDIT_PACKETS = 32
+PACKET_BYTES = 65536
+QUIET_LOOKS = 2
+PAUSE_S = 0.001
+LIMIT_S = 10.0
+"""How long to look for processes that carry the variable: some may not die."""
+
+
+class Guard:
+    """What the host has said."""
+
+    def __init__(self, variable: bytes) -> None:
+        self.mark = b"\0" + variable + b"="
+        self.groups: dict[int, int | None] = {}  # the leader's pid and, if it was seen, the moment of its start
+        self.spared: set[bytes] = set()
+        self.packets = 0
+
+    def read_channel(self) -> bool:
+        """Read every packet that is there; return whether there can be more."""
+        while True:
+            try:
+                packet = os.read(CHANNEL, PACKET_BYTES)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:  # told once: the host has closed it without reading our answers
+                continue
+            if not packet:
+                return False
+            self.note(packet)
+
+    def note(self, packet: bytes) -> None:
+        noted = []
+        for word in packet.split():
+            kind, rest = word[:1], word[1:]
+            if kind == b"+":
+                self.add_group(int(rest))
+            elif kind == b"-":
+                self.groups.pop(int(rest), None)
+            elif kind == b"!":
+                self.spared.add(rest)
+                noted.append(b"=" + rest)
+        if noted:
+            answer(b" ".join(noted))
+        self.packets += 1
+        if self.packets % CREDIT_PACKETS == 0:
+            answer(b".")
+
+    def add_group(self, pid: int) -> None:
+        # Should this be a stranger by now, because the leader was reaped meanwhile, then "-" is in the channel already.
+        self.groups[pid] = read_start(pid)
+
+    def kill_groups(self) -> None:
+        for pid, started in self.groups.items():
+            # A number that belongs to another process by now: its group had become empty.
+            if read_start(pid) in (None, started) or started is None:
+                try:
+                    os.killpg(pid, _signal.SIGKILL)
+                except OSError:
+                    continue
+
+    def kill_marked(self) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        quiet = 0
+        while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+            killed = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self.kill_if_marked(pid)]
+            quiet = 0 if killed else quiet + 1
+            time.sleep(PAUSE_S)
+
+    def kill_if_marked(self, pid: int) -> bool:
+        if not self.is_marked(pid):
+            return False
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        try:
+            if not self.is_marked(pid):  # asked again now that the number cannot change hands
+                return False
+            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+        except OSError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+    def is_marked(self, pid: int) -> bool:
+        environment = read_environment(pid)
+        start = environment.find(self.mark)
+        if start < 0:
+            return False
+        value = environment[start + len(self.mark) :].partition(b"\0")[0]
+        return value not in self.spared
+
+
+def answer(packet: bytes) -> None:
+    try:
+        os.write(CHANNEL, packet)
+    except OSError:  # gone, or it does not read: then it does not wait for an answer either
+        return
+
+
+def read_start(pid: int) -> int | None:
+    """Return the moment at which ``pid`` was started, in clock ticks; see proc_pid_stat(5)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        # pid (comm) state ppid ...; comm may hold blanks and parentheses.
+        fields = os.read(fd, 1024).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return int(fields[19])
+
+
+def read_environment(pid: int) -> bytes:
+    """Return the environment that ``pid`` was started with, each variable between two NULs; empty if it may not be read."""
+    parts = [b"\0"]
+    try:
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def main() -> None:
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _signal.SIG_IGN)
+    guard, host_pidfd = Guard(os.fsencode(sys.argv[1])), int(sys.argv[2])
+    os.set_blocking(CHANNEL, False)
+    poller = select.poll()
+    poller.register(CHANNEL, select.POLLIN)
+    poller.register(host_pidfd, select.POLLIN)
+    answer(b"ready")
+    is_over = False
+    while not is_over:
+        is_over = any(fd == host_pidfd for fd, _ in poller.poll())
+        # After the look at the host: what it said before it ended is in the channel by now.
+        is_over |= not guard.read_channel()
+    guard.kill_groups()
+    guard.kill_marked()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The guard's program by itself: what it kills, whom it spares, and what it does not listen to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from procflow._containment.helper import FOLDER
+from procflow._containment.helpers import guard as program
+from tests.core.containment.hosts import Cookie, wait_until
+
+PROGRAM = os.path.join(FOLDER, "guard.py")
+VARIABLE = "PROCFLOW_HOST_of_a_test"
+
+
+@contextmanager
+def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """A guard that watches ``host_pid``, and our end of its channel."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pidfd = os.pidfd_open(host_pid)
+    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd)]
+    with ours, theirs:
+        fd = theirs.fileno()
+        process = subprocess.Popen(arguments, pass_fds=[pidfd], stdin=fd, stdout=fd, stderr=fd)
+        os.close(pidfd)
+        theirs.close()
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def sleeper(cookie: Cookie, **surroundings: object) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()", cookie.text]
+    process = subprocess.Popen(arguments, start_new_session=True, **surroundings)  # type: ignore[call-overload]  # env
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
+def test_signals_to_everything_do_not_end_it() -> None:
+    """C-80: SIGINT, SIGTERM and SIGHUP mean nothing to it."""
+    with guard_of(os.getpid()) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            guard.send_signal(number)
+        channel.send(b"!1 !2")
+        assert channel.recv(100) == b"=1 =2"
+        assert guard.poll() is None
+
+
+def test_it_reads_what_is_left_before_it_acts(cookie: Cookie) -> None:
+    """C-80: everything that the host has said counts, also what was not read yet when it ended."""
+    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        guard.send_signal(signal.SIGSTOP)
+        marked = {"env": os.environ | {VARIABLE: "7"}}
+        with sleeper(cookie) as mine, sleeper(cookie) as given_up, sleeper(cookie, **marked) as spared:
+            # Not children of its host: the host is gone when this is read, so nothing can be told from their parent.
+            channel.send(f"+{mine.pid} +{given_up.pid}".encode())
+            channel.send(f"-{given_up.pid} !7".encode())
+            host.kill()
+            guard.send_signal(signal.SIGCONT)
+
+            wait_until(lambda: has_ended(guard), "the guard ends")
+
+            assert mine.wait() == -signal.SIGKILL
+            assert given_up.poll() is None
+            assert spared.poll() is None
+
+
+def test_number_that_is_given_up_is_not_signalled(cookie: Cookie) -> None:
+    """C-66: also if both words come at once."""
+    with sleeper(cookie) as stranger, sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        channel.send(f"+{stranger.pid} -{stranger.pid}".encode())
+
+        host.kill()
+        wait_until(lambda: has_ended(guard), "the guard ends")
+
+        assert stranger.poll() is None
+
+
+def test_number_that_was_given_out_again_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-66: the moment of its start tells the leader from a later process of the same number."""
+    killed: list[int] = []
+    starts = {11: 100, 12: 200, 13: 300}
+    monkeypatch.setattr(program, "read_start", starts.get)
+    monkeypatch.setattr(os, "killpg", lambda pid, number: killed.append(pid))
+    guard = program.Guard(b"X")
+    guard.note(b"+11 +12 +13 -13")
+    starts[12] = 201
+    del starts[11]  # reaped, and its group may have members
+
+    guard.kill_groups()
+
+    assert killed == [11]
+
+
+def test_every_copy_of_the_variable_counts_and_others_do_not(cookie: Cookie) -> None:
+    """C-80: names that only begin or end like it are not it; one behind 100 KB of others is."""
+    large = {f"LARGE_{i}": "x" * 10_000 for i in range(10)}
+    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        with (
+            sleeper(cookie, env={"A": "1", VARIABLE: "1"}) as first,
+            sleeper(cookie, env={**large, VARIABLE: "2"}) as last,
+            sleeper(cookie, env={VARIABLE + "x": "1", "x" + VARIABLE: "1", "A": f"{VARIABLE}=1"}) as other,
+        ):
+            host.kill()
+            wait_until(lambda: has_ended(guard), "the guard ends")
+            assert first.wait() == last.wait() == -signal.SIGKILL
+            assert other.poll() is None
+
+
+def test_chain_of_forks_does_not_outrun_it(cookie: Cookie) -> None:
+    """C-80: processes that fork and exit all the time, each in a session of its own."""
+    chain = "import os\nwhile True:\n if os.fork(): os._exit(0)\n os.setsid()"
+    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        arguments = [sys.executable, "-I", "-S", "-c", chain, cookie.text]
+        for _ in range(4):
+            subprocess.Popen(arguments, env={VARIABLE: "1"}).wait()
+        host.kill()
+        wait_until(lambda: has_ended(guard), "the guard ends")
+        cookie.wait_until_gone()
+
+
+def test_it_needs_nothing_of_the_package(tmp_path: Path) -> None:
+    """C-85: a single file that a bare interpreter runs, and that imports four modules."""
+    copy = tmp_path / "guard.py"
+    copy.write_bytes(Path(PROGRAM).read_bytes())
+    script = f"import sys; before = set(sys.modules); sys.path.insert(0, {str(tmp_path)!r}); import guard; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    new = set(done.stdout.split())
+    assert "guard" in new
+    assert not new & {"signal", "enum", "ctypes", "socket", "subprocess", "threading", "re", "typing"}

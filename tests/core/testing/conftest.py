@@ -1,0 +1,7 @@
+"""Every test here proves that it left nothing behind."""
+
+from __future__ import annotations
+
+from tests.core.process.conftest import _no_leaks, _no_task_leaks
+
+__all__ = ["_no_leaks", "_no_task_leaks"]
