@@ -5,6 +5,7 @@ Start one with ``spawn()`` or run it to its end with ``run()``.  Importing this 
 
 from __future__ import annotations
 
+from procflow import ready
 from procflow._containment.port import Containment
 from procflow._process.pipelines.stage import Stage
 from procflow._process.process import Process
@@ -33,11 +34,19 @@ from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
 from procflow._streams.timeline.readers import TimelineLines, TimelineSubscription
 from procflow._streams.timeline.timeline import Timeline
+from procflow._supervision.lineup import MapOrder
+from procflow._supervision.map_run import MapResults, OnError, RunOptions, map_run
+from procflow._supervision.repeatable import RepeatableStdin
+from procflow._supervision.restart import Restart, RestartWhen
+from procflow._supervision.service import Service, ServiceOptions, supervise
+from procflow._supervision.service_stream import ServiceReader, ServiceStream
+from procflow._supervision.values import MapResult, Restarted, ServiceRun, ServiceState
 from procflow.command import Command, Pipeline, shell
 from procflow.errors import (
     ChildError,
     ClosedError,
     ConsumerError,
+    DescriptorLimitError,
     EndedError,
     ExitError,
     HistoryLostError,
@@ -48,6 +57,7 @@ from procflow.errors import (
     NotReadyError,
     PlatformError,
     ProcflowError,
+    ServiceFailed,
     SpawnError,
     SpillError,
     StallError,
@@ -114,6 +124,7 @@ __all__ = (
     "Cut",
     "CutLine",
     "Delivery",
+    "DescriptorLimitError",
     "EndedBy",
     "EndedError",
     "ExitError",
@@ -131,7 +142,11 @@ __all__ = (
     "LineTooLongError",
     "LinesLostError",
     "Loss",
+    "MapOrder",
+    "MapResult",
+    "MapResults",
     "NotReadyError",
+    "OnError",
     "OnStall",
     "Outcome",
     "OutputChoice",
@@ -148,9 +163,21 @@ __all__ = (
     "Pty",
     "Redaction",
     "Reliable",
+    "RepeatableStdin",
     "Replay",
     "ResourceUsage",
+    "Restart",
+    "RestartWhen",
+    "Restarted",
     "Rotation",
+    "RunOptions",
+    "Service",
+    "ServiceFailed",
+    "ServiceOptions",
+    "ServiceReader",
+    "ServiceRun",
+    "ServiceState",
+    "ServiceStream",
     "Shutdown",
     "SinkFailure",
     "SpawnError",
@@ -178,8 +205,11 @@ __all__ = (
     "WaitFor",
     "Write",
     "Written",
+    "map_run",
     "open_stream",
+    "ready",
     "run",
     "shell",
     "spawn",
+    "supervise",
 )

@@ -6,7 +6,8 @@ Owns the public face of a process.  Must not know how anything is done: ``Proces
 from __future__ import annotations
 
 import signal as _signal
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -160,11 +161,11 @@ class Process:
         await self._core.exited.wait()
         return self._core.ending()
 
-    async def wait_ready(self, probe: Probe[T], *, timeout_s: float | None = None) -> T:
+    def wait_ready(self, probe: Probe[T], *, timeout_s: float | None = None) -> Coroutine[Any, Any, T]:
         """Wait until ``probe`` says that the process can do its work, and return what it found: see ``procflow.ready``.
 
-        Nothing is stopped, whatever comes of it.  A probe that reads lines takes none of them from anybody.  Cancelling it changes
-        nothing.
+        Nothing is stopped, whatever comes of it.  A probe that reads lines is attached from this call on, sees the history that is
+        still held, and takes no line from anybody.  Cancelling the wait changes nothing.
 
         Args:
             probe: How to tell.
@@ -176,7 +177,7 @@ class Process:
             UsageError: If the probe reads an output that is no stream.
             Exception: Whatever the predicate of ``ready.call()`` raises.
         """
-        return await wait_ready(self._core, probe, timeout_s)
+        return wait_ready(self._core, probe, timeout_s)
 
     async def terminate(self, shutdown: Shutdown | None = None) -> Outcome:
         """End the whole tree and return the outcome; ``None`` means the policy that ``spawn()`` was given.

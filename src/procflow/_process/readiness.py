@@ -6,11 +6,11 @@ know how any probe looks.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from procflow._kinds import require_duration
 from procflow._process.core import ProcessCore
@@ -83,8 +83,8 @@ class Probe(Protocol[T_co]):
         """What is waited for, as errors say it: ``127.0.0.1:80 accepted a connection``."""
         ...
 
-    async def wait(self, candidate: Candidate) -> T_co:
-        """Return once the process is ready.
+    def wait(self, candidate: Candidate) -> Coroutine[Any, Any, T_co]:
+        """Return once the process is ready.  What it reads of the process it is attached to from this call on.
 
         Raises:
             NotReadyError: If it exited first.
@@ -92,15 +92,21 @@ class Probe(Protocol[T_co]):
         ...
 
 
-async def wait_ready(core: ProcessCore, probe: Probe[T], timeout_s: float | None) -> T:
-    """Return what ``probe`` found; see ``Process.wait_ready()``.  Every wait for readiness of a process ends here."""
+def wait_ready(core: ProcessCore, probe: Probe[T], timeout_s: float | None) -> Coroutine[Any, Any, T]:
+    """Return what ``probe`` found; see ``Process.wait_ready()``."""
     if timeout_s is not None:
         require_duration("timeout_s", timeout_s, allows_zero=False)
-    await checkpoint()
     candidate = Candidate(core)
+    return _wait_ready(candidate, probe.describe(), probe.wait(candidate), timeout_s)
+
+
+async def _wait_ready(
+    candidate: Candidate, awaited: str, waiting: Coroutine[Any, Any, T], timeout_s: float | None
+) -> T:
+    """The one place where a process is found to be ready, or not."""
     with anyio.move_on_after(timeout_s):
-        return await probe.wait(candidate)
-    raise NotReadyError(stream_name=core.name, awaited=probe.describe(), tail=candidate.tail(), timeout_s=timeout_s)
+        return await waiting
+    raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)
 
 
 async def stop_unready(core: ProcessCore, awaited: str, timeout_s: float) -> TimedOut:

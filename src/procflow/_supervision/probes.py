@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -54,8 +54,8 @@ class LineProbe:
         shown = self.pattern if isinstance(self.pattern, str) else getattr(self.pattern, "pattern", None)
         return f"a line of {self.source} matched {shown!r}" if shown is not None else f"a line of {self.source} matched"
 
-    async def wait(self, candidate: Candidate) -> LineMatch:
-        return await candidate.stream(self.source).wait_for_line(self.pattern, peek=True)
+    def wait(self, candidate: Candidate) -> Coroutine[Any, Any, LineMatch]:
+        return candidate.stream(self.source).wait_for_line(self.pattern, peek=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +187,10 @@ class AnyProbe(Generic[T_co]):
     def describe(self) -> str:
         return "one of these: " + "; ".join(probe.describe() for probe in self.probes)
 
-    async def wait(self, candidate: Candidate) -> T_co:
-        race: _Race[T_co] = _Race(candidate, self.probes)
+    def wait(self, candidate: Candidate) -> Coroutine[Any, Any, T_co]:
+        return self._first(_Race(candidate, self.probes))
+
+    async def _first(self, race: _Race[T_co]) -> T_co:
         found, failures = await race.run(lambda found, failures: bool(found) or len(failures) == len(self.probes))
         if not found:
             raise next(iter(failures.values()))
@@ -204,8 +206,10 @@ class AllProbe(Generic[T_co]):
     def describe(self) -> str:
         return "all of these: " + "; ".join(probe.describe() for probe in self.probes)
 
-    async def wait(self, candidate: Candidate) -> tuple[T_co, ...]:
-        race: _Race[T_co] = _Race(candidate, self.probes)
+    def wait(self, candidate: Candidate) -> Coroutine[Any, Any, tuple[T_co, ...]]:
+        return self._every(_Race(candidate, self.probes))
+
+    async def _every(self, race: _Race[T_co]) -> tuple[T_co, ...]:
         found, failures = await race.run(lambda found, failures: bool(failures) or len(found) == len(self.probes))
         if failures:
             raise next(iter(failures.values()))
@@ -216,8 +220,15 @@ class _Race(Generic[T]):
     """Several probes at once, each in a task, until what they have come to is enough."""
 
     def __init__(self, candidate: Candidate, probes: tuple[Probe[T], ...]) -> None:
-        self._candidate = candidate
-        self._probes = probes
+        self._name = candidate.name
+        self._waits: list[Coroutine[Any, Any, T]] = []
+        try:
+            for probe in probes:
+                self._waits.append(probe.wait(candidate))
+        except BaseException:
+            for waiting in self._waits:
+                waiting.close()
+            raise
         self._found: dict[int, T] = {}
         self._failures: dict[int, NotReadyError] = {}
         self._error: Exception | None = None
@@ -234,7 +245,7 @@ class _Race(Generic[T]):
 
         async def one(number: int) -> None:
             try:
-                self._found[number] = await self._probes[number].wait(self._candidate)
+                self._found[number] = await self._waits[number]
             except NotReadyError as error:
                 self._failures[number] = error
             except Exception as error:  # noqa: BLE001 (raised below)
@@ -242,8 +253,8 @@ class _Race(Generic[T]):
             if self._error is not None or is_enough(self._found, self._failures):
                 self._is_enough.set()
 
-        works = [partial(one, number) for number in range(len(self._probes))]
-        async with running(f"procflow readiness of {self._candidate.name}", *works):
+        works = [partial(one, number) for number in range(len(self._waits))]
+        async with running(f"procflow readiness of {self._name}", *works):
             await self._is_enough.wait()
         if self._error is not None:
             raise self._error

@@ -174,13 +174,14 @@ class LineAccess:
         Args:
             pattern: A regular expression, searched for in each line, or a predicate.
             config: How bytes become lines.
-            peek: Take nothing either if a line matches: the next subscriber begins where it would have without the wait.
+            peek: Take nothing either if a line matches: the next subscriber begins where it would have without the wait.  Such
+                a wait also sees what an earlier one has passed, as far as the history still has it.
 
         Raises:
             NotReadyError: The process, or the stream, ended first, and no line that it left matches.
             HistoryLostError: Bytes that nobody has been given are no longer retained.
         """
-        subscription = self._core.subscribe_waiter(Reliable())
+        subscription = self._core.subscribe_waiter(Reliable(), sees_matches=peek)
         return self._wait_for_line(LineFeed(subscription, config, "skip", settles=False), pattern, peek=peek)
 
     # --- inside -------------------------------------------------------------------------------------------------
