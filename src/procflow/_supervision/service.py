@@ -129,8 +129,9 @@ async def _block(supervisor: Supervisor[T]) -> AsyncIterator[Service[T]]:
             error = exc
         finally:
             supervisor.ask_stop()
-    failures = [supervisor.failure] if supervisor.failure is not None else []
-    tell(failures, error)
+    failure = supervisor.failure
+    # A wait of the body may have raised it already.
+    tell([failure] if failure is not None and failure is not error else [], error)
     if error is not None:
         raise error
 

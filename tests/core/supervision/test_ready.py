@@ -207,7 +207,6 @@ async def test_exit_before_ready_is_told_at_once(make: Callable[[int], ready.Pro
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
-            await anyio.sleep(0.05)
             await child.stdin.send(b"go\n")
         told_at, error = result[0]
         assert error.outcome is not None
