@@ -149,7 +149,7 @@ async def test_cancel_rest_gives_the_failure_then_raises_it(order: pf.MapOrder) 
 @pytest.mark.parametrize("way", ["break", "error", "cancel", "timeout"])
 async def test_leaving_the_block_ends_every_child(way: str, tmp_path: Path) -> None:
     """C-90: however the block is left, no child of it is alive afterwards, grandchildren included."""
-    pids = []
+    pids: list[int] = []
     script = f"sleep 1000 & echo $! > {tmp_path}/$$.pid; echo $$ >> {tmp_path}/$$.pid; wait"
 
     async def body() -> None:

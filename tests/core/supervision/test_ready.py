@@ -273,7 +273,7 @@ async def test_polling_does_not_spin() -> None:
         partial(ready.http, "http://localhost/a b"),
         partial(ready.http, "http://localhost/\r\nX: y"),
         partial(ready.http, "http://localhost/", status=()),
-        partial(ready.line, "x", stream="stdin"),
+        partial(ready.line, "x", stream="stdin"),  # type: ignore[arg-type]  # refused
         ready.any,
         ready.all,
     ],

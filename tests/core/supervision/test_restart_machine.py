@@ -44,7 +44,8 @@ def test_restarts_keep_to_the_intensity_limit_and_the_backoff(
     policy: pf.Restart, endings: list[tuple[bool, float, float, float]]
 ) -> None:
     """C-91: in no window are there more restarts than allowed; every pause is between the jittered and the full backoff."""
-    machine, now_s, starts, row = RestartMachine(policy), 0.0, [], 0
+    machine, now_s, row = RestartMachine(policy), 0.0, 0
+    starts: list[float] = []
     for has_failed, lasted_s, later_s, chance in endings:
         now_s += lasted_s + later_s
         decision = machine.after(has_failed=has_failed, lasted_s=lasted_s, now_s=now_s, chance=chance)

@@ -49,7 +49,7 @@ async def test_a_service_runs_as_long_as_its_block() -> None:
         assert is_alive(pid)
 
     assert not is_alive(pid)
-    assert (service.state, service.process) == (pf.ServiceState.STOPPED, None)
+    assert f"{service.state} {service.process}" == "ServiceState.STOPPED None"
     (run,) = service.history
     assert run.is_commanded
     assert run.was_ready
