@@ -5,6 +5,7 @@ Start one with ``spawn()`` or run it to its end with ``run()``.  Importing this 
 
 from __future__ import annotations
 
+from procflow import ready
 from procflow._containment.port import Containment
 from procflow._containment.requests import ContainmentRequest, Guarded, Strict
 from procflow._observers import observe
@@ -35,11 +36,19 @@ from procflow._streams.stream import OutputStream, open_stream
 from procflow._streams.subscription import Subscription
 from procflow._streams.timeline.readers import TimelineLines, TimelineSubscription
 from procflow._streams.timeline.timeline import Timeline
+from procflow._supervision.lineup import MapOrder
+from procflow._supervision.map_run import MapResults, OnError, RunOptions, map_run
+from procflow._supervision.repeatable import RepeatableStdin
+from procflow._supervision.restart import Restart, RestartWhen
+from procflow._supervision.service import Service, ServiceOptions, supervise
+from procflow._supervision.service_stream import ServiceReader, ServiceStream
+from procflow._supervision.values import MapResult, Restarted, ServiceRun, ServiceState
 from procflow.command import Command, Pipeline, shell
 from procflow.errors import (
     ChildError,
     ClosedError,
     ConsumerError,
+    DescriptorLimitError,
     EndedError,
     ExitError,
     HistoryLostError,
@@ -50,6 +59,7 @@ from procflow.errors import (
     NotReadyError,
     PlatformError,
     ProcflowError,
+    ServiceFailed,
     SpawnError,
     SpillError,
     StallError,
@@ -133,6 +143,7 @@ __all__ = (
     "Cut",
     "CutLine",
     "Delivery",
+    "DescriptorLimitError",
     "Detached",
     "EndedBy",
     "EndedError",
@@ -158,8 +169,12 @@ __all__ = (
     "LinesLostError",
     "Loss",
     "Lost",
+    "MapOrder",
+    "MapResult",
+    "MapResults",
     "NotReadyError",
     "Observer",
+    "OnError",
     "OnStall",
     "Outcome",
     "OutputChoice",
@@ -179,9 +194,21 @@ __all__ = (
     "Reaped",
     "Redaction",
     "Reliable",
+    "RepeatableStdin",
     "Replay",
     "ResourceUsage",
+    "Restart",
+    "RestartWhen",
+    "Restarted",
     "Rotation",
+    "RunOptions",
+    "Service",
+    "ServiceFailed",
+    "ServiceOptions",
+    "ServiceReader",
+    "ServiceRun",
+    "ServiceState",
+    "ServiceStream",
     "Shutdown",
     "Signalled",
     "SinkFailure",
@@ -213,9 +240,12 @@ __all__ = (
     "WaitFor",
     "Write",
     "Written",
+    "map_run",
     "observe",
     "open_stream",
+    "ready",
     "run",
     "shell",
     "spawn",
+    "supervise",
 )

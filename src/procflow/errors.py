@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from procflow._streams.consumers.results import Consumed
+    from procflow._supervision.values import ServiceRun
     from procflow.events import UndecodedLine
     from procflow.outcome import Captured, Completed, Outcome
 
@@ -290,7 +291,7 @@ class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the desig
     """A deadline of the call passed; the whole tree was ended first.
 
     Attributes:
-        clock: Which deadline passed: ``"wall"`` or ``"idle"``.
+        clock: Which deadline passed: ``"wall"``, ``"idle"`` or ``"readiness"``.
         timeout_s: Its length.
         stdout: What was collected of standard output until then.
         stderr: The same for standard error; in a pipeline that of the stage that decided how it ended.
@@ -307,23 +308,72 @@ class TimedOut(EndedError):  # noqa: N818 (the public name is fixed by the desig
 
 
 class NotReadyError(ChildError):
-    """The child, or its stream, ended before what was waited for appeared.
+    """The child, or its stream, ended before what was waited for appeared; or it did not appear in time.
 
     Attributes:
-        stream_name: The stream that was read.
+        stream_name: The stream that was read, or the process that was probed.
+        awaited: What was waited for.
         outcome: How the child ended; ``None`` if it still runs, or if the stream belongs to no child.
-        tail: The newest bytes of the stream.
+        tail: The newest bytes of the stream; of a process that was probed, of its standard error or else its standard output.
+        timeout_s: The deadline that has passed while the child went on running; ``None`` if none has.
     """
 
-    def __init__(self, *, stream_name: str, outcome: Outcome | None = None, tail: bytes = b"") -> None:
+    def __init__(
+        self,
+        *,
+        stream_name: str,
+        awaited: str = "the line that was waited for",
+        outcome: Outcome | None = None,
+        tail: bytes = b"",
+        timeout_s: float | None = None,
+    ) -> None:
         self.stream_name = stream_name
+        self.awaited = awaited
         self.outcome = outcome
         self.tail = tail
+        self.timeout_s = timeout_s
         what = "the stream ended" if outcome is None else str(outcome)
-        super().__init__(f"{stream_name}: {what} before the line that was waited for")
+        text = f"{what} before {awaited}" if timeout_s is None else f"{timeout_s:g} s passed before {awaited}"
+        super().__init__(f"{stream_name}: {text}")
         _note_tail(self, "last output", tail)
         if outcome is not None and outcome.stderr_tail not in tail:
             _note_tail(self, "standard error", outcome.stderr_tail)
+
+
+class ServiceFailed(ChildError):  # noqa: N818 (the public name is fixed by the design)
+    """A supervised service ended in failure and is not started again.  ``__cause__`` is what the last run failed with, if anything.
+
+    Attributes:
+        service_name: The service.
+        history: Its last runs, oldest first; the newest one is why it failed.
+    """
+
+    def __init__(self, message: str, *, service_name: str, history: Sequence[ServiceRun]) -> None:
+        self.service_name = service_name
+        self.history = tuple(history)
+        super().__init__(f"{service_name}: {message}")
+        outcome = self.history[-1].outcome if self.history else None
+        if outcome is not None:
+            _note_tail(self, "last output", outcome.stderr_tail or outcome.stdout_tail)
+
+
+class DescriptorLimitError(PlatformError):
+    """Not even one child fits below the limit of open files, and none that would make room is running.
+
+    Attributes:
+        needed: How many descriptors the start may take, with what is kept free for the rest of the program.
+        limit: The soft limit (``RLIMIT_NOFILE``).
+        open_now: How many this process has open; ``None`` if that cannot be told.
+    """
+
+    def __init__(self, *, needed: int, limit: int, open_now: int | None) -> None:
+        self.needed = needed
+        self.limit = limit
+        self.open_now = open_now
+        there = f"{open_now} of {limit}" if open_now is not None else f"too many of {limit}"
+        super().__init__(
+            f"{there} descriptors are open, a start takes up to {needed}, and no running child will free any"
+        )
 
 
 class TerminationError(PlatformError):

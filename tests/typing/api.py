@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, assert_never, assert_type
 
@@ -525,3 +525,63 @@ async def testing(command: pf.Command) -> None:
         assert_type(survivors(tree.cookie), list[Survivor])
     assert_type(tree.killed, list[Survivor])
     assert_type(parse_started(["ready"]), dict[Hostile | None, Started])
+
+
+# --- procflow: supervision, fan-out, readiness ------------------------------------------------------------------------
+
+
+async def probed(child: pf.Process) -> None:
+    assert_type(await child.wait_ready(pf.ready.line("up"), timeout_s=5), pf.LineMatch)
+    assert_type(await child.wait_ready(pf.ready.tcp("localhost", 80)), bool)
+    assert_type(await child.wait_ready(pf.ready.http("http://localhost/", status=[200, 401])), int)
+
+    async def predicate() -> str:
+        return "yes"
+
+    probe: pf.ready.Probe[str] = pf.ready.call(predicate, every_s=1)
+    assert_type(await child.wait_ready(pf.ready.all(probe, probe)), tuple[str, ...])
+    assert_type(await child.wait_ready(pf.ready.any(pf.ready.file("x"), pf.ready.tcp("h", 1))), bool)
+    assert_type((await child.stdout.wait_for_line("x", peek=True)).text, str)
+
+
+async def supervised(command: pf.Command, delivery: pf.Delivery) -> None:
+    restart = pf.Restart.on_failure(initial_s=0.1, max_restarts=3)
+    assert_type(restart.when, pf.RestartWhen)
+    stdin: pf.RepeatableStdin = b"again"
+    options: pf.ServiceOptions = {"stdin": stdin, "containment": "group"}
+    try:
+        async with pf.supervise(command, restart=restart, ready=pf.ready.line("up"), **options) as service:
+            assert_type(service, pf.Service[pf.LineMatch])
+            assert_type(await service.wait_ready(), pf.LineMatch)
+            assert_type(service.state, pf.ServiceState)
+            assert_type(service.process, pf.Process | None)
+            assert_type(service.history, tuple[pf.ServiceRun, ...])
+            assert_type(service.stdout, pf.ServiceStream)
+            reader = service.stdout.lines()
+            assert_type(reader, pf.ServiceReader[str])
+            async for item in reader:
+                assert_type(item, str | pf.Restarted)
+            async for chunk in service.stderr.subscribe(delivery):
+                assert_type(chunk, pf.Chunk | pf.Gap | pf.Restarted)
+            async for line in service.stdout.lines(delivery):
+                assert_type(line, str | pf.Gap | pf.Restarted)
+            assert_type(await service.stop(), pf.Outcome | None)
+    except pf.ServiceFailed as exc:
+        assert_type(exc.history, tuple[pf.ServiceRun, ...])
+    async with pf.supervise(command) as plain:
+        assert_type(plain, pf.Service[None])
+
+
+async def mapped(commands: Iterable[pf.Command | pf.Pipeline], order: pf.MapOrder, on_error: pf.OnError) -> None:
+    options: pf.RunOptions = {"timeout_s": 5, "check": False}
+    try:
+        async with pf.map_run(commands, max_running=2, order=order, on_error=on_error, **options) as results:
+            assert_type(results, pf.MapResults)
+            async for done in results:
+                assert_type(done, pf.MapResult)
+                assert_type(done.result(), pf.Completed)
+                assert_type(done.outcome, pf.Outcome | None)
+    except pf.DescriptorLimitError as exc:
+        assert_type(exc.open_now, int | None)
+    started: list[pf.Process] = []
+    await pf.run(pf.Command("true"), on_start=started.append)

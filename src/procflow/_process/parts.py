@@ -18,7 +18,7 @@ from procflow._process.stdio.stdin import InputPipe
 from procflow._process.terminals.lending import LentTerminal
 from procflow._streams.stream import OutputStream
 from procflow.errors import InputError
-from procflow.events import StreamEnding
+from procflow.events import Gap, StreamEnding
 from procflow.outcome import Captured, EndedBy, Outcome, PhaseReport
 
 TAIL_BYTES: Final = 4096
@@ -143,3 +143,16 @@ def make_input_error(
 def failure_text(error: Exception) -> str:
     """Return the type of ``error`` and what it says."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def captured(stream: OutputStream | None) -> Captured:
+    """Return what a stream still holds in memory; an output that is no stream gives an empty one."""
+    if stream is None:
+        return Captured(bytes=b"", is_streamed=False)
+    kept, lost_bytes = stream.retained()
+    return Captured(
+        bytes=kept,
+        lost_bytes=lost_bytes,
+        is_complete=stream.ending is StreamEnding.EOF,
+        gaps=(Gap(0, lost_bytes),) if lost_bytes else (),
+    )

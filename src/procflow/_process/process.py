@@ -6,12 +6,15 @@ Owns the public face of a process.  Must not know how anything is done: ``Proces
 from __future__ import annotations
 
 import signal as _signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Containment
 from procflow._process.core import ProcessCore
 from procflow._process.pipelines.stage import Stage, require_stream
+from procflow._process.readiness import Probe, wait_ready
 from procflow._process.state import ProcessState
 from procflow._process.stdio.stdin import ChildStdin
 from procflow._process.terminals.terminal import Terminal
@@ -20,6 +23,8 @@ from procflow._streams.timeline.timeline import Timeline
 from procflow.errors import UsageError
 from procflow.outcome import EndedBy, Outcome
 from procflow.policies import Shutdown, Target
+
+T = TypeVar("T")
 
 
 class Process:
@@ -154,6 +159,24 @@ class Process:
             self._core.close_stdin()
         await self._core.exited.wait()
         return self._core.ending()
+
+    def wait_ready(self, probe: Probe[T], *, timeout_s: float | None = None) -> Coroutine[Any, Any, T]:
+        """Wait until ``probe`` says that the process can do its work, and return what it found: see ``procflow.ready``.
+
+        Nothing is stopped, whatever comes of it.  A probe that reads lines is attached from this call on, sees the history that is
+        still held, and takes no line from anybody.  Cancelling the wait changes nothing.
+
+        Args:
+            probe: How to tell.
+            timeout_s: The most that it may take from this call on; ``None``: as long as the process runs.
+
+        Raises:
+            NotReadyError: At most 100 ms after the process has exited, if it did so first: with the outcome and the newest output.
+                Or once ``timeout_s`` has passed: then ``outcome`` is ``None``, and the process goes on.
+            UsageError: If the probe reads an output that is no stream.
+            Exception: Whatever the predicate of ``ready.call()`` raises.
+        """
+        return wait_ready(self._core, probe, timeout_s)
 
     async def terminate(self, shutdown: Shutdown | None = None) -> Outcome:
         """End the whole tree and return the outcome; ``None`` means the policy that ``spawn()`` was given.

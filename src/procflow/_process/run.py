@@ -15,17 +15,17 @@ import anyio
 
 from procflow._containment.requests import ContainmentRequest
 from procflow._process.core import ProcessCore
-from procflow._process.parts import make_input_error
+from procflow._process.parts import captured, make_input_error
+from procflow._process.process import Process
 from procflow._process.scope import SpawnScope
 from procflow._process.start import SpawnOptions, TerminalChoice, default_shutdown, plan
 from procflow._process.state import ProcessState
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
-from procflow._streams.stream import OutputStream
 from procflow._streams.waking import Flag
 from procflow.command import Command, Pipeline
 from procflow.errors import EndedError, ExitError, InputError, TerminationError, TimedOut
-from procflow.events import Gap, StreamEnding
-from procflow.outcome import Captured, Completed, EndedBy, Outcome
+from procflow.events import StreamEnding
+from procflow.outcome import Completed, EndedBy, Outcome
 from procflow.policies import MIB, Pty, Replay, Shutdown, StreamConfig
 
 KEPT_BYTES: Final = 1 * MIB
@@ -86,6 +86,7 @@ async def run(
     drain_s: float = DRAIN_S,
     orphans: Orphans = "kill",
     containment: ContainmentRequest = "guarded",
+    on_start: Callable[[Process], object] | None = None,
 ) -> Completed:
     """Run ``command`` to its end and return its outcome with the newest 1 MiB of each output.
 
@@ -113,6 +114,7 @@ async def run(
         orphans: What happens after the drain to members of the group that outlived the leader: ``"kill"``, ``"leave"``
             (they lose the pipes), or ``"wait"`` for their end, within the deadlines.
         containment: How far termination shall reach.
+        on_start: Called once with the running process, right after it was started.  What it raises ends the process and goes on.
 
     Raises:
         SpawnError: If it cannot be started, or a file cannot be opened for it.
@@ -137,18 +139,22 @@ async def run(
             keeps_leader=True,
         ),
     )
-    return await run_scope(scope, limits, check=check)
+    return await run_scope(scope, limits, check=check, on_start=on_start)
 
 
-async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Completed:
+async def run_scope(
+    scope: SpawnScope, limits: _Limits, *, check: bool, on_start: Callable[[Process], object] | None = None
+) -> Completed:
     """Enter ``scope``, see its process through to the end, and return or raise what ``run()`` promises."""
     clock: _Clock | None = None
     failure: TerminationError | None = None
     core: ProcessCore | None = None
     try:
-        async with scope:
+        async with scope as process:
             core = scope.core
             assert core is not None, "an entered scope has a process"
+            if on_start is not None:
+                on_start(process)
             if core.parts.feeder is None:
                 core.close_stdin()
             clock = await _see_through(core, limits)
@@ -173,13 +179,11 @@ async def run_scope(scope: SpawnScope, limits: _Limits, *, check: bool) -> Compl
 
 def _collect(core: ProcessCore, outcome: Outcome) -> Completed:
     stages = tuple(
-        Completed(
-            outcome=ending, stdout=_captured(stage.ends.stdout.stream), stderr=_captured(stage.ends.stderr.stream)
-        )
+        Completed(outcome=ending, stdout=captured(stage.ends.stdout.stream), stderr=captured(stage.ends.stderr.stream))
         for stage, ending in zip(core.parts.stages, outcome.stages, strict=False)
     )
-    stderr = stages[outcome.decided_by].stderr if outcome.decided_by is not None else _captured(core.parts.stderr)
-    return Completed(outcome=outcome, stdout=_captured(core.parts.stdout), stderr=stderr, stages=stages)
+    stderr = stages[outcome.decided_by].stderr if outcome.decided_by is not None else captured(core.parts.stderr)
+    return Completed(outcome=outcome, stdout=captured(core.parts.stdout), stderr=stderr, stages=stages)
 
 
 def _error_of(
@@ -288,15 +292,3 @@ def _timeout_text(outcome: Outcome, clock: _Clock, limit_s: float) -> str:
     if outcome.ended_by is EndedBy.ITSELF:  # and was outlived by what it had started, or won a race by a hair
         return f"{text}, although its leader {outcome.described}"
     return f"{text} and was stopped: it {outcome.described}"
-
-
-def _captured(stream: OutputStream | None) -> Captured:
-    if stream is None:
-        return Captured(bytes=b"", is_streamed=False)
-    kept, lost_bytes = stream.retained()
-    return Captured(
-        bytes=kept,
-        lost_bytes=lost_bytes,
-        is_complete=stream.ending is StreamEnding.EOF,
-        gaps=(Gap(0, lost_bytes),) if lost_bytes else (),
-    )

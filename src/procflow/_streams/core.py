@@ -50,10 +50,10 @@ class StreamCore:
         self.reap_dropped()
         return self._enrol(self.log.attach(delivery, start, last_bytes=last_bytes), name)
 
-    def subscribe_waiter(self, delivery: Delivery) -> Subscription:
+    def subscribe_waiter(self, delivery: Delivery, *, sees_matches: bool = False) -> Subscription:
         """Return a subscriber for a wait, attached now: see ``StreamLog.attach_waiter()``."""
         self.reap_dropped()
-        return self._enrol(self.log.attach_waiter(delivery), None)
+        return self._enrol(self.log.attach_waiter(delivery, sees_matches=sees_matches), None)
 
     def name_of(self, cursor: Cursor) -> str:
         """What statistics call the subscriber."""

@@ -158,6 +158,13 @@ class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
             tasks.start_soon(self._core.spill.run, name=f"procflow spill of {self.name}")
             await self._pump.run()
 
+    def read_rest(self) -> None:
+        """Read what the pipe of an ended process holds, although a reliable subscriber is a full buffer behind; synchronous.
+
+        So that nothing is lost when the pipe is closed: such a subscriber's lag then grows by at most what the pipe takes.
+        """
+        self._pump.read_rest()
+
     def close(self) -> None:
         """End the stream from our side unless it has ended, and close a descriptor; idempotent, from any thread.
 

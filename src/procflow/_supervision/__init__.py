@@ -1,4 +1,5 @@
-"""Restart policies, ``map_run`` and limits: what runs more than one child on purpose.
+"""Services, fan-out, readiness: what runs more than one child on purpose, and how a child is found to be ready.
 
-Owns nothing yet.  Will sit on the public face of ``_process`` and must not reach into spawning or streams.
+Owns restarts, maps, probes and the account of descriptors.  Sits on ``_process`` and must not know how a process is started,
+stopped or read.
 """

@@ -165,6 +165,7 @@ class LineAccess:
         pattern: Pattern,
         *,
         config: LineConfig = LineConfig(),  # noqa: B008 (frozen value)
+        peek: bool = False,
     ) -> Coroutine[Any, Any, LineMatch]:
         """Wait for the first line that matches, attached from this call on.
 
@@ -175,13 +176,15 @@ class LineAccess:
         Args:
             pattern: A regular expression, searched for in each line, or a predicate.
             config: How bytes become lines.
+            peek: Take nothing either if a line matches: the next subscriber begins where it would have without the wait.  Such
+                a wait also sees what an earlier one has passed, as far as the history still has it.
 
         Raises:
             NotReadyError: The process, or the stream, ended first, and no line that it left matches.
             HistoryLostError: Bytes that nobody has been given are no longer retained.
         """
-        subscription = self._core.subscribe_waiter(Reliable())
-        return self._wait_for_line(LineFeed(subscription, config, "skip", settles=False), pattern)
+        subscription = self._core.subscribe_waiter(Reliable(), sees_matches=peek)
+        return self._wait_for_line(LineFeed(subscription, config, "skip", settles=False), pattern, peek=peek)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -197,7 +200,7 @@ class LineAccess:
         subscription, on_gap = subscribe_lines(self._core, delivery, on_gap, start, last_bytes, name)
         return LineFeed(subscription, config, on_gap)
 
-    async def _wait_for_line(self, feed: LineFeed, pattern: Pattern) -> LineMatch:
+    async def _wait_for_line(self, feed: LineFeed, pattern: Pattern, *, peek: bool) -> LineMatch:
         outcome: Outcome | None = None
         found: LineMatch | None = None
         failure: Exception | None = None
@@ -223,7 +226,8 @@ class LineAccess:
                     with anyio.move_on_after(ENDING_WAIT_S):
                         await is_known.wait()
             if found is not None:
-                self._core.log.settle_wait(found.stop)
+                if not peek:
+                    self._core.log.settle_wait(found.stop)
                 return found
         finally:
             feed.close()

@@ -290,8 +290,8 @@ class StreamLog:
         unread = self.produced if self._has_no_history else self._given
         return self._attach_at(delivery, resolve_start(start, last_bytes, produced=self.produced, unread=unread))
 
-    def attach_waiter(self, delivery: Delivery) -> Cursor:
-        """Return a cursor for a wait: at the oldest byte of history, but after the match of an earlier wait.
+    def attach_waiter(self, delivery: Delivery, *, sees_matches: bool = False) -> Cursor:
+        """Return a cursor for a wait: at the oldest byte of history, but unless it ``sees_matches`` after that of an earlier wait.
 
         Raises:
             HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.
@@ -299,7 +299,7 @@ class StreamLog:
         floor = self.history_start
         if self._given < floor and not self._has_no_history:
             floor = self._given
-        return self._attach_at(delivery, max(self._waited, floor))
+        return self._attach_at(delivery, floor if sees_matches else max(self._waited, floor))
 
     def catch_up(self) -> None:
         """Book what subscribers have drawn from loans, so that everything here is exact."""

@@ -145,6 +145,27 @@ class Pump:
         """Whether the source may hold more than ``pending_bytes()`` says."""
         return isinstance(self._source, FdSource) and self._source.hands_over_late
 
+    def read_rest(self) -> None:
+        """Read what the source holds now, also if a reliable subscriber is a full buffer behind: no more than a pipe takes."""
+        source, log = self._source, self._log
+        if not isinstance(source, FdSource):
+            return
+        left = source.pending_bytes()
+        try:
+            while not log.has_ended() and left >= 0:
+                data = source.read_nowait()
+                if not data:
+                    self.end(Terminal(StreamEnding.EOF))
+                else:
+                    log.refresh()  # best-effort subscribers keep their bounds
+                    log.append(data)
+                    left -= len(data)
+        except BlockingIOError:
+            pass
+        except Exception as error:  # noqa: BLE001 (whatever a source raises is the terminal)
+            self.end(Terminal(StreamEnding.READ_FAILED, error))
+        self._core.data_bell.ring()
+
     # --- reading a descriptor -----------------------------------------------------------------------------------
 
     def drain(self, source: FdSource) -> Drained:

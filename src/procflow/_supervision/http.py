@@ -1,0 +1,97 @@
+"""One question to an HTTP server: what status does this page have?
+
+Owns a minimal GET (RFC 9112) and the reading of its status line.  Must not know probes: no interval, no deadline.
+
+Rejected: ``http.client`` (blocks), a client library (the core has no dependency for that).  Only the status line is read; the
+connection is closed after it, which a server may see as a client that went away.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import ByteStream
+
+if TYPE_CHECKING:
+    import ssl
+
+MAX_STATUS_LINE_BYTES: Final = 4096
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
+_SENDABLE: Final = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a page is; made by ``parse_address()``."""
+
+    host: str
+    port: int
+    target: str
+    authority: str
+    is_secure: bool
+
+    @property
+    def shown(self) -> str:
+        """The address without its query, which may hold secrets."""
+        return f"{'https' if self.is_secure else 'http'}://{self.authority}{self.target.partition('?')[0]}"
+
+
+def parse_address(url: str) -> Address:
+    """Return the parts of an ``http`` or ``https`` URL.
+
+    Raises:
+        ValueError: If it is none, has a user in it, or holds characters that must be escaped.  The URL is not in the message.
+    """
+    if not _SENDABLE.fullmatch(url):
+        raise ValueError("the URL must be visible ASCII: escape everything else")
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("the URL must begin with http:// or https:// and a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL with a user in it is not supported")
+    host = parts.hostname
+    shown_host = f"[{host}]" if ":" in host else host
+    default_port = DEFAULT_PORTS[parts.scheme]
+    port = default_port if parts.port is None else parts.port
+    return Address(
+        host=host,
+        port=port,
+        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        authority=shown_host if port == default_port else f"{shown_host}:{port}",
+        is_secure=parts.scheme == "https",
+    )
+
+
+async def ask_status(address: Address, ssl_context: ssl.SSLContext | None) -> int | None:
+    """Return the status that the server answers with; ``None`` if what it answers is not HTTP/1, or not whole.
+
+    Raises:
+        OSError: If it cannot be reached, or TLS fails.
+    """
+    try:
+        if address.is_secure:
+            stream: ByteStream = await anyio.connect_tcp(
+                address.host, address.port, tls=True, ssl_context=ssl_context, tls_standard_compatible=False
+            )
+        else:
+            stream = await anyio.connect_tcp(address.host, address.port)
+        async with stream:
+            return await _ask(stream, address)
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        return None
+
+
+async def _ask(stream: ByteStream, address: Address) -> int | None:
+    request = f"GET {address.target} HTTP/1.1\r\nHost: {address.authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    await stream.send(request.encode("ascii"))
+    answer = b""
+    while b"\n" not in answer and len(answer) < MAX_STATUS_LINE_BYTES:
+        answer += await stream.receive()
+    found = _STATUS_LINE.match(answer)
+    return int(found[1]) if found is not None else None

@@ -1,0 +1,313 @@
+"""Probes: when a process counts as ready, and what is said when it does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+import procflow as pf
+from procflow import ready
+from procflow._supervision.http import parse_address
+from tests.core.process.conftest import is_alive, python
+
+pytestmark = pytest.mark.anyio
+
+SLEEPER = "import sys; print('up', flush=True); sys.stdin.read()"
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(self.path.strip('/').split('?')[0])); self.end_headers()
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_line_is_found_in_what_was_written_before_and_taken_from_nobody() -> None:
+    """C-91: ready.line sees replayed history, gives the groups, and leaves every line to those who subscribe later."""
+    script = "import sys; print('booting'); print('listening on :80', flush=True); print('more'); sys.stdin.read()"
+    keeps = pf.StreamConfig(replay=pf.Replay.all())
+    async with pf.spawn(python(script), stdin=pf.PIPE, stdout=keeps) as child:
+        attached = child.stdout.lines()
+        await child.stdout.wait_for_line("more")
+        match = await child.wait_ready(ready.line(r"listening on :(\d+)"), timeout_s=30)
+        later = child.stdout.lines(start="start")
+        await child.stdin.aclose()
+
+        assert match.groups == ("80",)
+        assert [line async for line in attached] == ["booting", "listening on :80", "more"]
+        assert [line async for line in later] == ["booting", "listening on :80", "more"]
+
+
+async def test_the_line_is_there_for_the_first_subscriber_after_it() -> None:
+    """C-91: a probe takes nothing: whoever subscribes by default afterwards begins at the first byte."""
+    async with pf.spawn(python("print('one'); print('ready'); print('three')")) as child:
+        await child.wait_ready(ready.line("ready"), timeout_s=30)
+
+        assert [line async for line in child.stdout.lines()] == ["one", "ready", "three"]
+
+
+async def test_tcp_and_http_wait_until_somebody_answers() -> None:
+    """C-91: ready.tcp once connections are accepted, ready.http once the status counts."""
+    async with pf.spawn(python(SERVER).with_(arguments=["-I", "-u", "-c", SERVER])) as child:
+        port = int((await child.stdout.wait_for_line(".")).text)
+
+        assert await child.wait_ready(ready.tcp("127.0.0.1", port), timeout_s=30) is True
+        assert await child.wait_ready(ready.http(f"http://127.0.0.1:{port}/204?q=1"), timeout_s=30) == 204
+        assert await child.wait_ready(ready.http(f"http://localhost:{port}/503", status=503), timeout_s=30) == 503
+        with pytest.raises(pf.NotReadyError, match="passed before http://127.0.0.1") as caught:
+            await child.wait_ready(ready.http(f"http://127.0.0.1:{port}/500?token=secret"), timeout_s=0.3)
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_port_that_opens_later_is_noticed(free_port: int) -> None:
+    """C-91: a refused connection means not yet."""
+    script = f"""
+import socket, sys
+sys.stdin.readline()
+s = socket.create_server(('127.0.0.1', {free_port}))
+sys.stdin.read()
+"""
+    async with pf.spawn(python(script).with_(arguments=["-I", "-u", "-c", script]), stdin=pf.PIPE) as child:
+        with pytest.raises(pf.NotReadyError):
+            await child.wait_ready(ready.tcp("127.0.0.1", free_port), timeout_s=0.2)
+        await child.stdin.send(b"go\n")
+        await child.wait_ready(ready.tcp("127.0.0.1", free_port), timeout_s=30)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-nonsense\r\n", b"HTTP/1.1 2", b"x" * 9000])
+async def test_a_server_that_hangs_or_talks_nonsense_is_not_ready(answer: bytes) -> None:
+    """C-91: what accepts a connection and never answers is bounded per attempt, and asked again."""
+    asked = 0
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        asked += 1
+        async with stream:
+            await stream.send(answer)
+            await anyio.sleep_forever()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+            probe = ready.http(f"http://127.0.0.1:{port}/", every_s=0.02, attempt_s=0.05)
+            with pytest.raises(pf.NotReadyError):
+                await child.wait_ready(probe, timeout_s=1)
+        tasks.cancel_scope.cancel()
+    assert asked >= 2
+
+
+async def test_file_counts_only_if_it_was_written_by_this_run(tmp_path: Path) -> None:
+    """C-91: ready.file; what an earlier run has left does not count, unless that is asked for."""
+    path = tmp_path / "ready"
+    path.touch()
+    os.utime(path, (1_000_000, 1_000_000))
+    script = f"import sys; sys.stdin.readline(); open({str(path)!r}, 'w').close(); sys.stdin.read()"
+    async with pf.spawn(python(script), stdin=pf.PIPE) as child:
+        await child.wait_ready(ready.file(path, fresh=False), timeout_s=30)
+        with pytest.raises(pf.NotReadyError):
+            await child.wait_ready(ready.file(path), timeout_s=0.2)
+        await child.stdin.send(b"go\n")
+        await child.wait_ready(ready.file(path), timeout_s=30)
+
+
+async def test_call_asks_until_it_is_told_yes() -> None:
+    """C-91: ready.call gives what the predicate returned; a call that hangs is cancelled and counts as no."""
+    calls = 0
+
+    async def predicate() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await anyio.sleep_forever()
+        return "yes" if calls == 4 else ""
+
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        found = await child.wait_ready(ready.call(predicate, every_s=0.01, attempt_s=0.05), timeout_s=30)
+
+    assert (found, calls) == ("yes", 4)
+
+
+async def test_what_a_predicate_raises_goes_on() -> None:
+    """C-91: an error of the caller's code is no "not yet"."""
+
+    async def predicate() -> bool:
+        raise ConnectionError("mine")
+
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        for probe in (ready.call(predicate), ready.any(ready.line("never"), ready.call(predicate))):
+            with pytest.raises(ConnectionError, match="mine"):
+                await child.wait_ready(probe, timeout_s=30)
+
+
+async def yes() -> bool:
+    await anyio.lowlevel.checkpoint()
+    return True
+
+
+async def no() -> bool:
+    await anyio.lowlevel.checkpoint()
+    return False
+
+
+async def test_any_and_all_combine_probes() -> None:
+    """C-91: any gives what the first gives, all what all give, in their order; they nest."""
+    async with pf.spawn(python(SLEEPER), stdin=pf.PIPE) as child:
+        assert await child.wait_ready(ready.any(ready.call(no), ready.call(yes)), timeout_s=30) is True
+        both = await child.wait_ready(
+            ready.all(ready.call(yes), ready.any(ready.call(no), ready.line("up"))), timeout_s=30
+        )
+        assert both[0] is True
+        assert isinstance(both[1], pf.LineMatch)
+        with pytest.raises(pf.NotReadyError, match="all of these"):
+            await child.wait_ready(ready.all(ready.call(yes), ready.call(no)), timeout_s=0.1)
+
+
+PROBES: list[Callable[[int], ready.Probe[object]]] = [
+    lambda port: ready.line("never"),
+    lambda port: ready.tcp("127.0.0.1", port),
+    lambda port: ready.http(f"http://127.0.0.1:{port}/"),
+    lambda port: ready.file("/nonexistent/ready"),
+    lambda port: ready.call(no),
+    lambda port: ready.any(ready.line("never"), ready.call(no)),
+    lambda port: ready.all(ready.line("never"), ready.call(yes)),
+]
+
+
+@pytest.mark.parametrize("make", PROBES, ids=["line", "tcp", "http", "file", "call", "any", "all"])
+async def test_exit_before_ready_is_told_at_once(make: Callable[[int], ready.Probe[object]], free_port: int) -> None:
+    """C-63: exit before ready raises NotReadyError with outcome and tail, within 100 ms (tenfold margin)."""
+    script = "import sys; sys.stdin.readline(); print('out'); print('it broke', file=sys.stderr); sys.exit(3)"
+    async with pf.spawn(python(script), stdin=pf.PIPE) as child:
+        result: list[tuple[float, pf.NotReadyError]] = []
+
+        async def wait() -> None:
+            with pytest.raises(pf.NotReadyError) as caught:
+                await child.wait_ready(make(free_port))
+            result.append((time.monotonic(), caught.value))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await child.stdin.send(b"go\n")
+        told_at, error = result[0]
+        assert error.outcome is not None
+        assert error.outcome.exit_code == 3
+        assert told_at - error.outcome.ended_mono_s < 1
+        assert b"it broke" in error.outcome.stderr_tail + error.tail
+
+
+async def test_the_deadline_stops_nothing() -> None:
+    """C-63: child.wait_ready() past its deadline raises with the tail; the process goes on."""
+    async with pf.spawn(python(SLEEPER), stdin=pf.PIPE) as child:
+        await child.stdout.wait_for_line("up")
+        with pytest.raises(pf.NotReadyError) as caught:
+            await child.wait_ready(ready.call(no), timeout_s=0.1)
+
+        assert (caught.value.outcome, caught.value.timeout_s) == (None, 0.1)
+        assert caught.value.tail == b"up\n"
+        assert is_alive(child.pid)
+        await child.stdin.aclose()  # the wait has not closed it
+        assert (await child.wait()).ok
+
+
+async def test_a_wait_can_be_cancelled_and_repeated() -> None:
+    """C-91: every wait is cancellable, and leaves nothing changed."""
+    async with pf.spawn(python(SLEEPER), stdin=pf.PIPE) as child:
+        with anyio.move_on_after(0.05):
+            await child.wait_ready(ready.all(ready.line("never"), ready.call(no)))
+        await child.wait_ready(ready.line("up"), timeout_s=30)
+
+
+async def test_a_dead_process_is_never_ready() -> None:
+    """C-91: what answers in the place of a process that has exited is not that process."""
+    async with pf.spawn(pf.Command("true")) as child:
+        await child.wait()
+        with pytest.raises(pf.NotReadyError):
+            await child.wait_ready(ready.call(yes), timeout_s=30)
+
+
+async def test_polling_does_not_spin() -> None:
+    """C-91: pauses grow from 10 ms to the interval: a second of waiting is a handful of looks."""
+    calls = 0
+
+    async def count() -> bool:
+        nonlocal calls
+        calls += 1
+        return False
+
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        with pytest.raises(pf.NotReadyError):
+            await child.wait_ready(ready.call(count, every_s=0.25), timeout_s=1)
+
+    assert 1 <= calls <= 12
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(ready.tcp, "localhost", 0),
+        partial(ready.tcp, "localhost", 70000),
+        partial(ready.tcp, "localhost", 80, every_s=0),
+        partial(ready.http, "ftp://localhost/"),
+        partial(ready.http, "http:///x"),
+        partial(ready.http, "http://user:secret@localhost/"),
+        partial(ready.http, "http://localhost/a b"),
+        partial(ready.http, "http://localhost/\r\nX: y"),
+        partial(ready.http, "http://localhost/", status=()),
+        partial(ready.line, "x", stream="stdin"),  # type: ignore[arg-type]  # refused
+        ready.any,
+        ready.all,
+    ],
+)
+def test_a_probe_that_makes_no_sense_is_refused(make: Callable[[], object]) -> None:
+    """C-91: what is wrong with a probe is said where it is made, without what may be secret in it."""
+    with pytest.raises(ValueError) as caught:
+        make()
+
+    assert "secret" not in str(caught.value)
+
+
+def test_the_parts_of_a_url() -> None:
+    """C-91: ports, queries, IPv6."""
+    plain, odd = parse_address("http://example.org"), parse_address("https://[::1]:8443/a?b=c#d")
+
+    assert (plain.host, plain.port, plain.target, plain.authority, plain.is_secure) == (
+        "example.org",
+        80,
+        "/",
+        "example.org",
+        False,
+    )
+    assert (odd.host, odd.port, odd.target, odd.authority, odd.is_secure) == (
+        "::1",
+        8443,
+        "/a?b=c",
+        "[::1]:8443",
+        True,
+    )
+
+
+def test_probes_are_values() -> None:
+    """C-91: equal probes are equal, and errors can say what they wait for."""
+    assert ready.tcp("h", 1) == ready.tcp("h", 1)
+    assert ready.line("a").describe() == "a line of stdout matched 'a'"
+    assert "h:1 accepted" in ready.any(ready.tcp("h", 1), ready.file("/x")).describe()
