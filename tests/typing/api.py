@@ -513,8 +513,8 @@ async def testing(command: pf.Command) -> None:
         assert_type(installed, FakeSpawner)
         await pf.run(command)
     assert_type(fake.calls, list[Call])
-    problems: tuple[type[AssertionError], ...] = (ScriptError, UnscriptedError)
-    assert problems
+    assert_type(ScriptError(["x"]).problems, tuple[str, ...])
+    assert_type(UnscriptedError("git", ["sh"]).program, str)
 
     manner: LeaderManner = "exits"
     with hostile_tree(Hostile.DAEMON, leader=manner, lifetime_s=10.0) as tree:
