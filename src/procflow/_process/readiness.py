@@ -6,6 +6,7 @@ know how any probe looks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -13,12 +14,14 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 
 from procflow._kinds import require_duration
+from procflow._observers import emit
 from procflow._process.core import ProcessCore
 from procflow._process.parts import TAIL_BYTES, captured
 from procflow._process.pipelines.stage import require_stream
 from procflow._streams.stream import OutputStream
 from procflow.errors import NotReadyError, TimedOut
 from procflow.events import OutputName, StreamEnding
+from procflow.observation import Ready
 from procflow.outcome import EndedBy, Outcome
 
 T = TypeVar("T")
@@ -70,6 +73,11 @@ class Candidate:
                 await stream.wait_ended()
         return NotReadyError(stream_name=self.name, awaited=awaited, outcome=self._core.outcome, tail=self.tail())
 
+    def tell_ready(self) -> None:
+        """Tell the observers that it is ready."""
+        first = self._core.parts.first
+        emit(Ready, name=self.name, pid=self._core.leader.pid, after_s=time.monotonic() - first.started_mono_s)
+
     def tail(self) -> bytes:
         """The newest bytes of standard error, or else of standard output."""
         streams = (self._core.parts.stderr, self._core.parts.stdout)
@@ -105,7 +113,9 @@ async def _wait_ready(
 ) -> T:
     """The one place where a process is found to be ready, or not."""
     with anyio.move_on_after(timeout_s):
-        return await waiting
+        found = await waiting
+        candidate.tell_ready()
+        return found
     raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)
 
 

@@ -18,7 +18,7 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.port import ContainmentRequest
+from procflow._containment.requests import ContainmentRequest
 from procflow._kinds import require_int
 from procflow._process.process import Process
 from procflow._process.run import Orphans, run

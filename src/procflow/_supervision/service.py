@@ -11,7 +11,7 @@ from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 import anyio
 
-from procflow._containment.port import ContainmentRequest
+from procflow._containment.requests import ContainmentRequest
 from procflow._kinds import require_duration, require_instance
 from procflow._process.process import Process
 from procflow._process.readiness import Probe
