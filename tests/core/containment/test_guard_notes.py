@@ -169,6 +169,8 @@ async def test_replaced_environment_keeps_the_marks_of_outer_hosts(monkeypatch: 
     assert names == {"A", PREFIX + "outer", variable}
     current_host()._guard.end()  # type: ignore[union-attr]  # of a host that only this test has
     current_host()._guard = None
+    for watch in current_host()._watches:
+        watch._epoll.close()
 
 
 @pytest.mark.anyio
