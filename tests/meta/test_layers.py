@@ -24,6 +24,7 @@ BREACHES = {
     "core-dependencies": ("procflow/record/breach_driver.py", "import pyarrow"),
     "core-values": ("procflow/outcome.py", "import time"),
     "core-layers": ("procflow/events.py", "import procflow.errors"),
+    "supervision-layers": ("procflow/_supervision/values.py", "import procflow._supervision.supervisor"),
     "streams-know-no-process": ("procflow/_streams/breach_process.py", "import procflow._process.spawn"),
     "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
