@@ -25,6 +25,7 @@ BREACHES = {
     "opentelemetry-place": ("procflow/adapters/breach_otel.py", "import opentelemetry.trace"),
     "core-values": ("procflow/outcome.py", "import time"),
     "core-layers": ("procflow/events.py", "import procflow.errors"),
+    "supervision-layers": ("procflow/_supervision/values.py", "import procflow._supervision.supervisor"),
     "streams-know-no-process": ("procflow/_streams/breach_process.py", "import procflow._process.spawn"),
     "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),

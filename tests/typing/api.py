@@ -36,6 +36,8 @@ from procflow.testing import (
     parse_started,
     survivors,
 )
+from procflow import ready
+from procflow.testing import LeakError, assert_no_leaks
 
 # --- procflow: commands, policies -------------------------------------------------------------------------------------
 
@@ -532,15 +534,15 @@ async def testing(command: pf.Command) -> None:
 
 async def probed(child: pf.Process) -> None:
     assert_type(await child.wait_ready(pf.ready.line("up"), timeout_s=5), pf.LineMatch)
-    assert_type(await child.wait_ready(pf.ready.tcp("localhost", 80)), bool)
-    assert_type(await child.wait_ready(pf.ready.http("http://localhost/", status=[200, 401])), int)
+    assert_type(await child.wait_ready(ready.tcp("localhost", 80)), bool)
+    assert_type(await child.wait_ready(ready.http("http://localhost/", status=[200, 401])), int)
 
     async def predicate() -> str:
         return "yes"
 
-    probe: pf.ready.Probe[str] = pf.ready.call(predicate, every_s=1)
-    assert_type(await child.wait_ready(pf.ready.all(probe, probe)), tuple[str, ...])
-    assert_type(await child.wait_ready(pf.ready.any(pf.ready.file("x"), pf.ready.tcp("h", 1))), bool)
+    probe: ready.Probe[str] = ready.call(predicate, every_s=1)
+    assert_type(await child.wait_ready(ready.all(probe, probe)), tuple[str, ...])
+    assert_type(await child.wait_ready(ready.any(ready.file("x"), ready.tcp("h", 1))), bool)
     assert_type((await child.stdout.wait_for_line("x", peek=True)).text, str)
 
 
@@ -550,7 +552,7 @@ async def supervised(command: pf.Command, delivery: pf.Delivery) -> None:
     stdin: pf.RepeatableStdin = b"again"
     options: pf.ServiceOptions = {"stdin": stdin, "containment": "group"}
     try:
-        async with pf.supervise(command, restart=restart, ready=pf.ready.line("up"), **options) as service:
+        async with pf.supervise(command, restart=restart, ready=ready.line("up"), **options) as service:
             assert_type(service, pf.Service[pf.LineMatch])
             assert_type(await service.wait_ready(), pf.LineMatch)
             assert_type(service.state, pf.ServiceState)
