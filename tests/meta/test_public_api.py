@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACADES = ("procflow", "procflow.adapters", "procflow.testing", "procflow_export")
-ALIASES = {"procflow": "pf", "procflow_export": "pe"}
-FACADES = ("procflow", "procflow.ready", "procflow.testing", "procflow_export")
+FACADES = ("procflow", "procflow.adapters", "procflow.ready", "procflow.testing", "procflow_export")
 ALIASES = {"procflow": "pf", "procflow.ready": "ready", "procflow_export": "pe"}
 
 

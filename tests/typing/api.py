@@ -18,6 +18,7 @@ import anyio.abc
 
 import procflow as pf
 import procflow_export as pe
+from procflow import ready
 from procflow.adapters import log_events, otel_events
 from procflow.testing import (
     Call,
@@ -36,8 +37,6 @@ from procflow.testing import (
     parse_started,
     survivors,
 )
-from procflow import ready
-from procflow.testing import LeakError, assert_no_leaks
 
 # --- procflow: commands, policies -------------------------------------------------------------------------------------
 

@@ -511,7 +511,7 @@ class TestSecrets:
             assert SECRET not in str(event)
 
 
-def _samples() -> list[pf.ProcessEvent]:
+def samples() -> list[pf.ProcessEvent]:
     now = datetime.now(UTC)
     report = pf.PhaseReport(signal=signal.SIGTERM, to=pf.Target.GROUP, took_s=5.0, ended=False)
     usage = pf.ResourceUsage(user_s=0.5, system_s=0.25, max_rss_bytes=1)
@@ -547,7 +547,7 @@ def _samples() -> list[pf.ProcessEvent]:
 
 def test_every_event_reads_as_a_sentence() -> None:
     """C-92: the text of an event says what happened to whom."""
-    assert [str(event) for event in _samples()] == [
+    assert [str(event) for event in samples()] == [
         "git: started as pid 7",
         "git: pid 7 is ready after 0.500 s",
         "git stdout: waits for slow, which is 10 bytes behind",
@@ -578,10 +578,10 @@ class TestLogging:
 
         observer = log_events(logging.getLogger("mine"), level=logging.INFO)
         with caplog.at_level(logging.DEBUG, logger="mine"):
-            for event in _samples():
+            for event in samples():
                 observer(event)
 
-        assert [record.getMessage() for record in caplog.records] == [str(event) for event in _samples()]
+        assert [record.getMessage() for record in caplog.records] == [str(event) for event in samples()]
         records = {record.__dict__["procflow_event"]: record.__dict__ for record in caplog.records}
         assert records["spawned"]["procflow_pid"] == 7
         assert records["guard_replaced"]["procflow_new_pid"] == 10
@@ -595,7 +595,7 @@ class TestLogging:
 
         observer = log_events(logging.getLogger("mine"))
         with caplog.at_level(logging.DEBUG, logger="mine"):
-            for event in _samples():
+            for event in samples():
                 observer(event)
 
         by_level: dict[int, set[str]] = {}

@@ -16,6 +16,7 @@ import procflow as pf
 from procflow._process.near_name import distance, near_program
 from procflow._process.run import _timeout_text
 from procflow.testing import LeakError
+from tests.core.process.test_observability import samples
 
 OUTCOME = pf.Outcome(
     name="x",
@@ -59,6 +60,8 @@ ERRORS: list[BaseException] = [
     pf.JsonLineError(stream_name="s", line=UNDECODED),
     pf.ConsumerError(consumer_name="c", stream_name="s", finish_s=5.0, result=CONSUMED),
     pf.TerminationError(process_name="x", survivors=["pid 5"], attempts=["SIGKILL"], outcome=OUTCOME),
+    pf.DescriptorLimitError(needed=10, limit=64, open_now=60),
+    pf.ServiceFailed("was started too often", service_name="x", history=[pf.ServiceRun(number=1, outcome=OUTCOME)]),
     LeakError(["descriptor 5"]),
 ]
 
@@ -98,6 +101,11 @@ VALUES: list[object] = [
     pf.Fold.lines("", operator.add),
     pf.NULL,
     pf.ProcessState.ENDED,
+    pf.Restart.on_failure(max_restarts=3),
+    pf.Restarted(number=2, outcome=OUTCOME),
+    pf.ServiceRun(number=1, outcome=OUTCOME, was_ready=True),
+    pf.MapResult(index=3, command=pf.Command("true"), completed=pf.Completed(outcome=OUTCOME, stdout=OUT, stderr=OUT)),
+    *samples(),
 ]
 
 
