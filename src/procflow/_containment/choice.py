@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from procflow._containment.cgroup import Delegated, find_delegated
-from procflow._containment.guarded import GuardedContainer
+from procflow._containment.guard.container import GuardedContainer
 from procflow._containment.layer import Layer
-from procflow._containment.nannied import NannySpawner
-from procflow._containment.nanny import Nanny, hire_nanny
+from procflow._containment.nanny.cgroup import Delegated, find_delegated
+from procflow._containment.nanny.channel import Nanny, hire_nanny
+from procflow._containment.nanny.child import NannySpawner
+from procflow._containment.nanny.container import StrictContainer
 from procflow._containment.port import Container, Containment
 from procflow._containment.requests import ContainmentRequest, Guarded, Strict, named_request
-from procflow._containment.strict import StrictContainer
 from procflow._process.spawn import Spawner
 from procflow.errors import PlatformError
 

@@ -19,11 +19,11 @@ from typing import Final, Literal, TypeAlias
 import anyio.abc
 
 from procflow._containment.choice import NO_BACKING, Backing, needs_backing
-from procflow._containment.group import GroupContainer
-from procflow._containment.pipeline import PipelineContainer
+from procflow._containment.group.container import GroupContainer
+from procflow._containment.group.pipeline import PipelineContainer
+from procflow._containment.group.session import SessionContainer
 from procflow._containment.port import Container
 from procflow._containment.requests import ContainmentRequest, named_request
-from procflow._containment.session import SessionContainer
 from procflow._observers import emit, observers
 from procflow._process.backend import defers_interrupts
 from procflow._process.core import ProcessCore

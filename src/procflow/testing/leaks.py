@@ -18,8 +18,9 @@ from typing import Final, Self
 
 import anyio
 
-from procflow._containment import guard, nanny
-from procflow._containment.guard_watch import WATCH_TASK
+from procflow._containment.guard import host as guard
+from procflow._containment.guard.watch import WATCH_TASK
+from procflow._containment.nanny import channel as nanny
 from procflow._containment.scan import group_members, read_member
 from procflow._observers import observe
 from procflow.errors import Portable

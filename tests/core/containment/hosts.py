@@ -72,7 +72,7 @@ PRELUDE = r"""
 import logging, os, signal, sys, threading
 import anyio
 import procflow as pf
-from procflow._containment.guard import current_host
+from procflow._containment.guard.host import current_host
 backend, report, cookie, tree_program = sys.argv[1:5]
 backend_options = {} if backend == "trio" else {"use_uvloop": backend == "uvloop"}
 def run(function, *args):

@@ -229,7 +229,7 @@ def test_guard_that_cannot_run_is_not_tried_for_ever(cookie: Cookie, tmp_path: P
         broken.write_text("#!/bin/sh\n" + ("echo it is broken >&2\n" if why == "broken" else "") + "exit 3\n")
         broken.chmod(0o755)
     script = r"""
-from procflow._containment import guard
+from procflow._containment.guard import host as guard
 guard.RETRY_DELAYS_S = (0.0, 0.01, 0.02)
 tries = []
 class Counted(guard.GuardProcess):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import procflow as pf
-from procflow._containment import guard as guard_module
-from procflow._containment.guard import GuardedHost, belongings, current_host
-from procflow._containment.guard_process import GuardProcess
-from procflow._containment.guarded import GuardedContainer
-from procflow._containment.token import PREFIX, new_variable, outer_variables
+from procflow._containment.guard import host as guard_module
+from procflow._containment.guard.container import GuardedContainer
+from procflow._containment.guard.host import GuardedHost, belongings, current_host
+from procflow._containment.guard.process import GuardProcess
+from procflow._containment.guard.token import PREFIX, new_variable, outer_variables
 from procflow.testing import LeakError, assert_no_leaks
 
 

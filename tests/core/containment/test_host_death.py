@@ -48,7 +48,7 @@ def test_at_the_group_level_everything_outlives_a_killed_host(cookie: Cookie) ->
 def test_host_killed_before_it_could_register(cookie: Cookie, backend: str) -> None:
     """C-80: the host dies between the fork and the note of its pid: the variable tells."""
     script = r"""
-from procflow._containment.guarded import GuardedContainer
+from procflow._containment.guard.container import GuardedContainer
 def bind(self, leader):
     say("forked", leader.pid)
     os.kill(os.getpid(), signal.SIGKILL)

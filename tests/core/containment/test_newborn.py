@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from procflow._containment import newborn
-from procflow._containment.newborn import MOST_NUMBERS, is_alone
+from procflow._containment.group import newborn
+from procflow._containment.group.newborn import MOST_NUMBERS, is_alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

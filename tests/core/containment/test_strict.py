@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow._containment import nanny as nanny_module
-from procflow._containment.cgroup import find_delegated
-from procflow._containment.strict import StrictContainer
+from procflow._containment.nanny import channel as nanny_module
+from procflow._containment.nanny.cgroup import find_delegated
+from procflow._containment.nanny.container import StrictContainer
 from tests.core.process.conftest import is_alive, process_state, python
 
 pytestmark = pytest.mark.anyio

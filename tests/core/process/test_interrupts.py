@@ -16,7 +16,7 @@ PRELUDE = """
 import asyncio, os, random, signal, subprocess, sys, warnings
 import anyio
 import procflow as pf
-from procflow._containment.guard import belongings  # of the host: they stay
+from procflow._containment.guard.host import belongings  # of the host: they stay
 warnings.simplefilter("ignore")
 def living():
     pids = set(map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())) - belongings()[0]

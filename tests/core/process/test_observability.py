@@ -599,7 +599,7 @@ class TestLogging:
                 observer(event)
 
         by_level: dict[int, set[str]] = {}
-        for record, event in zip(caplog.records, _samples(), strict=True):
+        for record, event in zip(caplog.records, samples(), strict=True):
             by_level.setdefault(record.levelno, set()).add(str(event))
         assert len(by_level[logging.WARNING]) == 7
         assert by_level[logging.DEBUG] == {"git: SIGKILL to the group of pid 7, which has exited"}

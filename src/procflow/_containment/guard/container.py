@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from procflow._containment.guard import current_host
-from procflow._containment.guard_watch import GuardWatch
+from procflow._containment.guard.host import current_host
+from procflow._containment.guard.watch import GuardWatch
 from procflow._containment.layer import Layer
 from procflow._containment.port import Container, Containment, Mechanism
 from procflow._containment.requests import Guarded

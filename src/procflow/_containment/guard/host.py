@@ -31,10 +31,10 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.guard_process import GuardProcess
-from procflow._containment.guard_watch import GuardWatch
+from procflow._containment.guard.process import GuardProcess
+from procflow._containment.guard.token import new_variable, outer_variables
+from procflow._containment.guard.watch import GuardWatch
 from procflow._containment.helper import NoHelperError
-from procflow._containment.token import new_variable, outer_variables
 from procflow._observers import emit
 from procflow._streams.waking import PerLoop
 from procflow.errors import ProcflowError

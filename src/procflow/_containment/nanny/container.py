@@ -16,9 +16,9 @@ import signal as _signal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from procflow._containment.group import signal_member
+from procflow._containment.group.container import signal_member
 from procflow._containment.layer import Layer
-from procflow._containment.nanny import Nanny, NannyLostError
+from procflow._containment.nanny.channel import Nanny, NannyLostError
 from procflow._containment.port import Container, Containment, Member
 from procflow._containment.scan import read_member
 from procflow._observers import observers

@@ -16,7 +16,7 @@ import signal as _signal
 import time
 from typing import Final
 
-from procflow._containment.group import GroupContainer, is_used, signal_member
+from procflow._containment.group.container import GroupContainer, is_used, signal_member
 from procflow._containment.port import Member
 from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import read_member, session_members

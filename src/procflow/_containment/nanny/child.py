@@ -15,8 +15,8 @@ from typing import Final
 
 import anyio
 
-from procflow._containment.attributes import attributes_of, cgroup_limits
-from procflow._containment.nanny import Nanny, NannyLostError, StepError
+from procflow._containment.nanny.attributes import attributes_of, cgroup_limits
+from procflow._containment.nanny.channel import Nanny, NannyLostError, StepError
 from procflow._containment.requests import Strict
 from procflow._process.leader import UNKNOWN_STATUS, ExitStatus, LeaderBook
 from procflow._process.signalling import send

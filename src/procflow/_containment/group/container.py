@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from procflow._containment.newborn import is_alone
+from procflow._containment.group.newborn import is_alone
 from procflow._containment.port import Containment, Member
 from procflow._containment.requests import ContainmentName
 from procflow._containment.scan import group_members, read_member

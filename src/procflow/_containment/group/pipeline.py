@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from procflow._containment.group import GroupContainer
+from procflow._containment.group.container import GroupContainer
 from procflow._containment.requests import ContainmentName
 from procflow._process.leader import LeaderPort
 from procflow._process.pipelines.pipeline import PipelineLeader

@@ -1,0 +1,1 @@
+"""The group: what the leader and its kin are reached by."""

@@ -1,0 +1,1 @@
+"""The guard: what ends with its host."""

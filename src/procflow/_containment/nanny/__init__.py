@@ -1,0 +1,1 @@
+"""The nanny: what cannot get away."""
