@@ -6,6 +6,7 @@ them does.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Sequence
@@ -32,10 +33,20 @@ def own_pidfd() -> int:
 
     Raises:
         NoHelperError: If this system has none.
+        OSError: If there is no descriptor left.
     """
     if sys.platform != "linux" or not hasattr(os, "pidfd_open") or FORCE_WAIT_THREAD_VARIABLE in os.environ:
         raise NoHelperError("this system has no pidfds")
-    return os.pidfd_open(os.getpid())
+    fd = os.pidfd_open(os.getpid())
+    try:
+        return above_standard(fd)
+    finally:
+        os.close(fd)
+
+
+def above_standard(fd: int) -> int:
+    """Return a copy of ``fd`` that no standard descriptor of a child can take the place of: a host may have closed its own."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequence[int], stdio: int = NULL) -> Leader:
@@ -46,7 +57,7 @@ def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequenc
     Args:
         program: The name of its file.
         arguments: What it is told.
-        pass_fds: Descriptors that it inherits under the same numbers.
+        pass_fds: Descriptors that it inherits under the same numbers, none of them below 3.
         stdio: A descriptor for its input and both outputs; by default the null device.
 
     Raises:

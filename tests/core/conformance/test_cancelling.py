@@ -19,6 +19,7 @@ import procflow as pf
 import procflow.testing
 from procflow._process.leader import reap_abandoned
 
+from . import cases_of_processes as _cases  # noqa: F401 (registers them)
 from .cancelling import (
     CASES,
     COVERED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -260,14 +261,14 @@ class TestStart:
             "[n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN], signal.pthread_sigmask(0, []))"
         )
         receive, send = os.pipe()
-        os.dup2(send, 57, inheritable=True)
+        passed = fcntl.fcntl(send, fcntl.F_DUPFD, 57)  # a free number that no end of a pipe has
         try:
             command = python(script).with_(
-                cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[57]
+                cwd=tmp_path, umask=0o27, env={"A": "ä\udcff", "LANG": None}, inherit_env=False, pass_fds=[passed]
             )
             said = [(await pf.run(command, containment=level)).stdout.text for level in ("group", "strict")]
         finally:
-            for fd in (receive, send, 57):
+            for fd in (receive, send, passed):
                 os.close(fd)
 
         assert str(tmp_path) in said[0]

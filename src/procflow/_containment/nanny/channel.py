@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import anyio
 
-from procflow._containment.helper import NoHelperError, own_pidfd, start_helper
+from procflow._containment.helper import NoHelperError, above_standard, own_pidfd, start_helper
 from procflow.errors import PlatformError, SpawnError
 
 HELLO_S: Final = 10.0
@@ -184,21 +184,20 @@ class _Template:
     """The template process of this host, for one delegated cgroup directory (or none)."""
 
     def __init__(self, base: str) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self._control.settimeout(0.0)
-            host = own_pidfd()
-            try:
-                fds = (host, theirs.fileno())
-                self._leader: Final = start_helper("nanny.py", [*fds, base], pass_fds=fds)
-            finally:
-                os.close(host)
-        except BaseException:
-            self._control.close()
-            raise
-        finally:
-            theirs.close()
-        self._control_fd: Final = self._control.detach()
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
+            host = own_pidfd()  # first: where there is none there are no sockets of packets either
+            always.callback(os.close, host)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            on_failure.callback(ours.close)
+            with theirs:
+                control = above_standard(theirs.fileno())
+            always.callback(os.close, control)
+            ours.settimeout(0.0)
+            fds = (host, control)
+            self._leader: Final = start_helper("nanny.py", (*fds, base), pass_fds=fds)
+            on_failure.pop_all()
+        # A number, not an object, which would be warned about when the interpreter ends.
+        self._control_fd: Final = ours.detach()
 
     def send_channel(self) -> Nanny:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
