@@ -20,6 +20,10 @@ Argument: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 MAX_UMASK: Final = 0o777
 
+HOST_VARIABLE_PREFIX: Final = b"PROCFLOW_HOST_"
+"""How the variables begin by which guards find what their hosts have started.  An environment that is replaced keeps those of the
+hosts above: they are not this host's to give up."""
+
 _DEFAULT_REDACTION: Final = Redaction()
 
 
@@ -241,7 +245,9 @@ def child_environment(
     """
     if command.inherit_env and not command.env and not additions:
         return None
-    environment = dict(host) if command.inherit_env else {}
+    environment = {
+        name: text for name, text in host.items() if command.inherit_env or name.startswith(HOST_VARIABLE_PREFIX)
+    }
     for variable, text in (*command.env.items(), *additions.items()):
         if text is None:
             environment.pop(os.fsencode(variable), None)

@@ -11,12 +11,12 @@ from procflow._containment.guard.container import GuardedContainer
 from procflow._containment.layer import Layer
 from procflow._containment.nanny.cgroup import Delegated, find_delegated
 from procflow._containment.nanny.channel import Nanny, hire_nanny
-from procflow._containment.nanny.child import NannySpawner
+from procflow._containment.nanny.child import NannySpawner, own_umask
 from procflow._containment.nanny.container import StrictContainer
 from procflow._containment.port import Container, Containment
 from procflow._containment.requests import ContainmentRequest, Guarded, Strict, named_request
 from procflow._process.spawn import Spawner
-from procflow.errors import PlatformError
+from procflow.errors import PlatformError, SpawnError
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +76,24 @@ def needs_backing(request: ContainmentRequest) -> bool:
     return request in ("strict", "best") or isinstance(request, Strict)
 
 
-async def open_backing(request: ContainmentRequest, *, obstacle: str = "") -> Backing:
+async def open_backing(request: ContainmentRequest, *, program: str, obstacle: str = "") -> Backing:
     """Return what a strict start needs.
 
     Args:
         request: What was asked for.
+        program: What is to be started, for errors.
         obstacle: Why a nanny cannot be the parent of this process, if so.
 
     Raises:
         PlatformError: If a nanny or a cgroup that was asked for cannot be had; not for ``"best"``.
+        SpawnError: If there is no descriptor or process left for one.
     """
     name, wanted = named_request(request)
     assert isinstance(wanted, Strict), "only strict needs one"
     try:
         if obstacle:
             raise PlatformError(obstacle)
+        own_umask()  # what she has to be told: better to know now
         delegated = find_delegated(wanted.cgroup)
         needs_cgroup = wanted.cgroup is not None or wanted.memory_bytes is not None or wanted.cpus is not None
         if needs_cgroup and delegated.reason:
@@ -100,6 +103,11 @@ async def open_backing(request: ContainmentRequest, *, obstacle: str = "") -> Ba
         if name == "best":
             return Backing(shortfall=str(exc))
         raise
+    except OSError as exc:
+        reason = f"no nanny can be had for it: {exc.strerror}"
+        if name == "best":
+            return Backing(shortfall=reason)
+        raise SpawnError(program=program, reason=reason, errno=exc.errno) from exc
     if needs_cgroup and not nanny.cgroup:
         nanny.close()
         raise PlatformError(f"the cgroup that was asked for cannot be made in {delegated.path}")

@@ -20,6 +20,9 @@ FOLDER: Final = os.path.join(os.path.dirname(__file__), "helpers")
 PASSED_ON: Final = (b"LD_LIBRARY_PATH",)
 """What an interpreter may need to start.  Nothing else: a helper must carry no variable of a host above this one."""
 
+INTERPRETERS: Final = ("python", "pypy")
+"""How the names of interpreters begin."""
+
 NULL: Final = -3
 """What stands for the null device in a request, as in ``subprocess``."""
 
@@ -66,8 +69,9 @@ def start_helper(program: str, arguments: Sequence[object], *, pass_fds: Sequenc
         OSError: If its exit cannot be watched.
     """
     path = os.path.join(FOLDER, program)
-    if getattr(sys, "frozen", False) or not sys.executable:
-        # The executable of a frozen application is the application: it would be started again.
+    # The program of an application that is frozen, or that has an interpreter in it, is the application: it would be started again.
+    name = os.path.basename(sys.executable or "").lower()
+    if getattr(sys, "frozen", False) or not name.startswith(INTERPRETERS):
         raise NoHelperError("there is no Python interpreter to run it with")
     if not os.path.isfile(path):
         raise NoHelperError("its program is no file, because the package is imported from an archive")

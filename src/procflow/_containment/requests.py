@@ -20,6 +20,11 @@ ContainmentName: TypeAlias = Literal["group", "guarded", "strict", "best"]
 
 NICEST: Final = 19
 
+LAST_ACCOUNT: Final = 2**32 - 2
+"""The largest number of a user or group: the one after it means "no change" to the kernel."""
+
+LAST_LIMIT: Final = 2**63 - 1
+
 Limit: TypeAlias = int | tuple[int, int]
 """The soft limit of a resource, which is made the hard one too, or both; -1 is no limit."""
 
@@ -69,16 +74,17 @@ class Strict:
 
     def __post_init__(self) -> None:
         for name in ("user", "group"):
-            _require_account(name, getattr(self, name))
+            account = getattr(self, name)
+            object.__setattr__(self, name, None if account is None else _account(name, account))
         if self.extra_groups is not None:
             if isinstance(self.extra_groups, str):
                 raise TypeError("extra_groups must be a sequence of names or numbers, not a text")
-            object.__setattr__(self, "extra_groups", tuple(self.extra_groups))
-            for account in self.extra_groups:
-                _require_account("each of extra_groups", account)
+            groups = tuple(_account("each of extra_groups", group) for group in self.extra_groups)
+            object.__setattr__(self, "extra_groups", groups)
         require_int("nice", self.nice, lowest=0)
         if self.nice > NICEST:
             raise ValueError(f"nice must be at most {NICEST}, not {self.nice}")
+        object.__setattr__(self, "nice", int(self.nice))
         limits = {name: _both(name, limit) for name, limit in self.limits.items()}
         object.__setattr__(self, "limits", MappingProxyType(limits))
         if self.memory_bytes is not None:
@@ -124,15 +130,23 @@ def named_request(request: ContainmentRequest) -> tuple[ContainmentName, Guarded
     )
 
 
-def _require_account(name: str, value: object) -> None:
-    if value is None or isinstance(value, str):
-        return
+def _account(name: str, value: object) -> str | int:
+    if isinstance(value, str):
+        return value
     require_int(name, value, lowest=0)
+    number: int = int(value)  # type: ignore[call-overload]  # checked; a member of an enumeration cannot be sent to a nanny
+    if number > LAST_ACCOUNT:
+        raise ValueError(f"{name} must be at most {LAST_ACCOUNT}, not {number}")
+    return number
 
 
 def _both(name: str, limit: Limit) -> tuple[int, int]:
     require_instance("each name of limits", name, str)
     soft, hard = limit if isinstance(limit, tuple) else (limit, limit)
-    require_int(f"the limit {name}", soft, lowest=-1)
-    require_int(f"the limit {name}", hard, lowest=-1)
-    return soft, hard
+    for number in (soft, hard):
+        require_int(f"the limit {name}", number, lowest=-1)
+        if number > LAST_LIMIT:
+            raise ValueError(f"the limit {name} must be at most {LAST_LIMIT}, or -1 for none, not {number}")
+    if hard != -1 and (soft == -1 or soft > hard):
+        raise ValueError(f"the soft limit {name} must not be above the hard one: {soft}, {hard}")
+    return int(soft), int(hard)

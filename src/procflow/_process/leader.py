@@ -210,7 +210,7 @@ class Leader(LeaderBook):
         """Close the exit descriptor; what is not yet reaped is reaped by a later ``reap_abandoned()``."""
         fd, self.exit_fd = self.exit_fd, -1
         if fd >= 0:
-            with contextlib.suppress(anyio.NoEventLoopError):
+            with contextlib.suppress(RuntimeError):
                 anyio.notify_closing(fd)
             os.close(fd)
         if not self.is_reaped:

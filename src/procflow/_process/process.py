@@ -9,6 +9,7 @@ import signal as _signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Containment
@@ -211,10 +212,12 @@ class Process:
             PermissionError: If the receivers changed their user.
         """
         if number == 0:
-            return self._core.is_anybody_alive(to)
+            return self.state is not ProcessState.ENDED and self._core.is_anybody_alive(to)
         # Real-time signals have numbers between SIGRTMIN and SIGRTMAX, and no names.
         if number not in _signal.valid_signals():
             raise ValueError(f"{self.name}: there is no signal {int(number)}")
+        if self.state is ProcessState.ENDED:  # nothing is left, and every number may be a stranger's by now
+            return False
         try:
             self._core.container.signal(number, to)
         except ProcessLookupError:
@@ -227,16 +230,24 @@ class Process:
         Our ends of its pipes are still closed with the scope: its standard input ends, and writing to an output that
         nobody reads any more gives it SIGPIPE.  The detachment is logged at DEBUG by ``procflow.process``.
 
+        A cancellation has to wait until guard and nanny have answered, two seconds at most: half a detachment would be none.
+
         Raises:
-            UsageError: If a stop has begun.
+            UsageError: If a stop has begun, also while this waits.
+            PlatformError: If its nanny is gone, or does not answer: then it is still ours.
         """
-        if self.state in (ProcessState.STOPPING, ProcessState.SURVIVED):
-            raise UsageError(f"{self.name}: cannot be detached while it is being stopped")
-        await self._core.container.withdraw()
+        self._require_detachable()
+        with anyio.CancelScope(shield=True):
+            await self._core.container.withdraw()
+        self._require_detachable()
         self._core.mark_detached()
         await checkpoint()
 
     # --- small things -----------------------------------------------------------------------------------------------
+
+    def _require_detachable(self) -> None:
+        if self.state in (ProcessState.STOPPING, ProcessState.SURVIVED):
+            raise UsageError(f"{self.name}: cannot be detached while it is being stopped")
 
     def _terminal(self) -> Terminal:
         terminal = self._core.parts.first.ends.terminal

@@ -11,6 +11,7 @@ raise, so the group is left as if the block had ended normally, and the exceptio
 
 from __future__ import annotations
 
+import os
 import warnings
 import weakref
 from contextlib import AbstractAsyncContextManager
@@ -42,7 +43,7 @@ from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._process.terminals.lending import LENT_SESSION
 from procflow._streams.consumers.crew import tell
 from procflow._streams.waking import PerLoop
-from procflow.command import Command, Pipeline
+from procflow.command import Command, Pipeline, stages_of
 from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
 from procflow.policies import Pty, Shutdown, StreamConfig
@@ -136,7 +137,8 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         options, backing = stood_in(self._options), NO_BACKING
         if needs_backing(options.containment):
             obstacle = LENT_SESSION if options.terminal == "shared" else ""
-            backing = await open_backing(options.containment, obstacle=obstacle)
+            program = os.fsdecode(stages_of(self._command)[0].program)
+            backing = await open_backing(options.containment, program=program, obstacle=obstacle)
         try:
             # One spawn a turn of the loop, at most: a burst of them must not stall everything else.
             async with _SPAWN_GATES.get():

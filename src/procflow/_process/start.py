@@ -194,19 +194,19 @@ def start_process(
 
 
 def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:
-    base = _make_base(options, is_pipeline=is_pipeline)
+    base = _make_base(options, is_pipeline=is_pipeline, has_nanny=backing.nanny is not None)
     # What a fake has started has no number that anybody could be told.
     return backing.contain(options.containment, base) if isinstance(options.spawner, PopenSpawner) else base
 
 
-def _make_base(options: SpawnOptions, *, is_pipeline: bool) -> Container:
+def _make_base(options: SpawnOptions, *, is_pipeline: bool, has_nanny: bool) -> Container:
     """Return what reaches the process and its group, whatever level stands above it."""
     requested, _ = named_request(options.containment)
     if isinstance(options.stdio, OnPty):
         return SessionContainer(requested)
     missing = (LENT_SESSION,) if options.terminal == "shared" else (SHARED_SESSION,)
-    if is_pipeline:
-        return PipelineContainer(requested, missing=missing)
+    if is_pipeline:  # a nanny has a session of her own, in which the host is not
+        return PipelineContainer(requested, missing=() if has_nanny else missing)
     if options.terminal == "shared":
         return GroupContainer(requested, missing=missing)
     return GroupContainer(requested)

@@ -343,6 +343,6 @@ class FakeProcess(LeaderBook):
 
 def _close(fd: int) -> None:
     if fd >= 0:
-        with contextlib.suppress(anyio.NoEventLoopError):
+        with contextlib.suppress(RuntimeError):
             anyio.notify_closing(fd)
         os.close(fd)

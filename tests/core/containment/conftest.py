@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.core.containment.hosts import Cookie
-from tests.core.process.conftest import _no_leaks, _no_task_leaks
+from tests.core.process.conftest import _no_leaks, _no_task_leaks, observed
 
-__all__ = ("_no_leaks", "_no_task_leaks")
+__all__ = ("_no_leaks", "_no_task_leaks", "observed")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -359,6 +360,175 @@ class TestStart:
             pf.spawn(pf.Command("true"), terminal="shared", containment="strict")
 
 
+class TestHosts:
+    """What a host does to itself, or has done to it."""
+
+    async def test_numbers_are_not_signalled_once_they_are_given_up(self) -> None:
+        """C-66: after the end of the block nobody is looked for below the number that the nanny had."""
+        async with pf.spawn(python(AWAY), containment="strict") as child:
+            await daemon_of(child)
+        container = child._core.container
+
+        assert child.containment.level != "strict"
+        assert container.living() == ()
+        for target in pf.Target:
+            assert not child.send_signal(signal.SIGUSR1, to=target)
+            assert not child.send_signal(0, to=target)
+
+    async def test_group_of_a_lost_nanny_is_not_signalled_by_its_number(self, observed: list[pf.ProcessEvent]) -> None:
+        """C-66: the zombie that held the number was hers."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            os.kill(nanny_of(child).pid, signal.SIGKILL)
+            with anyio.fail_after(10):
+                while process_state(child.pid) is not None:
+                    time.sleep(0.005)  # the loop must not notice by itself
+
+            assert not child.send_signal(signal.SIGUSR1, to=pf.Target.GROUP)
+        assert not [event for event in observed if isinstance(event, pf.Signalled) and event.to == "group"]
+
+    async def test_many_descriptors(self) -> None:
+        """C-82: as many as can be passed at once; one more is refused by its reason."""
+        fds = [os.dup(0) for _ in range(nanny_module.MOST_DESCRIPTORS - 1)]
+        try:
+            command = python("import os; print(len(os.listdir('/proc/self/fd')))")
+            done = await pf.run(command.with_(pass_fds=fds[1:]), containment="strict")
+            assert int(done.stdout.text) >= len(fds)
+            with pytest.raises(pf.SpawnError, match="240 descriptors at most"):
+                await pf.run(command.with_(pass_fds=fds), containment="strict")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    async def test_no_descriptor_left(self) -> None:
+        """C-4, C-90: a SpawnError with EMFILE, and the next start is as good as ever."""
+        await pf.run(pf.Command("true"), containment="strict")
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for spare in range(2, 20):
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            fillers = [os.dup(0) for _ in range(8)]
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8 + spare, before[1]))
+                with contextlib.suppress(pf.SpawnError):
+                    await pf.run(pf.Command("true"), containment="strict")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+                for fd in fillers:
+                    os.close(fd)
+        assert (await pf.run(pf.Command("echo", "on"), containment="strict")).stdout.text == "on\n"
+
+    def test_children_are_what_their_host_is_now(self) -> None:
+        """C-82: users, limits, niceness and blocked signals of the moment, not of the template's start."""
+        script = """
+import os, resource, signal, anyio, procflow as pf
+async def ask():
+    probe = "import os, resource, signal; print(os.getuid(), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0], sorted(map(int, signal.pthread_sigmask(0, []))))"
+    return (await pf.run(pf.Command(%r, "-I", "-S", "-c", probe), containment="strict")).stdout.text
+async def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD, signal.SIGUSR1])
+    first = await ask()
+    os.nice(3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (321, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    second = await ask()
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+        try:
+            print(await ask())
+        except pf.PlatformError:  # it may not run this interpreter
+            print("refused")
+        except pf.SpawnError:
+            print("refused")
+    print(first, second, sep="|")
+anyio.run(main)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", script % "/usr/bin/python3"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=60,
+        )
+
+        *third, last = done.stdout.strip().splitlines()[:-1], done.stdout.strip().splitlines()[-1]
+        first, second = done.stdout.replace("\n|", "|").strip().splitlines()[-1].split("|")
+        assert first.split()[3:] == [f"[{signal.SIGUSR1},".replace(str(signal.SIGUSR1), "10"), "17]"]
+        nice = int(first.split()[1])
+        assert second.split()[1:] == [str(nice + 3), "321", "[]"]
+        assert not any(line.startswith("0 ") for line in third[0][:-1]), "a child of nobody was root"
+        assert last
+
+    def test_forked_copies_hold_no_nanny(self) -> None:
+        """C-67: a copy of the host has the channels open, and the nannies end all the same."""
+        script = """
+import os, signal, time, anyio, procflow as pf
+async def main():
+    async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
+        nanny = child._core.container._nanny.pid
+        copy = os.fork()
+        if copy == 0:
+            time.sleep(60)
+            os._exit(0)
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{nanny}") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print(os.path.exists(f"/proc/{nanny}"))
+    os.kill(copy, signal.SIGKILL)
+    os.waitpid(copy, 0)
+anyio.run(main)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=60,
+        )
+
+        assert done.stdout == "False\n"
+
+    async def test_hung_nanny_bounds_a_detach(self) -> None:
+        """C-68: a second at most, then it is said that the tree is still ours."""
+        async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
+            keeper = nanny_of(child).pid
+            os.kill(keeper, signal.SIGSTOP)
+            try:
+                with anyio.fail_after(30), pytest.raises(pf.PlatformError, match="has not answered"):
+                    await child.detach()
+            finally:
+                os.kill(keeper, signal.SIGCONT)
+            assert child.state is pf.ProcessState.RUNNING
+
+    async def test_hung_nanny_starts_nothing_later(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-3: a start that was given up does not happen after all."""
+        monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
+        hire = nanny_module.hire_nanny
+        hired: list[nanny_module.Nanny] = []
+
+        async def hire_and_stop(base: str) -> nanny_module.Nanny:
+            nanny = await hire(base)
+            os.kill(nanny.pid, signal.SIGSTOP)
+            hired.append(nanny)
+            return nanny
+
+        monkeypatch.setattr("procflow._containment.choice.hire_nanny", hire_and_stop)
+        with pytest.raises(pf.SpawnError, match="has not answered"):
+            await pf.run(pf.Command("touch", tmp_path / "ran"), containment="strict")
+
+        await gone(hired[0].pid)
+        assert not (tmp_path / "ran").exists()
+
+    async def test_detached_trees_are_not_claimed(self) -> None:
+        """C-68, C-84: after detach() nothing is said to hold them."""
+        async with pf.spawn(pf.Command("sleep", "60"), containment="strict") as child:
+            await child.detach()
+            assert child.containment.level == "group"
+            assert "a nanny: it was let go" in child.containment.missing
+        os.kill(child.pid, signal.SIGKILL)
+        await gone(child.pid)
+
+
 class TestAttributes:
     async def test_limits_and_niceness(self) -> None:
         """C-82: set between the fork and the program, in the child alone."""
@@ -402,7 +572,11 @@ class TestAttributes:
             {"memory_bytes": 0},
             {"cpus": 0},
             {"limits": {"nofile": -2}},
+            {"limits": {"nofile": (10, 5)}},
+            {"limits": {"nofile": 2**70}},
             {"user": -1},
+            {"user": 2**32 - 1},
+            {"extra_groups": [2**40]},
         ):
             with pytest.raises(ValueError):
                 pf.Strict(**values)
@@ -455,8 +629,8 @@ class TestBest:
         monkeypatch.setattr(
             nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
         )
-        monkeypatch.setattr(nanny_module, "_templates", {})
-        with pytest.raises(pf.PlatformError, match="no nanny can be had: .*no more"):
+        monkeypatch.setattr(nanny_module, "_hosts", {})
+        with pytest.raises(pf.SpawnError, match="no nanny can be had for it: no more"):
             await pf.run(pf.Command("true"), containment="strict")
 
         async with pf.spawn(pf.Command("sleep", "60"), containment="best") as child:

@@ -28,6 +28,7 @@ class GroupContainer:
     def __init__(self, requested: ContainmentName, *, missing: Sequence[str] = ()) -> None:
         self._report = Containment(requested=requested, level="group", missing=tuple(missing))
         self._leader: LeaderPort | None = None
+        self._was_empty = False
 
     @property
     def report(self) -> Containment:
@@ -55,6 +56,7 @@ class GroupContainer:
             leader.signal(number)
         else:
             with leader.held():
+                leader.observe()  # C-66: somebody else may have reaped it since we looked
                 if not leader.is_reaped:
                     send(os.killpg, leader.pid, number, of=leader, to="group", receiver=leader.pid)
                 elif leader.was_lost:
@@ -65,21 +67,16 @@ class GroupContainer:
     def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (the group is all there is)
         """Return the living members besides the leader.
 
-        While the leader is held as a zombie this is a pass over ``/proc``, unless it is young and alone.  After the reaping a probe comes first: no
-        such group means empty.  If a process now bears the leader's number, the number was given out again, which the
-        kernel does only for an empty group.
+        While the leader is held as a zombie this is a pass over ``/proc``, unless it is young and alone.  After the reaping a
+        probe comes first: no such group means empty.  If a process now bears the leader's number, the number was given out
+        again, which the kernel does only for an empty group.  What was empty once stays so.
         """
         leader = self._leader
-        if leader is None:
+        if leader is None or self._was_empty:
             return ()
         if leader.is_reaped:
-            try:
-                os.killpg(leader.pid, 0)
-            except ProcessLookupError:
-                return ()
-            except PermissionError:
-                pass
-            if is_used(leader.pid):
+            if self._is_number_free(leader.pid):
+                self._was_empty = True  # from now on whoever bears the number is a stranger
                 return ()
         elif (
             leader.status is not None
@@ -88,6 +85,17 @@ class GroupContainer:
         ):
             return ()
         return group_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
+
+    @staticmethod
+    def _is_number_free(group: int) -> bool:
+        """Whether a reaped leader's group is empty for sure: there is no such group, or its number was given out again."""
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return is_used(group)
 
     def before_reap(self) -> None:
         """Nothing to give up: no claim of this level outlives the call that made it."""
@@ -100,7 +108,7 @@ class GroupContainer:
 
     def _signal_members(self, leader: LeaderPort, number: int) -> None:
         found, group = False, leader.pid
-        if not is_used(group):
+        if not (self._was_empty or is_used(group)):
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
                 found |= signal_member(
                     member.pid, number, lambda pid: read_member(pid, group=group) is not None, of=leader

@@ -61,16 +61,19 @@ class SessionContainer(GroupContainer):
     def living(self, reach: Target = Target.TREE) -> tuple[Member, ...] | None:  # noqa: ARG002 (signals go to the session)
         """Return the living members of the session besides the leader."""
         leader = self._session
-        if leader is None:
+        if leader is None or self._was_empty:
             return ()
         if leader.is_reaped and is_used(leader.pid):  # given out again, which the kernel does only for an empty session
+            self._was_empty = True
             return ()
-        return session_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
+        members = session_members(leader.pid, newer_than_mono_s=leader.exit_seen_mono_s or time.monotonic())
+        self._was_empty = leader.is_reaped and members == ()  # from now on whoever bears the number is a stranger
+        return members
 
     def _signal_others(self, leader: LeaderPort, number: int) -> set[int]:
         """Signal the members of other groups than the leader's; return who was reached."""
         with leader.held():
-            if leader.is_reaped and is_used(leader.pid):
+            if self._was_empty or (leader.is_reaped and is_used(leader.pid)):
                 return set()
             members = session_members(leader.pid, newer_than_mono_s=time.monotonic()) or ()
             return {

@@ -44,11 +44,11 @@ class GuardedContainer(Layer):
         return replace(below, level="guarded", mechanisms=(*below.mechanisms, *added))
 
     def environment(self) -> Mapping[str, str]:
-        """The variables of this host and of the hosts above it, which a replaced environment must keep."""
+        """The variable of this host."""
         below = self._inner.environment()
         if not self._marks_environment:
             return below
-        return {**below, **self._host.outer_variables, self._host.variable: self._value}
+        return {**below, self._host.variable: self._value}
 
     def bind(self, leader: LeaderPort) -> None:
         """Have the group of ``leader`` guarded; a pipeline may come again, when it leads another group."""

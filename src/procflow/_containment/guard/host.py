@@ -25,14 +25,17 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from procflow._containment.guard.process import GuardProcess
-from procflow._containment.guard.token import new_variable, outer_variables
+from procflow._containment.guard.token import new_variable
 from procflow._containment.guard.watch import GuardWatch
 from procflow._containment.helper import NoHelperError
 from procflow._observers import emit
@@ -79,14 +82,15 @@ class GuardedHost:
 
     Attributes:
         variable: The name of the variable that marks what it has started.
-        outer_variables: The marks that it carries itself.
     """
 
     def __init__(self) -> None:
         self.variable: Final = new_variable()
-        self.outer_variables: Final = outer_variables(os.environ)
         self._pid: Final = os.getpid()
         self._lock: Final = threading.RLock()
+        self._news: deque[Callable[[], None]] = (
+            deque()
+        )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
         self._groups: dict[int, None] = {}
         self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
@@ -118,7 +122,8 @@ class GuardedHost:
             value = str(self._values)
             if self._guard is None and time.monotonic() >= self._retry_mono_s:
                 self._start()
-            return value
+        self._tell_news()
+        return value
 
     def register(self, group: int) -> None:
         """Have ``group`` killed when this host is gone; its leader is a child of ours that was not reaped."""
@@ -156,6 +161,7 @@ class GuardedHost:
                 if time.monotonic() >= deadline_mono_s:
                     with self._lock:
                         self._replace(asked, "it did not answer")
+                    self._tell_news()
                     break
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LAST_POLL_S)
@@ -181,6 +187,11 @@ class GuardedHost:
 
     def look(self) -> float:
         """Read what the guard has answered, and replace it if it is dead; return when to look again, in seconds."""
+        wait_s = self._look()
+        self._tell_news()
+        return wait_s
+
+    def _look(self) -> float:
         with self._lock:
             if not self.is_here:
                 return math.inf
@@ -197,10 +208,18 @@ class GuardedHost:
                 return math.inf
             return max(0.0, self._retry_mono_s - time.monotonic())
 
+    def _tell_news(self) -> None:
+        while self._news:
+            try:
+                tell = self._news.popleft()
+            except IndexError:  # another thread was here first
+                return
+            tell()
+
     def _read_answers(self, guard: GuardProcess) -> None:
         for answer in guard.answers():
             if answer == b"ready":
-                on_guarded(guard.pid)
+                self._news.append(partial(on_guarded, guard.pid))
             elif answer.startswith(b"="):
                 self._unanswered.difference_update(word[1:] for word in answer.decode().split())
 
@@ -232,14 +251,14 @@ class GuardedHost:
             self._plan_retry(time.monotonic(), lasted=False)
             if self._lost_reason != str(exc):
                 self._lost_reason = str(exc)
-                on_failed(self._lost_reason)
+                self._news.append(partial(on_failed, self._lost_reason))
             return
         self._started_mono_s = time.monotonic()
         self._take(guard)
         for watch in tuple(self._watches):
             watch.add(guard.channel, guard.exit_fd)
         if self._lost_pid:
-            on_replaced(self._lost_reason, self._lost_pid, guard.pid)
+            self._news.append(partial(on_replaced, self._lost_reason, self._lost_pid, guard.pid))
 
     # --- telling it -------------------------------------------------------------------------------------------------
 
@@ -257,7 +276,7 @@ class GuardedHost:
 
     def _tell_rest(self) -> None:
         while self._untold and self._guard is not None:
-            words = list(self._untold.values())[:WORDS_PER_PACKET]
+            words = list(islice(self._untold.values(), WORDS_PER_PACKET))
             if not self._guard.send(" ".join(words).encode()):
                 return
             for word in words:

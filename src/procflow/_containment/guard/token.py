@@ -9,17 +9,10 @@ hosts above it.  The value is that of one spawn, so one tree can be let go.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Final
 
-PREFIX: Final = "PROCFLOW_HOST_"
+from procflow.command import HOST_VARIABLE_PREFIX
 
 
 def new_variable() -> str:
     """Return a name that no other host has."""
-    return PREFIX + os.urandom(6).hex()
-
-
-def outer_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return those of ``environment`` that hosts above this one have set: a replaced environment must keep them."""
-    return {name: text for name, text in environment.items() if name.startswith(PREFIX)}
+    return HOST_VARIABLE_PREFIX.decode() + os.urandom(6).hex()

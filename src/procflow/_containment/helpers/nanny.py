@@ -19,6 +19,8 @@ to nanny   ("spawn", fields) with descriptors: the fields as a file in memory, t
            ("kill",): SIGKILL to every child until only leaders that were not reaped are left.  No answer
            ("reap", pid): give up the zombie of a leader.  No answer
            ("let go",): from now on kill nothing, also when the host is gone.  Answer: ("gone",)
+           ("close",): the host wants nothing more: end what is left, then yourself.  So does the end of the channel, which
+           does not come while a forked copy of the host lives.  No answer
 to host    ("hello", pid, cgroup): first of all; the cgroup's path, or nothing
 report     (code, number, core, user_s, system_s, max_rss_bytes) of a leader, once, when it has exited; then the end of the pipe
 =========  ================================================================================================================
@@ -27,7 +29,8 @@ A leader that has exited stays a zombie until "reap" comes, so its number, and t
 Everything else that ends is reaped at once.
 
 When a nanny is killed its children become the template's, which is a subreaper too, and kills them.
-Known holes: the nanny and the template killed at the same time; programs that others start on request (systemd, docker, cron);
+A template whose control socket has ended was given up by its host: it forks no more, and ends with the last nanny.
+Known holes: a nanny that is killed after, or with, the template; programs that others start on request (systemd, docker, cron);
 a process that changed its user, if the nanny is not root.
 """
 
@@ -110,8 +113,8 @@ class Alarm:
     """A descriptor that becomes readable when a child has ended."""
 
     def __init__(self) -> None:
-        self.fd, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        self.fd, self.write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self.write_end, warn_on_full_buffer=False)
         # A handler of Python's, not SIG_IGN: handlers are reset when a child executes its program, ignored signals are not.
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
@@ -136,6 +139,9 @@ class Cgroups:
         sweep_stale(base)
         os.mkdir(self.root)
         try:
+            # Held by the template and its nannies, in whatever namespace a later host meets the directory.
+            self.lock = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self.lock, fcntl.LOCK_SH)
             os.mkdir(self.helpers)
             for path in (base, self.root):
                 with suppress(OSError):  # not given to us; who asks for a limit is told
@@ -147,6 +153,9 @@ class Cgroups:
 
     def enter(self, path: str) -> None:
         write(f"{path}/cgroup.procs", "0")
+
+    def leaf_of(self, pid: int) -> str:
+        return f"{self.root}/{pid}"
 
     def remove(self) -> None:
         """Remove our directories, as far as they are empty; what is left is removed by a later host."""
@@ -168,13 +177,18 @@ def own_cgroup(base: str) -> str:
 
 
 def sweep_stale(base: str) -> None:
-    """Remove the empty directories of hosts that are gone."""
+    """Remove the empty directories of hosts that are gone: nobody holds a lock on theirs."""
     for name in os.listdir(base):
-        kind, _, numbers = name.partition("-")
-        if kind == "procflow" and not any(os.path.exists(f"/proc/{number}") for number in numbers.split("-")):
-            for folder, _names, _files in os.walk(f"{base}/{name}", topdown=False):
-                with suppress(OSError):
-                    os.rmdir(folder)
+        if name.startswith("procflow-"):
+            with suppress(OSError):
+                fd = os.open(f"{base}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    for folder, _names, _files in os.walk(f"{base}/{name}", topdown=False):
+                        with suppress(OSError):
+                            os.rmdir(folder)
+                finally:
+                    os.close(fd)
 
 
 def write(path: str, text: str) -> None:
@@ -199,9 +213,9 @@ class Template:
         self.poller.register(self.alarm.fd, select.POLLIN)
         self.nannies: dict[int, int] = {}  # pid to the pipe on which it tells what it is
         self.detached: set[int] = set()
-        self.spared: set[int] = set()  # children of nannies that had let them go
+        self.foreign: set[int] = set()  # children that are to be reaped only
         self.spare = 0
-        self.is_host_gone = False
+        self.is_needed = True
         self.cgroups: Cgroups | None = None
         if base:
             with suppress(OSError, StopIteration, ValueError):
@@ -209,28 +223,34 @@ class Template:
 
     def run(self) -> None:
         become_subreaper()
-        while not self.is_host_gone or self.nannies.keys() - self.detached:
-            if not self.spare and not self.is_host_gone:
+        while self.is_needed or self.nannies.keys() - self.detached:
+            if not self.spare and self.is_needed:
                 self.fork_spare()
-            for fd, _event in self.poller.poll():
+            is_busy = self.end_orphans() or (self.is_needed and not self.spare)
+            for fd, _event in self.poller.poll(LAST_TICK_S * 1000 if is_busy else None):
                 if fd == self.host:
-                    self.is_host_gone = True
+                    self.is_needed = False
                     self.poller.unregister(fd)
                 elif fd == self.alarm.fd:
                     self.alarm.clear()
                 else:
                     self.hear(fd)
-            self.reap()
+            self.reap_nannies()
         if self.cgroups is not None:
             self.cgroups.remove()
 
     def fork_spare(self) -> None:
         mine, theirs = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no process left for now: asked again soon
+            os.close(mine)
+            os.close(theirs)
+            return
         if pid == 0:
             os.close(mine)
             try:
-                for fd in (*self.nannies.values(), self.alarm.fd):
+                for fd in (*self.nannies.values(), self.alarm.fd, self.alarm.write_end):
                     os.close(fd)
                 run_spare(self.host, self.control, theirs, self.cgroups)
             finally:
@@ -245,15 +265,17 @@ class Template:
         words = os.read(fd, 16)
         if b"t" in words and pid == self.spare:  # taken
             self.spare = 0
-        if b"d" in words:
+        if b"d" in words:  # its tree lives on
             self.detached.add(pid)
+        if b"e" in words:  # nobody will ask any more
+            self.is_needed = False
         if not words:
             self.poller.unregister(fd)  # it has ended, or is about to
 
-    def reap(self) -> None:
+    def reap_nannies(self) -> None:
         for pid in [pid for pid in self.nannies if has_ended(pid)]:
-            if pid in self.detached:  # whom it has let go are ours now, to be reaped only
-                self.spared.update(set(children()) - self.nannies.keys())
+            if pid in self.detached:
+                self.foreign.update(set(children()) - self.nannies.keys())
             with suppress(KeyError):
                 self.poller.unregister(self.nannies[pid])
             os.close(self.nannies.pop(pid))
@@ -261,17 +283,21 @@ class Template:
             if pid == self.spare:  # it could not even wait: the next one may fail as well
                 self.spare = 0
                 time.sleep(LAST_TICK_S)
-        # Whoever else is our child is the orphan of a nanny that was killed.
-        tick_s = FIRST_TICK_S
-        while orphans := set(children()) - self.nannies.keys():
-            for pid in orphans - self.spared:
-                os.kill(pid, signal.SIGKILL)
-            if not any([has_ended(pid) for pid in orphans]):  # noqa: C419 (every one of them is asked)
-                if not orphans - self.spared:
-                    return
-                time.sleep(tick_s)
-                tick_s = min(tick_s * 2, LAST_TICK_S)
-            self.spared &= orphans
+            if self.cgroups is not None:
+                with suppress(OSError):  # already gone, or its orphans are not yet
+                    os.rmdir(self.cgroups.leaf_of(pid))
+
+    def end_orphans(self) -> bool:
+        """Kill the children of nannies that were killed, who are ours now; return whether some are left."""
+        left = set(children()) - self.nannies.keys()
+        self.foreign &= left
+        for pid in left:
+            if not has_ended(pid) and pid not in self.foreign:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except PermissionError:  # it has become somebody else
+                    self.foreign.add(pid)
+        return bool(left - self.foreign)
 
 
 def has_ended(pid: int) -> bool:
@@ -298,6 +324,7 @@ def run_spare(host: int, control: socket.socket, template: int, cgroups: Cgroups
             break
         data, fds = receive(control)
         if not data:
+            os.write(template, b"e")
             break
     if fds:
         control.close()
@@ -311,7 +338,7 @@ def run_spare(host: int, control: socket.socket, template: int, cgroups: Cgroups
 
 
 def make_leaf(cgroups: Cgroups) -> str:
-    leaf = f"{cgroups.root}/{os.getpid()}"
+    leaf = cgroups.leaf_of(os.getpid())
     try:
         os.mkdir(leaf)
         cgroups.enter(leaf)  # whoever is forked here is born there
@@ -388,6 +415,8 @@ class Nanny:
             self.has_let_go = True
             os.write(self.template, b"d")
             self.answer("gone")
+        elif kind == "close":
+            self.be_alone()
 
     def be_alone(self) -> None:
         """The host is gone, or wants nothing more: end everything, unless it was let go."""
@@ -466,8 +495,10 @@ class Nanny:
     def spawn(self, fds: list[int]) -> None:
         payload, cwd, report, *given = fds
         try:
-            start = Start(**marshal.loads(read_whole(payload)))
-            pid = self.start(start, cwd, above(given, 1 + max((2, *start.numbers))))
+            with step("be started"):
+                start = Start(**marshal.loads(read_whole(payload)))
+                fds[3:] = given = aside(given, start.numbers)
+                pid = self.start(start, cwd, given)
         except StepError as exc:
             os.close(report)
             self.answer("failed", exc.errno, exc.step)
@@ -515,6 +546,7 @@ class Start:
         numbers: list[int],
         attributes: dict[str, Any] | None,
         cgroup: list[tuple[str, str]],
+        mask: list[int],
     ) -> None:
         self.argv = [program, *arguments]
         self.environment = environment
@@ -524,6 +556,7 @@ class Start:
         self.numbers = numbers
         self.attributes = attributes
         self.cgroup = cgroup
+        self.mask = mask  # the signals that are blocked where the host asks
 
     def find(self) -> list[bytes]:
         """Return what to execute, in order, as ``execvp(3)`` would: each try costs a fork, so what is not there is left out."""
@@ -550,17 +583,23 @@ def step(name: str) -> Iterator[None]:
         yield
     except StepError:
         raise
-    except (OSError, ValueError) as exc:
-        raise StepError(getattr(exc, "errno", None) or errno.EINVAL, name) from None
+    except Exception as exc:  # noqa: BLE001 (whatever it is, the host is told)
+        # Of a limit Python says no more than that it is not to be had, where the kernel has said EPERM.
+        number = errno.ENOMEM if isinstance(exc, MemoryError) else errno.EINVAL
+        raise StepError(getattr(exc, "errno", None) or number, name) from None
 
 
-def above(fds: list[int], lowest: int) -> list[int]:
-    """Move each descriptor to a number from ``lowest`` on, in place, so that none is in the way of those that the child gets."""
-    for index, fd in enumerate(fds):
-        if fd < lowest:
-            fds[index] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+def aside(fds: list[int], numbers: list[int]) -> list[int]:
+    """Move each descriptor out of the way of the numbers that the child gets; return the new ones."""
+    moved: list[int] = []
+    for given in fds:
+        fd, lowest = given, 3
+        while fd < 3 or fd in numbers:
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
             os.close(fd)
-    return fds
+            fd, lowest = copy, copy + 1
+        moved.append(fd)
+    return moved
 
 
 def first_that_runs(paths: list[bytes], run: Callable[[bytes], int]) -> int:
@@ -586,7 +625,13 @@ def start_plainly(start: Start, fds: dict[int, int]) -> int:
 
     def run(path: bytes) -> int:
         return os.posix_spawn(
-            path, start.argv, start.environment, file_actions=actions, setsigdef=RESTORED_SIGNALS, **place
+            path,
+            start.argv,
+            start.environment,
+            file_actions=actions,
+            setsigdef=RESTORED_SIGNALS,
+            setsigmask=start.mask,
+            **place,
         )
 
     return first_that_runs(start.find(), run)
@@ -595,19 +640,24 @@ def start_plainly(start: Start, fds: dict[int, int]) -> int:
 def start_with(attributes: dict[str, Any], start: Start, fds: dict[int, int]) -> int:
     """Start the child by a fork of this small process, because something has to be done in between."""
     errors, write_end = os.pipe()
-    (write_end,) = above([write_end], 1 + max((2, *fds)))
-    paths = start.find()  # before the child becomes somebody who may not look
-    pid = os.fork()
-    if pid == 0:
-        try:
-            become_child(attributes, start, fds, paths)
-        except StepError as exc:
-            os.write(write_end, marshal.dumps((exc.errno, exc.step)))
-        finally:
-            os._exit(127)  # never reached by a child that has executed its program
-    os.close(write_end)
-    said = os.read(errors, 4096)
-    os.close(errors)
+    try:
+        (write_end,) = aside([write_end], list(fds))
+        paths = start.find()  # before the child becomes somebody who may not look
+        last_words = marshal.dumps((errno.ENOMEM, "be started"))  # for one that has no memory left to say more
+        pid = os.fork()
+        if pid == 0:
+            try:
+                become_child(attributes, start, fds, paths)
+            except StepError as exc:
+                os.write(write_end, marshal.dumps((exc.errno, exc.step)))
+            except BaseException:  # noqa: BLE001 (nothing of ours may go on in the child)
+                os.write(write_end, last_words)
+            finally:
+                os._exit(127)  # never reached by a child that has executed its program
+    finally:
+        os.close(write_end)
+    with open(errors, "rb", buffering=0) as file:
+        said = file.read(4096)
     if said:
         os.waitpid(pid, 0)
         raise StepError(*marshal.loads(said))
@@ -642,9 +692,12 @@ def become_child(attributes: dict[str, Any], start: Start, fds: dict[int, int], 
     if attributes["uid"] is not None:
         with step("change its user"):
             os.setresuid(attributes["uid"], attributes["uid"], attributes["uid"])
+            if set(os.getresuid()) != {attributes["uid"]}:
+                raise PermissionError(errno.EPERM, "not changed")
     with step("be started"):
         for number in RESTORED_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, start.mask)
         first_that_runs(paths, lambda path: os.execve(path, start.argv, start.environment))
 
 
@@ -659,6 +712,8 @@ def usage_of(pid: int) -> tuple[float | None, float | None, int | None]:
 
 def main() -> None:
     host, control, base = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    # Whoever started the host may have had signals blocked; we live by SIGCHLD.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for fd in (host, control):
         os.set_inheritable(fd, False)  # noqa: FBT003 (its only argument)
     Template(host, socket.socket(fileno=control), base).run()

@@ -29,16 +29,20 @@ def attributes_of(wanted: Strict) -> dict[str, object] | None:
     try:
         if isinstance(uid, str):
             uid = pwd.getpwnam(uid).pw_uid
-        if uid is not None and gid is None:
-            gid = pwd.getpwuid(uid).pw_gid
         number = grp.getgrnam(gid).gr_gid if isinstance(gid, str) else gid
         numbers: Sequence[int] | None = None
         if groups is not None:
             numbers = [grp.getgrnam(group).gr_gid if isinstance(group, str) else group for group in groups]
-        elif uid is not None and number is not None:
-            numbers = os.getgrouplist(pwd.getpwuid(uid).pw_name, number)
     except KeyError as exc:
         raise PlatformError(f"there is no such user or group: {exc.args[0] if exc.args else exc}") from exc
+    if uid is not None:
+        account = _account_of(uid)
+        if number is None:
+            if account is None:
+                raise PlatformError(f"user {uid} is in no list of this system, so its group has to be given")
+            number = account.pw_gid
+        if numbers is None:
+            numbers = [number] if account is None else os.getgrouplist(account.pw_name, number)
     if os.geteuid() != 0 and uid == os.geteuid() and number in (None, os.getegid()) and groups is None:
         uid = number = numbers = None  # it is that user already, and nobody else may even say so
     limits = {name: (_limit_number(name), pair) for name, pair in wanted.limits.items()}
@@ -51,6 +55,13 @@ def attributes_of(wanted: Strict) -> dict[str, object] | None:
         "nice": wanted.nice,
         "limits": limits,
     }
+
+
+def _account_of(uid: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:  # common in containers
+        return None
 
 
 def cgroup_limits(wanted: Strict) -> list[tuple[str, str]]:

@@ -25,7 +25,11 @@ class Delegated:
 
 
 def find_delegated(wanted: str | None) -> Delegated:
-    """Return the directory ``wanted``, or by default the host's own cgroup, if cgroups can be made there."""
+    """Return the directory ``wanted``, or by default the host's own cgroup, if cgroups can be made there.
+
+    Raises:
+        OSError: If no descriptor is left to look.
+    """
     path = wanted if wanted is not None else _own_directory()
     if path is None:
         return Delegated(reason="this system has no cgroup v2 with this process in it")
@@ -42,6 +46,6 @@ def _own_directory() -> str | None:
             own = next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), None)
         with open(MOUNTS, encoding="utf-8") as file:
             mount = next((line.split()[4] for line in file if " - cgroup2 " in line), None)
-    except OSError:
+    except FileNotFoundError:
         return None
     return None if own is None or mount is None else (mount + own).rstrip("/")

@@ -17,9 +17,12 @@ import contextlib
 import errno
 import marshal
 import os
+import resource
 import select
+import signal as _signal
 import socket
 import threading
+import time
 from typing import Any, Final
 
 import anyio
@@ -30,8 +33,20 @@ from procflow.errors import PlatformError, SpawnError
 HELLO_S: Final = 10.0
 """How long a nanny may take to answer for the first time, the start of the template included."""
 
-ANSWER_S: Final = 10.0
-"""How long a nanny may take to start a program."""
+HELLO_LOOK_S: Final = 0.1
+"""How often it is looked at the clock meanwhile: the real one, since an interpreter does not start in virtual time."""
+
+ANSWER_S: Final = 5.0
+"""How long a nanny may take to start a program; the thread waits for it."""
+
+GONE_S: Final = 1.0
+"""How long a nanny may take to say that she lets go."""
+
+FIRST_POLL_S: Final = 0.0005
+LAST_POLL_S: Final = 0.02
+
+MOST_DESCRIPTORS: Final = 240
+"""How many a child can be given: what the kernel passes through a socket at once, less our own."""
 
 PACKET_BYTES: Final = 65536
 
@@ -58,36 +73,39 @@ class Nanny:
         self.pid = 0
         self.cgroup = ""
         """Path of the cgroup of its tree, if it has one."""
-        self.held: set[int] = set()
+        self.leaders: set[int] = set()
         """Pids of leaders that it keeps until they are given up."""
         self.is_lost = False
+        self.has_let_go = False
+        self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"<Nanny {self.pid}, {'lost' if self.is_lost else f'{len(self.held)} leaders'}>"
+        return f"<Nanny {self.pid}, {'lost' if self.is_lost else f'{len(self.leaders)} leaders'}>"
 
     def look(self) -> bool:
-        """Look whether it is still there; reads nothing."""
-        if not self.is_lost:
+        """Look whether it is there for us; reads nothing.  After ``close()`` its number is not ours to know."""
+        if not (self.is_lost or self._is_closed):
             try:
                 self.is_lost = not self._channel.recv(1, socket.MSG_PEEK)
             except BlockingIOError:
                 pass
-            except OSError as exc:
-                self.is_lost = exc.errno in GONE  # closed by us otherwise
-        return not self.is_lost
+            except OSError:
+                self.is_lost = True
+        return not (self.is_lost or self._is_closed)
 
     async def wait_hello(self) -> None:
         """Wait until it is there.
 
         Raises:
-            NannyLostError: If it will not be.
+            NannyLostError: If it will not be, or not in time.
         """
-        while True:
-            words = self._receive()
-            if words is not None:
-                _, self.pid, self.cgroup = words
-                return
-            await anyio.wait_readable(self._channel)
+        deadline_mono_s = time.monotonic() + HELLO_S
+        while (words := self._receive()) is None:
+            if time.monotonic() >= deadline_mono_s:
+                raise NannyLostError(f"no answer in {HELLO_S:g} s")
+            with anyio.move_on_after(HELLO_LOOK_S):
+                await anyio.wait_readable(self._channel)
+        _, self.pid, self.cgroup = words
 
     def spawn(self, fields: dict[str, object], fds: list[int]) -> int:
         """Have it start a child; return its pid.  Blocks the thread for the start, as a start of our own would.
@@ -110,13 +128,13 @@ class Nanny:
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         if not poller.poll(ANSWER_S * 1000):
-            self.is_lost = True
+            self._end()  # or the program would run after all, when nobody expects it
             raise NannyLostError(f"the nanny {self.pid} has not answered for {ANSWER_S:g} s")
         words = self._receive()
         assert words is not None, "something was there to be read"
         if words[0] == "started":
             pid = int(words[1])
-            self.held.add(pid)
+            self.leaders.add(pid)
             return pid
         _, number, step = words
         error = StepError(number, os.strerror(number))
@@ -129,24 +147,45 @@ class Nanny:
 
     def reap(self, pid: int) -> None:
         """Have it reap an exited leader."""
-        self.held.discard(pid)
+        self.leaders.discard(pid)
         self._tell("reap", pid)
 
     async def let_go(self) -> None:
         """Have it kill nobody any more; returns once it has said that it will not.
 
         Raises:
-            NannyLostError: If it is gone: then the tree is gone too, or soon will be.
+            NannyLostError: If it is gone: then the tree is gone too, or soon will be; or if it does not answer within a second.
         """
         self._send("let go")
-        while self._receive() is None:
-            await anyio.wait_readable(self._channel)
+        # Polled: of two who ask, either may read the answer, and a descriptor has one waiter.
+        deadline_mono_s = time.monotonic() + GONE_S
+        pause_s = FIRST_POLL_S
+        while not (self.has_let_go or self._receive() is not None):
+            if time.monotonic() >= deadline_mono_s:
+                raise NannyLostError(f"the nanny {self.pid} has not answered for {GONE_S:g} s")
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LAST_POLL_S)
+        self.has_let_go = True
 
     def close(self) -> None:
-        """Leave it alone: it ends what is left, unless it was to let go, and then itself."""
-        with contextlib.suppress(anyio.NoEventLoopError):
-            anyio.notify_closing(self._channel)
-        self._channel.close()
+        """Leave it alone: it ends what is left, unless it was to let go, and then itself.  Idempotent."""
+        if not self._is_closed:
+            self._tell("close")  # said, because a forked copy of the host may hold the channel open
+            self._is_closed = True
+            with contextlib.suppress(RuntimeError):
+                anyio.notify_closing(self._channel)
+            self._channel.close()
+
+    def _end(self) -> None:
+        """Kill it, if its number is its own: while the channel is open it lives, or was not reaped."""
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                if self.look():
+                    _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+        self.is_lost = True
 
     def _tell(self, *words: Any) -> None:
         with contextlib.suppress(NannyLostError, OSError):  # gone, or closed by us
@@ -197,7 +236,7 @@ class _Template:
             self._leader: Final = start_helper("nanny.py", (*fds, base), pass_fds=fds)
             on_failure.pop_all()
         # A number, not an object, which would be warned about when the interpreter ends.
-        self._control_fd: Final = ours.detach()
+        self._control_fd = ours.detach()
 
     def send_channel(self) -> Nanny:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
@@ -233,14 +272,93 @@ class _Template:
     def end(self) -> None:
         """Give it up: its nannies go on, and it ends with the last of them."""
         os.close(self._control_fd)
-        self._leader.reap()
-        self._leader.close()
+        self._control_fd = -1
+
+    def reap(self) -> bool:
+        """Reap it if it has ended; return whether nothing of it is left."""
+        if self._leader.observe():
+            self._leader.reap()
+            self._leader.close()
+        return self._leader.is_reaped
 
 
-_templates: Final[dict[tuple[int, str], _Template]] = {}
-"""By the pid of the host, because a forked copy of it must have its own, and the delegated directory."""
+class _Templates:
+    """The templates of one host: one for each delegated directory, as long as its circumstances are what they were."""
 
-_lock: Final = threading.Lock()
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._found: dict[str, tuple[tuple[object, ...], _Template]] = {}
+        self._given_up: list[_Template] = []
+
+    def get(self, base: str) -> _Template:
+        """Return the template, started if there is none.
+
+        Raises:
+            NoHelperError: If there can be none here.
+            SpawnError: If it cannot be started now.
+            OSError: If no descriptor is left for it.
+        """
+        now = circumstances()
+        with self._lock:
+            self._reap()
+            then, template = self._found.get(base, (None, None))
+            if template is not None and then != now:  # what it forks is as the host was, not as it is
+                self._give_up(base, template)
+                template = None
+            if template is None:
+                template = _Template(base)
+                self._found[base] = now, template
+            return template
+
+    def forget(self, base: str, template: _Template) -> None:
+        """Give up a template that is gone, or does not answer."""
+        with self._lock:
+            if self._found.get(base, (None, None))[1] is template:
+                self._give_up(base, template)
+
+    def all(self) -> list[_Template]:
+        """Return all of them, and those that were given up and have nannies yet."""
+        with self._lock:
+            self._reap()
+            return [*(template for _, template in self._found.values()), *self._given_up]
+
+    def _give_up(self, base: str, template: _Template) -> None:
+        del self._found[base]
+        template.end()
+        self._given_up.append(template)
+
+    def _reap(self) -> None:
+        self._given_up = [template for template in self._given_up if not template.reap()]
+
+
+_hosts: Final[dict[int, _Templates]] = {}
+
+
+def _own_templates() -> _Templates:
+    """Return those of this process: others in each copy of it, with a lock that no copy can inherit locked."""
+    pid = os.getpid()
+    return _hosts.get(pid) or _hosts.setdefault(pid, _Templates())
+
+
+def circumstances() -> tuple[object, ...]:
+    """Return whatever a child gets from its host without being told, and a nanny from her template.
+
+    Its users and groups, its root and namespaces, its limits and niceness, and the signals that it ignores.
+    """
+    root = os.stat("/")
+    return (
+        os.getresuid(),
+        os.getresgid(),
+        tuple(os.getgroups()),
+        (root.st_dev, root.st_ino),
+        tuple(os.stat(f"/proc/self/ns/{name}").st_ino for name in ("mnt", "net", "user", "uts", "ipc")),
+        tuple(resource.getrlimit(number) for number in _LIMITS),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        tuple(number for number in _signal.valid_signals() if _signal.getsignal(number) is _signal.SIG_IGN),
+    )
+
+
+_LIMITS: Final = tuple(sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")))
 
 
 async def hire_nanny(base: str) -> Nanny:
@@ -253,51 +371,47 @@ async def hire_nanny(base: str) -> Nanny:
 
     Raises:
         PlatformError: If there can be none here.
+        OSError: If no descriptor or process is left for one.
     """
-    reason = ""
+    templates, reason = _own_templates(), ""
     for _ in range(2):  # a template that was killed is noticed by whoever needs it next
-        template: _Template | None = None
         try:
-            template = _template_for(base)
-            nanny = template.send_channel()
-        except (NoHelperError, SpawnError, OSError) as exc:
-            reason = str(exc)
-            _forget(base, template)
-            continue
+            template = templates.get(base)
+        except (NoHelperError, SpawnError) as exc:
+            raise PlatformError(f"no nanny can be had: {exc}") from exc
         try:
-            with anyio.fail_after(HELLO_S):
+            nanny = await _send_channel(template)
+            try:
                 await nanny.wait_hello()
-        except (NannyLostError, TimeoutError) as exc:
-            nanny.close()
-            reason = str(exc) or f"no answer in {HELLO_S:g} s"
-            _forget(base, template)
-        except BaseException:
-            nanny.close()
-            raise
+            except BaseException:
+                nanny.close()
+                raise
+        except NannyLostError as exc:
+            reason = str(exc)
+            templates.forget(base, template)
         else:
             return nanny
     raise PlatformError(f"no nanny can be had: {reason}")
 
 
-def _template_for(base: str) -> _Template:
-    key = os.getpid(), base
-    with _lock:
-        if key not in _templates:
-            _templates[key] = _Template(base)
-        return _templates[key]
-
-
-def _forget(base: str, template: _Template | None) -> None:
-    key = os.getpid(), base
-    with _lock:
-        if template is not None and _templates.get(key) is template:
-            del _templates[key]
-            template.end()
+async def _send_channel(template: _Template) -> Nanny:
+    deadline_mono_s = time.monotonic() + HELLO_S
+    while True:
+        try:
+            return template.send_channel()
+        except BlockingIOError as exc:  # many ask at once
+            if time.monotonic() >= deadline_mono_s:
+                raise NannyLostError("the template takes nothing") from exc
+        except OSError as exc:
+            if exc.errno in GONE:
+                raise NannyLostError("the template is gone") from exc
+            raise
+        await anyio.sleep(LAST_POLL_S)
 
 
 def belongings() -> tuple[frozenset[int], frozenset[int]]:
     """Return the pids and descriptors that are there because this host has templates; they belong to no process of a user."""
-    with _lock:
-        mine = [template for (pid, _), template in _templates.items() if pid == os.getpid()]
-    pids = frozenset(template.pid for template in mine)
-    return pids, frozenset(fd for template in mine for fd in template.descriptors)
+    mine = _own_templates().all()
+    return frozenset(template.pid for template in mine), frozenset(
+        fd for template in mine for fd in template.descriptors
+    )

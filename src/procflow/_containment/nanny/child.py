@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 
 from procflow._containment.nanny.attributes import attributes_of, cgroup_limits
-from procflow._containment.nanny.channel import Nanny, NannyLostError, StepError
+from procflow._containment.nanny.channel import MOST_DESCRIPTORS, Nanny, NannyLostError, StepError
 from procflow._containment.requests import Strict
 from procflow._process.leader import UNKNOWN_STATUS, ExitStatus, LeaderBook
 from procflow._process.signalling import send
@@ -42,8 +42,12 @@ class NannyLeader(LeaderBook):
     def observe(self) -> bool:
         """Look whether the nanny has told of its exit."""
         with self._lock:
-            if self.status is not None or self.exit_fd < 0:
-                return self.status is not None
+            if self.status is not None:
+                if not (self.is_reaped or self._nanny.look()):  # the zombie that held its number is hers no more
+                    self._note_reaped(lost=True)
+                return True
+            if self.exit_fd < 0:
+                return False
             try:
                 report = os.read(self.exit_fd, REPORT_BYTES)
             except BlockingIOError:
@@ -87,7 +91,7 @@ class NannyLeader(LeaderBook):
         fd, self.exit_fd = self.exit_fd, -1
         pidfd, self._pidfd = self._pidfd, -1
         if fd >= 0:
-            with contextlib.suppress(anyio.NoEventLoopError):
+            with contextlib.suppress(RuntimeError):
                 anyio.notify_closing(fd)
             os.close(fd)
             os.close(pidfd)
@@ -106,27 +110,32 @@ class NannySpawner:
         Raises:
             SpawnError: If it cannot be started.
         """
-        report_fd, write_end = os.pipe()
+        given = _descriptors(request)
+        if len(given) > MOST_DESCRIPTORS:
+            reason = f"a nanny can give it {MOST_DESCRIPTORS} descriptors at most, not {len(given)}"
+            raise SpawnError(program=os.fsdecode(request.program), reason=reason)
         try:
-            os.set_blocking(report_fd, False)
-            with _here() as here:
-                given = _descriptors(request)
-                pid = self._nanny.spawn(self._fields(request, list(given)), [here, write_end, *given.values()])
-            leader = NannyLeader(pid, report_fd, self._nanny, name=request.name)
+            return self._spawn(request, given)
         except StepError as exc:
-            os.close(report_fd)
             raise self._refusal(request, exc) from exc
-        except (OSError, NannyLostError) as exc:
-            os.close(report_fd)
-            if isinstance(exc, OSError):
-                raise spawn_error(request, exc) from exc
+        except OSError as exc:
+            raise spawn_error(request, exc) from exc
+        except NannyLostError as exc:
             raise SpawnError(program=os.fsdecode(request.program), reason=str(exc)) from exc
-        except BaseException:
-            os.close(report_fd)
-            raise
-        finally:
-            os.close(write_end)
-        return leader
+
+    def _spawn(self, request: SpawnRequest, given: dict[int, int]) -> NannyLeader:
+        with contextlib.ExitStack() as on_failure:
+            report_fd, write_end = os.pipe()
+            on_failure.callback(os.close, report_fd)
+            try:
+                os.set_blocking(report_fd, False)
+                with _here() as here:
+                    pid = self._nanny.spawn(self._fields(request, list(given)), [here, write_end, *given.values()])
+            finally:
+                os.close(write_end)
+            leader = NannyLeader(pid, report_fd, self._nanny, name=request.name)
+            on_failure.pop_all()
+            return leader
 
     def _fields(self, request: SpawnRequest, numbers: list[int]) -> dict[str, object]:
         environment = os.environb if request.environment is None else request.environment
@@ -135,9 +144,10 @@ class NannySpawner:
             "arguments": [os.fsencode(argument) for argument in request.arguments],
             "environment": {os.fsencode(name): os.fsencode(text) for name, text in environment.items()},
             "cwd": None if request.cwd is None else os.fsencode(request.cwd),
-            "umask": request.umask if request.umask is not None else _own_umask(),
+            "umask": int(request.umask) if request.umask is not None else own_umask(),
             # A group in the session of the nanny, which is as good as one of its own: the host is not in it.
-            "group": request.group if isinstance(request.group, int) else _GROUPS[request.group],
+            "mask": [int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, ())],
+            "group": int(request.group) if isinstance(request.group, int) else _GROUPS[request.group],
             "terminal": request.terminal,
             "numbers": numbers,
             "attributes": attributes_of(self._wanted),
@@ -154,7 +164,7 @@ class NannySpawner:
 
 def _descriptors(request: SpawnRequest) -> dict[int, int]:
     """Return what the child gets under which number; what is left out is the null device, as the nanny's own is."""
-    given = {fd: fd for fd in request.pass_fds}
+    given = {int(fd): int(fd) for fd in request.pass_fds}
     if request.terminal is None:
         for number, fd in enumerate((request.stdin, request.stdout, request.stderr)):
             if fd is None or fd >= 0:
@@ -162,13 +172,18 @@ def _descriptors(request: SpawnRequest) -> dict[int, int]:
     return given
 
 
-def _own_umask() -> int:
+def own_umask() -> int:
+    """Return the umask of this process.
+
+    Raises:
+        PlatformError: If the system does not tell.
+    """
     # umask(2) tells only by setting it, which other threads would see.
-    with open("/proc/self/status", "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/status", "rb") as file:
         for line in file:
             if line.startswith(b"Umask:"):
                 return int(line.split()[1], 8)
-    raise PlatformError("the umask of this process cannot be read: Linux 4.7")
+    raise PlatformError("the umask of this process cannot be read: it needs /proc and Linux 4.7")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ Known holes: what others start on request (systemd, docker, cron); processes of 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal as _signal
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from procflow._containment.scan import read_member
 from procflow._observers import observers
 from procflow._process.leader import LeaderPort
 from procflow._process.stopping.escaped import tell_escaped
+from procflow.errors import PlatformError
 from procflow.policies import Target
 
 
@@ -40,8 +40,10 @@ class StrictContainer(Layer):
     def report(self) -> Containment:
         """What is in force."""
         inner = self._inner.report
+        if self._nanny.has_let_go:
+            return replace(inner, missing=(*inner.missing, "a nanny: it was let go"))
         if not self._nanny.look():
-            return replace(inner, missing=(*inner.missing, "its nanny is gone"))
+            return replace(inner, missing=(*inner.missing, "its nanny is gone")) if self._nanny.is_lost else inner
         cgroup = ("cgroup",) if self._nanny.cgroup else ()
         missing = inner.missing if self._nanny.cgroup else (*inner.missing, f"a cgroup: {self._no_cgroup}")
         return replace(inner, level="strict", missing=missing, mechanisms=(*inner.mechanisms, "nanny", *cgroup))
@@ -74,9 +76,11 @@ class StrictContainer(Layer):
 
     async def withdraw(self) -> None:
         """Let the tree live on: the nanny stays its parent, and kills nobody."""
-        await self._inner.withdraw()
-        with contextlib.suppress(NannyLostError):
+        try:
             await self._nanny.let_go()
+        except NannyLostError as exc:
+            raise PlatformError(f"the tree cannot be let go: {exc}") from exc
+        await self._inner.withdraw()
 
     def close(self) -> None:
         """Leave the nanny alone, which ends itself when nothing is left."""
@@ -107,7 +111,7 @@ class StrictContainer(Layer):
             group = os.getpgid(pid)
         except ProcessLookupError:
             return False
-        return group not in self._nanny.held and pid in (self._below() or ())
+        return group not in self._nanny.leaders and pid in (self._below() or ())
 
     def _below(self) -> list[int] | None:
         """Return everybody below the nanny but the leaders, and what is below these; ``None`` if the nanny cannot tell."""
@@ -120,10 +124,11 @@ class StrictContainer(Layer):
         rest = list(nearest)
         while rest:
             pid = rest.pop()
-            if pid not in self._nanny.held:
+            if pid not in self._nanny.leaders:
                 found.append(pid)
             rest += _children(pid) or ()
-        return found
+        # Asked again: a nanny that has ended meanwhile may have given her number, and its children, to a stranger.
+        return found if self._nanny.look() else None
 
 
 def _children(pid: int) -> list[int] | None:
