@@ -11,7 +11,7 @@ from procflow._containment.guard.container import GuardedContainer
 from procflow._containment.layer import Layer
 from procflow._containment.nanny.cgroup import Delegated, find_delegated
 from procflow._containment.nanny.channel import Nanny, hire_nanny
-from procflow._containment.nanny.child import NannySpawner, own_umask
+from procflow._containment.nanny.child import NannySpawner
 from procflow._containment.nanny.container import StrictContainer
 from procflow._containment.port import Container, Containment
 from procflow._containment.requests import ContainmentRequest, Guarded, Strict, named_request
@@ -93,7 +93,6 @@ async def open_backing(request: ContainmentRequest, *, program: str, obstacle: s
     try:
         if obstacle:
             raise PlatformError(obstacle)
-        own_umask()  # what she has to be told: better to know now
         delegated = find_delegated(wanted.cgroup)
         needs_cgroup = wanted.cgroup is not None or wanted.memory_bytes is not None or wanted.cpus is not None
         if needs_cgroup and delegated.reason:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 MOUNTS: Final = "/proc/self/mountinfo"
@@ -44,8 +45,14 @@ def _own_directory() -> str | None:
     try:
         with open(MEMBERSHIP, encoding="utf-8") as file:
             own = next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), None)
-        with open(MOUNTS, encoding="utf-8") as file:
-            mount = next((line.split()[4] for line in file if " - cgroup2 " in line), None)
+        mount = _mount()
     except FileNotFoundError:
         return None
     return None if own is None or mount is None else (mount + own).rstrip("/")
+
+
+@cache
+def _mount() -> str | None:
+    """Return where the cgroup v2 hierarchy is mounted; that does not change while a system runs."""
+    with open(MOUNTS, encoding="utf-8") as file:
+        return next((line.split()[4] for line in file if " - cgroup2 " in line), None)

@@ -17,7 +17,6 @@ import contextlib
 import errno
 import marshal
 import os
-import resource
 import select
 import signal as _signal
 import socket
@@ -28,6 +27,7 @@ from typing import Any, Final
 import anyio
 
 from procflow._containment.helper import NoHelperError, above_standard, own_pidfd, start_helper
+from procflow._containment.nanny.circumstances import read_circumstances
 from procflow.errors import PlatformError, SpawnError
 
 HELLO_S: Final = 10.0
@@ -298,7 +298,7 @@ class _Templates:
             SpawnError: If it cannot be started now.
             OSError: If no descriptor is left for it.
         """
-        now = circumstances()
+        now = read_circumstances().inherited
         with self._lock:
             self._reap()
             then, template = self._found.get(base, (None, None))
@@ -338,27 +338,6 @@ def _own_templates() -> _Templates:
     """Return those of this process: others in each copy of it, with a lock that no copy can inherit locked."""
     pid = os.getpid()
     return _hosts.get(pid) or _hosts.setdefault(pid, _Templates())
-
-
-def circumstances() -> tuple[object, ...]:
-    """Return whatever a child gets from its host without being told, and a nanny from her template.
-
-    Its users and groups, its root and namespaces, its limits and niceness, and the signals that it ignores.
-    """
-    root = os.stat("/")
-    return (
-        os.getresuid(),
-        os.getresgid(),
-        tuple(os.getgroups()),
-        (root.st_dev, root.st_ino),
-        tuple(os.stat(f"/proc/self/ns/{name}").st_ino for name in ("mnt", "net", "user", "uts", "ipc")),
-        tuple(resource.getrlimit(number) for number in _LIMITS),
-        os.getpriority(os.PRIO_PROCESS, 0),
-        tuple(number for number in _signal.valid_signals() if _signal.getsignal(number) is _signal.SIG_IGN),
-    )
-
-
-_LIMITS: Final = tuple(sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")))
 
 
 async def hire_nanny(base: str) -> Nanny:

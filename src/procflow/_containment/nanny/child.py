@@ -17,11 +17,12 @@ import anyio
 
 from procflow._containment.nanny.attributes import attributes_of, cgroup_limits
 from procflow._containment.nanny.channel import MOST_DESCRIPTORS, Nanny, NannyLostError, StepError
+from procflow._containment.nanny.circumstances import read_circumstances
 from procflow._containment.requests import Strict
 from procflow._process.leader import UNKNOWN_STATUS, ExitStatus, LeaderBook
 from procflow._process.signalling import send
 from procflow._process.spawn import SpawnRequest, spawn_error
-from procflow.errors import PlatformError, SpawnError
+from procflow.errors import SpawnError
 from procflow.outcome import ResourceUsage
 
 REPORT_BYTES: Final = 4096
@@ -138,15 +139,16 @@ class NannySpawner:
             return leader
 
     def _fields(self, request: SpawnRequest, numbers: list[int]) -> dict[str, object]:
+        here = read_circumstances()
         environment = os.environb if request.environment is None else request.environment
         return {
             "program": os.fsencode(request.program),
             "arguments": [os.fsencode(argument) for argument in request.arguments],
             "environment": {os.fsencode(name): os.fsencode(text) for name, text in environment.items()},
             "cwd": None if request.cwd is None else os.fsencode(request.cwd),
-            "umask": int(request.umask) if request.umask is not None else own_umask(),
+            "umask": int(request.umask) if request.umask is not None else here.umask,
             # A group in the session of the nanny, which is as good as one of its own: the host is not in it.
-            "mask": [int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, ())],
+            "mask": list(here.blocked),
             "group": int(request.group) if isinstance(request.group, int) else _GROUPS[request.group],
             "terminal": request.terminal,
             "numbers": numbers,
@@ -170,20 +172,6 @@ def _descriptors(request: SpawnRequest) -> dict[int, int]:
             if fd is None or fd >= 0:
                 given[number] = number if fd is None else fd
     return given
-
-
-def own_umask() -> int:
-    """Return the umask of this process.
-
-    Raises:
-        PlatformError: If the system does not tell.
-    """
-    # umask(2) tells only by setting it, which other threads would see.
-    with contextlib.suppress(FileNotFoundError), open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"Umask:"):
-                return int(line.split()[1], 8)
-    raise PlatformError("the umask of this process cannot be read: it needs /proc and Linux 4.7")
 
 
 @contextlib.contextmanager

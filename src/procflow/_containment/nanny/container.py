@@ -117,11 +117,12 @@ class StrictContainer(Layer):
         """Return everybody below the nanny but the leaders, and what is below these; ``None`` if the nanny cannot tell."""
         if not self._nanny.look():
             return None
-        found: list[int] = []
-        nearest = _children(self._nanny.pid)
+        nearest = _children_of_thread(self._nanny.pid, self._nanny.pid)
         if nearest is None:
             return None
-        rest = list(nearest)
+        found: list[int] = []
+        has_exited = self._leader is not None and self._leader.status is not None
+        rest = [pid for pid in nearest if not (has_exited and pid in self._nanny.leaders)]  # a zombie has no children
         while rest:
             pid = rest.pop()
             if pid not in self._nanny.leaders:
@@ -132,11 +133,16 @@ class StrictContainer(Layer):
 
 
 def _children(pid: int) -> list[int] | None:
-    found: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return None
-    return found
+    return [child for thread in threads for child in _children_of_thread(pid, int(thread)) or ()]
+
+
+def _children_of_thread(pid: int, thread: int) -> list[int] | None:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return None
