@@ -301,14 +301,19 @@ class ProcessCore:
             if is_new and self._is_closing:
                 raise UsageError(f"{self.name}: its scope was left")
             stopper = self._ensure_stopper(shutdown, cause)
-            if is_new:
-                # A task of its own, so that it goes on when this caller is cancelled.
-                self._tasks.start(partial(self._finish, stopper), f"stop of {self.name}")
-                await stopper.finished.wait()
-            elif hurries:
+            if hurries and not is_new:
                 self._note_cause(cause)
                 stopper.escalate(kill_wait_s=shutdown.kill_wait_s)
-            await self._finish(stopper)
+            if is_new and shutdown.first is not None:
+                # In a task of its own: a protocol shutdown is not cut by the cancellation of this caller.
+                self._tasks.start(partial(self._finish, stopper), f"stop of {self.name}")
+                await stopper.finished.wait()
+            try:
+                await self._finish(stopper)
+            finally:
+                if is_new and not (stopper.is_finished or stopper.is_driven or self._is_over):
+                    # This caller was cancelled; the stop goes on.
+                    self._tasks.start(partial(self._finish, stopper), f"stop of {self.name}")
             error = self._stop_error(stopper)
             if error is not None:
                 raise error

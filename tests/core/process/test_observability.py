@@ -39,9 +39,9 @@ def about(events: list[pf.ProcessEvent], pid: int) -> list[pf.ProcessEvent]:
     return [event for event in events if getattr(event, "pid", None) == pid]
 
 
-def told(events: list[pf.ProcessEvent], pid: int) -> list[object]:
+def told(events: list[pf.ProcessEvent], pid: int) -> list[str | tuple[str, str, str]]:
     """What was told about one process, in short: the class, and of signals whom and which."""
-    short: list[object] = []
+    short: list[str | tuple[str, str, str]] = []
     for event in about(events, pid):
         if isinstance(event, pf.Signalled):
             short.append(
@@ -112,14 +112,11 @@ class TestOrder:
             await child.stdout.wait_for_line("ready")
             await child.terminate(pf.Shutdown.sigterm(60))
 
-        assert told(observed, child.pid) == [
-            "Spawned",
-            ("SIGTERM", "group", "before exit"),
-            ("SIGCONT", "group", "before exit"),
-            "Exited",
-            SWEEP,
-            "Reaped",
-        ]
+        steps = told(observed, child.pid)
+        continued = [step for step in steps if step[0] == "SIGCONT"]  # before the exit, or just after it
+        assert len(continued) == 1
+        steps.remove(continued[0])
+        assert steps == ["Spawned", ("SIGTERM", "group", "before exit"), "Exited", SWEEP, "Reaped"]
 
     async def test_a_kill_that_cuts_a_stop_short_is_an_escalation(self, observed: list[pf.ProcessEvent]) -> None:
         """C-92: a step may be given up before its time, which is told as well."""
