@@ -29,6 +29,9 @@ BACKENDS: Final = ("asyncio", "uvloop", "trio")
 WAIT_S: Final = 1.0
 """What is promised: a second after its host nobody is alive."""
 
+CHAIN_PAUSE_S: Final = 0.2
+"""How long a link lives: with 20 trees some hundred chains at 20 links a second would take every processor by themselves."""
+
 MEMBERS: Final[dict[str, tuple[Hostile, ...]]] = {
     # An emptied environment is out of a guard's reach: a cell of the table "what escapes at which level".
     "guarded": tuple(member for member in Hostile if member is not Hostile.BARE_DAEMON),
@@ -85,7 +88,7 @@ class Kill:
         # One tree in five has everybody: 32 chains of forks in each would leave no processor to anybody else.
         some = members if self.rng.random() < 0.2 else members[: self.rng.randint(2, 5)]
         manner: LeaderManner = self.rng.choice(("waits", "waits", "exits", "closes"))
-        return hostile_tree(*some, leader=manner, chain_width=self.rng.choice((2, 8, 32)))
+        return hostile_tree(*some, leader=manner, chain_width=self.rng.choice((2, 8, 32)), chain_pause_s=CHAIN_PAUSE_S)
 
 
 def main(arguments: list[str] | None = None) -> int:

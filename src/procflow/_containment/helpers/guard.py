@@ -22,7 +22,7 @@ Everything else that comes from it is the complaint of an interpreter that could
 The host is gone when its pidfd says so, or when every copy of the other end of the channel is closed: it runs another program
 now, which knows nothing of the children.  The pidfd is needed because a process that the host has forked may hold a copy of
 the channel for ever.  Then, in this order: read what is left in the channel; SIGKILL to every group; SIGKILL to
-whoever carries VARIABLE in its environment, until two looks in a row find nobody.
+whoever carries VARIABLE in its environment, until two looks in a row find nobody; against a storm of forks, with many hands.
 
 SIGINT, SIGTERM and SIGHUP mean nothing here: who sends them to everything they see means the programs, not their guard.
 
@@ -45,6 +45,10 @@ CHANNEL = 0
 CREDIT_PACKETS = 32
 PACKET_BYTES = 65536
 QUIET_LOOKS = 2
+STORM_LOOKS = 4
+"""After so many looks that all found somebody it is a storm."""
+
+HANDS = 15
 NEWEST_PER_LOOK = 50
 PAUSE_S = 0.001
 LIMIT_S = 10.0
@@ -105,24 +109,31 @@ class Guard:
 
     def kill_marked(self) -> None:
         deadline = time.monotonic() + LIMIT_S
-        quiet = 0
+        looks = quiet = 0
         while quiet < QUIET_LOOKS and time.monotonic() < deadline:
-            listed = map(int, filter(str.isdigit, os.listdir("/proc")))
-            killed = [pid for pid in listed if self.kill_if_marked(pid)]
-            # Who forks and ends at once is gone before its turn in the list comes: it is met by the number given out last.
-            killed += [pid for pid in (newest_pid() for _ in range(NEWEST_PER_LOOK)) if self.kill_if_marked(pid)]
-            quiet = 0 if killed else quiet + 1
+            quiet = 0 if self.look() else quiet + 1
+            looks += 1
+            if looks == STORM_LOOKS and not quiet:
+                call_hands()
             time.sleep(PAUSE_S)
 
+    def look(self) -> bool:
+        """Kill whoever is found; return whether anybody was."""
+        # The youngest first: of those who fork and end at once they are the ones that are still there when their turn comes.
+        newest = newest_pid()
+        listed = sorted(map(int, filter(str.isdigit, os.listdir("/proc"))), key=lambda pid: (pid > newest, -pid))
+        killed = [pid for pid in listed if self.kill_if_marked(pid)]
+        # And those who are gone before any turn comes are met by the number given out last.
+        killed += [pid for pid in (newest_pid() for _ in range(NEWEST_PER_LOOK)) if self.kill_if_marked(pid)]
+        return bool(killed)
+
     def kill_if_marked(self, pid: int) -> bool:
-        if not self.is_marked(pid):
-            return False
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)  # first: the number cannot change hands after that unnoticed
         except OSError:
             return False
         try:
-            if not self.is_marked(pid):  # asked again now that the number cannot change hands
+            if not self.is_marked(pid):
                 return False
             _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
         except OSError:
@@ -138,6 +149,21 @@ class Guard:
             return False
         value = environment[start + len(self.mark) :].partition(b"\0")[0]
         return value not in self.spared
+
+
+def call_hands() -> None:
+    """Go on as several processes at once.
+
+    A scheduler gives each session, or each process, its share.  Against hundreds that fork new sessions without a pause one
+    process would get too little to ever catch up.
+    """
+    for _ in range(HANDS):
+        try:
+            if os.fork() == 0:
+                os.setsid()
+                return
+        except OSError:  # they have taken every number there is
+            return
 
 
 def answer(packet: bytes) -> None:
