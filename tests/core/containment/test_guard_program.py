@@ -19,7 +19,7 @@ from procflow._containment.helpers import guard as program
 from tests.core.containment.hosts import LIMIT_S, Cookie, wait_until
 
 PROGRAM = os.path.join(FOLDER, "guard.py")
-VARIABLE = "PROCFLOW_HOST_of_a_test"
+VARIABLE = f"PROCFLOW_HOST_of_a_test_{os.getpid()}"  # tests that run at the same time must not meet
 
 
 @contextmanager

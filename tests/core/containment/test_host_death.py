@@ -61,8 +61,9 @@ run(main)
     with hosted(cookie, backend, script) as host:
         (pid,) = host.hear("forked")
         assert host.process.wait() == -signal.SIGKILL
+        # By its number first: the arguments of a process that has just executed its program may not be readable yet.
+        wait_until(lambda: someone(int(pid)) is None, "the leader is gone")
         cookie.wait_until_gone()
-        assert not os.path.exists(f"/proc/{pid}") or someone(int(pid)) is None
 
 
 def test_host_killed_before_the_guard_has_begun_to_watch(cookie: Cookie) -> None:
