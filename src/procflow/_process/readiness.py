@@ -6,7 +6,6 @@ know how any probe looks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -74,9 +73,11 @@ class Candidate:
         return NotReadyError(stream_name=self.name, awaited=awaited, outcome=self._core.outcome, tail=self.tail())
 
     def tell_ready(self) -> None:
-        """Tell the observers that it is ready."""
-        first = self._core.parts.first
-        emit(Ready, name=self.name, pid=self._core.leader.pid, after_s=time.monotonic() - first.started_mono_s)
+        """Tell the observers that it is ready; once, however often that is found."""
+        if not self._core.was_ready:
+            self._core.was_ready = True
+            after_s = anyio.current_time() - self._core.started_s
+            emit(Ready, name=self.name, pid=self._core.leader.pid, after_s=after_s)
 
     def tail(self) -> bytes:
         """The newest bytes of standard error, or else of standard output."""
@@ -112,8 +113,11 @@ async def _wait_ready(
     candidate: Candidate, awaited: str, waiting: Coroutine[Any, Any, T], timeout_s: float | None
 ) -> T:
     """The one place where a process is found to be ready, or not."""
-    with anyio.move_on_after(timeout_s):
+    with anyio.move_on_after(timeout_s) as deadline:
         found = await waiting
+    if candidate.has_exited:  # what was found of it, or in its place, is of no use any more
+        raise await candidate.not_ready(awaited if deadline.cancelled_caught else f"it was found ready ({awaited})")
+    if not deadline.cancelled_caught:
         candidate.tell_ready()
         return found
     raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)

@@ -8,13 +8,17 @@ connection is closed after it, which a server may see as a client that went away
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 if TYPE_CHECKING:
     import ssl
@@ -82,9 +86,29 @@ async def ask_status(address: Address, ssl_context: ssl.SSLContext | None) -> in
         else:
             stream = await anyio.connect_tcp(address.host, address.port)
         async with stream:
-            return await _ask(stream, address)
+            return None if is_own_end(stream) else await _ask(stream, address)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
         return None
+
+
+def is_own_end(stream: ByteStream) -> bool:
+    """Whether a connection leads to itself; if so, its end is made abrupt, so that the port is free at once.
+
+    While nobody listens on a port of the range that the kernel takes for the near end, it may take that very port, and the two ends
+    of the connection are one (RFC 9293, 3.5: simultaneous open).
+    """
+    near = stream.extra(SocketAttribute.local_address, None)  # noqa: S610 (not Django's)
+    if near is None or near != stream.extra(SocketAttribute.remote_address, None):  # noqa: S610
+        return False
+    fd = stream.extra(SocketAttribute.raw_socket).fileno()  # noqa: S610
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(fd)) as end,
+    ):
+        end.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # or a server could not bind for a minute
+    return True
 
 
 async def _ask(stream: ByteStream, address: Address) -> int | None:

@@ -161,9 +161,14 @@ class RestartMachine:
         self._restarts.append(now_s + delay_s)
         return Again(delay_s)
 
-    def commanded(self) -> None:
-        """Note a restart that was asked for: it counts for nothing, and the next backoff begins anew."""
+    def commanded(self, *, now_s: float) -> None:
+        """Note a restart that was asked for: it counts for nothing, and the next backoff begins anew.
+
+        It takes the place of the one that a backoff was still waiting with.
+        """
         self._in_a_row = 0
+        while self._restarts and self._restarts[-1] > now_s:
+            self._restarts.pop()
 
     def _backoff_s(self) -> float:
         policy = self._policy
