@@ -2,7 +2,7 @@
 
 Owns a minimal GET (RFC 9112) and the reading of its status line.  Must not know probes: no interval, no deadline.
 
-Rejected: ``http.client`` (blocks), a client library (the core has no dependency for that).  Only the status line is read; the
+Rejected: ``http.client`` (blocks), a client library (the core has no dependency for that).  Only the status line of the final answer is read; the
 connection is closed after it, which a server may see as a client that went away.
 """
 
@@ -27,6 +27,9 @@ MAX_STATUS_LINE_BYTES: Final = 4096
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
+_PROVISIONAL: Final = re.compile(rb"\A(?:HTTP/1\.[0-9] 1[0-9]{2}(?: [^\r\n]*)?\r?\n(?:[^\r\n]+\r?\n)*\r?\n)+")
+"""Answers that only say that one will come (RFC 9110, 15.2), each with its fields."""
+
 _SENDABLE: Final = re.compile(r"[!-~]+")
 
 
@@ -62,7 +65,12 @@ def parse_address(url: str) -> Address:
     host = parts.hostname
     shown_host = f"[{host}]" if ":" in host else host
     default_port = DEFAULT_PORTS[parts.scheme]
-    port = default_port if parts.port is None else parts.port
+    try:
+        port = default_port if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if not port:
+        raise ValueError("the port of the URL must be a number from 1 to 65535")
     return Address(
         host=host,
         port=port,
@@ -115,7 +123,11 @@ async def _ask(stream: ByteStream, address: Address) -> int | None:
     request = f"GET {address.target} HTTP/1.1\r\nHost: {address.authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     await stream.send(request.encode("ascii"))
     answer = b""
-    while b"\n" not in answer and len(answer) < MAX_STATUS_LINE_BYTES:
+    while len(answer) < MAX_STATUS_LINE_BYTES:
         answer += await stream.receive()
-    found = _STATUS_LINE.match(answer)
-    return int(found[1]) if found is not None else None
+        final = _PROVISIONAL.sub(b"", answer)
+        if b"\n" in final:
+            found = _STATUS_LINE.match(final)
+            if found is None or found[1][0] != b"1"[0]:
+                return int(found[1]) if found is not None else None
+    return None

@@ -189,7 +189,10 @@ class CallProbe(Polling[T]):
         return False
 
     async def look(self, candidate: Candidate) -> T | None:  # noqa: ARG002 (the caller looks)
-        return await self.predicate() or None
+        answer = self.predicate()
+        if not isinstance(answer, Awaitable):
+            raise TypeError(f"the predicate of ready.call() must be async, and returned {type(answer).__name__}")
+        return await answer or None
 
 
 @dataclass(frozen=True, slots=True)

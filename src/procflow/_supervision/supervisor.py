@@ -121,9 +121,15 @@ class Supervisor(Generic[T]):
             if self.failure is not None:
                 raise self.failure
             if self.is_over:
-                awaited = self._probe.describe() if self._probe is not None else "it was ready"
+                awaited = "it was asked for" if self._was_ready else "it was ready"
+                if self._probe is not None and not self._was_ready:
+                    awaited = self._probe.describe()
                 raise NotReadyError(stream_name=self.name, awaited=awaited, outcome=self._last_outcome)
             await self.bell.sleep()
+
+    @property
+    def _was_ready(self) -> bool:
+        return bool(self.history) and self.history[-1].was_ready
 
     def _require_alive(self, what: str) -> None:
         if isinstance(self.failure, ServiceFailed):

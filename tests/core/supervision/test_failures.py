@@ -167,6 +167,14 @@ async def test_an_interrupt_does_not_hide_a_group_of_errors() -> None:
     assert caught.group_contains(ZeroDivisionError)
 
 
+async def test_an_ended_service_says_what_it_is() -> None:
+    """C-91: wait_ready() after the end says so, and nothing of a readiness that there was."""
+    async with pf.supervise(pf.Command("true")) as service:
+        await service.wait()
+        with pytest.raises(pf.NotReadyError, match="true exited with 0 before it was asked for"):
+            await service.wait_ready()
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 

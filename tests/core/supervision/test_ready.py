@@ -383,7 +383,12 @@ async def test_polling_does_not_spin() -> None:
         partial(ready.http, "http://user:secret@localhost/"),
         partial(ready.http, "http://localhost/a b"),
         partial(ready.http, "http://localhost/\r\nX: y"),
+        partial(ready.http, "http://localhost:0/"),
+        partial(ready.http, "http://localhost:99999/"),
+        partial(ready.http, "http://localhost:abc/"),
         partial(ready.http, "http://localhost/", status=()),
+        partial(ready.http, "http://localhost/", status=2000),
+        partial(ready.http, "http://localhost/", status=[99]),
         partial(ready.line, "x", stream="stdin"),  # type: ignore[arg-type]  # refused
         ready.any,
         ready.all,
@@ -395,6 +400,46 @@ def test_a_probe_that_makes_no_sense_is_refused(make: Callable[[], object]) -> N
         make()
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["200", ["200"], True, 200.0, [200.5]])
+def test_a_status_is_an_int(status: Any) -> None:
+    """C-91: what no answer can have is refused."""
+    with pytest.raises(TypeError):
+        ready.http("http://localhost/", status=status)
+
+
+async def test_a_predicate_that_is_not_async_is_told() -> None:
+    """C-91: the error says what is wrong with the predicate."""
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        with pytest.raises(TypeError, match="must be async, and returned bool"):
+            await child.wait_ready(ready.call(lambda: True), timeout_s=30)  # type: ignore[arg-type, return-value]  # refused
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"],
+        [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n", b"\r\nHTTP/1.1 102\r\n\r\nHTTP/1.1 2", b"04\r\n"],
+    ],
+)
+async def test_provisional_answers_are_skipped(pieces: list[bytes]) -> None:
+    """C-91: ready.http takes the status of the final answer."""
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            for piece in pieces:
+                await stream.send(piece)
+            with anyio.move_on_after(5):
+                await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/"
+        async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+            assert await child.wait_ready(ready.http(url), timeout_s=30) == 204
+        tasks.cancel_scope.cancel()
 
 
 def test_the_parts_of_a_url() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +128,12 @@ def test_the_policy_says_after_which_endings_it_starts_again(
     decision = RestartMachine(policy).after(has_failed=has_failed, lasted_s=1, now_s=10, chance=0.5)
 
     assert isinstance(decision, expected)
+
+
+@pytest.mark.parametrize("make", [pf.Restart.on_failure, pf.Restart.always])
+def test_the_longest_pause_follows_a_longer_first_one(make: Callable[..., pf.Restart]) -> None:
+    """C-91: initial_s alone may be any time: max_s is 30 s by default, or as long as that."""
+    assert [make(initial_s=initial_s).max_s for initial_s in (0.2, 60)] == [30, 60]
 
 
 @pytest.mark.parametrize(
