@@ -113,13 +113,14 @@ async def _wait_ready(
     candidate: Candidate, awaited: str, waiting: Coroutine[Any, Any, T], timeout_s: float | None
 ) -> T:
     """The one place where a process is found to be ready, or not."""
-    with anyio.move_on_after(timeout_s) as deadline:
+    with anyio.move_on_after(timeout_s):
         found = await waiting
-    if candidate.has_exited:  # what was found of it, or in its place, is of no use any more
-        raise await candidate.not_ready(awaited if deadline.cancelled_caught else f"it was found ready ({awaited})")
-    if not deadline.cancelled_caught:
-        candidate.tell_ready()
-        return found
+        if not candidate.has_exited:
+            candidate.tell_ready()
+            return found
+        awaited = f"it was found ready ({awaited})"  # which is of no use any more, or was something in its place
+    if candidate.has_exited:
+        raise await candidate.not_ready(awaited)
     raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)
 
 
