@@ -28,13 +28,15 @@ EVERY_S: Final = 0.1
 ATTEMPT_S: Final = 1.0
 CALL_ATTEMPT_S: Final = 5.0
 MAX_PORT: Final = 0xFFFF
+MAX_STATUS: Final = 599
 SUCCESSES: Final = range(200, 300)
 
 
 def line(pattern: Pattern, *, stream: OutputName = "stdout") -> Probe[LineMatch]:
     """Ready when a line of an output matches; gives the match.
 
-    It sees what was written before, as ``wait_for_line()`` does, but leaves every line to whoever subscribes later.
+    It sees what was written before, as far as it is still held, and leaves every line to whoever subscribes later.  If the bound
+    of the history has cut that, the oldest line, of which only the end may be left, does not count.
 
     Args:
         pattern: A regular expression, searched for in each line, or a predicate.
@@ -77,9 +79,13 @@ def http(
         attempt_s: The most that one look may take, however slowly the server answers.
         ssl_context: How the certificate of an ``https`` server is checked; by default against the system's authorities.
     """
-    statuses = frozenset([status] if isinstance(status, int) else status)
+    statuses = frozenset([status] if isinstance(status, (int, str)) else status)
     if not statuses:
         raise ValueError("status must not be empty: nothing would ever be ready")
+    for each in statuses:
+        require_int("status", each, lowest=100)
+        if each > MAX_STATUS:
+            raise ValueError(f"status must be at most {MAX_STATUS}, not {each}")
     return HttpProbe(
         address=parse_address(url),
         statuses=statuses,
@@ -101,7 +107,8 @@ def file(
     Args:
         path: The file.
         fresh: Whether a file that is older than the process is left aside: what an earlier run has left says nothing about this
-            one.  On a file server its clock and ours must agree.
+            one, unless it was written within one tick of the kernel's clock (1 to 10 ms) before the start.  On a file server its
+            clock and ours must agree.
         every_s: The pause between two looks; the first pauses are shorter, from 10 ms on.
         attempt_s: The most that one look may take.
     """

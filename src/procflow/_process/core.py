@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal as _signal
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -74,6 +75,9 @@ class ProcessCore:
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
         self._home = HomeLoop()
+        # On the clock of the event loop, which may be a virtual one.
+        self.started_s: Final = anyio.current_time() - (time.monotonic() - parts.first.started_mono_s)
+        self.was_ready = False
         self._is_closing = False  # no stop can begin any more
         self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False

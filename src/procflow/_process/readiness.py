@@ -6,7 +6,6 @@ know how any probe looks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -74,9 +73,11 @@ class Candidate:
         return NotReadyError(stream_name=self.name, awaited=awaited, outcome=self._core.outcome, tail=self.tail())
 
     def tell_ready(self) -> None:
-        """Tell the observers that it is ready."""
-        first = self._core.parts.first
-        emit(Ready, name=self.name, pid=self._core.leader.pid, after_s=time.monotonic() - first.started_mono_s)
+        """Tell the observers that it is ready; once, however often that is found."""
+        if not self._core.was_ready:
+            self._core.was_ready = True
+            after_s = anyio.current_time() - self._core.started_s
+            emit(Ready, name=self.name, pid=self._core.leader.pid, after_s=after_s)
 
     def tail(self) -> bytes:
         """The newest bytes of standard error, or else of standard output."""
@@ -114,8 +115,12 @@ async def _wait_ready(
     """The one place where a process is found to be ready, or not."""
     with anyio.move_on_after(timeout_s):
         found = await waiting
-        candidate.tell_ready()
-        return found
+        if not candidate.has_exited:
+            candidate.tell_ready()
+            return found
+        awaited = f"it was found ready ({awaited})"  # which is of no use any more, or was something in its place
+    if candidate.has_exited:
+        raise await candidate.not_ready(awaited)
     raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)
 
 

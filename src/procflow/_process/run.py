@@ -6,7 +6,6 @@ Owns deadlines, the drain and what happens to orphans.  Must not know how a proc
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -251,8 +250,7 @@ class _DeadlineWatch:
         self._core = core
         self._limits = limits
         self._produced = 0
-        # On the clock of the event loop, which may be a virtual one.
-        self._started_s = anyio.current_time() - (time.monotonic() - core.parts.first.started_mono_s)
+        self._started_s = core.started_s
         self._active_s = self._started_s
 
     async def wait_until(self, is_done: Callable[[], bool], event: Flag | None) -> _Clock | None:

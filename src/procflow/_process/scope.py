@@ -44,6 +44,8 @@ from procflow._process.terminals.lending import LENT_SESSION
 from procflow._streams.consumers.crew import tell
 from procflow._streams.waking import PerLoop
 from procflow.command import Command, Pipeline, stages_of
+from procflow._streams.waking import PerLoop, bare_interrupts
+from procflow.command import Command, Pipeline
 from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
 from procflow.policies import Pty, Shutdown, StreamConfig
@@ -204,22 +206,8 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
 
 async def _leave(tasks: anyio.abc.TaskGroup) -> None:
     """Leave the task group; a Ctrl-C that hit one of its tasks leaves as itself, not in a group."""
-    try:
+    with bare_interrupts():
         await tasks.__aexit__(None, None, None)
-    except BaseExceptionGroup as group:
-        interrupt = _first_interrupt(group)
-        if interrupt is None:
-            raise
-        raise interrupt from None
-
-
-def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    # Our tasks never raise: what is no Exception was thrown into them by a signal handler, or by code of the caller.
-    for exc in group.exceptions:
-        found = _first_interrupt(exc) if isinstance(exc, BaseExceptionGroup) else exc
-        if found is not None and not isinstance(found, Exception):
-            return found
-    return None
 
 
 @defers_interrupts

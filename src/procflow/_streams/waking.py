@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -220,21 +220,44 @@ async def running(name: str, *functions: Callable[[], Coroutine[Any, Any, object
     """Run ``functions`` in tasks called ``name`` beside the block, and cancel them when it is left.  Gives the group of them.
 
     What the block raises, ``SystemExit`` included, leaves it as it is: the task group, which would wrap it, does not see it.
+    So does a Ctrl-C that hits one of the tasks.
     """
     failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        for function in functions:
-            tasks.start_soon(function, name=name)
-        try:
-            yield tasks
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 (raised again below)
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
+    with bare_interrupts():
+        async with anyio.create_task_group() as tasks:
+            for function in functions:
+                tasks.start_soon(function, name=name)
+            try:
+                yield tasks
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 (raised again below)
+                failure = error
+            finally:
+                tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+@contextmanager
+def bare_interrupts() -> Iterator[None]:
+    """Around a task group: let a Ctrl-C that hit one of its tasks leave as itself, not in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        interrupt = _first_interrupt(group)
+        if interrupt is None:
+            raise
+        raise interrupt from None
+
+
+def _first_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    # Our tasks never raise: what is no Exception was thrown into them by a signal handler, or by code of the caller.
+    for exc in group.exceptions:
+        found = _first_interrupt(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        if found is not None and not isinstance(found, (Exception, anyio.get_cancelled_exc_class())):
+            return found
+    return None
 
 
 class _AsyncioLoop(Protocol):

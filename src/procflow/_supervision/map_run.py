@@ -27,7 +27,7 @@ from procflow._streams.waking import Bell, running
 from procflow._supervision.descriptors import ACCOUNT, SHORTAGES, Claim, descriptors_of
 from procflow._supervision.lineup import Lineup, MapOrder
 from procflow._supervision.repeatable import RepeatableStdin, require_repeatable
-from procflow._supervision.values import MapResult
+from procflow._supervision.values import MapResult, forget_frames
 from procflow.command import Command, Pipeline
 from procflow.errors import ChildError, DescriptorLimitError, PlatformError, SpawnError
 from procflow.policies import Pty, Shutdown
@@ -161,7 +161,7 @@ class MapResults:
         await checkpoint()
         while True:
             if self._is_left:
-                raise anyio.ClosedResourceError
+                raise anyio.ClosedResourceError("the map_run() block was left")
             result = self._lineup.take()
             if result is not None:
                 self._room_bell.ring()
@@ -252,9 +252,11 @@ class MapResults:
                 completed = await run(command, **self._options, on_start=partial(self._note_start, number))
             except SpawnError as error:
                 if error.errno not in SHORTAGES:
+                    forget_frames(error)
                     return MapResult(index=number, command=command, error=error)
                 await self._make_room(number, command, ended, error)
             except (ChildError, PlatformError) as error:
+                forget_frames(error)
                 return MapResult(index=number, command=command, error=error)
             else:
                 return MapResult(index=number, command=command, completed=completed)

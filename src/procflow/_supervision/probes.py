@@ -10,6 +10,8 @@ it has left in its pipe.  Every look is bounded, because what accepts a connecti
 from __future__ import annotations
 
 import os
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from procflow._kinds import require_duration
 from procflow._process.readiness import Candidate, Probe
 from procflow._streams.lines.readers import Pattern
 from procflow._streams.waking import PerLoop, running
-from procflow._supervision.http import Address, ask_status
+from procflow._supervision.http import Address, ask_status, is_own_end
 from procflow.errors import NotReadyError
 from procflow.events import LineMatch, OutputName
 
@@ -36,8 +38,21 @@ T_co = TypeVar("T_co", covariant=True)
 FIRST_PAUSE_S: Final = 0.01
 """The pause after the first look; each one is twice the last, up to the interval of the probe."""
 
-CLOCK_SLACK_S: Final = 0.02
-"""How much older than the process a file may look: kernels stamp files with a clock that ticks coarsely."""
+CLOCK_REALTIME_COARSE: Final = 5
+"""Of Linux; the standard library has no name for it."""
+
+MAX_TICK_NS: Final = 10_000_000
+
+
+def file_tick_ns() -> int:
+    """How coarsely the kernel stamps files: by its own tick, 1 to 10 ms (clock_getres(2))."""
+    if sys.platform != "linux":
+        return MAX_TICK_NS
+    return round(time.clock_getres(CLOCK_REALTIME_COARSE) * 1e9)
+
+
+CLOCK_SLACK_NS: Final = file_tick_ns()
+"""How much older than the process a file may look."""
 
 _FILE_LIMITERS: Final = PerLoop("readiness_files", partial(anyio.CapacityLimiter, 4))
 """Looks at files happen in threads: a file system that hangs must not stop the loop, nor take every thread."""
@@ -88,7 +103,6 @@ class Polling(ABC, Generic[T]):
         async with running(f"procflow readiness of {candidate.name}", watch):
             with looking:
                 found = await self._poll(candidate)
-        # What was found of a process that is gone was not its own.
         if found is None or candidate.has_exited:
             raise await candidate.not_ready(self.describe())
         return found
@@ -123,9 +137,9 @@ class TcpProbe(Polling[bool]):
     def describe(self) -> str:
         return f"{self.host}:{self.port} accepted a connection"
 
-    async def look(self, candidate: Candidate) -> bool:  # noqa: ARG002 (only a port is looked at)
-        async with await anyio.connect_tcp(self.host, self.port):
-            return True
+    async def look(self, candidate: Candidate) -> bool | None:  # noqa: ARG002 (only a port is looked at)
+        async with await anyio.connect_tcp(self.host, self.port) as stream:
+            return None if is_own_end(stream) else True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +171,7 @@ class FileProbe(Polling[bool]):
     async def look(self, candidate: Candidate) -> bool | None:
         # Abandoned when time is up; its thread goes on, and counts, until the file system answers.
         found = await anyio.to_thread.run_sync(os.stat, self.path, abandon_on_cancel=True, limiter=_FILE_LIMITERS.get())
-        is_old = found.st_mtime < candidate.started_at.timestamp() - CLOCK_SLACK_S
+        is_old = found.st_mtime_ns < candidate.started_at.timestamp() * 1e9 - CLOCK_SLACK_NS
         return None if self.fresh and is_old else True
 
 
@@ -175,7 +189,10 @@ class CallProbe(Polling[T]):
         return False
 
     async def look(self, candidate: Candidate) -> T | None:  # noqa: ARG002 (the caller looks)
-        return await self.predicate() or None
+        answer = self.predicate()
+        if not isinstance(answer, Awaitable):
+            raise TypeError(f"the predicate of ready.call() must be async, and returned {type(answer).__name__}")
+        return await answer or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from procflow._kinds import require_duration, require_instance, require_int
+
+MAX_S: Final = 30.0
+"""The longest pause, unless a policy says otherwise."""
 
 
 class RestartWhen(Enum):
@@ -35,7 +38,7 @@ class Restart:
 
     when: RestartWhen
     initial_s: float = 0.2
-    max_s: float = 30.0
+    max_s: float = MAX_S
     factor: float = 2.0
     jitter: float = 0.5
     max_restarts: int | None = 5
@@ -66,17 +69,20 @@ class Restart:
         cls,
         *,
         initial_s: float = 0.2,
-        max_s: float = 30.0,
+        max_s: float | None = None,
         factor: float = 2.0,
         jitter: float = 0.5,
         max_restarts: int | None = 5,
         within_s: float = 60.0,
     ) -> Restart:
-        """Start it again if it did not exit with 0, was not ready in time, or could not be started (the default)."""
+        """Start it again if it did not exit with 0, was not ready in time, or could not be started (the default).
+
+        ``max_s`` is 30 s by default, or ``initial_s`` if that is longer.
+        """
         return cls(
             when=RestartWhen.ON_FAILURE,
             initial_s=initial_s,
-            max_s=max_s,
+            max_s=_longest_s(initial_s, max_s),
             factor=factor,
             jitter=jitter,
             max_restarts=max_restarts,
@@ -88,22 +94,29 @@ class Restart:
         cls,
         *,
         initial_s: float = 0.2,
-        max_s: float = 30.0,
+        max_s: float | None = None,
         factor: float = 2.0,
         jitter: float = 0.5,
         max_restarts: int | None = 5,
         within_s: float = 60.0,
     ) -> Restart:
-        """Start it again however it ended, unless that was commanded."""
+        """Start it again however it ended, unless that was commanded.  ``max_s`` as for ``on_failure()``."""
         return cls(
             when=RestartWhen.ALWAYS,
             initial_s=initial_s,
-            max_s=max_s,
+            max_s=_longest_s(initial_s, max_s),
             factor=factor,
             jitter=jitter,
             max_restarts=max_restarts,
             within_s=within_s,
         )
+
+
+def _longest_s(initial_s: float, max_s: float | None) -> float:
+    if max_s is not None:
+        return max_s
+    require_duration("initial_s", initial_s, allows_zero=False)
+    return max(MAX_S, initial_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +174,14 @@ class RestartMachine:
         self._restarts.append(now_s + delay_s)
         return Again(delay_s)
 
-    def commanded(self) -> None:
-        """Note a restart that was asked for: it counts for nothing, and the next backoff begins anew."""
+    def commanded(self, *, now_s: float) -> None:
+        """Note a restart that was asked for: it counts for nothing, and the next backoff begins anew.
+
+        It takes the place of the one that a backoff was still waiting with.
+        """
         self._in_a_row = 0
+        while self._restarts and self._restarts[-1] > now_s:
+            self._restarts.pop()
 
     def _backoff_s(self) -> float:
         policy = self._policy

@@ -18,6 +18,7 @@ from procflow._process.readiness import Probe
 from procflow._process.scope import SpawnScope, spawn
 from procflow._process.stdio.plans import NULL, OutputChoice
 from procflow._streams.consumers.crew import tell
+from procflow._streams.waking import bare_interrupts
 from procflow._supervision.repeatable import RepeatableStdin, require_repeatable
 from procflow._supervision.restart import Restart
 from procflow._supervision.service_stream import ServiceStream
@@ -87,6 +88,7 @@ def supervise(
 
     Raises:
         SpawnError: On entry, if the first process cannot be started; later such a failure counts as one of a run.
+        PlatformError: The same, if this system cannot give what was asked for.
         ServiceFailed: On leaving, if the service has failed; as a note if another exception propagates.
         TerminationError: On leaving, if something outlived every attempt to end it; as a note likewise.
     """
@@ -116,19 +118,21 @@ def supervise(
 async def _block(supervisor: Supervisor[T]) -> AsyncIterator[Service[T]]:
     error: BaseException | None = None
     body = supervisor.body = anyio.CancelScope()
-    async with anyio.create_task_group() as tasks:
-        # The group never sees what the body raises, except for a cancellation: it would wrap it.
-        try:
-            await tasks.start(supervisor.drive, name=f"procflow supervisor of {supervisor.name}")
-            if supervisor.failure is None:
-                with body:
-                    yield Service(supervisor)
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as exc:  # noqa: BLE001 (raised again below)
-            error = exc
-        finally:
-            supervisor.ask_stop()
+    with bare_interrupts():
+        async with anyio.create_task_group() as tasks:
+            # The group never sees what the body raises, except for a cancellation: it would wrap it.
+            try:
+                with bare_interrupts():
+                    await tasks.start(supervisor.drive, name=f"procflow supervisor of {supervisor.name}")
+                if supervisor.failure is None:
+                    with body:
+                        yield Service(supervisor)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as exc:  # noqa: BLE001 (raised again below)
+                error = exc
+            finally:
+                supervisor.ask_stop()
     failure = supervisor.failure
     # A wait of the body may have raised it already.
     tell([failure] if failure is not None and failure is not error else [], error)

@@ -10,7 +10,6 @@ it is in, so that a stop is not delayed by a probe, a backoff or a slow reader.
 from __future__ import annotations
 
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -25,8 +24,8 @@ from procflow._process.scope import SpawnScope
 from procflow._streams.waking import Bell, sleep_on
 from procflow._supervision.restart import Again, GivenUp, Over, Restart, RestartMachine
 from procflow._supervision.service_stream import ServiceStream
-from procflow._supervision.values import Restarted, ServiceRun, ServiceState, is_unendable
-from procflow.errors import NotReadyError, ProcflowError, ServiceFailed, SpawnError, TerminationError, UsageError
+from procflow._supervision.values import Restarted, ServiceRun, ServiceState, forget_frames
+from procflow.errors import NotReadyError, ProcflowError, ServiceFailed, TerminationError, UsageError
 from procflow.outcome import EndedBy, Outcome
 
 if TYPE_CHECKING:
@@ -75,9 +74,12 @@ class Supervisor(Generic[T]):
         self.stdout: Final = ServiceStream(name, "stdout")
         self.stderr: Final = ServiceStream(name, "stderr")
         self.bell: Final = Bell()  # rings at every change
-        self.failure: ProcflowError | None = None
+        self.failure: Exception | None = None  # a ``ProcflowError``, unless code of others has failed
         self.body: anyio.CancelScope | None = None
         self._last_outcome: Outcome | None = None
+        self._has_begun = False  # whether the block was told of a process
+        self._is_probe_broken = False  # whether the probe of this run has raised what says nothing of the process
+        self._is_stuck = False  # whether something of the last run is alive, so that another one would make two of it
         self._wish: _Wish | None = None
         self._waiting: anyio.CancelScope | None = None
 
@@ -119,9 +121,15 @@ class Supervisor(Generic[T]):
             if self.failure is not None:
                 raise self.failure
             if self.is_over:
-                awaited = self._probe.describe() if self._probe is not None else "it was ready"
+                awaited = "it was asked for" if self._was_ready else "it was ready"
+                if self._probe is not None and not self._was_ready:
+                    awaited = self._probe.describe()
                 raise NotReadyError(stream_name=self.name, awaited=awaited, outcome=self._last_outcome)
             await self.bell.sleep()
+
+    @property
+    def _was_ready(self) -> bool:
+        return bool(self.history) and self.history[-1].was_ready
 
     def _require_alive(self, what: str) -> None:
         if isinstance(self.failure, ServiceFailed):
@@ -145,28 +153,31 @@ class Supervisor(Generic[T]):
         state = ServiceState.STOPPED
         try:
             state = await self._run_all(task_status)
+        except Exception as error:  # noqa: BLE001 (raised by the block)
+            state = self._leave_body(error)
         finally:
             self.process = None
             self.stdout.end()
             self.stderr.end()
             self._set_state(state)
+        if not self._has_begun:
+            task_status.started()
 
     async def _run_all(self, task_status: anyio.abc.TaskStatus[None]) -> ServiceState:
         while True:
-            began_mono_s = time.monotonic()
+            began_s = anyio.current_time()  # the clock that the pauses go by, which may be a virtual one
             run = await self._run(task_status)
-            lasted_s = time.monotonic() - began_mono_s
-            if run.number == 1 and isinstance(run.error, SpawnError):
+            lasted_s = anyio.current_time() - began_s
+            if not self._has_begun:
                 self.failure = run.error
-                task_status.started()
                 return ServiceState.FAILED
-            if is_unendable(run.error):
+            if self._is_stuck:
                 return self._stuck(run)
             if self._must_stop:
                 return ServiceState.STOPPED
             if self._wish is _Wish.RESTART:
-                self._machine.commanded()
-            elif run.error is not None and not isinstance(run.error, ProcflowError):
+                self._machine.commanded(now_s=anyio.current_time())
+            elif self._is_probe_broken:
                 return self._fail("its readiness probe failed")  # wrong code, which another run would not cure
             else:
                 over = await self._decide(run, lasted_s)
@@ -180,13 +191,15 @@ class Supervisor(Generic[T]):
         decision = self._machine.after(
             has_failed=run.has_failed,
             lasted_s=lasted_s,
-            now_s=time.monotonic(),
+            now_s=anyio.current_time(),
             chance=random.random(),  # noqa: S311 (spreads load, hides nothing)
         )
         match decision:
             case Again(delay_s):
                 self._set_state(ServiceState.BACKOFF)
                 await self._unless_told(lambda: anyio.sleep(delay_s))
+                if self._wish is _Wish.RESTART:
+                    self._machine.commanded(now_s=anyio.current_time())
                 return ServiceState.STOPPED if self._must_stop else None
             case Over():
                 return ServiceState.ENDED
@@ -203,12 +216,14 @@ class Supervisor(Generic[T]):
         scope = self._make_scope()
         error: Exception | None = None
         was_ready = is_commanded = False
+        self._is_probe_broken = False
         try:
             async with scope as child:
                 core = scope.core
                 assert core is not None, "an entered scope has a process"
                 self._begin_run(child, core, number)
-                if number == 1:
+                if not self._has_begun:
+                    self._has_begun = True
                     task_status.started()
                 is_commanded = True  # also if this is cancelled
                 try:
@@ -222,12 +237,15 @@ class Supervisor(Generic[T]):
                     error = await stop_unready(core, error.awaited, error.timeout_s)
                 await end_run(core, EndedBy.TERMINATE)
         except TerminationError as exc:
+            self._is_stuck = True
             error = exc
         except ProcflowError as exc:  # it was not started, or a consumer of its output has failed
             error = error or exc
         finally:
             self.process = None
             self.runs = number  # also if it was not started
+            if self._has_begun and not self._is_probe_broken:  # else it is told, once, with where it happened
+                forget_frames(error)
             run = ServiceRun(
                 number=number,
                 outcome=scope.core.outcome if scope.core is not None else None,
@@ -260,7 +278,13 @@ class Supervisor(Generic[T]):
             Exception: What the probe raises.
         """
         if self._probe is not None:
-            self.found = await child.wait_ready(self._probe, timeout_s=self._ready_timeout_s)
+            try:
+                self.found = await child.wait_ready(self._probe, timeout_s=self._ready_timeout_s)
+            except NotReadyError:
+                raise
+            except Exception:
+                self._is_probe_broken = True
+                raise
         self._set_state(ServiceState.READY)
         await core.exited.wait()
 
@@ -313,7 +337,7 @@ class Supervisor(Generic[T]):
             return self._leave_body(run.error)
         return self._fail("its last run cannot be ended")
 
-    def _leave_body(self, failure: ProcflowError) -> ServiceState:
+    def _leave_body(self, failure: Exception) -> ServiceState:
         self.failure = failure
         if self.body is not None:
             self.body.cancel()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from procflow.errors import ChildError, PlatformError, TerminationError
+from procflow.errors import ChildError, PlatformError
 from procflow.outcome import Completed, Outcome
 
 if TYPE_CHECKING:
@@ -126,6 +126,15 @@ def outcome_of(error: BaseException | None) -> Outcome | None:
     return found if isinstance(found, Outcome) else None
 
 
-def is_unendable(error: BaseException | None) -> bool:
-    """Whether something could not be ended, so that starting it anew would make two of it."""
-    return isinstance(error, TerminationError)
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that is kept, and of its causes: their frames hold whole processes with all their output."""
+    left, seen = [error], set[int]()
+    while left:
+        exc = left.pop()
+        if exc is None or id(exc) in seen:
+            continue
+        seen.add(id(exc))
+        exc.__traceback__ = None
+        left += [exc.__cause__, exc.__context__]
+        if isinstance(exc, BaseExceptionGroup):
+            left += exc.exceptions

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import procflow as pf
 from procflow import ready
 from procflow._supervision.http import parse_address
+from procflow.testing import FakeSpawner
 from tests.core.process.conftest import is_alive, python
 
 pytestmark = pytest.mark.anyio
@@ -58,9 +60,9 @@ async def test_line_is_found_in_what_was_written_before_and_taken_from_nobody() 
 
 async def test_the_line_is_there_for_the_first_subscriber_after_it() -> None:
     """C-91: a probe takes nothing: whoever subscribes by default afterwards begins at the first byte."""
-    async with pf.spawn(python("print('one'); print('ready'); print('three')")) as child:
+    async with pf.spawn(pf.shell("echo one; echo ready; echo three; exec cat"), stdin=pf.PIPE) as child:
         await child.wait_ready(ready.line("ready"), timeout_s=30)
-
+        await child.stdin.aclose()
         assert [line async for line in child.stdout.lines()] == ["one", "ready", "three"]
 
 
@@ -238,11 +240,120 @@ async def test_a_wait_can_be_cancelled_and_repeated() -> None:
 
 
 async def test_a_dead_process_is_never_ready() -> None:
-    """C-91: what answers in the place of a process that has exited is not that process."""
-    async with pf.spawn(pf.Command("true")) as child:
-        await child.wait()
+    """C-91: what answers in the place of a process that has exited is not that process; a line that it left is no use either."""
+    seen: list[object] = []
+    with pf.observe(seen.append):
+        async with pf.spawn(pf.shell("echo ready; exit 3")) as child:
+            await child.wait()
+            for probe in (ready.call(yes), ready.line("ready"), ready.any(ready.line("ready"))):
+                with pytest.raises(pf.NotReadyError) as caught:
+                    await child.wait_ready(probe, timeout_s=30)
+                assert caught.value.outcome is not None
+                assert caught.value.outcome.exit_code == 3
+                assert caught.value.timeout_s is None
+
+    assert not [event for event in seen if isinstance(event, pf.Ready)]
+
+
+async def test_observers_are_told_once_that_a_process_is_ready() -> None:
+    """C-91, C-92: ``Ready`` comes once for a process, however often it is asked for."""
+    seen: list[object] = []
+    with pf.observe(seen.append):
+        async with pf.spawn(pf.shell("echo ready; exec cat"), stdin=pf.PIPE) as child:
+            for _ in range(3):
+                await child.wait_ready(ready.line("ready"), timeout_s=30)
+
+    assert len([event for event in seen if isinstance(event, pf.Ready)]) == 1
+
+
+async def test_the_time_until_ready_goes_by_the_clock_of_the_loop() -> None:
+    """C-91, C-92: with a fake in virtual time, ``Ready.after_s`` says what the script says."""
+    trio = pytest.importorskip("trio")
+    testing = pytest.importorskip("trio.testing")
+    seen: list[object] = []
+
+    async def main() -> None:
+        fake = FakeSpawner()
+        fake.on("server").prints("up\n", after_s=3600).stays()
+        with pf.observe(seen.append):
+            async with fake.installed(), pf.spawn(pf.Command("server")) as child:
+                await child.wait_ready(ready.line("up"))
+
+    await anyio.to_thread.run_sync(partial(trio.run, main, clock=testing.MockClock(autojump_threshold=0)))
+
+    (event,) = (event for event in seen if isinstance(event, pf.Ready))
+    assert event.after_s == pytest.approx(3600, abs=60)
+
+
+async def test_a_line_in_a_history_that_was_cut_is_found() -> None:
+    """C-91: ready.line reads what is still held, from its first whole line on, though older bytes are gone that nobody was given."""
+    script = "seq 100000 300000; echo ready; exec cat"
+    command = pf.shell(script, name="seq")
+    async with pf.spawn(command, stdin=pf.PIPE, stdout=pf.StreamConfig(replay=pf.Replay.last_bytes(100))) as child:
+        with anyio.fail_after(60):
+            while child.stdout.statistics().produced_bytes < 200_001 * 7 + 6:
+                await anyio.sleep(0.005)
+        oldest = await child.wait_ready(ready.line("."), timeout_s=60)
+        found = await child.wait_ready(ready.line("^ready$"), timeout_s=60)
+    assert (oldest.text, found.text) == ("299988", "ready")
+
+
+class OwnEnd:
+    """A connection that leads to itself, as one that anyio has made."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.socket.connect(("127.0.0.1", self.port))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def extra(self, attribute: Any, *_: object) -> object:
+        return {
+            anyio.abc.SocketAttribute.local_address: self.socket.getsockname(),
+            anyio.abc.SocketAttribute.remote_address: self.socket.getpeername(),
+            anyio.abc.SocketAttribute.raw_socket: self.socket,
+        }[attribute]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "http"])
+async def test_a_connection_to_itself_is_no_server(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-91: what the kernel connects to its own near end is not ready, and keeps the port from nobody."""
+    ends: list[OwnEnd] = []
+
+    async def connect(*_: object, **__: object) -> OwnEnd:
+        await anyio.lowlevel.checkpoint()
+        ends.append(OwnEnd())
+        return ends[-1]
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect)
+    probe = ready.tcp("127.0.0.1", 1) if kind == "tcp" else ready.http("http://127.0.0.1:1/")
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
         with pytest.raises(pf.NotReadyError):
-            await child.wait_ready(ready.call(yes), timeout_s=30)
+            await child.wait_ready(probe, timeout_s=0.2)
+
+    with socket.socket() as server:  # without SO_REUSEADDR: refused while the old connection lingers
+        server.bind(("127.0.0.1", ends[0].port))
+
+
+async def test_the_file_of_the_run_before_does_not_count(tmp_path: Path) -> None:
+    """C-91: a file may look older than the process by one tick of the kernel's clock, and no more."""
+    path = tmp_path / "ready"
+    path.touch()
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        for older_ns, is_ready in ((11_000_000, False), (0, True)):
+            at = round(child._core.parts.first.started_at.timestamp() * 1e9) - older_ns
+            os.utime(path, ns=(at, at))
+            if is_ready:
+                await child.wait_ready(ready.file(path), timeout_s=30)
+            else:
+                with pytest.raises(pf.NotReadyError):
+                    await child.wait_ready(ready.file(path), timeout_s=0.1)
 
 
 async def test_polling_does_not_spin() -> None:
@@ -272,7 +383,12 @@ async def test_polling_does_not_spin() -> None:
         partial(ready.http, "http://user:secret@localhost/"),
         partial(ready.http, "http://localhost/a b"),
         partial(ready.http, "http://localhost/\r\nX: y"),
+        partial(ready.http, "http://localhost:0/"),
+        partial(ready.http, "http://localhost:99999/"),
+        partial(ready.http, "http://localhost:abc/"),
         partial(ready.http, "http://localhost/", status=()),
+        partial(ready.http, "http://localhost/", status=2000),
+        partial(ready.http, "http://localhost/", status=[99]),
         partial(ready.line, "x", stream="stdin"),  # type: ignore[arg-type]  # refused
         ready.any,
         ready.all,
@@ -284,6 +400,46 @@ def test_a_probe_that_makes_no_sense_is_refused(make: Callable[[], object]) -> N
         make()
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["200", ["200"], True, 200.0, [200.5]])
+def test_a_status_is_an_int(status: Any) -> None:
+    """C-91: what no answer can have is refused."""
+    with pytest.raises(TypeError):
+        ready.http("http://localhost/", status=status)
+
+
+async def test_a_predicate_that_is_not_async_is_told() -> None:
+    """C-91: the error says what is wrong with the predicate."""
+    async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+        with pytest.raises(TypeError, match="must be async, and returned bool"):
+            await child.wait_ready(ready.call(lambda: True), timeout_s=30)  # type: ignore[arg-type, return-value]  # refused
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"],
+        [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n", b"\r\nHTTP/1.1 102\r\n\r\nHTTP/1.1 2", b"04\r\n"],
+    ],
+)
+async def test_provisional_answers_are_skipped(pieces: list[bytes]) -> None:
+    """C-91: ready.http takes the status of the final answer."""
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            for piece in pieces:
+                await stream.send(piece)
+            with anyio.move_on_after(5):
+                await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/"
+        async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+            assert await child.wait_ready(ready.http(url), timeout_s=30) == 204
+        tasks.cancel_scope.cancel()
 
 
 def test_the_parts_of_a_url() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,8 +94,19 @@ def test_a_run_that_lasted_begins_the_backoff_anew() -> None:
 
     assert [delay_s(0), delay_s(0), delay_s(0)] == [Again(0.2), Again(0.4), Again(0.8)]
     assert [delay_s(61), delay_s(0)] == [Again(0.2), Again(0.4)]
-    machine.commanded()
+    machine.commanded(now_s=1e6)
     assert delay_s(0) == Again(0.2)
+
+
+def test_a_commanded_restart_in_a_backoff_takes_the_place_of_the_one_that_was_due() -> None:
+    """C-91: what is commanded counts for no limit, also if it cuts a pause short; one whose pause was over counts."""
+    machine = RestartMachine(pf.Restart.on_failure(initial_s=1, jitter=0, max_restarts=1))
+
+    assert machine.after(has_failed=True, lasted_s=0, now_s=10, chance=0) == Again(1)
+    machine.commanded(now_s=10.5)
+    assert machine.after(has_failed=True, lasted_s=0, now_s=11, chance=0) == Again(1)
+    machine.commanded(now_s=12.5)
+    assert machine.after(has_failed=True, lasted_s=0, now_s=13, chance=0) == GivenUp(1)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +128,12 @@ def test_the_policy_says_after_which_endings_it_starts_again(
     decision = RestartMachine(policy).after(has_failed=has_failed, lasted_s=1, now_s=10, chance=0.5)
 
     assert isinstance(decision, expected)
+
+
+@pytest.mark.parametrize("make", [pf.Restart.on_failure, pf.Restart.always])
+def test_the_longest_pause_follows_a_longer_first_one(make: Callable[..., pf.Restart]) -> None:
+    """C-91: initial_s alone may be any time: max_s is 30 s by default, or as long as that."""
+    assert [make(initial_s=initial_s).max_s for initial_s in (0.2, 60)] == [30, 60]
 
 
 @pytest.mark.parametrize(

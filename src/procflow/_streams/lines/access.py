@@ -177,14 +177,19 @@ class LineAccess:
             pattern: A regular expression, searched for in each line, or a predicate.
             config: How bytes become lines.
             peek: Take nothing either if a line matches: the next subscriber begins where it would have without the wait.  Such
-                a wait also sees what an earlier one has passed, as far as the history still has it.
+                a wait also sees what an earlier one has passed, as far as the history still has it.  If the bound of the history has
+                cut that, the oldest line, of which only the end may be left, does not count.
 
         Raises:
             NotReadyError: The process, or the stream, ended first, and no line that it left matches.
-            HistoryLostError: Bytes that nobody has been given are no longer retained.
+            HistoryLostError: Bytes that nobody has been given are no longer retained.  Not with ``peek``.
         """
         subscription = self._core.subscribe_waiter(Reliable(), sees_matches=peek)
-        return self._wait_for_line(LineFeed(subscription, config, "skip", settles=False), pattern, peek=peek)
+        feed = LineFeed(subscription, config, "skip", settles=False)
+        if peek and self._core.log.begins_anywhere:
+            start = self._core.log.history_start
+            feed.splitter.gap(Gap(start, start), opening=subscription.opening)
+        return self._wait_for_line(feed, pattern, peek=peek)
 
     # --- inside -------------------------------------------------------------------------------------------------
 

@@ -294,12 +294,21 @@ class StreamLog:
         """Return a cursor for a wait: at the oldest byte of history, but unless it ``sees_matches`` after that of an earlier wait.
 
         Raises:
-            HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.
+            HistoryLostError: If bytes that nobody has been given are gone and an earlier wait did not pass them.  Never if it
+                ``sees_matches``: then it takes what there is.
         """
         floor = self.history_start
+        if sees_matches:
+            return self._attach_at(delivery, floor)
         if self._given < floor and not self._has_no_history:
             floor = self._given
-        return self._attach_at(delivery, floor if sees_matches else max(self._waited, floor))
+        return self._attach_at(delivery, max(self._waited, floor))
+
+    @property
+    def begins_anywhere(self) -> bool:
+        """Whether the history begins where its bound has cut it: in the middle of a line, most likely."""
+        floor = self.history_start
+        return not self._has_no_history and floor > 0 and floor != self._given
 
     def catch_up(self) -> None:
         """Book what subscribers have drawn from loans, so that everything here is exact."""
