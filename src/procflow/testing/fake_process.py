@@ -4,7 +4,8 @@ Owns its descriptors, its exit, and the carrying out of its script.  Must not kn
 
 Problem: what reads the outputs of a process, feeds it and watches its exit is to be the real code, so only the far end is
 fake.  Everything that the kernel does at once happens at once here too: a fatal signal ends the process, closes its
-pipes and announces its exit before ``signal()`` returns.  So nothing is in flight that virtual time could jump over.
+pipes and makes its exit visible before ``signal()`` returns.  So nothing is in flight that virtual time could jump over.
+As with a real one, its exit is known, and told, only when somebody looks: after the signal that caused it was told.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class FakeProcess(LeaderBook):
         self._leave_behind = leave_behind
         self._complain = complain
         self._scope = anyio.CancelScope()
+        self._ended: tuple[ExitStatus, float] | None = None  # and when
         self._is_answering = False
         self._continued: anyio.Event | None = None  # while it is stopped
         self._pending: list[int] = []
@@ -127,7 +129,7 @@ class FakeProcess(LeaderBook):
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        return self.status is None
+        return self._ended is None
 
     @property
     def as_member(self) -> Member:
@@ -139,6 +141,9 @@ class FakeProcess(LeaderBook):
 
     def observe(self) -> bool:
         """Look whether it has ended."""
+        if self.status is None and self._ended is not None:
+            status, seen_mono_s = self._ended
+            self._note_exit(status, seen_mono_s=seen_mono_s)
         return self.status is not None
 
     def signal(self, number: int) -> None:
@@ -147,13 +152,13 @@ class FakeProcess(LeaderBook):
         Raises:
             ProcessLookupError: If it has ended.
         """
-        if self.status is not None:
+        if self.observe():
             raise ProcessLookupError(f"{self.pid} has exited")
         send(lambda _pid, sent: self.take(sent), self.pid, number, of=self, to="leader", receiver=self.pid)
 
     def take(self, number: int) -> None:
         """Be sent a signal, by whatever way; too late is without an effect."""
-        if self.status is not None:
+        if not self.is_alive:
             return
         if number:
             self._call.signals.append(number)
@@ -172,7 +177,7 @@ class FakeProcess(LeaderBook):
 
     def reap(self) -> bool:
         """Reap it if it has ended."""
-        if self.status is not None and not self.is_reaped:
+        if self.observe() and not self.is_reaped:
             self.usage = ResourceUsage(user_s=0.0, system_s=0.0, max_rss_bytes=0)
             self._note_reaped(lost=False)
         return self.is_reaped
@@ -186,14 +191,10 @@ class FakeProcess(LeaderBook):
 
     def end(self, how: End) -> None:
         """End it now; does nothing if it has ended."""
-        if self.status is not None:
+        if not self.is_alive:
             return
-        status = ExitStatus(how.exit_code, how.signal)
-        if self._call.pid is None:  # one that was left behind: nobody watches it
-            self.status = status
-        else:
-            self._note_exit(status, seen_mono_s=self._mono_s())
-            self._call.exit_code, self._call.signal = how.exit_code, how.signal
+        self._ended = ExitStatus(how.exit_code, how.signal), self._mono_s()
+        self._call.exit_code, self._call.signal = how.exit_code, how.signal
         for place in tuple(self._fds):
             self._close(place)
         fd, self._exit_end = self._exit_end, -1
@@ -224,7 +225,7 @@ class FakeProcess(LeaderBook):
             self._continued = None
         pending, self._pending = self._pending, []
         for number in (*pending, _signal.SIGCONT):
-            if self.status is None:
+            if self.is_alive:
                 self._act(number)
 
     async def _answer(self, reaction: Reaction, end: End) -> None:
@@ -238,13 +239,13 @@ class FakeProcess(LeaderBook):
     # --- its script -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        if self.observe():
+        if not self.is_alive:
             return
         with self._scope, contextlib.suppress(anyio.ClosedResourceError):
             for step in self._script.steps:
                 await self._while_stopped()
                 await self._do(step)
-                if self.observe():
+                if not self.is_alive:
                     return
             await checkpoint()
             self.end(End(exit_code=0))

@@ -206,15 +206,34 @@ async def test_process_that_outlives_the_block_is_killed(fake: FakeSpawner) -> N
     await installation.__aexit__(None, None, None)
 
 
-async def test_events_of_fakes(fake: FakeSpawner) -> None:
-    """C-93: observers are told of a fake what they are told of a real child."""
-    fake.on("server").prints("up\n").stays()
-    kinds: list[str] = []
-    async with fake.installed():
-        with pf.observe(lambda event: kinds.append(type(event).__name__)):
-            async with pf.spawn(pf.Command("server")) as child:
-                assert child.stdout is not None
-                await child.stdout.wait_for_line("up")
+TERM, CONT, SWEEP = ("SIGTERM", False), ("SIGCONT", False), ("SIGKILL", True)
+"""Signals of an obeyed stop, and whether the leader was known to have exited before."""
 
-    assert [kind for kind in kinds if kind != "Signalled"] == ["Spawned", "Exited", "Reaped"]
-    assert "Signalled" in kinds
+
+@pytest.mark.parametrize("way", ["obeys", "answers", "killed", "leader"])
+async def test_events_of_fakes(fake: FakeSpawner, way: str) -> None:
+    """C-93: observers are told of a fake what they are told of a real child, in the same order: what ends it comes before its end."""
+    server = fake.on("server").prints("up\n")
+    if way == "answers":
+        server.on_signal(signal.SIGTERM, exits=0)
+    server.stays()
+    told: list[object] = []
+
+    def note(event: pf.ProcessEvent) -> None:
+        if isinstance(event, pf.Signalled):
+            told.append((signal.Signals(event.signal).name, event.after_exit))
+        else:
+            told.append(type(event).__name__)
+
+    async with fake.installed():
+        with pf.observe(note):
+            async with pf.spawn(pf.Command("server")) as child:
+                await child.stdout.wait_for_line("up")
+                if way == "killed":
+                    await child.kill()
+                elif way == "leader":
+                    child.send_signal(signal.SIGTERM)
+                    await child.wait()
+
+    sent = {"killed": [("SIGKILL", False)], "leader": [TERM]}.get(way, [TERM, CONT])
+    assert told == ["Spawned", *sent, "Exited", *([] if way == "killed" else [SWEEP]), "Reaped"]
