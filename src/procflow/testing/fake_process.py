@@ -11,9 +11,11 @@ As with a real one, its exit is known, and told, only when somebody looks: after
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal as _signal
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,6 +119,7 @@ class FakeProcess(LeaderBook):
         self._complain = complain
         self._scope = anyio.CancelScope()
         self._ended: tuple[ExitStatus, float] | None = None  # and when
+        self._complete_bytes: int | None = None  # after so much, no more input may come
         self._is_answering = False
         self._continued: anyio.Event | None = None  # while it is stopped
         self._pending: list[int] = []
@@ -195,6 +198,10 @@ class FakeProcess(LeaderBook):
             return
         self._ended = ExitStatus(how.exit_code, how.signal), self._mono_s()
         self._call.exit_code, self._call.signal = how.exit_code, how.signal
+        if self._complete_bytes is not None and _has_unread(self._fds.get("stdin", -1)):
+            self._complain(
+                f"{self._call.program}: its input goes on after the {self._complete_bytes} bytes that were expected"
+            )
         for place in tuple(self._fds):
             self._close(place)
         fd, self._exit_end = self._exit_end, -1
@@ -267,8 +274,8 @@ class FakeProcess(LeaderBook):
                 while data := await self._read(65536):
                     if is_echo:
                         await self._print("stdout", data)
-            case Expect(data):
-                await self._expect(data)
+            case Expect():
+                await self._expect(step)
             case LeaveBehind():
                 self._leave_behind(self, step)
             case Stay():
@@ -284,8 +291,8 @@ class FakeProcess(LeaderBook):
         except BrokenPipeError:
             self._act(_signal.SIGPIPE)
 
-    async def _expect(self, wanted: bytes) -> None:
-        found = b""
+    async def _expect(self, step: Expect) -> None:
+        wanted, found = step.data, b""
         while len(found) < len(wanted) and (data := await self._read(len(wanted) - len(found))):
             found += data
         if found != wanted:
@@ -296,6 +303,8 @@ class FakeProcess(LeaderBook):
                 f"{self._call.program}: its input {what} after {same} bytes of {len(wanted)} that were expected"
             )
             self.end(End(exit_code=1))
+        elif step is self._script.last_reading and not step.allows_more:
+            self._complete_bytes = len(self._call.stdin)
 
     async def _write(self, to: Place, data: bytes) -> None:
         fd = self._fds.get(to, -1)
@@ -340,6 +349,14 @@ class FakeProcess(LeaderBook):
 
     def _close(self, place: Place) -> None:
         _close(self._fds.pop(place, -1))
+
+
+def _has_unread(fd: int) -> bool:
+    """Whether something can be read; takes nothing, because what is inherited is the host's own."""
+    count = bytearray(4)
+    with contextlib.suppress(OSError):  # closed, or of a kind that cannot tell
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    return any(count)
 
 
 def _close(fd: int) -> None:

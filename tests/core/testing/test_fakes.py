@@ -80,6 +80,38 @@ async def test_unexpected_input(fake: FakeSpawner, given: str, problem: str) -> 
     assert given.strip() not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["itself", "exits", "stopped"])
+async def test_more_input_than_expected(fake: FakeSpawner, ending: str) -> None:
+    """C-93: ``expects()`` means exactly that: more input that no step reads fails the block, however the child ends."""
+    script = fake.on("cat").expects("ab").expects("c")
+    if ending == "exits":
+        script.prints("x").exits(0)
+    elif ending == "stopped":
+        script.prints("up\n").stays()
+    with pytest.raises(ScriptError, match="^cat: its input goes on after the 3 bytes that were expected$"):
+        async with fake.installed():
+            if ending == "stopped":
+                async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+                    await child.stdin.send(b"abcdef")
+                    await child.stdout.wait_for_line("up")
+            else:
+                assert (await pf.run(pf.Command("cat"), stdin="abcdef")).outcome.exit_code == 0
+
+
+async def test_more_input_that_is_read_or_allowed(fake: FakeSpawner) -> None:
+    """C-93: no complaint about input that a later step reads, that the script allows, or that never came."""
+    fake.on("reader").expects("abc").reads()
+    fake.on("head").expects("abc", allows_more=True)
+    fake.on("exact").expects("abc").stays()
+    async with fake.installed():
+        await pf.run(pf.Command("reader"), stdin="abcdef")
+        await pf.run(pf.Command("head"), stdin="abcdef")
+        async with pf.spawn(pf.Command("exact"), stdin=pf.PIPE) as child:
+            await child.stdin.send(b"abc")
+
+    assert [bytes(call.stdin) for call in fake.calls[:2]] == [b"abcdef", b"abc"]
+
+
 async def test_exception_of_the_block_goes_on(fake: FakeSpawner) -> None:
     """C-93: what the block raises comes out as it is, in no group."""
     fake.on("fails").exits(2)
@@ -133,7 +165,7 @@ def test_uncatchable_signals_cannot_be_scripted(fake: FakeSpawner) -> None:
 async def test_writer_without_a_reader_dies_by_sigpipe(fake: FakeSpawner) -> None:
     """C-93: a stage whose reader is gone is ended by SIGPIPE, as a real one, and forgiven."""
     fake.on("yes").prints("y\n" * 200_000)
-    fake.on("head").expects("y\n").prints("y\n").exits(0)
+    fake.on("head").expects("y\n", allows_more=True).prints("y\n").exits(0)
     async with fake.installed():
         done = await pf.run(pf.Command("yes") | pf.Command("head"))
 
