@@ -252,7 +252,7 @@ class FakeProcess(LeaderBook):
             for step in self._script.steps:
                 await self._while_stopped()
                 await self._do(step)
-                if not self.is_alive:
+                if self._ended is not None:
                     return
             await checkpoint()
             self.end(End(exit_code=0))

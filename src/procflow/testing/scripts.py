@@ -139,6 +139,7 @@ class Script:
         It raises as well if no later step reads and the input goes on: if the pipe holds more when the process ends.
 
         Args:
+            data: What is to come.
             allows_more: What follows may stay unread, as ``head`` leaves it.
         """
         return self._add(Expect(_as_bytes(data), allows_more))

@@ -156,7 +156,7 @@ def test_readiness_after_an_hour() -> None:
 
 @pytest.mark.parametrize("after_s", [0.0, HOUR_S])
 def test_readiness_by_a_file(tmp_path: Path, after_s: float) -> None:
-    """C-93: ``ready.file()`` sees the file at its next look; a look takes no virtual time."""
+    """C-93, C-63: ``ready.file()`` sees the file at its next look; a look takes no virtual time."""
     fake = FakeSpawner()
     fake.on("server").stays()
     path = tmp_path / "ready"
