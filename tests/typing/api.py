@@ -508,7 +508,9 @@ async def testing(command: pf.Command) -> None:
         fake.on("git", "fetch", times=1).prints("a\n", after_s=0.1).prints_error(b"oops").exits(1, after_s=2)
     )
     script.ignores(signal.SIGINT).on_signal(signal.SIGTERM, exits=0, prints="bye", after_s=0.5)
-    script.expects("x").reads().echoes().waits(1.0).closes_outputs().leaves_behind(for_s=1.0, ignores=[signal.SIGTERM])
+    script.expects("x").expects("y", allows_more=True).reads().echoes().waits(1.0).closes_outputs().leaves_behind(
+        for_s=1.0, ignores=[signal.SIGTERM]
+    )
     script.stays().dies_by(signal.SIGKILL).survives_everything().fails(2)
     async with fake.installed() as installed:
         assert_type(installed, FakeSpawner)

@@ -32,6 +32,7 @@ def send(
     Raises:
         OSError: As ``call`` raises it.
     """
+    after_exit = of.status is not None  # before the call, which may end it
     error: OSError | None = None
     try:
         call(handle, number)
@@ -47,6 +48,6 @@ def send(
                 signal=int(number),
                 to=to,
                 receiver=receiver,
-                after_exit=of.status is not None,
+                after_exit=after_exit,
                 error=describe_error(error),
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
@@ -32,8 +33,8 @@ def log_events(
     """Return an observer that logs each event: a readable message, and its fields as ``extra``.
 
     A record carries ``procflow_event`` (the class of the event in lower case, such as ``"spawned"``), every field of the event with
-    ``procflow_`` before its name, and ``procflow_at`` and ``procflow_mono_s``.  Values are plain: numbers, texts, ``None``, and
-    dictionaries and tuples of such.  Signals that went to a group whose leader had exited, as they belong to every normal end,
+    ``procflow_`` before its name, and ``procflow_at`` (a text, ISO 8601) and ``procflow_mono_s``.  Values are plain: numbers, texts,
+    ``None``, and dictionaries and tuples of such.  Signals that went to a group whose leader had exited, as they belong to every normal end,
     are logged at ``DEBUG``.
 
     Args:
@@ -70,6 +71,8 @@ def _plain(value: object) -> object:
     match value:
         case Enum():
             return value.value
+        case datetime():
+            return value.isoformat()
         case tuple():
             return tuple(_plain(item) for item in value)
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):

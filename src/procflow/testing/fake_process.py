@@ -4,15 +4,18 @@ Owns its descriptors, its exit, and the carrying out of its script.  Must not kn
 
 Problem: what reads the outputs of a process, feeds it and watches its exit is to be the real code, so only the far end is
 fake.  Everything that the kernel does at once happens at once here too: a fatal signal ends the process, closes its
-pipes and announces its exit before ``signal()`` returns.  So nothing is in flight that virtual time could jump over.
+pipes and makes its exit visible before ``signal()`` returns.  So nothing is in flight that virtual time could jump over.
+As with a real one, its exit is known, and told, only when somebody looks: after the signal that caused it was told.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal as _signal
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,6 +118,8 @@ class FakeProcess(LeaderBook):
         self._leave_behind = leave_behind
         self._complain = complain
         self._scope = anyio.CancelScope()
+        self._ended: tuple[ExitStatus, float] | None = None  # and when
+        self._complete_bytes: int | None = None  # after so much, no more input may come
         self._is_answering = False
         self._continued: anyio.Event | None = None  # while it is stopped
         self._pending: list[int] = []
@@ -127,7 +132,7 @@ class FakeProcess(LeaderBook):
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        return self.status is None
+        return self._ended is None
 
     @property
     def as_member(self) -> Member:
@@ -139,6 +144,9 @@ class FakeProcess(LeaderBook):
 
     def observe(self) -> bool:
         """Look whether it has ended."""
+        if self.status is None and self._ended is not None:
+            status, seen_mono_s = self._ended
+            self._note_exit(status, seen_mono_s=seen_mono_s)
         return self.status is not None
 
     def signal(self, number: int) -> None:
@@ -147,13 +155,13 @@ class FakeProcess(LeaderBook):
         Raises:
             ProcessLookupError: If it has ended.
         """
-        if self.status is not None:
+        if self.observe():
             raise ProcessLookupError(f"{self.pid} has exited")
         send(lambda _pid, sent: self.take(sent), self.pid, number, of=self, to="leader", receiver=self.pid)
 
     def take(self, number: int) -> None:
         """Be sent a signal, by whatever way; too late is without an effect."""
-        if self.status is not None:
+        if not self.is_alive:
             return
         if number:
             self._call.signals.append(number)
@@ -172,7 +180,7 @@ class FakeProcess(LeaderBook):
 
     def reap(self) -> bool:
         """Reap it if it has ended."""
-        if self.status is not None and not self.is_reaped:
+        if self.observe() and not self.is_reaped:
             self.usage = ResourceUsage(user_s=0.0, system_s=0.0, max_rss_bytes=0)
             self._note_reaped(lost=False)
         return self.is_reaped
@@ -186,14 +194,14 @@ class FakeProcess(LeaderBook):
 
     def end(self, how: End) -> None:
         """End it now; does nothing if it has ended."""
-        if self.status is not None:
+        if not self.is_alive:
             return
-        status = ExitStatus(how.exit_code, how.signal)
-        if self._call.pid is None:  # one that was left behind: nobody watches it
-            self.status = status
-        else:
-            self._note_exit(status, seen_mono_s=self._mono_s())
-            self._call.exit_code, self._call.signal = how.exit_code, how.signal
+        self._ended = ExitStatus(how.exit_code, how.signal), self._mono_s()
+        self._call.exit_code, self._call.signal = how.exit_code, how.signal
+        if self._complete_bytes is not None and _has_unread(self._fds.get("stdin", -1)):
+            self._complain(
+                f"{self._call.program}: its input goes on after the {self._complete_bytes} bytes that were expected"
+            )
         for place in tuple(self._fds):
             self._close(place)
         fd, self._exit_end = self._exit_end, -1
@@ -224,7 +232,7 @@ class FakeProcess(LeaderBook):
             self._continued = None
         pending, self._pending = self._pending, []
         for number in (*pending, _signal.SIGCONT):
-            if self.status is None:
+            if self.is_alive:
                 self._act(number)
 
     async def _answer(self, reaction: Reaction, end: End) -> None:
@@ -238,13 +246,13 @@ class FakeProcess(LeaderBook):
     # --- its script -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        if self.observe():
+        if not self.is_alive:
             return
         with self._scope, contextlib.suppress(anyio.ClosedResourceError):
             for step in self._script.steps:
                 await self._while_stopped()
                 await self._do(step)
-                if self.observe():
+                if self._ended is not None:
                     return
             await checkpoint()
             self.end(End(exit_code=0))
@@ -266,8 +274,8 @@ class FakeProcess(LeaderBook):
                 while data := await self._read(65536):
                     if is_echo:
                         await self._print("stdout", data)
-            case Expect(data):
-                await self._expect(data)
+            case Expect():
+                await self._expect(step)
             case LeaveBehind():
                 self._leave_behind(self, step)
             case Stay():
@@ -283,8 +291,8 @@ class FakeProcess(LeaderBook):
         except BrokenPipeError:
             self._act(_signal.SIGPIPE)
 
-    async def _expect(self, wanted: bytes) -> None:
-        found = b""
+    async def _expect(self, step: Expect) -> None:
+        wanted, found = step.data, b""
         while len(found) < len(wanted) and (data := await self._read(len(wanted) - len(found))):
             found += data
         if found != wanted:
@@ -295,6 +303,8 @@ class FakeProcess(LeaderBook):
                 f"{self._call.program}: its input {what} after {same} bytes of {len(wanted)} that were expected"
             )
             self.end(End(exit_code=1))
+        elif step is self._script.last_reading and not step.allows_more:
+            self._complete_bytes = len(self._call.stdin)
 
     async def _write(self, to: Place, data: bytes) -> None:
         fd = self._fds.get(to, -1)
@@ -339,6 +349,14 @@ class FakeProcess(LeaderBook):
 
     def _close(self, place: Place) -> None:
         _close(self._fds.pop(place, -1))
+
+
+def _has_unread(fd: int) -> bool:
+    """Whether something can be read; takes nothing, because what is inherited is the host's own."""
+    count = bytearray(4)
+    with contextlib.suppress(OSError):  # closed, or of a kind that cannot tell
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    return any(count)
 
 
 def _close(fd: int) -> None:

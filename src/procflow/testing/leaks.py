@@ -25,6 +25,7 @@ from procflow._containment.scan import group_members, read_member
 from procflow._observers import observe
 from procflow.errors import Portable
 from procflow.observation import ProcessEvent, Spawned
+from procflow.testing.uvloop_descriptors import Opened, kept_by_uvloop, open_lock, open_spare
 
 SETTLE_S: Final = 5.0
 """How long leaving the block waits for things to end by themselves before it calls them leaks."""
@@ -61,7 +62,8 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
 
     Compared with the moment of entry: children of this process, zombies among them; living members of every group that
     procflow started inside the block; descriptors; threads, except idle ones of pools; with ``async with`` also tasks of
-    the running event loop.  The guard of this host, and what it needs, stay: they belong to no process.  What is still ending is given ``settle_s``.  If the block raises, its exception goes on
+    the running event loop.  The guard of this host, and what it needs, stay: they belong to no process; so do the descriptors that
+    uvloop keeps from its first use on.  What is still ending is given ``settle_s``.  If the block raises, its exception goes on
     and nothing is checked.  Processes and descriptors are compared on Linux only.
 
     Args:
@@ -75,6 +77,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
         self._groups: set[int] = set()
         self._before = _Inventory({}, {}, {})
         self._watch = ExitStack()
+        self._uvloop = Opened()
 
     def __enter__(self) -> Self:
         self._begin(with_tasks=False)
@@ -89,8 +92,9 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
                 time.sleep(pause_s)
 
     async def __aenter__(self) -> Self:
-        self._begin(with_tasks=True)
         await anyio.lowlevel.checkpoint()
+        await open_spare()
+        self._begin(with_tasks=True)
         return self
 
     async def __aexit__(
@@ -102,6 +106,7 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
                 await anyio.sleep(pause_s)
 
     def _begin(self, *, with_tasks: bool) -> None:
+        self._uvloop = open_lock()
         self._before = self._look(with_tasks=with_tasks)
         self._groups.clear()
         self._watch.enter_context(observe(self._note_group))
@@ -140,9 +145,15 @@ class assert_no_leaks(AbstractContextManager["assert_no_leaks"], AbstractAsyncCo
             for member in group_members(group, newer_than_mono_s=time.monotonic()) or ():
                 if member.pid not in now.children:
                     yield f"process of group {group}: {member}"
-        for fd, target in now.descriptors.items():
+        opened = {
+            fd: target
+            for fd, target in now.descriptors.items()
             # A number that was in use before may by now lead elsewhere.
-            if before.descriptors.get(fd) != target and fd not in helper_descriptors:
+            if before.descriptors.get(fd) != target and fd not in helper_descriptors
+        }
+        kept = kept_by_uvloop(opened, self._uvloop)
+        for fd, target in opened.items():
+            if fd not in kept:
                 yield f"descriptor {fd} -> {target}"
         for ident, name in now.threads.items():
             if ident not in before.threads:

@@ -49,9 +49,13 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Read as many bytes of stdin as there are here; they must be these."""
+    """Read as many bytes of stdin as there are here; they must be these.
+
+    If no later step reads, there must be no more, unless ``allows_more``.
+    """
 
     data: bytes
+    allows_more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,11 @@ class Script:
     def __repr__(self) -> str:
         return f"<Script of {len(self.steps)} steps>"
 
+    @property
+    def last_reading(self) -> Step | None:
+        """The last step that reads stdin."""
+        return next((step for step in reversed(self.steps) if isinstance(step, Read | Expect)), None)
+
     def prints(self, data: str | bytes, *, after_s: float = 0.0) -> Self:
         """Write ``data`` to stdout."""
         return self._add(Print(_as_bytes(data), "stdout"), after_s)
@@ -123,12 +132,17 @@ class Script:
         """Write to stdout what is read from stdin, to its end."""
         return self._add(Read(is_echo=True))
 
-    def expects(self, data: str | bytes) -> Self:
+    def expects(self, data: str | bytes, *, allows_more: bool = False) -> Self:
         """Read exactly ``data`` from stdin.
 
         If something else comes, or the end, the process exits with 1 and leaving ``FakeSpawner.installed()`` raises ``ScriptError``.
+        It raises as well if no later step reads and the input goes on: if the pipe holds more when the process ends.
+
+        Args:
+            data: What is to come.
+            allows_more: What follows may stay unread, as ``head`` leaves it.
         """
-        return self._add(Expect(_as_bytes(data)))
+        return self._add(Expect(_as_bytes(data), allows_more))
 
     def waits(self, seconds: float) -> Self:
         """Do nothing for a while."""

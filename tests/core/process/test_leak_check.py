@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 
 import anyio
@@ -71,3 +72,74 @@ def test_exception_of_the_block_goes_on() -> None:
         fd = os.open("/dev/null", os.O_RDONLY)
         raise KeyError
     os.close(fd)
+
+
+FIRST_USE = """
+import anyio
+from procflow.testing import assert_no_leaks
+
+async def use():
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        server = await listener.listeners[0].accept()
+        await server.send(b"x")
+        assert await stream.receive() == b"x"
+        await server.aclose()
+
+def run(main):
+    anyio.run(main, backend=BACKEND, backend_options=OPTIONS)
+"""
+
+WAYS = {
+    "loop": "with assert_no_leaks(settle_s=1): run(use)",
+    "loop of a package that is known": "import uvloop\nwith assert_no_leaks(settle_s=1): run(use)",
+    "async block": """
+async def main():
+    async with assert_no_leaks(settle_s=1):
+        await use()
+run(main)""",
+    "block in a loop": """
+async def main():
+    with assert_no_leaks(settle_s=1):
+        await use()
+        await anyio.sleep(0.05)  # sockets are closed in the next turns of the loop, and a plain block lets it make none
+run(main)""",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("anyio_backend_name", ["asyncio", "uvloop", "trio"])
+def test_first_use_is_no_leak(anyio_backend_name: str, way: str) -> None:
+    """C-93: what an event loop keeps from its first use on, as uvloop does, is no leak of who was first."""
+    backend = "trio" if anyio_backend_name == "trio" else "asyncio"
+    options = {} if backend == "trio" else {"use_uvloop": anyio_backend_name == "uvloop"}
+    program = f"BACKEND, OPTIONS = {backend!r}, {options!r}\n{FIRST_USE}\n{WAYS[way]}"
+
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+LEAKS = {
+    "/dev/null": "os.open('/dev/null', os.O_RDONLY)",
+    "pipe:": "os.pipe()",
+    "2 leaks": "os.write(os.pipe()[1], b'x')",
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_uvloop_hides_no_leak(leak: str) -> None:
+    """C-93: beside the first use of uvloop, a descriptor of the same kind is still found."""
+    program = f"""
+import os
+BACKEND, OPTIONS = "asyncio", {{"use_uvloop": True}}
+{FIRST_USE}
+async def main():
+    async with assert_no_leaks(settle_s=0.1):
+        await use()
+        {LEAKS[leak]}
+run(main)"""
+
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100, stderr=subprocess.PIPE, text=True)
+
+    assert "LeakError" in done.stderr
+    assert leak in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -490,6 +491,27 @@ class TestObservers:
             (2**22 + 1, "nobody was there")
         ]
 
+    def test_a_signal_that_ends_at_once_came_before_the_end(self) -> None:
+        """C-92: ``after_exit`` is about the moment before the signal, whatever is known after it."""
+        from procflow._process.signalling import send
+
+        events: list[pf.ProcessEvent] = []
+        leader = Leader(subprocess.Popen(["sleep", "60"], start_new_session=True), name="sleep")
+
+        def kill(pid: int, number: int) -> None:
+            os.kill(pid, number)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            leader.observe()
+
+        try:
+            with pf.observe(events.append):
+                send(kill, leader.pid, signal.SIGKILL, of=leader, to="leader", receiver=leader.pid)
+        finally:
+            leader.reap()
+            leader.close()
+
+        assert [event.after_exit for event in events if isinstance(event, pf.Signalled)] == [False]
+
 
 class TestSecrets:
     @pytest.mark.anyio
@@ -585,6 +607,14 @@ class TestLogging:
         assert records["escaped"]["procflow_escaped_pids"] == (8,)
         assert records["escalated"]["procflow_report"]["to"] == "group"
         assert records["reaped"]["procflow_mono_s"] == 1.0
+
+    def test_fields_can_be_dumped(self) -> None:
+        """C-92: whatever an event carries, its record is plain enough for JSON; moments are ISO 8601."""
+        from procflow.adapters.logs import fields_of
+
+        for event in samples():
+            fields = json.loads(json.dumps(fields_of(event)))
+            assert datetime.fromisoformat(fields["procflow_at"]) == event.at
 
     def test_troubles_stand_out_and_sweeps_do_not(self, caplog: pytest.LogCaptureFixture) -> None:
         """C-92: what somebody should look at is a warning; the sweep of every normal end is noise."""

@@ -141,6 +141,7 @@ def test_a_detached_process_ends_its_span_and_runs_no_more(telemetry: Telemetry)
     observer(pf.Spawned(1.0, NOW, name="d", pid=7))
     observer(pf.Detached(2.0, NOW, name="d", pid=7))
     assert [(span.attributes or {})["procflow.outcome"] for span in telemetry.spans()] == ["detached"]
+    assert telemetry.spans()[0].status.is_unset
     observer(pf.Exited(3.0, LATER, name="d", pid=7, exit_code=0, signal=None, lived_s=2.0))
     observer(pf.Reaped(3.0, LATER, name="d", pid=7, usage=None))
 

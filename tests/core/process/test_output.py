@@ -182,9 +182,9 @@ class TestMerged:
         assert done.outcome.output_complete
 
     async def test_handle_has_one_stream(self) -> None:
-        """C-8: child.stderr says where it went."""
+        """C-8: child.stderr says where it went, and what would help: no other configuration of stderr does."""
         async with pf.spawn(pf.shell(BOTH), merge_stderr=True) as child:
-            with pytest.raises(pf.UsageError, match="merge_stderr"):
+            with pytest.raises(pf.UsageError, match="; read stdout, or start it without merge_stderr=True$"):
                 _ = child.stderr
             async with child.stdout.lines() as lines:
                 assert [line async for line in lines] == ["out", "err"]

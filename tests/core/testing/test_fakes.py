@@ -80,6 +80,38 @@ async def test_unexpected_input(fake: FakeSpawner, given: str, problem: str) -> 
     assert given.strip() not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["itself", "exits", "stopped"])
+async def test_more_input_than_expected(fake: FakeSpawner, ending: str) -> None:
+    """C-93: ``expects()`` means exactly that: more input that no step reads fails the block, however the child ends."""
+    script = fake.on("cat").expects("ab").expects("c")
+    if ending == "exits":
+        script.prints("x").exits(0)
+    elif ending == "stopped":
+        script.prints("up\n").stays()
+    with pytest.raises(ScriptError, match="^cat: its input goes on after the 3 bytes that were expected$"):
+        async with fake.installed():
+            if ending == "stopped":
+                async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
+                    await child.stdin.send(b"abcdef")
+                    await child.stdout.wait_for_line("up")
+            else:
+                assert (await pf.run(pf.Command("cat"), stdin="abcdef")).outcome.exit_code == 0
+
+
+async def test_more_input_that_is_read_or_allowed(fake: FakeSpawner) -> None:
+    """C-93: no complaint about input that a later step reads, that the script allows, or that never came."""
+    fake.on("reader").expects("abc").reads()
+    fake.on("head").expects("abc", allows_more=True)
+    fake.on("exact").expects("abc").stays()
+    async with fake.installed():
+        await pf.run(pf.Command("reader"), stdin="abcdef")
+        await pf.run(pf.Command("head"), stdin="abcdef")
+        async with pf.spawn(pf.Command("exact"), stdin=pf.PIPE) as child:
+            await child.stdin.send(b"abc")
+
+    assert [bytes(call.stdin) for call in fake.calls[:2]] == [b"abcdef", b"abc"]
+
+
 async def test_exception_of_the_block_goes_on(fake: FakeSpawner) -> None:
     """C-93: what the block raises comes out as it is, in no group."""
     fake.on("fails").exits(2)
@@ -133,7 +165,7 @@ def test_uncatchable_signals_cannot_be_scripted(fake: FakeSpawner) -> None:
 async def test_writer_without_a_reader_dies_by_sigpipe(fake: FakeSpawner) -> None:
     """C-93: a stage whose reader is gone is ended by SIGPIPE, as a real one, and forgiven."""
     fake.on("yes").prints("y\n" * 200_000)
-    fake.on("head").expects("y\n").prints("y\n").exits(0)
+    fake.on("head").expects("y\n", allows_more=True).prints("y\n").exits(0)
     async with fake.installed():
         done = await pf.run(pf.Command("yes") | pf.Command("head"))
 
@@ -206,15 +238,34 @@ async def test_process_that_outlives_the_block_is_killed(fake: FakeSpawner) -> N
     await installation.__aexit__(None, None, None)
 
 
-async def test_events_of_fakes(fake: FakeSpawner) -> None:
-    """C-93: observers are told of a fake what they are told of a real child."""
-    fake.on("server").prints("up\n").stays()
-    kinds: list[str] = []
-    async with fake.installed():
-        with pf.observe(lambda event: kinds.append(type(event).__name__)):
-            async with pf.spawn(pf.Command("server")) as child:
-                assert child.stdout is not None
-                await child.stdout.wait_for_line("up")
+TERM, CONT, SWEEP = ("SIGTERM", False), ("SIGCONT", False), ("SIGKILL", True)
+"""Signals of an obeyed stop, and whether the leader was known to have exited before."""
 
-    assert [kind for kind in kinds if kind != "Signalled"] == ["Spawned", "Exited", "Reaped"]
-    assert "Signalled" in kinds
+
+@pytest.mark.parametrize("way", ["obeys", "answers", "killed", "leader"])
+async def test_events_of_fakes(fake: FakeSpawner, way: str) -> None:
+    """C-93: observers are told of a fake what they are told of a real child, in the same order: what ends it comes before its end."""
+    server = fake.on("server").prints("up\n")
+    if way == "answers":
+        server.on_signal(signal.SIGTERM, exits=0)
+    server.stays()
+    told: list[object] = []
+
+    def note(event: pf.ProcessEvent) -> None:
+        if isinstance(event, pf.Signalled):
+            told.append((signal.Signals(event.signal).name, event.after_exit))
+        else:
+            told.append(type(event).__name__)
+
+    async with fake.installed():
+        with pf.observe(note):
+            async with pf.spawn(pf.Command("server")) as child:
+                await child.stdout.wait_for_line("up")
+                if way == "killed":
+                    await child.kill()
+                elif way == "leader":
+                    child.send_signal(signal.SIGTERM)
+                    await child.wait()
+
+    sent = {"killed": [("SIGKILL", False)], "leader": [TERM]}.get(way, [TERM, CONT])
+    assert told == ["Spawned", *sent, "Exited", *([] if way == "killed" else [SWEEP]), "Reaped"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
@@ -15,6 +16,7 @@ import trio
 import trio.testing
 
 import procflow as pf
+from procflow import ready
 from procflow.testing import FakeSpawner
 
 T = TypeVar("T")
@@ -150,6 +152,29 @@ def test_readiness_after_an_hour() -> None:
             return trio.current_time() - begun_s
 
     assert in_virtual_time(work, fake) == pytest.approx(HOUR_S, abs=1)
+
+
+@pytest.mark.parametrize("after_s", [0.0, HOUR_S])
+def test_readiness_by_a_file(tmp_path: Path, after_s: float) -> None:
+    """C-93, C-63: ``ready.file()`` sees the file at its next look; a look takes no virtual time."""
+    fake = FakeSpawner()
+    fake.on("server").stays()
+    path = tmp_path / "ready"
+
+    async def work() -> float:
+        begun_s = trio.current_time()
+
+        async def write() -> None:
+            await trio.sleep(after_s)
+            path.write_text("ready")
+
+        async with trio.open_nursery() as nursery:
+            async with pf.spawn(pf.Command("server")) as child:
+                nursery.start_soon(write)
+                await child.wait_ready(ready.file(path), timeout_s=2 * HOUR_S)
+        return trio.current_time() - begun_s
+
+    assert after_s <= in_virtual_time(work, fake) < after_s + 0.5  # far below the bound of one look
 
 
 def test_many_children_share_the_clock() -> None:

@@ -67,7 +67,6 @@ def require_stream(name: str, end: OutputEnd, what: str) -> OutputStream:
         UsageError: If it has none.
     """
     if end.stream is None:
-        raise UsageError(
-            f"{name}: {what} {end.elsewhere}; it is a stream if it is started with {what}=procflow.StreamConfig()"
-        )
+        remedy = end.remedy or f"it is a stream if it is started with {what}=procflow.StreamConfig()"
+        raise UsageError(f"{name}: {what} {end.elsewhere}; {remedy}")
     return end.stream

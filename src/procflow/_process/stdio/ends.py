@@ -69,6 +69,8 @@ class OutputEnd:
     stream: OutputStream | None = None
     elsewhere: str = "goes elsewhere"
     """Where it leads if there is no stream, for the error that says so."""
+    remedy: str = ""
+    """What to do about it, where starting it with a ``StreamConfig`` for this output would not do."""
 
 
 @dataclass(frozen=True, slots=True)

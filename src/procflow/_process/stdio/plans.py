@@ -363,7 +363,11 @@ class Merged:
     def merged_end(stdout: OutputEnd) -> OutputEnd:
         """Return the end that leads where ``stdout`` leads."""
         fd = STDOUT_FD if stdout.fd is None else stdout.fd
-        return OutputEnd(fd, elsewhere="goes where stdout goes, because of merge_stderr=True")
+        return OutputEnd(
+            fd,
+            elsewhere="goes where stdout goes, because of merge_stderr=True",
+            remedy="read stdout, or start it without merge_stderr=True",
+        )
 
 
 def plan_stdio(

@@ -48,11 +48,11 @@ class OnPty:
         pipe = TerminalInput(os.dup(ours), is_raw=self.pty.raw)
         opening.ours(pipe.close)
         feeder = None if self.data is None else Feeder(pipe, self.data)
-        elsewhere = "goes where stdout goes, to the terminal (pty=): see there"
+        elsewhere = "goes where stdout goes, to the terminal (pty=)"
         return Ends(
             StdinEnd(theirs, pipe, feeder),
             OutputEnd(theirs, stream),
-            OutputEnd(theirs, elsewhere=elsewhere),
+            OutputEnd(theirs, elsewhere=elsewhere, remedy="read stdout, or start it without pty="),
             terminal=terminal,
             repeat_end=partial(terminal.repeat_end, pipe),
         )
