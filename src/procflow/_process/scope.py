@@ -42,10 +42,8 @@ from procflow._process.start import (
 from procflow._process.stdio.plans import NULL, OutputChoice, StdinChoice
 from procflow._process.terminals.lending import LENT_SESSION
 from procflow._streams.consumers.crew import tell
-from procflow._streams.waking import PerLoop
-from procflow.command import Command, Pipeline, stages_of
 from procflow._streams.waking import PerLoop, bare_interrupts
-from procflow.command import Command, Pipeline
+from procflow.command import Command, Pipeline, stages_of
 from procflow.errors import ProcflowError
 from procflow.outcome import EndedBy
 from procflow.policies import Pty, Shutdown, StreamConfig

@@ -171,16 +171,13 @@ class FileProbe(Polling[bool]):
         return f"the file {os.fsdecode(self.path)!r} {'was written' if self.fresh else 'existed'}"
 
     async def look(self, candidate: Candidate) -> bool | None:
-        # Abandoned when time is up; its thread goes on, and counts, until the file system answers.
-        found = await anyio.to_thread.run_sync(os.stat, self.path, abandon_on_cancel=True, limiter=_FILE_LIMITERS.get())
-        is_old = found.st_mtime_ns < candidate.started_at.timestamp() * 1e9 - CLOCK_SLACK_NS
         if STAND_IN.get() is not None:  # a test, whose clock may be a virtual one, which does not wait for threads
             await checkpoint()
             found = os.stat(self.path)
         else:  # Abandoned when time is up; its thread goes on, and counts, until the file system answers.
             limiter = _FILE_LIMITERS.get()
             found = await anyio.to_thread.run_sync(os.stat, self.path, abandon_on_cancel=True, limiter=limiter)
-        is_old = found.st_mtime < candidate.started_at.timestamp() - CLOCK_SLACK_S
+        is_old = found.st_mtime_ns < candidate.started_at.timestamp() * 1e9 - CLOCK_SLACK_NS
         return None if self.fresh and is_old else True
 
 
