@@ -29,6 +29,8 @@ BACKENDS: Final = ("asyncio", "uvloop", "trio")
 WAIT_S: Final = 1.0
 """What is promised: a second after its host nobody is alive."""
 
+MOST_SHOWN: Final = 20
+
 CHAIN_PAUSE_S: Final = 0.2
 """How long a link lives: with 20 trees some hundred chains at 20 links a second would take every processor by themselves."""
 
@@ -42,13 +44,14 @@ MEMBERS: Final[dict[str, tuple[Hostile, ...]]] = {
 class Kill:
     """One host, one moment."""
 
-    def __init__(self, number: int, seed: str, *, trees: int, backends: Sequence[str]) -> None:
+    def __init__(self, number: int, seed: str, *, trees: int, backends: Sequence[str], wait_s: float) -> None:
         self.rng = Random(f"{seed}.{number}")
         self.level = LEVELS[number % len(LEVELS)]
         self.backend = backends[number // len(LEVELS) % len(backends)]
         self.count = trees
         self.waits_ready = self.rng.random() < 0.5
         self.delay_s = self.rng.random() * (0.3 if self.waits_ready else 4.0)
+        self.wait_s = wait_s
         self.was_up = False
 
     def __str__(self) -> str:
@@ -80,7 +83,10 @@ class Kill:
             if host.returncode != -signal.SIGKILL:
                 raise RuntimeError(f"the host ended by itself with {host.returncode}")
             time.sleep(max(0.0, killed_mono_s + WAIT_S - time.monotonic()))
-            return [survivor for tree in trees for survivor in tree.survivors()]
+            while left := [survivor for tree in trees for survivor in tree.survivors()]:
+                if time.monotonic() >= killed_mono_s + self.wait_s:
+                    break
+            return left
 
     def _tree(self) -> AbstractContextManager[HostileTree]:
         members = list(MEMBERS[self.level])
@@ -98,6 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", help="the seed of all kills (default: a new one)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first one, to repeat it")
     parser.add_argument("--backend", choices=BACKENDS, help="only this one (default: all, in turn)")
+    parser.add_argument(
+        "--wait-s", type=float, default=WAIT_S, metavar="N", help="how long somebody may be left (default: 1)"
+    )
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else str(SystemRandom().randrange(10**6))
     backends = (options.backend,) if options.backend else BACKENDS
@@ -108,12 +117,13 @@ def main(arguments: list[str] | None = None) -> int:
     number = options.first
     try:
         for number in range(options.first, options.first + options.kills):
-            kill = Kill(number, seed, trees=options.trees, backends=backends)
+            kill = Kill(number, seed, trees=options.trees, backends=backends, wait_s=options.wait_s)
             left = kill.run()
             kills[kill.level] += 1
             ups[kill.level] += kill.was_up
             if left:
-                print(f"kill {number} ({kill}) left {len(left)}: {', '.join(map(str, left))}", file=sys.stderr)
+                shown = ", ".join(map(str, left[:MOST_SHOWN])) + (", ..." if len(left) > MOST_SHOWN else "")
+                print(f"kill {number} ({kill}) left {len(left)}: {shown}", file=sys.stderr)
                 print(f"to repeat it: ./run soak endings --kills 1 --first {number} --seed {seed}", file=sys.stderr)
                 return 1
             if (number + 1) % 10 == 0:
@@ -122,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stopped after {number - options.first} kills; nobody was left until then", flush=True)
         return 130
     told = ", ".join(f"{kills[level]} {level} ({ups[level]} with every tree up)" for level in LEVELS)
-    print(f"good: {told}: 0 survivors, {WAIT_S:g} s after the host")
+    print(f"good: {told}: 0 survivors, {options.wait_s:g} s after the host")
     return 0
 
 

@@ -47,6 +47,23 @@ def test_a_slice_of_the_soak(backend: str) -> None:
     assert "good: " in done.stdout
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_a_slice_of_the_soak_of_endings(backend: str) -> None:
+    """C-80, C-82: hosts killed at random moments, guarded and strict: nobody is left a second later."""
+    done = subprocess.run(
+        [*SOAK, "endings", "--kills", "2", "--trees", "2", "--seed", "3", "--wait-s", "10", "--backend", backend],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 survivors" in done.stdout
+
+
 def test_a_failing_round_says_how_to_repeat_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
