@@ -28,6 +28,8 @@ report     (code, number, core, user_s, system_s, max_rss_bytes) of a leader, on
 A leader that has exited stays a zombie until "reap" comes, so its number, and that of its group, can be signalled safely.
 Everything else that ends is reaped at once.
 
+It is one file, longer than a module should be, because a helper is started by its path and imports nothing of the package.
+
 When a nanny is killed its children become the template's, which is a subreaper too, and kills them.
 A template whose control socket has ended was given up by its host: it forks no more, and ends with the last nanny.
 Known holes: a nanny that is killed after, or with, the template; programs that others start on request (systemd, docker, cron);
