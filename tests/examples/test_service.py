@@ -165,13 +165,7 @@ class Served:
     # --- from outside -----------------------------------------------------------------------------------------------
 
     def living(self) -> list[int]:
-        found = []
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
-                    if self.cookie.encode() in file.read():  # a zombie has no arguments any more
-                        found.append(int(name))
-        return found
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and self.cookie.encode() in arguments(name)]
 
     def assert_gone(self, watched: list[int]) -> None:
         """Prove that ``watched``, and everything else with the cookie, ends within a stated time of now."""
@@ -196,6 +190,21 @@ class Served:
         for pid in self.living():  # of a test that failed
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def arguments(name: str) -> bytes:
+    """The arguments of a process; empty for zombies and for the kernel's own."""
+    with contextlib.suppress(OSError):
+        while True:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if words := file.read():
+                    return words
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent, *_ = file.read().rpartition(b")")[2].split()
+            if state in (b"Z", b"X") or parent in (b"0", b"2"):
+                return b""
+            time.sleep(0.0005)  # it is between two programs: the arguments of the new one are not there yet
+    return b""
 
 
 def wait_exit(pid: int, deadline: float) -> None:
