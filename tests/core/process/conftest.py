@@ -92,6 +92,16 @@ def group_is_gone(pgid: int) -> bool:
     return True
 
 
+PATIENT_LAST_RESORT = "from procflow._process.stopping import last_resort; last_resort.KILL_WAIT_S = 10.0\n"
+"""For hosts of their own: as ``patient_last_resort``."""
+
+
+@pytest.fixture
+def patient_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the last resort wait longer than its 100 ms: a busy machine runs late what is to die, and that is not the subject."""
+    monkeypatch.setattr("procflow._process.stopping.last_resort.KILL_WAIT_S", 10.0)
+
+
 @pytest.fixture
 def sigchld_ignored() -> Iterator[None]:
     previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -17,8 +17,9 @@ import pytest
 import procflow as pf
 from procflow._process.backend import HomeLoop
 from procflow._process.scope import SpawnScope
+from tests.patience import FairClock
 
-from .conftest import group_is_gone, is_alive
+from .conftest import PATIENT_LAST_RESORT, group_is_gone, is_alive
 from .fakes import ImmortalSpawner, fake_spawn
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,7 @@ def native(anyio_backend_name: str) -> None:
         pytest.skip("asyncio only: tasks of trio have no second cancellation")
 
 
-def test_second_cancellation_keeps_the_books() -> None:
+def test_second_cancellation_keeps_the_books(patient_last_resort: None) -> None:
     """C-60, C-67: the tear-down is cut short by a second native cancel: waiters get the outcome, phases name the kill."""
 
     async def owner() -> None:
@@ -68,7 +69,7 @@ def test_second_cancellation_keeps_the_books() -> None:
     asyncio.run(main())
 
 
-async def test_left_in_another_task_tells_waiters(native: None) -> None:
+async def test_left_in_another_task_tells_waiters(native: None, patient_last_resort: None) -> None:
     """C-60, C-68: a block left in another task is killed; wait() elsewhere returns, the warning says what happened."""
     block = pf.spawn(pf.Command("sleep", "60"))
     ready, leave = asyncio.Event(), asyncio.Event()
@@ -97,7 +98,7 @@ async def test_left_in_another_task_tells_waiters(native: None) -> None:
         await task
 
 
-async def test_dropped_in_another_thread_tells_waiters(native: None) -> None:
+async def test_dropped_in_another_thread_tells_waiters(native: None, patient_last_resort: None) -> None:
     """C-60, C-68: the last reference goes in another thread: the loop itself tells those who wait."""
     blocks = [pf.spawn(pf.Command("sleep", "60"))]
     ready, leave = asyncio.Event(), asyncio.Event()
@@ -170,7 +171,8 @@ async def main():
 asyncio.run(main())
 """
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
-    done = await pf.run(pf.Command(sys.executable, "-c", script, env=env, name="host"), check=False)
+    host = pf.Command(sys.executable, "-c", PATIENT_LAST_RESORT + script, env=env, name="host")
+    done = await pf.run(host, check=False)
     assert done.stdout.text == "False\n", done.stderr.text
     assert "dropped without being left" in done.stderr.text
 
@@ -207,7 +209,9 @@ def stubborn() -> Iterator[threading.Event]:
     release.set()
 
 
-async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(stubborn: threading.Event) -> None:
+async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(
+    stubborn: threading.Event, clock: FairClock
+) -> None:
     """C-64: the bound holds always: a first that refuses to end is not waited for, and the attempt says so."""
 
     async def first() -> None:
@@ -219,7 +223,7 @@ async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(stubbor
     ) as child:
         pass
 
-    assert time.monotonic() - begun < 8
+    assert clock.since(begun) < 8
     assert child.outcome is not None
     assert [phase.error for phase in child.outcome.phases] == ["had not returned after 0.1 s", None]
     stubborn.set()

@@ -17,6 +17,8 @@ import asyncio, os, random, signal, subprocess, sys, warnings
 import anyio
 import procflow as pf
 from procflow._containment.guard.host import belongings  # of the host: they stay
+from procflow._process.stopping import last_resort
+last_resort.KILL_WAIT_S = 10.0  # a busy machine runs late what is to die
 warnings.simplefilter("ignore")
 def living():
     pids = set(map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())) - belongings()[0]

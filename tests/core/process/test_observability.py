@@ -198,7 +198,9 @@ class TestOrder:
         escaped = [event for event in observed if isinstance(event, pf.Escaped)]
         assert [(event.escaped_pids, event.has_survived) for event in escaped] == [((spawner.leader.pid,), True)]
 
-    async def test_a_dropped_block_is_told_to_its_end(self, observed: list[pf.ProcessEvent]) -> None:
+    async def test_a_dropped_block_is_told_to_its_end(
+        self, observed: list[pf.ProcessEvent], patient_last_resort: None
+    ) -> None:
         """C-92, C-68: also what the garbage collector ends, in whatever thread, is told in order."""
         scope = pf.spawn(pf.Command("sleep", "60"))
         assert isinstance(scope, SpawnScope)

@@ -235,6 +235,8 @@ async def test_a_dropped_block_gives_it_back(backend: str) -> None:
         pytest.skip("trio ends the host, because its main task lost a nursery; the same code runs there")
     body = """
     import warnings
+    from procflow._process.stopping import last_resort
+    last_resort.KILL_WAIT_S = 10.0  # a busy machine runs late what is to die
     warnings.simplefilter("ignore")
     scope = pf.spawn(pf.Command("sleep", "60"), terminal="shared")
     child = await scope.__aenter__()
