@@ -16,6 +16,7 @@ import pytest
 
 import procflow as pf
 from tests.core.process.conftest import is_alive, process_state, python
+from tests.patience import growing
 
 pytestmark = pytest.mark.anyio
 
@@ -88,9 +89,13 @@ async def test_failures_are_values_under_continue() -> None:
         OK,
     ]
     results: dict[int, pf.MapResult] = {}
-    async with pf.map_run(commands, max_running=4, timeout_s=1) as block:
-        async for done in block:
-            results[done.index] = done
+    for timeout_s in growing(1.0):
+        async with pf.map_run(commands, max_running=4, timeout_s=timeout_s) as block:
+            async for done in block:
+                results[done.index] = done
+        timed_out = results[2].error
+        if sum(isinstance(done.error, pf.TimedOut) for done in results.values()) == 1 and timed_out.stdout.text:  # type: ignore[union-attr]  # seen below
+            break  # else those that end by themselves had no time to do so
 
     assert [type(results[number].error) for number in range(4)] == [
         pf.ExitError,
@@ -98,7 +103,6 @@ async def test_failures_are_values_under_continue() -> None:
         pf.TimedOut,
         type(None),
     ]
-    timed_out = results[2].error
     assert isinstance(timed_out, pf.TimedOut)
     assert timed_out.stdout.text == "partial\n"
     assert results[0].outcome is not None
@@ -122,12 +126,13 @@ async def test_without_check_an_exit_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("order", ["completed", "submitted"])
-async def test_cancel_rest_gives_the_failure_then_raises_it(order: pf.MapOrder) -> None:
+async def test_cancel_rest_gives_the_failure_then_raises_it(order: pf.MapOrder, gate: Path) -> None:
     """C-90: what had finished is given, then the failing one, then its error is raised; the rest is ended, and starts no more."""
     pulled = []
+    failing = pf.Command("sh", "-c", 'read line < "$0"; exit 7', str(gate))
 
     def commands() -> Iterator[pf.Command]:
-        for number, command in enumerate([OK, HANG, pf.shell("sleep 0.3; exit 7"), HANG, HANG, OK, OK]):
+        for number, command in enumerate([OK, HANG, failing, HANG, HANG, OK, OK]):
             pulled.append(number)
             yield command
 
@@ -139,6 +144,8 @@ async def test_cancel_rest_gives_the_failure_then_raises_it(order: pf.MapOrder) 
         ) as results:
             async for done in results:
                 given.append(done)
+                if done.index == 0:
+                    await anyio.to_thread.run_sync(open_gate, gate)
 
     assert [done.index for done in given] == [0, 2]
     assert caught.value is given[-1].error
@@ -161,13 +168,15 @@ async def test_leaving_the_block_ends_every_child(way: str, tmp_path: Path) -> N
                 return
             if way == "error":
                 raise LookupError("mine")
+            if way == "timeout":
+                scope.deadline = anyio.current_time() + 0.1
             await anext(results)
 
     if way == "error":
         with pytest.raises(LookupError, match="mine"):
             await body()
     elif way == "timeout":
-        with anyio.move_on_after(2):
+        with anyio.move_on_after(None) as scope:
             await body()
     else:
         async with anyio.create_task_group() as tasks:
@@ -340,12 +349,21 @@ limit, backend, count, threads = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 options = {"use_uvloop": True} if backend == "uvloop" else {}
 peak = [0]
 results = []
+# The first ones run until several do at once, for as long as it takes to start them.
+command = pf.shell(f"until [ -e {sys.argv[5]} ]; do sleep 0.01; done; echo hi", name="s")
+
+async def look(block):
+    while peak[0] < 3:
+        peak[0] = max(peak[0], block.running_count)
+        await anyio.sleep(0.001)
+    open(sys.argv[5], "w").close()
 
 async def main():
-    async with pf.map_run((pf.shell("sleep 0.05; echo hi", name="s") for _ in range(count)), max_running=200) as block:
+    async with pf.map_run((command for _ in range(count)), max_running=200) as block, anyio.create_task_group() as tasks:
+        tasks.start_soon(look, block)
         async for done in block:
-            peak[0] = max(peak[0], block.running_count)
             results.append((done.error, done.completed and done.completed.stdout.text))
+        tasks.cancel_scope.cancel()
 
 def work():
     anyio.run(main, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
@@ -362,19 +380,19 @@ print(len(results), len(errors), peak[0], errors[:3], sum(text == "hi\\n" for _,
 """
 
 
-def limited(limit: int, backend: str, count: int, threads: int = 1) -> pf.Command:
+def limited(folder: Path, limit: int, backend: str, count: int, threads: int = 1) -> pf.Command:
     environ = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    arguments = [str(limit), backend, str(count), str(threads)]
+    arguments = [str(limit), backend, str(count), str(threads), str(folder / "several")]
     return pf.Command(sys.executable, "-c", LIMITED, *arguments, env=environ, name="limited")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("threads", [1, 3])
-async def test_a_low_limit_of_open_files_makes_starts_wait(backend: str, threads: int) -> None:
+async def test_a_low_limit_of_open_files_makes_starts_wait(backend: str, threads: int, tmp_path: Path) -> None:
     """C-90: 60 commands, 200 at a time, below a limit of 64 (110 for three loops): nobody fails with EMFILE, several run."""
     limit = 64 if threads == 1 else 110
 
-    done = await pf.run(limited(limit, backend, 60, threads), timeout_s=100)
+    done = await pf.run(limited(tmp_path, limit, backend, 60, threads), timeout_s=100)
 
     count, errors, peak, rest = done.stdout.text.split(maxsplit=3)
     assert (int(count), int(errors)) == (60 * threads, 0), rest
@@ -382,9 +400,9 @@ async def test_a_low_limit_of_open_files_makes_starts_wait(backend: str, threads
     assert rest.strip().endswith(str(60 * threads))
 
 
-async def test_a_limit_without_room_for_one_child_is_an_error() -> None:
+async def test_a_limit_without_room_for_one_child_is_an_error(tmp_path: Path) -> None:
     """C-90: if not even one child fits and none of ours runs, the iteration says so instead of waiting for ever."""
-    done = await pf.run(limited(16, "asyncio", 3), check=False, timeout_s=60)
+    done = await pf.run(limited(tmp_path, 16, "asyncio", 3), check=False, timeout_s=60)
 
     assert done.outcome.exit_code == 1
     assert "DescriptorLimitError" in done.stderr.text
