@@ -104,11 +104,11 @@ class TestReach:
 
     async def test_a_daemon_is_not_waited_for_in_the_phase_of_the_group(self) -> None:
         """C-64, C-83: it got no signal of that phase, so the phase is over when the group is empty."""
-        begun = time.monotonic()
         async with pf.spawn(
             python(AWAY + "time.sleep(120)"), containment="strict", shutdown=pf.Shutdown.sigterm(60.0)
         ) as child:
             daemon = await daemon_of(child)
+            begun = time.monotonic()
 
         assert not is_alive(daemon)
         assert time.monotonic() - begun < 30
@@ -502,13 +502,13 @@ anyio.run(main)
 
     async def test_hung_nanny_starts_nothing_later(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-3: a start that was given up does not happen after all."""
-        monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
         hire = nanny_module.hire_nanny
         hired: list[nanny_module.Nanny] = []
 
         async def hire_and_stop(base: str) -> nanny_module.Nanny:
             nanny = await hire(base)
             os.kill(nanny.pid, signal.SIGSTOP)
+            monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
             hired.append(nanny)
             return nanny
 
