@@ -426,10 +426,12 @@ async def main():
         except OSError: pass
     async def commands():
         for number in range(1, int(sys.argv[2]) + 1):
-            yield pf.shell(f"sleep {number * 0.1}; echo {number}")
+            # None of them ends before all of them are there.
+            yield pf.shell(f"until [ -e {sys.argv[3]} ]; do sleep 0.01; done; sleep {number * 0.1}; echo {number}")
         while sum(claim._has_started for claim in block._claims.values()) < int(sys.argv[2]):
             await anyio.sleep(0.001)
         hoard_all()
+        os.mkdir(sys.argv[3])  # which needs no descriptor
         yield pf.shell("echo last")
     texts = []
     async with pf.map_run(commands(), max_running=20) as block:
@@ -443,15 +445,15 @@ anyio.run(main, backend="trio" if backend == "trio" else "asyncio", backend_opti
 """
 
 
-def hoarding(backend: str, children: int) -> pf.Command:
+def hoarding(folder: Path, backend: str, children: int) -> pf.Command:
     environ = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return pf.Command(sys.executable, "-c", EMFILE, backend, str(children), env=environ, name="hoarding")
+    return pf.Command(sys.executable, "-c", EMFILE, backend, str(children), str(folder / "hoarded"), env=environ, name="hoarding")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
-async def test_emfile_is_retried_when_one_of_ours_ends(backend: str) -> None:
+async def test_emfile_is_retried_when_one_of_ours_ends(backend: str, tmp_path: Path) -> None:
     """C-90: descriptors that somebody else took after all are waited for, as long as children of ours run."""
-    done = await pf.run(hoarding(backend, 6), timeout_s=60)
+    done = await pf.run(hoarding(tmp_path, backend, 6), timeout_s=60)
 
     texts = done.stdout.text.split()
     assert sorted(texts) == ["1", "2", "3", "4", "5", "6", "last"]
@@ -459,9 +461,9 @@ async def test_emfile_is_retried_when_one_of_ours_ends(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
-async def test_emfile_is_an_error_once_nobody_is_left_who_could_end(backend: str) -> None:
+async def test_emfile_is_an_error_once_nobody_is_left_who_could_end(backend: str, tmp_path: Path) -> None:
     """C-90: the only child gives back fewer descriptors than a start takes: then waiting would be for ever."""
-    done = await pf.run(hoarding(backend, 1), timeout_s=60, check=False)
+    done = await pf.run(hoarding(tmp_path, backend, 1), timeout_s=60, check=False)
 
     assert "DescriptorLimitError" in done.stderr.text
     assert "SpawnError" in done.stderr.text
