@@ -25,6 +25,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 
 
 @pytest.fixture
+def backend(anyio_backend: tuple[str, dict[str, bool]]) -> str:
+    """The name of the test's own back end, for hosts that it starts: once on each, not each on each."""
+    name, options = anyio_backend
+    return "uvloop" if options.get("use_uvloop") else name
+
+
+@pytest.fixture
 def clock() -> Iterator[FairClock]:
     """For the bounds of promises: what the machine did meanwhile for others does not count."""
     with FairClock() as made:

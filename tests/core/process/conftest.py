@@ -92,6 +92,9 @@ def group_is_gone(pgid: int) -> bool:
     return True
 
 
+ON_ONE_BACKEND = pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {}), id="asyncio")])
+"""For tests that only wait for a host of its own, whose back end is not theirs."""
+
 PATIENT_LAST_RESORT = "from procflow._process.stopping import last_resort; last_resort.KILL_WAIT_S = 10.0\n"
 """For hosts of their own: as ``patient_last_resort``."""
 

@@ -19,7 +19,7 @@ from procflow._process.backend import HomeLoop
 from procflow._process.scope import SpawnScope
 from tests.patience import FairClock
 
-from .conftest import PATIENT_LAST_RESORT, group_is_gone, is_alive
+from .conftest import ON_ONE_BACKEND, PATIENT_LAST_RESORT, group_is_gone, is_alive
 from .fakes import ImmortalSpawner, fake_spawn
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +156,7 @@ async def test_survivor_of_a_block_is_told_to_waiters() -> None:
         await child.wait()
 
 
+@ON_ONE_BACKEND
 async def test_warnings_as_errors_kill_all_the_same() -> None:
     """C-68: with -W error the escaped group is killed before the warning is raised."""
     script = """

@@ -19,7 +19,7 @@ import procflow as pf
 from procflow.testing import LeakError, assert_no_leaks
 from tests.patience import FairClock, growing
 
-from .conftest import PATIENT_LAST_RESORT, group_is_gone, is_alive, process_state, python
+from .conftest import ON_ONE_BACKEND, PATIENT_LAST_RESORT, group_is_gone, is_alive, process_state, python
 
 pytestmark = pytest.mark.anyio
 
@@ -465,6 +465,7 @@ def assert_no_leaks_of(pid: int) -> assert_no_leaks:
     return check
 
 
+@ON_ONE_BACKEND
 class TestEscape:
     async def test_dropped_block_kills_and_warns(self) -> None:
         """C-68: a block object that is dropped without being left: ResourceWarning, and the group is killed (TPT 214, N5)."""
