@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,13 +19,23 @@ LATE_S: Final = 0.05
 """A tick that comes later than this was kept from running, and with it probably everybody else."""
 
 
-def growing(first_s: float, *, times: int = 3) -> Iterator[float]:
-    """Yield ``first_s``, then ten times as much, and so on: for trials that a slow machine can spoil.
+class Growing:
+    """A time limit for trials that a slow machine can spoil: each trial has ten times as much as the one before.
 
-    The caller leaves the loop after a trial that was not spoilt, and asserts after the loop: the last trial counts.
+    The caller makes one trial, and another as long as the last one was spoilt and the limit can ``grow()``.
     """
-    for power in range(times):
-        yield first_s * 10**power
+
+    def __init__(self, seconds: float, *, times: int = 3) -> None:
+        self.seconds = seconds
+        self._left = times - 1
+
+    def grow(self) -> bool:
+        """Grow; return ``False`` if it is as long as it may be, so that the trial that was just made is the one that counts."""
+        if not self._left:
+            return False
+        self._left -= 1
+        self.seconds *= 10
+        return True
 
 
 class FairClock:

@@ -13,7 +13,7 @@ import pytest
 import procflow as pf
 from tests.core.process.conftest import is_alive, process_state
 from tests.core.process.fakes import ImmortalSpawner, fake_spawn
-from tests.patience import growing
+from tests.patience import Growing
 
 pytestmark = pytest.mark.anyio
 
@@ -84,10 +84,11 @@ async def test_a_second_wait_has_everything() -> None:
 async def test_a_deaf_child_is_killed_and_has_its_output() -> None:
     """C-63: every polite signal is ignored: killed after its phases, output kept, no success (TPT 175, D1)."""
     phases = [pf.Phase(signal=signal.SIGTERM, wait_s=0.025), pf.Phase(signal=signal.SIGINT, wait_s=0.025)]
-    for timeout_s in growing(0.3):
+    timeout = Growing(0.3)
+    while True:
         with pytest.raises(pf.TimedOut) as caught:
-            await pf.run(pf.shell(DEAF), timeout_s=timeout_s, shutdown=pf.Shutdown(phases=phases))
-        if caught.value.stdout.text:  # else it had no time to be deaf
+            await pf.run(pf.shell(DEAF), timeout_s=timeout.seconds, shutdown=pf.Shutdown(phases=phases))
+        if caught.value.stdout.text or not timeout.grow():  # else it had no time to be deaf
             break
 
     error = caught.value

@@ -17,7 +17,7 @@ import pytest
 
 import procflow as pf
 from procflow.testing import LeakError, assert_no_leaks
-from tests.patience import FairClock, growing
+from tests.patience import FairClock, Growing
 
 from .conftest import ON_ONE_BACKEND, PATIENT_LAST_RESORT, group_is_gone, is_alive, process_state, python
 
@@ -172,13 +172,14 @@ class TestStop:
         script = (
             "(trap '' TERM; echo $(exec sh -c 'echo $PPID'); while :; do sleep 60; done) & trap 'exit 0' TERM; wait"
         )
-        for grace_s in growing(0.2):
+        grace = Growing(0.2)
+        while True:
             async with pf.spawn(pf.shell(script)) as child:
                 deaf = int((await child.stdout.wait_for_line(r"(\d+)")).groups[0] or 0)
-                outcome = await child.terminate(pf.Shutdown.sigterm(grace_s))
+                outcome = await child.terminate(pf.Shutdown.sigterm(grace.seconds))
                 assert not is_alive(deaf)
                 assert group_is_gone(child.pid)
-            if outcome.exit_code is not None:  # else the leader was not run in all that time
+            if outcome.exit_code is not None or not grace.grow():  # else the leader was not run in all that time
                 break
         assert outcome.exit_code == 0
         kinds = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -11,7 +10,7 @@ import anyio
 import pytest
 
 import procflow as pf
-from tests.patience import FairClock, growing
+from tests.patience import FairClock, Growing
 
 from .conftest import group_is_gone, is_alive, python
 
@@ -126,10 +125,11 @@ async def test_orphans_may_be_waited_for() -> None:
     assert done.stdout.text == "late\n"
     assert done.outcome.output_complete
 
-    for timeout_s in growing(0.3):
+    timeout = Growing(0.3)
+    while True:
         with pytest.raises(pf.TimedOut) as caught:
-            await pf.run(pf.shell("sleep 60 & echo $!; exit 0"), orphans="wait", timeout_s=timeout_s)
-        if caught.value.outcome.exit_code is not None:  # else the leader had no time to exit
+            await pf.run(pf.shell("sleep 60 & echo $!; exit 0"), orphans="wait", timeout_s=timeout.seconds)
+        if caught.value.outcome.exit_code is not None or not timeout.grow():  # else the leader had no time to exit
             break
     assert not is_alive(int(caught.value.stdout.text))
     assert caught.value.outcome.exit_code == 0
@@ -137,17 +137,18 @@ async def test_orphans_may_be_waited_for() -> None:
 
 async def test_wall_timeout_ends_the_tree_and_keeps_the_output(clock: FairClock) -> None:
     """C-63: TimedOut has the outcome and all output so far; the tree was stopped by policy (TPT 162, D1)."""
-    for timeout_s in growing(0.5):
+    timeout = Growing(0.5)
+    while True:
         begun = time.monotonic()
         with pytest.raises(pf.TimedOut) as caught:
-            await pf.run(pf.shell("sleep 60 & echo $!; wait"), timeout_s=timeout_s)
-        assert time.monotonic() - begun >= timeout_s
-        assert clock.since(begun) < timeout_s + MARGIN_S
-        if caught.value.stdout.text:  # else it had no time to say anything
+            await pf.run(pf.shell("sleep 60 & echo $!; wait"), timeout_s=timeout.seconds)
+        assert time.monotonic() - begun >= timeout.seconds
+        assert clock.since(begun) < timeout.seconds + MARGIN_S
+        if caught.value.stdout.text or not timeout.grow():  # else it had no time to say anything
             break
 
     error = caught.value
-    assert (error.clock, error.timeout_s) == ("wall", timeout_s)
+    assert (error.clock, error.timeout_s) == ("wall", timeout.seconds)
     assert not is_alive(int(error.stdout.text))
     assert error.outcome.ended_by is pf.EndedBy.TIMEOUT
     assert [phase.ended for phase in error.outcome.phases] == [True]
@@ -156,24 +157,29 @@ async def test_wall_timeout_ends_the_tree_and_keeps_the_output(clock: FairClock)
 
 async def test_a_child_that_keeps_writing_is_not_idle() -> None:
     """C-63: every output begins the time of silence anew."""
-    for idle_timeout_s in growing(1.0):
-        script = f"for i in 1 2 3 4 5 6; do echo $i; sleep {idle_timeout_s / 5:g}; done"
-        with contextlib.suppress(pf.TimedOut):  # a machine that was busy for a whole second made it silent
-            chatty = await pf.run(pf.shell(script), idle_timeout_s=idle_timeout_s)
-            break
+    idle_timeout = Growing(1.0)
+    chatty: pf.Completed | None = None
+    while chatty is None:
+        script = f"for i in 1 2 3 4 5 6; do echo $i; sleep {idle_timeout.seconds / 5:g}; done"
+        try:
+            chatty = await pf.run(pf.shell(script), idle_timeout_s=idle_timeout.seconds)
+        except pf.TimedOut:  # a machine that was busy for a whole second made it silent
+            if not idle_timeout.grow():
+                raise
     assert chatty.stdout.lines[-1] == "6"
-    assert chatty.outcome.duration_s > idle_timeout_s
+    assert chatty.outcome.duration_s > idle_timeout.seconds
 
 
 async def test_a_child_that_falls_silent_is_ended(clock: FairClock) -> None:
     """C-63: by its idle timeout, with all that it said before."""
-    for idle_timeout_s in growing(0.3):
+    idle_timeout = Growing(0.3)
+    while True:
         begun = time.monotonic()
         with pytest.raises(pf.TimedOut) as caught:
-            await pf.run(pf.shell("echo 1; sleep 60"), idle_timeout_s=idle_timeout_s)
-        assert caught.value.outcome.duration_s >= idle_timeout_s
-        assert clock.since(begun) < idle_timeout_s + MARGIN_S
-        if caught.value.stdout.text:  # else it had no time to say anything
+            await pf.run(pf.shell("echo 1; sleep 60"), idle_timeout_s=idle_timeout.seconds)
+        assert caught.value.outcome.duration_s >= idle_timeout.seconds
+        assert clock.since(begun) < idle_timeout.seconds + MARGIN_S
+        if caught.value.stdout.text or not idle_timeout.grow():  # else it had no time to say anything
             break
     assert caught.value.clock == "idle"
     assert caught.value.outcome.ended_by is pf.EndedBy.IDLE_TIMEOUT

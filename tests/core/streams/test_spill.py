@@ -370,7 +370,8 @@ async def test_cancelling_while_it_loads_loses_nothing(tmp_path: Path) -> None:
         data = b""
         async with stream.subscribe(start="start") as events:
             deadline = anyio.current_time() + 60
-            for turns in itertools.count():  # a busy machine may need many: each waits for its load for a few turns only
+            # A busy machine may need many of them: each waits for its load for a few turns only.
+            for turns in itertools.count():
                 assert anyio.current_time() < deadline
                 with anyio.CancelScope() as scope:
                     async with anyio.create_task_group() as tasks:

@@ -28,7 +28,7 @@ from procflow.events import Chunk, Gap, StreamEnding
 from procflow.outcome import Outcome
 from procflow.policies import BestEffort, LineConfig, Loss, OnGap, OnStall, Overflow, Reliable, Replay, StreamConfig
 from tests.core.streams.sources import OUTCOME, EndlessSource, ScriptedSource
-from tests.patience import FairClock, growing
+from tests.patience import FairClock, Growing
 
 pytestmark = pytest.mark.anyio
 KEEP_ALL = StreamConfig(replay=Replay.all())
@@ -234,10 +234,11 @@ async def test_a_stalled_subscriber_fails_the_stream_on_request() -> None:
 
 async def test_a_subscriber_that_stops_half_way_is_stalled_too() -> None:
     """C-23: one that takes a little and then stops, so that it still holds the source back, runs out of time as well."""
-    for stall_timeout_s in growing(0.05):
+    stall_timeout = Growing(0.05)
+    while True:
         first: object = None
         async with open_stream(ScriptedSource(*[b"x" * 10] * 20, b"")) as stream:
-            stalled = stream.subscribe(Reliable(buffer_bytes=100, stall_timeout_s=stall_timeout_s))
+            stalled = stream.subscribe(Reliable(buffer_bytes=100, stall_timeout_s=stall_timeout.seconds))
             await anyio.wait_all_tasks_blocked()
             with contextlib.suppress(StallError):  # a machine that was busy for so long left no time to take anything
                 first = await stalled.receive()
@@ -247,7 +248,7 @@ async def test_a_subscriber_that_stops_half_way_is_stalled_too() -> None:
             with pytest.raises(StallError):
                 await stalled.receive()
             stalled.close()
-        if was_holding:
+        if was_holding or not stall_timeout.grow():
             break
     assert was_holding == (stalled.name,)
     assert first == Chunk(b"x" * 10, 0)
@@ -266,17 +267,18 @@ async def test_a_line_reader_refuses_a_second_task() -> None:
 
 async def test_a_slow_subscriber_that_moves_is_not_stalled() -> None:
     """C-23: the stall timeout runs from the last take, not from when the stream began to wait."""
-    for stall_timeout_s in growing(0.3):
+    stall_timeout = Growing(0.3)
+    while True:
         async with open_stream(ScriptedSource(*[b"x" * 10] * 12, b"")) as stream:
-            slow = stream.subscribe(Reliable(buffer_bytes=100, stall_timeout_s=stall_timeout_s))
+            slow = stream.subscribe(Reliable(buffer_bytes=100, stall_timeout_s=stall_timeout.seconds))
             total = 0
             with contextlib.suppress(StallError):  # a machine that was busy for so long has stalled it
                 async for event in slow:
                     total += len(event.data) if isinstance(event, Chunk) else 0
                     # The subject is time itself: slower than the buffer allows, faster than the timeout.
-                    await anyio.sleep(stall_timeout_s / 5)
+                    await anyio.sleep(stall_timeout.seconds / 5)
             slow.close()
-        if total == 120:
+        if total == 120 or not stall_timeout.grow():
             break
     assert total == 120
 

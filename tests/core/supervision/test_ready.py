@@ -18,7 +18,7 @@ from procflow import ready
 from procflow._supervision.http import parse_address
 from procflow.testing import FakeSpawner
 from tests.core.process.conftest import is_alive, python
-from tests.patience import FairClock, growing
+from tests.patience import FairClock, Growing
 
 pytestmark = pytest.mark.anyio
 
@@ -121,10 +121,11 @@ async def test_a_server_that_hangs_or_talks_nonsense_is_not_ready(answer: bytes)
         tasks.start_soon(listener.serve, serve)
         async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE) as child:
             probe = ready.http(f"http://127.0.0.1:{port}/", every_s=0.02, attempt_s=0.05)
-            for timeout_s in growing(0.3):
+            timeout = Growing(0.3)
+            while True:
                 with pytest.raises(pf.NotReadyError):
-                    await child.wait_ready(probe, timeout_s=timeout_s)
-                if asked >= 2:  # else there was no time to ask again
+                    await child.wait_ready(probe, timeout_s=timeout.seconds)
+                if asked >= 2 or not timeout.grow():  # else there was no time to ask again
                     break
         tasks.cancel_scope.cancel()
     assert asked >= 2
