@@ -91,6 +91,7 @@ async def test_failures_are_values_under_continue() -> None:
     results: dict[int, pf.MapResult] = {}
     timeout = Growing(1.0)
     while True:
+        results.clear()
         async with pf.map_run(commands, max_running=4, timeout_s=timeout.seconds) as block:
             async for done in block:
                 results[done.index] = done

@@ -123,6 +123,7 @@ async def test_a_server_that_hangs_or_talks_nonsense_is_not_ready(answer: bytes)
             probe = ready.http(f"http://127.0.0.1:{port}/", every_s=0.02, attempt_s=0.05)
             timeout = Growing(0.3)
             while True:
+                asked = 0
                 with pytest.raises(pf.NotReadyError):
                     await child.wait_ready(probe, timeout_s=timeout.seconds)
                 if asked >= 2 or not timeout.grow():  # else there was no time to ask again
