@@ -157,7 +157,7 @@ async def test_wall_timeout_ends_the_tree_and_keeps_the_output(clock: FairClock)
 
 async def test_a_child_that_keeps_writing_is_not_idle() -> None:
     """C-63: every output begins the time of silence anew."""
-    idle_timeout = Growing(1.0)
+    idle_timeout = Growing(1.0, times=2)
     chatty: pf.Completed | None = None
     while chatty is None:
         script = f"for i in 1 2 3 4 5 6; do echo $i; sleep {idle_timeout.seconds / 5:g}; done"

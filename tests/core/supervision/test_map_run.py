@@ -89,7 +89,7 @@ async def test_failures_are_values_under_continue() -> None:
         OK,
     ]
     results: dict[int, pf.MapResult] = {}
-    timeout = Growing(1.0)
+    timeout = Growing(1.0, times=2)
     while True:
         results.clear()
         async with pf.map_run(commands, max_running=4, timeout_s=timeout.seconds) as block:

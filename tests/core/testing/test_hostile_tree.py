@@ -307,7 +307,7 @@ def test_closed_outputs() -> None:
 
 def test_prints_while_dying() -> None:
     """C-93: SIGTERM makes it print without a pause; it exits only after its time, and the leader's end does not stop it."""
-    dying = Growing(1.0)
+    dying = Growing(1.0, times=2)
     while True:
         with hostile_tree(Hostile.PRINTS_WHILE_DYING, dying_s=dying.seconds) as tree:
             with started(tree) as (leader, said):
