@@ -134,7 +134,7 @@ import os
 BACKEND, OPTIONS = "asyncio", {{"use_uvloop": True}}
 {FIRST_USE}
 async def main():
-    async with assert_no_leaks(settle_s=0.1):
+    async with assert_no_leaks(settle_s=1):
         await use()
         {LEAKS[leak]}
 run(main)"""
