@@ -122,7 +122,7 @@ class StrictContainer(Layer):
             return None
         found: list[int] = []
         has_exited = self._leader is not None and self._leader.status is not None
-        rest = [pid for pid in nearest if not (has_exited and pid in self._nanny.leaders)]  # a zombie has no children
+        rest = [pid for pid in nearest if not (has_exited and self._is_spent(pid))]
         while rest:
             pid = rest.pop()
             if pid not in self._nanny.leaders:
@@ -130,6 +130,13 @@ class StrictContainer(Layer):
             rest += _children(pid) or ()
         # Asked again: a nanny that has ended meanwhile may have given her number, and its children, to a stranger.
         return found if self._nanny.look() else None
+
+    def _is_spent(self, pid: int) -> bool:
+        """Whether it is a leader that has exited: a zombie, which has no children.
+
+        One that was given up is hers until she has read that; after that a stranger may have its number.
+        """
+        return pid in self._nanny.leaders or (pid in self._nanny.given_up and read_member(pid) is None)
 
 
 def _children(pid: int) -> list[int] | None:
