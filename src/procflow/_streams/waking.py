@@ -293,6 +293,16 @@ class LoopDoor:
             return False
 
     @property
+    def loop(self) -> CallbackLoop | None:
+        """That loop if it calls back, as ``callback_loop()`` has it."""
+        return cast(CallbackLoop, self._token) if hasattr(self._token, "add_reader") else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether that loop runs now; true on trio, where a loop that does not is gone."""
+        return not isinstance(self._token, asyncio.AbstractEventLoop) or self._token.is_running()
+
+    @property
     def is_gone(self) -> bool:
         """Whether that loop will run nothing any more."""
         return not self.run_soon(_nothing)

@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow._process.backend import HomeLoop
 from procflow._process.scope import SpawnScope
+from procflow._streams.waking import LoopDoor
 
 from .conftest import group_is_gone, is_alive
 from .fakes import ImmortalSpawner, fake_spawn
@@ -160,6 +160,7 @@ async def test_warnings_as_errors_kill_all_the_same() -> None:
     script = """
 import asyncio, gc, os, sys
 import procflow as pf
+from procflow._streams.waking import LoopDoor
 async def main():
     block = pf.spawn(pf.Command("sleep", "60"))
     child = await block.__aenter__()
@@ -175,9 +176,9 @@ asyncio.run(main())
     assert "dropped without being left" in done.stderr.text
 
 
-async def test_home_loop_is_called_from_any_thread() -> None:
+async def test_loop_door_is_called_from_any_thread() -> None:
     """C-6: a call from another thread runs in the loop's own; once the loop is gone the caller is told so."""
-    home, here, done = HomeLoop(), threading.get_ident(), anyio.Event()
+    home, here, done = LoopDoor(), threading.get_ident(), anyio.Event()
     seen: list[int] = []
 
     def note() -> None:
@@ -191,11 +192,11 @@ async def test_home_loop_is_called_from_any_thread() -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_home_loop_that_is_over_says_so(backend: str) -> None:
+def test_loop_door_that_is_over_says_so(backend: str) -> None:
     """C-6: nothing is handed to a loop that will never call it."""
 
-    async def make() -> HomeLoop:
-        return HomeLoop()
+    async def make() -> LoopDoor:
+        return LoopDoor()
 
     assert not anyio.run(make, backend=backend).run_soon(lambda: None)
 
