@@ -160,7 +160,6 @@ async def test_warnings_as_errors_kill_all_the_same() -> None:
     script = """
 import asyncio, gc, os, sys
 import procflow as pf
-from procflow._streams.waking import LoopDoor
 async def main():
     block = pf.spawn(pf.Command("sleep", "60"))
     child = await block.__aenter__()
