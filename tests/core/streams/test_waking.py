@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 from procflow._streams.waking import Flag
+
+pytestmark = pytest.mark.anyio
 
 
 async def test_flag_that_is_set_ends_the_wait() -> None:
@@ -25,7 +28,7 @@ async def test_limit_ends_the_wait() -> None:
     await flag.wait_within(0.0)
     await flag.wait_within(0.002)
     assert not flag.is_set()
-    assert flag._bell is None or flag._bell.sleepers == 0
+    assert flag._bell is None or not flag._bell._sleepers
     flag.set()
 
 
@@ -35,5 +38,5 @@ async def test_cancelled_wait_leaves_nobody_behind() -> None:
     with anyio.move_on_after(0.002) as scope:
         await flag.wait_within(3600.0)
     assert scope.cancelled_caught
-    assert flag._bell is None or flag._bell.sleepers == 0
+    assert flag._bell is None or not flag._bell._sleepers
     await flag.wait_within(0.0)
