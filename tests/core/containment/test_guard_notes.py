@@ -50,13 +50,16 @@ class FakeGuard:
         FakeGuard.room -= 1
         for word in packet.decode().split():
             if word[0] == "+":
-                self.groups.add(int(word[1:]))
+                self.groups.add(int(word[1:].partition(":")[0]))
             elif word[0] == "-":
                 self.groups.discard(int(word[1:]))
             else:
                 self.spared.add(word[1:])
                 self.acks.append(b"=" + word[1:].encode())
         return True
+
+    def ring(self) -> None:
+        pass
 
     def answers(self) -> Iterator[bytes]:
         acks, self.acks = self.acks, []

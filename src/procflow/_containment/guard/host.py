@@ -57,6 +57,8 @@ LAST_RETRY_S: Final = 60.0
 
 WORDS_PER_PACKET: Final = 256
 
+_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
+
 _log = logging.getLogger("procflow.termination")
 
 
@@ -92,7 +94,7 @@ class GuardedHost:
             deque()
         )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
-        self._groups: dict[int, None] = {}
+        self._groups: dict[int, int] = {}  # the latest moment at which the leader was started
         self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
         self._unanswered: set[str] = set()
         self._untold: dict[str, str] = {}  # the newest word about each subject that the channel has not taken
@@ -128,8 +130,8 @@ class GuardedHost:
     def register(self, group: int) -> None:
         """Have ``group`` killed when this host is gone; its leader is a child of ours that was not reaped."""
         with self._lock:
-            self._groups[group] = None
-            self._tell(f"+{group}")
+            self._groups[group] = latest = _boot_ticks()
+            self._tell(f"+{group}:{latest}")
 
     def unregister(self, group: int) -> None:
         """Give up ``group``; call it before its leader is reaped."""
@@ -153,6 +155,8 @@ class GuardedHost:
             self._unanswered.add(value)
             self._tell(f"!{value}")
             asked = self._guard
+            if asked is not None:
+                asked.ring()
         # Polled: the answer may be read by the watch of another loop, and comes at once.
         deadline_mono_s = time.monotonic() + ANSWER_WAIT_S
         pause_s = FIRST_POLL_S
@@ -282,17 +286,20 @@ class GuardedHost:
             for word in words:
                 if self._untold.get(_subject(word)) == word:  # a finalizer may have said something newer
                     del self._untold[_subject(word)]
+            self._guard.ring()
 
     def _take(self, guard: GuardProcess) -> None:
         """Have ``guard``, and tell it everything."""
         # What is let go comes first: a guard that hears nothing more must not end it.
-        words = [f"!{value}" for value in list(self._spared)] + [f"+{group}" for group in list(self._groups)]
+        words = [f"!{value}" for value in list(self._spared)] + [
+            f"+{group}:{latest}" for group, latest in list(self._groups.items())
+        ]
         self._unanswered.clear()
         self._untold = {_subject(word): word for word in words}
         self._guard = guard
         # From here on a finalizer amends it; what one gave up since the lists were made is taken out.
         for subject, word in list(self._untold.items()):
-            if word == f"+{subject}" and int(subject) not in self._groups:
+            if word.startswith("+") and int(subject) not in self._groups:
                 self._untold.pop(subject, None)
         self._tell_rest()
 
@@ -320,12 +327,17 @@ class GuardedHost:
         """Yield what is open because of the guard."""
         with self._lock:
             if self._guard is not None:
-                yield from (self._guard.channel, self._guard.exit_fd)
+                yield from self._guard.descriptors
             yield from (watch.fileno() for watch in tuple(self._watches))
 
 
 def _subject(word: str) -> str:
-    return word if word.startswith("!") else word[1:]
+    return word if word.startswith("!") else word[1:].partition(":")[0]
+
+
+def _boot_ticks() -> int:
+    """Return this moment as the kernel tells when a process was started: in clock ticks since boot."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_A_S)
 
 
 _hosts: dict[int, GuardedHost] = {}
