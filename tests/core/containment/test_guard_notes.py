@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -293,3 +294,21 @@ def test_a_guard_says_what_it_is() -> None:
     finally:
         guard.end()
     guard.end()
+
+
+@pytest.mark.parametrize(
+    "backend", [("asyncio", False), ("asyncio", True), ("trio", False)], ids=["asyncio", "uvloop", "trio"]
+)
+def test_loops_that_are_over_leave_nothing(backend: tuple[str, bool]) -> None:
+    """C-3, C-6: a program may run one event loop after the other, each with guarded children."""
+    name, uses_uvloop = backend
+    options = {"use_uvloop": uses_uvloop} if name == "asyncio" else {}
+
+    def run_loops(count: int) -> int:
+        for _ in range(count):
+            anyio.run(pf.run, pf.Command("true"), backend=name, backend_options=options)
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = run_loops(2)
+    assert run_loops(10) <= before
