@@ -78,6 +78,7 @@ class ProcessCore:
         # On the clock of the event loop, which may be a virtual one.
         self.started_s: Final = anyio.current_time() - (time.monotonic() - parts.first.started_mono_s)
         self.was_ready = False
+        self.awaited_by = ""  # what sees it through to its end, if anything does: then it cannot be detached
         self._is_closing = False  # no stop can begin any more
         self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False

@@ -233,7 +233,8 @@ class Process:
         A cancellation has to wait until guard and nanny have answered, two seconds at most: half a detachment would be none.
 
         Raises:
-            UsageError: If a stop has begun, also while this waits.
+            UsageError: If a stop has begun, also while this waits; or if it belongs to ``run()`` or to a service, which are there to
+                see it end.
             PlatformError: If its nanny is gone, or does not answer: then it is still ours.
         """
         self._require_detachable()
@@ -246,6 +247,10 @@ class Process:
     # --- small things -----------------------------------------------------------------------------------------------
 
     def _require_detachable(self) -> None:
+        if self._core.awaited_by:
+            raise UsageError(
+                f"{self.name}: cannot be detached: {self._core.awaited_by} waits for its end; start it with spawn() to let it live on"
+            )
         if self.state in (ProcessState.STOPPING, ProcessState.SURVIVED):
             raise UsageError(f"{self.name}: cannot be detached while it is being stopped")
 

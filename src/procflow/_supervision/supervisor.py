@@ -261,6 +261,7 @@ class Supervisor(Generic[T]):
         restarted = Restarted(number=number, outcome=self._last_outcome) if self._last_outcome is not None else None
         if self._wish is _Wish.RESTART:  # this is what was wished for
             self._wish = None
+        core.awaited_by = "its service"  # to which a detached one is no end: another would be started beside it
         self.process = child
         self.runs = number
         self.found = None

@@ -57,6 +57,24 @@ async def test_a_service_runs_as_long_as_its_block() -> None:
     assert run.outcome.ended_by is pf.EndedBy.TERMINATE
 
 
+async def test_the_process_of_a_service_cannot_be_detached() -> None:
+    """C-68, C-91: a service whose process lived on would be two at the next restart; the error says what to do instead."""
+    async with pf.supervise(SERVICE) as service:
+        await service.wait_ready()
+        process = service.process
+        assert process is not None
+
+        with pytest.raises(pf.UsageError, match=r"^service: cannot be detached: its service .* spawn\(\)"):
+            await process.detach()
+
+        assert process.state is pf.ProcessState.RUNNING
+        assert service.state is pf.ServiceState.READY
+    assert not is_alive(process.pid)
+    assert [run.error for run in service.history] == [None]
+    with pytest.raises(pf.UsageError, match="cannot be detached: its service"):
+        await process.detach()
+
+
 async def test_failures_are_restarted_and_remembered(tmp_path: Path) -> None:
     """C-91: on failure it is started again; the history has every outcome, and a success in the end needs no restart."""
     async with pf.supervise(crashing_until(3, tmp_path, then="exit 0"), restart=FAST) as service:
