@@ -234,7 +234,7 @@ class Supervisor(Generic[T]):
                 is_commanded = error is None and not core.exited.is_set()
                 self._set_state(ServiceState.STOPPING)
                 if isinstance(error, NotReadyError) and error.timeout_s is not None:
-                    error = await stop_unready(core, error.awaited, error.timeout_s)
+                    error = await stop_unready(core, error)
                 await end_run(core, EndedBy.TERMINATE)
         except TerminationError as exc:
             self._is_stuck = True

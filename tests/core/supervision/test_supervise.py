@@ -313,6 +313,7 @@ async def test_readiness_in_time_or_the_tree_is_stopped() -> None:
     assert isinstance(error, pf.TimedOut)
     assert caught.value.__cause__ is error
     assert (error.clock, error.timeout_s) == ("readiness", 0.3)
+    assert "(a line of stdout matched 'never'; the last look saw: no such line) and was stopped" in str(error)
     assert (error.stdout.text, error.stderr.text) == ("started\n", "slow\n")
     assert error.outcome.ended_by is pf.EndedBy.TIMEOUT
     assert not is_alive(pid)
