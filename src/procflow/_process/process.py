@@ -95,9 +95,7 @@ class Process:
             UsageError: If it is no stream of its own: see ``stdout``; or because of ``merge_stderr=True`` or ``pty=``; or
                 because each stage of a pipeline has one.
         """
-        if len(self._core.stages) > 1 and self._core.parts.last.ends.stderr.stream is not None:
-            raise UsageError(f"{self.name}: each stage of a pipeline has a stderr of its own: child.stages[0].stderr")
-        return require_stream(self.name, self._core.parts.last.ends.stderr, "stderr")
+        return require_stream(self.name, self._core.parts.stderr_end, "stderr")
 
     @property
     def output(self) -> Timeline:

@@ -265,8 +265,8 @@ class Supervisor(Generic[T]):
         self.process = child
         self.runs = number
         self.found = None
-        self.stdout.begin_run(core.parts.stdout, restarted)
-        self.stderr.begin_run(core.parts.stderr, restarted)
+        self.stdout.begin_run(core.parts.last.ends.stdout, restarted)
+        self.stderr.begin_run(core.parts.stderr_end, restarted)
         self._set_state(ServiceState.STARTING)
         if core.parts.stdin is not None and core.parts.feeder is None:
             _ = child.stdin  # whoever waits for the exit must not close it

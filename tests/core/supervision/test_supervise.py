@@ -283,6 +283,36 @@ async def test_cancelling_at_any_step_leaves_nothing(moment: int) -> None:
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "where"),
+    [
+        (SERVICE, {"stdout": pf.NULL}, "stdout goes to the null device; .* stdout=procflow.StreamConfig()"),
+        (SERVICE, {"merge_stderr": True}, "stderr goes where stdout goes, .*; read stdout, or .* without merge_stderr"),
+        (
+            SERVICE,
+            {"pty": pf.Pty()},
+            "stderr goes where stdout goes, to the terminal .*; read stdout, or .* without pty=",
+        ),
+        (SERVICE | pf.Command("cat"), {}, r"stderr is that of each stage.*; read child\.stages\[0\]\.stderr"),
+    ],
+    ids=["null", "merged", "pty", "pipeline"],
+)
+async def test_an_output_that_is_no_stream_says_what_to_do(
+    command: pf.Command | pf.Pipeline, options: pf.ServiceOptions, where: str
+) -> None:
+    """C-8, C-91: a service says of an output what its process says of it."""
+    async with pf.supervise(command, **options) as service:
+        assert service.process is not None
+        output = service.stdout if "stdout" in options else service.stderr
+
+        with pytest.raises(pf.UsageError) as said_by_process:
+            _ = service.process.stdout if "stdout" in options else service.process.stderr
+        for refused in (output.lines, output.subscribe):
+            with pytest.raises(pf.UsageError, match=where) as caught:
+                refused()
+            assert str(caught.value) == str(said_by_process.value)
+
+
 # --- readiness --------------------------------------------------------------------------------------------------------
 
 
