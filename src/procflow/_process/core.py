@@ -162,7 +162,7 @@ class ProcessCore:
     @defers_interrupts
     async def let_go(self) -> None:
         """Reap the exited leader and leave the rest of its group alone."""
-        await self._container.withdraw()
+        await self._container.let_go()
         if not self._leader.is_reaped:
             self._reap()
         self._set_state(ProcessState.ENDED)

@@ -237,7 +237,7 @@ class Process:
         """
         self._require_detachable()
         with anyio.CancelScope(shield=True):
-            await self._core.container.withdraw()
+            await self._core.container.let_go()
         self._require_detachable()
         self._core.mark_detached()
         await checkpoint()

@@ -39,7 +39,7 @@ class FakeGuard:
     def __init__(self, variable: str) -> None:
         self.pid = len(self.made) + 1
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.acks: list[bytes] = []
         self.is_dead = False
         self.made.append(self)
@@ -54,7 +54,7 @@ class FakeGuard:
             elif word[0] == "-":
                 self.groups.discard(int(word[1:]))
             else:
-                self.spared.add(word[1:])
+                self.let_go.add(word[1:])
                 self.acks.append(b"=" + word[1:].encode())
         return True
 
@@ -82,7 +82,7 @@ class Notes(RuleBasedStateMachine):
         FakeGuard.room = 5
         self.host = GuardedHost()
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.host.admit()
 
     def teardown(self) -> None:
@@ -110,7 +110,7 @@ class Notes(RuleBasedStateMachine):
             coroutine.send(None)  # as far as the first wait
         coroutine.close()
         self.groups.discard(group)
-        self.spared.add(value)
+        self.let_go.add(value)
 
     @rule(room=st.integers(0, 5))
     def channel_has_room(self, room: int) -> None:
@@ -130,7 +130,7 @@ class Notes(RuleBasedStateMachine):
 
     @invariant()
     def what_is_untold_is_bounded_by_what_there_is(self) -> None:
-        assert len(self.host._untold) <= 6 + len(self.spared)
+        assert len(self.host._untold) <= 6 + len(self.let_go)
 
     @invariant()
     def catches_up(self) -> None:
@@ -143,7 +143,7 @@ class Notes(RuleBasedStateMachine):
             self.host.look()
         if FakeGuard.room:
             assert self.guard.groups == self.groups
-            assert self.guard.spared == self.spared
+            assert self.guard.let_go == self.let_go
             assert not self.host._untold
 
 

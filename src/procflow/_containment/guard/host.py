@@ -93,7 +93,7 @@ class GuardedHost:
         )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
         self._groups: dict[int, None] = {}
-        self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
+        self._let_go: dict[str, None] = {}  # what was let go; some of it may live as long as the host
         self._unanswered: set[str] = set()
         self._untold: dict[str, str] = {}  # the newest word about each subject that the channel has not taken
         self._guard: GuardProcess | None = None
@@ -149,7 +149,7 @@ class GuardedHost:
         with self._lock:
             for group in groups:
                 self.unregister(group)
-            self._spared[value] = None
+            self._let_go[value] = None
             self._unanswered.add(value)
             self._tell(f"!{value}")
             asked = self._guard
@@ -157,7 +157,7 @@ class GuardedHost:
         deadline_mono_s = time.monotonic() + ANSWER_WAIT_S
         pause_s = FIRST_POLL_S
         with anyio.CancelScope(shield=True):
-            while not self._is_spared(value, asked):
+            while not self._is_let_go(value, asked):
                 if time.monotonic() >= deadline_mono_s:
                     with self._lock:
                         self._replace(asked, "it did not answer")
@@ -167,7 +167,7 @@ class GuardedHost:
                 pause_s = min(pause_s * 2, LAST_POLL_S)
             await checkpoint()
 
-    def _is_spared(self, value: str, asked: GuardProcess | None) -> bool:
+    def _is_let_go(self, value: str, asked: GuardProcess | None) -> bool:
         self.look()
         with self._lock:
             return value not in self._unanswered or self._guard is not asked or asked is None
@@ -286,7 +286,7 @@ class GuardedHost:
     def _take(self, guard: GuardProcess) -> None:
         """Have ``guard``, and tell it everything."""
         # What is let go comes first: a guard that hears nothing more must not end it.
-        words = [f"!{value}" for value in list(self._spared)] + [f"+{group}" for group in list(self._groups)]
+        words = [f"!{value}" for value in list(self._let_go)] + [f"+{group}" for group in list(self._groups)]
         self._unanswered.clear()
         self._untold = {_subject(word): word for word in words}
         self._guard = guard

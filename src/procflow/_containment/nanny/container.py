@@ -81,13 +81,13 @@ class StrictContainer(Layer):
             return self._inner.living(reach)
         return tuple(read_member(pid) or Member(pid=pid, name="?", state="Z") for pid in below)
 
-    async def withdraw(self) -> None:
+    async def let_go(self) -> None:
         """Let the tree live on: the nanny stays its parent, and kills nobody."""
         try:
             await self._nanny.let_go()
         except NannyLostError as exc:
             raise PlatformError(f"the tree cannot be let go: {exc}") from exc
-        await self._inner.withdraw()
+        await self._inner.let_go()
 
     def close(self) -> None:
         """Leave the nanny alone, which ends itself when nothing is left."""
