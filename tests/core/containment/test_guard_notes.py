@@ -115,7 +115,7 @@ class Notes(RuleBasedStateMachine):
     @rule(room=st.integers(0, 5))
     def channel_has_room(self, room: int) -> None:
         FakeGuard.room = room
-        self.host.look()
+        self.host.tend()
 
     @rule()
     def guard_dies(self) -> None:
@@ -125,7 +125,7 @@ class Notes(RuleBasedStateMachine):
     @rule()
     def death_is_seen(self) -> None:
         before = len(FakeGuard.made)
-        self.host.look()
+        self.host.tend()
         assert len(FakeGuard.made) == before + 1
 
     @invariant()
@@ -140,7 +140,7 @@ class Notes(RuleBasedStateMachine):
             if self.host.why_unguarded([group]) is None:
                 assert group in self.guard.groups
         if FakeGuard.room:
-            self.host.look()
+            self.host.tend()
         if FakeGuard.room:
             assert self.guard.groups == self.groups
             assert self.guard.let_go == self.let_go

@@ -168,7 +168,7 @@ class GuardedHost:
             await checkpoint()
 
     def _is_let_go(self, value: str, asked: GuardProcess | None) -> bool:
-        self.look()
+        self.tend()
         with self._lock:
             return value not in self._unanswered or self._guard is not asked or asked is None
 
@@ -185,13 +185,16 @@ class GuardedHost:
 
     # --- the guard --------------------------------------------------------------------------------------------------
 
-    def look(self) -> float:
-        """Read what the guard has answered, and replace it if it is dead; return when to look again, in seconds."""
-        wait_s = self._look()
+    def tend(self) -> float:
+        """Read what the guard has answered and tell it the rest; return when to do so again, in seconds.
+
+        A dead guard is replaced; where there is none, one is started if a try is due.
+        """
+        wait_s = self._tend()
         self._tell_news()
         return wait_s
 
-    def _look(self) -> float:
+    def _tend(self) -> float:
         with self._lock:
             if not self.is_here:
                 return math.inf
@@ -303,7 +306,7 @@ class GuardedHost:
         return self._watch_of_loop.get() if hasattr(select, "epoll") else None
 
     def _make_watch(self) -> GuardWatch:
-        watch = GuardWatch(self.look)
+        watch = GuardWatch(self.tend)
         with self._lock:
             self._watches.add(watch)
             if self._guard is not None:
