@@ -193,6 +193,26 @@ class TestEndingOfHelpers:
             assert child.containment.level != "strict"
             assert "its nanny is gone" in child.containment.missing
 
+    async def test_report_says_that_the_template_is_gone(self) -> None:
+        """C-84: between two deaths too: the nanny still reaches everything, and nobody would if she were killed."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            whole, nanny = child.containment, nanny_of(child)
+            template = parent(nanny.pid)
+            os.kill(template, signal.SIGKILL)
+            await gone(template)
+
+            between = child.containment
+            assert (between.level, between.mechanisms) == ("strict", whole.mechanisms)
+            (said,) = set(between.missing) - set(whole.missing)
+            assert said == "the template of its nanny is gone: nobody ends the tree when the nanny is killed"
+
+            await pf.run(pf.Command("true"), containment="strict")  # has another template, and takes the old one away
+            assert child.containment == between
+            os.kill(nanny.pid, signal.SIGKILL)
+            await gone(nanny.pid)
+            assert child.containment.level != "strict"
+            assert {"its nanny is gone", said} <= set(child.containment.missing)
+
     async def test_template_that_is_killed_is_replaced(self) -> None:
         """C-81, C-82: those who have a nanny keep her, and the next one is started by a new template."""
         async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:

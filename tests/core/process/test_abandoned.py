@@ -19,7 +19,6 @@ from procflow._process.scope import SpawnScope
 from procflow._streams.waking import LoopDoor
 
 from .conftest import group_is_gone, is_alive
-from .fakes import ImmortalSpawner, fake_spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -127,10 +126,9 @@ async def test_dropped_in_another_thread_tells_waiters(native: None) -> None:
     await task
 
 
-async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
+async def test_survivor_of_the_last_resort_is_told(native: None, immortal: pf.Command) -> None:
     """C-60: what outlives even that has no outcome: wait() raises TerminationError instead of waiting for ever."""
-    spawner = ImmortalSpawner()
-    block = fake_spawn(spawner, shutdown=pf.Shutdown.now())
+    block = pf.spawn(immortal, shutdown=pf.Shutdown.now())
     assert isinstance(block, SpawnScope)
     child = await block.__aenter__()
     assert block.core is not None
@@ -140,16 +138,16 @@ async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
     with anyio.fail_after(10):
         with pytest.raises(pf.TerminationError, match="outlived") as caught:
             await child.wait()
-    assert str(spawner.leader.pid) in caught.value.survivors[0]
+    assert str(child.pid) in caught.value.survivors[0]
     assert child.state is pf.ProcessState.SURVIVED
     with pytest.raises(pf.TerminationError):
         await block.__aexit__(None, None, None)
 
 
-async def test_survivor_of_a_block_is_told_to_waiters() -> None:
+async def test_survivor_of_a_block_is_told_to_waiters(immortal: pf.Command) -> None:
     """C-60: wait() after a block that could not end its leader raises, and does not speak of a detachment."""
     with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
             pass
     with pytest.raises(pf.TerminationError):
         await child.wait()
