@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from procflow._containment.guard.container import GuardedContainer
 from procflow._containment.layer import Layer
 from procflow._containment.nanny.cgroup import Delegated, find_delegated
-from procflow._containment.nanny.channel import Nanny, hire_nanny
+from procflow._containment.nanny.channel import Nanny
 from procflow._containment.nanny.child import NannySpawner
+from procflow._containment.nanny.circumstances import Circumstances, read_circumstances
 from procflow._containment.nanny.container import StrictContainer
+from procflow._containment.nanny.template import hire_nanny
 from procflow._containment.port import Container, Containment
 from procflow._containment.requests import ContainmentRequest, Guarded, Strict, named_request
 from procflow._process.spawn import Spawner
@@ -26,11 +28,13 @@ class Backing:
     Attributes:
         nanny: Its parent, if it is not to be the host; whoever has this closes it, or gives it to a container.
         wanted: What the nanny is to give it.
+        here: What it is to get from the host although the nanny is its parent.
         shortfall: Why there is no nanny, or no cgroup, although it was asked for.
     """
 
     nanny: Nanny | None = None
     wanted: Strict | None = None
+    here: Circumstances | None = None
     shortfall: str = ""
 
     def close(self) -> None:
@@ -40,9 +44,9 @@ class Backing:
 
     def spawner(self, plain: Spawner) -> Spawner:
         """Return what starts the process."""
-        if self.nanny is None or self.wanted is None:
+        if self.nanny is None or self.wanted is None or self.here is None:
             return plain
-        return NannySpawner(self.nanny, self.wanted)
+        return NannySpawner(self.nanny, self.wanted, self.here)
 
     def contain(self, request: ContainmentRequest, base: Container) -> Container:
         """Return the container of the process, around what reaches its group."""
@@ -97,7 +101,8 @@ async def open_backing(request: ContainmentRequest, *, program: str, obstacle: s
         needs_cgroup = wanted.cgroup is not None or wanted.memory_bytes is not None or wanted.cpus is not None
         if needs_cgroup and delegated.reason:
             raise PlatformError(f"the cgroup that was asked for cannot be had: {delegated.reason}")
-        nanny = await hire_nanny(delegated.path)
+        here = read_circumstances()
+        nanny = await hire_nanny(delegated.path, here.inherited)
     except PlatformError as exc:
         if name == "best":
             return Backing(shortfall=str(exc))
@@ -110,7 +115,7 @@ async def open_backing(request: ContainmentRequest, *, program: str, obstacle: s
     if needs_cgroup and not nanny.cgroup:
         nanny.close()
         raise PlatformError(f"the cgroup that was asked for cannot be made in {delegated.path}")
-    return Backing(nanny, wanted, _why_no_cgroup(nanny, delegated))
+    return Backing(nanny, wanted, here, _why_no_cgroup(nanny, delegated))
 
 
 def _why_no_cgroup(nanny: Nanny, delegated: Delegated) -> str:

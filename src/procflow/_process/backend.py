@@ -1,6 +1,6 @@
 """What anyio does not give: the few things that differ between asyncio and trio.
 
-Owns the deferral of Ctrl-C, calls into a loop from outside, and tasks that nobody joins.  Must not know processes.
+Owns the deferral of Ctrl-C, and tasks that nobody joins.  Must not know processes.
 
 Problem: trio raises ``KeyboardInterrupt`` at any bytecode of unprotected code, so also between a fork and the line that
 notes its pid.  Code marked with ``defers_interrupts`` gets it at its next checkpoint instead.  trio keeps the marks by
@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
-
-from procflow._streams.waking import native_loop
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -43,27 +41,6 @@ def mark_for_trio() -> None:
         for function in tuple(_unmarked):
             lowlevel.enable_ki_protection(function)
         _unmarked.clear()
-
-
-class HomeLoop:
-    """The event loop that this was made in."""
-
-    def __init__(self) -> None:
-        native = native_loop()
-        self._loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
-        self._call: Callable[[Callable[[], object]], object] = (
-            native.run_sync_soon if self._loop is None else self._loop.call_soon_threadsafe  # type: ignore[attr-defined]  # typed as object
-        )
-
-    def run_soon(self, function: Callable[[], object]) -> bool:
-        """Have the loop call ``function``, from any thread; return whether there is a loop that can."""
-        if self._loop is not None and not self._loop.is_running():
-            return False
-        try:
-            self._call(function)
-        except RuntimeError:  # closed, or trio's run is over
-            return False
-        return True
 
 
 class LooseTask:

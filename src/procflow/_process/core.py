@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._containment.port import Container
 from procflow._observers import emit
-from procflow._process.backend import HomeLoop, defers_interrupts
+from procflow._process.backend import defers_interrupts
 from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts
 from procflow._process.pipelines.stages import StageBook, observe_all, whole_outcome
@@ -32,7 +32,7 @@ from procflow._process.stopping.stopper import Stopper
 from procflow._process.terminals.borrower import keep_running, return_terminal
 from procflow._streams.consumers.crew import Crew
 from procflow._streams.stream import OutputStream
-from procflow._streams.waking import Flag
+from procflow._streams.waking import Flag, LoopDoor
 from procflow.errors import TerminationError, UsageError
 from procflow.observation import Detached
 from procflow.outcome import EndedBy, Outcome, PhaseReport
@@ -74,10 +74,11 @@ class ProcessCore:
         self._is_output_cut = False
         self._stopper: Stopper | None = None
         self._phases: tuple[PhaseReport, ...] = ()
-        self._home = HomeLoop()
+        self._home = LoopDoor()
         # On the clock of the event loop, which may be a virtual one.
         self.started_s: Final = anyio.current_time() - (time.monotonic() - parts.first.started_mono_s)
         self.was_ready = False
+        self.awaited_by = ""  # what sees it through to its end, if anything does: then it cannot be detached
         self._is_closing = False  # no stop can begin any more
         self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False
@@ -136,7 +137,7 @@ class ProcessCore:
     def start_tasks(self) -> None:
         """Start the tasks that serve the process; synchronous, so that it follows the fork without an await."""
         for stage in self.stages:
-            for work, name in stage.services(self.crew, partial(self.outcome_of, stage), self._observe):
+            for work, name in stage.services(self.crew, partial(self.outcome_of, stage), self._observe, self._home):
                 self._tasks.start(work, name)
         if self.parts.loan is not None:
             self._tasks.start(partial(keep_running, self.parts, self._observe), f"terminal watch of {self.name}")
@@ -161,7 +162,7 @@ class ProcessCore:
     @defers_interrupts
     async def let_go(self) -> None:
         """Reap the exited leader and leave the rest of its group alone."""
-        await self._container.withdraw()
+        await self._container.let_go()
         if not self._leader.is_reaped:
             self._reap()
         self._set_state(ProcessState.ENDED)
@@ -251,7 +252,7 @@ class ProcessCore:
             self._note_cause(cause)
             report = kill_now(self._leader, self._container)
         close_books = partial(self._close_books, report)
-        if not (from_outside and self._home.run_soon(close_books)):
+        if not (from_outside and self._home.is_running and self._home.run_soon(close_books)):
             close_books()
 
     @defers_interrupts

@@ -10,10 +10,11 @@ import errno
 import os
 import signal as _signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import anyio.abc
@@ -130,67 +131,85 @@ def start_process(
         PlatformError: If the host has no terminal to lend.
         UsageError: If the terminal is lent already.
     """
+    theirs: list[int] = []  # what only the child keeps
+    on_failure: list[Callable[[], object]] = []
+    try:
+        return _start(command, options, tasks, backing, theirs, on_failure)
+    except BaseException:
+        with ExitStack() as unwinding:
+            for step in on_failure:
+                unwinding.callback(step)
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+
+
+def _start(
+    command: Command | Pipeline,
+    options: SpawnOptions,
+    tasks: anyio.abc.TaskGroup,
+    backing: Backing,
+    theirs: list[int],
+    on_failure: list[Callable[[], object]],
+) -> ProcessCore:
     commands = stages_of(command)
     container = options.container or _make_container(options, backing, is_pipeline=len(commands) > 1)
     spawner = backing.spawner(options.spawner)
-    with ExitStack() as on_failure, ExitStack() as always:
-        on_failure.callback(container.close)
-        loan = LentTerminal() if options.terminal == "shared" else None
-        if loan is not None:
-            on_failure.callback(loan.take_back, restores_modes=False)
-        openings = [
-            Opening(stage.name, os.fsdecode(stage.program), always=always, on_failure=on_failure) for stage in commands
-        ]
+    on_failure.append(container.close)
+    loan = LentTerminal() if options.terminal == "shared" else None
+    if loan is not None:
+        on_failure.append(partial(loan.take_back, restores_modes=False))
+    openings = [
+        Opening(stage.name, os.fsdecode(stage.program), theirs=theirs, on_failure=on_failure) for stage in commands
+    ]
+    try:
+        all_ends = open_stages(options.stdio, openings)
+    except OSError as exc:
+        reason = f"its pipes cannot be opened: {exc.strerror}"
+        raise SpawnError(program=os.fsdecode(commands[0].program), reason=reason, errno=exc.errno) from exc
+    stages: list[StageParts] = []
+    whole: LeaderPort | None = None
+    for stage, ends in zip(commands, all_ends, strict=True):
+        started_at, started_mono_s = datetime.now(UTC), time.monotonic()
+        group = _next_group(whole, options, is_pipeline=len(commands) > 1)
         try:
-            all_ends = open_stages(options.stdio, openings)
-        except OSError as exc:
-            reason = f"its pipes cannot be opened: {exc.strerror}"
-            raise SpawnError(program=os.fsdecode(commands[0].program), reason=reason, errno=exc.errno) from exc
-        stages: list[StageParts] = []
-        whole: LeaderPort | None = None
-        for stage, ends in zip(commands, all_ends, strict=True):
-            started_at, started_mono_s = datetime.now(UTC), time.monotonic()
-            group = _next_group(whole, options, is_pipeline=len(commands) > 1)
-            try:
-                leader, leads = _spawn(spawner, _request(stage, ends, container, group))
-            except SpawnError as exc:
-                if len(commands) > 1:
-                    exc.note_stage(len(stages) + 1, len(commands))
-                raise
-            if whole is None:
-                whole = leader if len(commands) == 1 else PipelineLeader(leader)
-                on_failure.callback(_discard, whole, container)
+            leader, leads = _spawn(spawner, _request(stage, ends, container, group))
+        except SpawnError as exc:
+            if len(commands) > 1:
+                exc.note_stage(len(stages) + 1, len(commands))
+            raise
+        if whole is None:
+            whole = leader if len(commands) == 1 else PipelineLeader(leader)
+            on_failure.append(partial(_discard, whole, container))
+            container.bind(whole)
+        elif isinstance(whole, PipelineLeader):
+            (whole.lead_on if leads else whole.join)(leader)
+            if leads:
                 container.bind(whole)
-            elif isinstance(whole, PipelineLeader):
-                (whole.lead_on if leads else whole.join)(leader)
-                if leads:
-                    container.bind(whole)
-            if observers:
-                emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
-            if loan is not None and leads:
-                loan.hand_over(leader.pid)
-            stages.append(
-                StageParts(
-                    name=stage.name, leader=leader, ends=ends, started_at=started_at, started_mono_s=started_mono_s
-                )
-            )
-        assert whole is not None, "there is at least one stage"
-        if loan is not None:  # whoever read the terminal before it was handed over was stopped
-            with contextlib.suppress(OSError):
-                container.signal(_signal.SIGCONT, Target.TREE)
-        parts = Parts(
-            name=command.name,
-            leader=whole,
-            stages=tuple(stages),
-            container=container,
-            checks_stdin=options.checks_stdin,
-            loan=loan,
+        if observers:
+            emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
+        if loan is not None and leads:
+            loan.hand_over(leader.pid)
+        stages.append(
+            StageParts(name=stage.name, leader=leader, ends=ends, started_at=started_at, started_mono_s=started_mono_s)
         )
-        core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
-        on_failure.callback(core.stop_watching)
-        core.start_tasks()
-        on_failure.pop_all()
-        return core
+    assert whole is not None, "there is at least one stage"
+    if loan is not None:  # whoever read the terminal before it was handed over was stopped
+        with contextlib.suppress(OSError):
+            container.signal(_signal.SIGCONT, Target.TREE)
+    parts = Parts(
+        name=command.name,
+        leader=whole,
+        stages=tuple(stages),
+        container=container,
+        checks_stdin=options.checks_stdin,
+        loan=loan,
+    )
+    core = ProcessCore(parts, shutdown=options.shutdown, tasks=tasks, keeps_leader=options.keeps_leader)
+    on_failure.append(core.stop_watching)
+    core.start_tasks()
+    return core
 
 
 def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:

@@ -114,11 +114,11 @@ class StreamCore:
             return True
         return self._door.run_soon(function)
 
-    def open_door(self) -> None:
-        """Remember the running event loop, which is where dropped subscribers are reaped."""
+    def open_door(self, door: LoopDoor | None = None) -> None:
+        """Remember the running event loop, which is where dropped subscribers are reaped; ``door`` leads to it, if there is one."""
         if self._door is None:
             try:
-                self._door = LoopDoor()
+                self._door = door if door is not None else LoopDoor()
             except NoEventLoopError:  # no loop runs yet: the pump will open it
                 return
 

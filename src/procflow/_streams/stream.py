@@ -22,7 +22,7 @@ from procflow._streams.log.terminal import Terminal
 from procflow._streams.reading.pump import Pump
 from procflow._streams.reading.source import ByteSource
 from procflow._streams.subscription import Subscription
-from procflow._streams.waking import running
+from procflow._streams.waking import LoopDoor, running
 from procflow.events import StreamEnding, StreamStatistics
 from procflow.policies import Delivery, Reliable, Start, StreamConfig
 
@@ -136,13 +136,13 @@ class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
         """Call ``function`` with the number of bytes produced after every read, before anybody else knows of it."""
         self._core.log.journal = function
 
-    def pump_nowait(self) -> bool:
+    def pump_nowait(self, door: LoopDoor) -> bool:
         """Begin to read the source without a task, if the running event loop calls back for it; return whether it does.
 
         If it does not, ``pump()`` must run.  The owner ends what this has begun with ``close()``.
         """
-        self._core.open_door()
-        return self._core.spill is None and self._pump.start_nowait()
+        self._core.open_door(door)
+        return self._core.spill is None and self._pump.start_nowait(door.loop)
 
     async def pump(self) -> None:
         """Read the source until the terminal.  Never raises for the source: a read failure is the terminal.

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -113,8 +114,7 @@ class Bell:
         if self._sleepers:
             sleepers, self._sleepers = self._sleepers, []
             for sleeper in sleepers:
-                if not sleeper.done():
-                    sleeper.set_result(None)
+                _wake(sleeper)
         if self._event is not None:
             event, self._event = self._event, None
             event.set()
@@ -182,6 +182,32 @@ class Flag:
             if self._bell is None:
                 self._bell = Bell()
             await self._bell.sleep()
+
+    async def wait_within(self, limit_s: float) -> None:
+        """Return once it is set, or after ``limit_s``; passes a checkpoint.
+
+        On a callback loop a bare timer does it, which costs a tenth of a cancel scope with a deadline.
+        """
+        loop = callback_loop()
+        if loop is None or self._is_set:
+            with anyio.move_on_after(limit_s):
+                await self.wait()
+            return
+        if self._bell is None:
+            self._bell = Bell()
+        bell, sleeper = self._bell, loop.create_future()
+        bell.add(sleeper)
+        timer = loop.call_later(limit_s, partial(_wake, sleeper))
+        try:
+            await sleeper
+        finally:
+            timer.cancel()
+            bell.discard(sleeper)
+
+
+def _wake(sleeper: Sleeper) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 class _EventSleeper:
@@ -291,6 +317,16 @@ class LoopDoor:
             return native_loop() is self._token
         except NoEventLoopError:
             return False
+
+    @property
+    def loop(self) -> CallbackLoop | None:
+        """That loop if it calls back, as ``callback_loop()`` has it."""
+        return cast(CallbackLoop, self._token) if hasattr(self._token, "add_reader") else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether that loop runs now; true on trio, where a loop that does not is gone."""
+        return not isinstance(self._token, asyncio.AbstractEventLoop) or self._token.is_running()
 
     @property
     def is_gone(self) -> bool:

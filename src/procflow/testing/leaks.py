@@ -20,7 +20,7 @@ import anyio
 
 from procflow._containment.guard import host as guard
 from procflow._containment.guard.watch import WATCH_TASK
-from procflow._containment.nanny import channel as nanny
+from procflow._containment.nanny import template as nanny
 from procflow._containment.scan import group_members, read_member
 from procflow._observers import observe
 from procflow.errors import Portable

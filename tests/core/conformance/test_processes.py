@@ -12,7 +12,6 @@ import pytest
 
 import procflow as pf
 from tests.core.process.conftest import is_alive, process_state
-from tests.core.process.fakes import ImmortalSpawner, fake_spawn
 from tests.patience import Growing
 
 pytestmark = pytest.mark.anyio
@@ -152,14 +151,17 @@ async def test_killing_reaches_a_grandchild() -> None:
         assert not is_alive(grandchild)
 
 
-async def test_a_kill_that_cannot_work_says_so_in_time() -> None:
+async def test_a_kill_that_cannot_work_says_so_in_time(immortal: pf.Command) -> None:
     """C-64: kill() of what nothing ends: TerminationError with its attempt, within its bound (TPT 202, D3)."""
+    events: list[pf.ProcessEvent] = []
     begun = time.monotonic()
-    with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+    with pf.observe(events.append), pytest.raises(pf.TerminationError):
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
             with pytest.raises(pf.TerminationError) as caught:
                 await child.kill()
             assert [attempt.split(":")[0] for attempt in caught.value.attempts] == ["SIGKILL to the tree"]
+            assert child.state is pf.ProcessState.SURVIVED
+    assert not [event for event in events if isinstance(event, pf.Exited | pf.Reaped)]
     assert time.monotonic() - begun < 10
 
 

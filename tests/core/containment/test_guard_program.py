@@ -23,22 +23,41 @@ PROGRAM = os.path.join(FOLDER, "guard.py")
 VARIABLE = f"PROCFLOW_HOST_of_a_test_{os.getpid()}"  # tests that run at the same time must not meet
 
 
+NOW = 2**62
+"""Ticks that every process was started before."""
+
+
+class Channel:
+    """Our end of a guard's channel, and its bell."""
+
+    def __init__(self, socket: socket.socket, bell: int) -> None:
+        self.recv = socket.recv
+        self.send = socket.send
+        self.close = socket.close
+        self._bell = bell
+
+    def ring(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
+
 @contextmanager
-def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], Channel]]:
     """A guard that watches ``host_pid``, and our end of its channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pidfd = os.pidfd_open(host_pid)
-    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd)]
+    bell = os.eventfd(0)
+    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd), str(bell)]
     with ours, theirs:
         fd = theirs.fileno()
-        process = subprocess.Popen(arguments, pass_fds=[pidfd], stdin=fd, stdout=fd, stderr=fd)
+        process = subprocess.Popen(arguments, pass_fds=[pidfd, bell], stdin=fd, stdout=fd, stderr=fd)
         os.close(pidfd)
         theirs.close()
         try:
-            yield process, ours
+            yield process, Channel(ours, bell)
         finally:
             process.kill()
             process.wait()
+            os.close(bell)
 
 
 @contextmanager
@@ -52,6 +71,17 @@ def sleeper(cookie: Cookie, **surroundings: object) -> Iterator[subprocess.Popen
         process.wait()
 
 
+def switches(pid: int) -> int:
+    """How often the process was given a processor."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        return sum(int(line.split()[1]) for line in file if b"ctxt_switches" in line)
+
+
+def sleeps(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] == b"S"
+
+
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
@@ -63,8 +93,41 @@ def test_signals_to_everything_do_not_end_it() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             guard.send_signal(number)
         channel.send(b"!1 !2")
+        channel.ring()
         assert channel.recv(100) == b"=1 =2"
         assert guard.poll() is None
+
+
+def test_words_wake_it_only_when_the_bell_rings() -> None:
+    """C-85: a spawn costs no process switch; whoever found the channel full hears when there is room."""
+    with guard_of(os.getpid()) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        wait_until(lambda: sleeps(guard.pid), "the guard sleeps")
+        before = switches(guard.pid)
+        for number in range(100):
+            channel.send(b"+%d:1" % (1 << 22 | number))
+            channel.send(b"-%d" % (1 << 22 | number))
+        assert switches(guard.pid) == before
+        with pytest.raises(BlockingIOError):
+            while True:
+                channel.send(b"!1", socket.MSG_DONTWAIT)
+
+        channel.ring()
+
+        answers = b""
+        while not answers.endswith(b"."):
+            answers = channel.recv(100)
+        channel.send(b"!2", socket.MSG_DONTWAIT)
+
+
+def test_host_that_runs_another_program_is_gone(cookie: Cookie) -> None:
+    """C-80: its pidfd says nothing then, but the end of the channel does."""
+    with sleeper(cookie) as mine, guard_of(os.getpid()) as (guard, channel):
+        assert channel.recv(100) == b"ready"
+        channel.send(b"+%d:%d" % (mine.pid, NOW))
+        channel.close()
+        wait_until(lambda: has_ended(guard), "the guard ends")
+        assert mine.wait() == -signal.SIGKILL
 
 
 def test_it_reads_what_is_left_before_it_acts(cookie: Cookie) -> None:
@@ -75,7 +138,7 @@ def test_it_reads_what_is_left_before_it_acts(cookie: Cookie) -> None:
         marked = {"env": os.environ | {VARIABLE: "7"}}
         with sleeper(cookie) as mine, sleeper(cookie) as given_up, sleeper(cookie, **marked) as spared:
             # Not children of its host: the host is gone when this is read, so nothing can be told from their parent.
-            channel.send(f"+{mine.pid} +{given_up.pid}".encode())
+            channel.send(f"+{mine.pid}:{NOW} +{given_up.pid}:{NOW}".encode())
             channel.send(f"-{given_up.pid} !7".encode())
             host.kill()
             guard.send_signal(signal.SIGCONT)
@@ -91,7 +154,7 @@ def test_number_that_is_given_up_is_not_signalled(cookie: Cookie) -> None:
     """C-66: also if both words come at once."""
     with sleeper(cookie) as stranger, sleeper(cookie) as host, guard_of(host.pid) as (guard, channel):
         assert channel.recv(100) == b"ready"
-        channel.send(f"+{stranger.pid} -{stranger.pid}".encode())
+        channel.send(f"+{stranger.pid}:{NOW} -{stranger.pid}".encode())
 
         host.kill()
         wait_until(lambda: has_ended(guard), "the guard ends")
@@ -102,17 +165,17 @@ def test_number_that_is_given_up_is_not_signalled(cookie: Cookie) -> None:
 def test_number_that_was_given_out_again_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """C-66: the moment of its start tells the leader from a later process of the same number."""
     killed: list[int] = []
-    starts = {11: 100, 12: 200, 13: 300}
+    starts = {11: 100, 12: 201, 13: 300, 14: 199}
     monkeypatch.setattr(program, "read_start", starts.get)
     monkeypatch.setattr(os, "killpg", lambda pid, number: killed.append(pid))
     guard = program.Guard(b"X")
-    guard.note(b"+11 +12 +13 -13")
-    starts[12] = 201
-    del starts[11]  # reaped, and its group may have members
+    guard.note(
+        b"+11:100 +12:200 +13:300 -13 +14:200 +15:200"
+    )  # of 15 the leader was reaped, and its group may have members
 
     guard.kill_groups()
 
-    assert killed == [11]
+    assert killed == [11, 14, 15]
 
 
 def test_every_copy_of_the_variable_counts_and_others_do_not(cookie: Cookie) -> None:

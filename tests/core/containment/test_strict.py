@@ -17,8 +17,10 @@ import pytest
 
 import procflow as pf
 from procflow._containment.nanny import channel as nanny_module
+from procflow._containment.nanny import template as template_module
 from procflow._containment.nanny.cgroup import find_delegated
 from procflow._containment.nanny.container import StrictContainer
+from tests.core.containment.hosts import wait_until
 from tests.core.process.conftest import is_alive, process_state, python
 
 pytestmark = pytest.mark.anyio
@@ -191,6 +193,26 @@ class TestEndingOfHelpers:
             assert child.containment.level != "strict"
             assert "its nanny is gone" in child.containment.missing
 
+    async def test_report_says_that_the_template_is_gone(self) -> None:
+        """C-84: between two deaths too: the nanny still reaches everything, and nobody would if she were killed."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            whole, nanny = child.containment, nanny_of(child)
+            template = parent(nanny.pid)
+            os.kill(template, signal.SIGKILL)
+            await gone(template)
+
+            between = child.containment
+            assert (between.level, between.mechanisms) == ("strict", whole.mechanisms)
+            (said,) = set(between.missing) - set(whole.missing)
+            assert said == "the template of its nanny is gone: nobody ends the tree when the nanny is killed"
+
+            await pf.run(pf.Command("true"), containment="strict")  # has another template, and takes the old one away
+            assert child.containment == between
+            os.kill(nanny.pid, signal.SIGKILL)
+            await gone(nanny.pid)
+            assert child.containment.level != "strict"
+            assert {"its nanny is gone", said} <= set(child.containment.missing)
+
     async def test_template_that_is_killed_is_replaced(self) -> None:
         """C-81, C-82: those who have a nanny keep her, and the next one is started by a new template."""
         async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
@@ -204,6 +226,97 @@ class TestEndingOfHelpers:
 
             assert is_alive(daemon)
         assert not is_alive(daemon)
+
+
+async def keeper_of_a_run(containment: pf.Strict | None = None) -> int:
+    """Return the pid of the nanny that a short run had."""
+    async with pf.spawn(pf.Command("true"), containment=containment or "strict") as child:
+        keeper = nanny_of(child).pid
+        await child.wait()
+    return keeper
+
+
+class TestReserve:
+    async def test_one_nanny_keeps_one_tree_after_the_other(self, tmp_path: Path) -> None:
+        """C-82: nothing of a tree is left on the nanny for the next one."""
+        script = (
+            "import os, resource as r; print(os.nice(0), r.getrlimit(r.RLIMIT_NOFILE)[0], os.getcwd(), os.umask(0))"
+        )
+        wanted = pf.Strict(nice=3, limits={"nofile": 77})
+        async with pf.spawn(python(script).with_(cwd=tmp_path, umask=0o27), containment=wanted) as child:
+            keeper = nanny_of(child).pid
+            first = (await child.stdout.wait_for_line("")).text
+        async with pf.spawn(python(script), containment="strict") as child:
+            assert nanny_of(child).pid == keeper
+            second = (await child.stdout.wait_for_line("")).text
+
+        os.umask(mask := os.umask(0))
+        nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert first == f"{os.nice(0) + 3} 77 {tmp_path} {0o27}"
+        assert second == f"{os.nice(0)} {nofile} {os.getcwd()} {mask}"
+
+    async def test_it_reaches_the_next_tree_as_well(self) -> None:
+        """C-83: a daemon with an emptied environment is ended in the second tree of a nanny, and in the third."""
+        keepers: set[int] = set()
+        for _ in range(3):
+            async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
+                daemon = await daemon_of(child)
+                keepers.add(nanny_of(child).pid)
+            assert not is_alive(daemon)
+        assert len(keepers) == 1
+
+    async def test_of_many_one_is_kept(self) -> None:
+        """C-67: the others end."""
+        async with contextlib.AsyncExitStack() as stack:
+            children = [
+                await stack.enter_async_context(pf.spawn(pf.Command("cat"), stdin=pf.PIPE, containment="strict"))
+                for _ in range(4)
+            ]
+            keepers = {nanny_of(child).pid for child in children}
+            assert len(keepers) == 4
+
+        with anyio.fail_after(10):
+            while sum(map(is_alive, keepers)) > 1:
+                await anyio.sleep(0.005)
+        assert await keeper_of_a_run() in keepers
+
+    async def test_one_that_was_killed_is_replaced(self) -> None:
+        """C-81: nobody notices."""
+        keeper = await keeper_of_a_run()
+        os.kill(keeper, signal.SIGKILL)
+        await gone(keeper)
+
+        assert await keeper_of_a_run() != keeper
+
+    async def test_one_whose_template_is_gone_is_not_used(self) -> None:
+        """C-83: nobody would end its tree when it is killed."""
+        keeper = await keeper_of_a_run()
+        template = parent(keeper)
+        os.kill(template, signal.SIGKILL)
+        await gone(template)
+
+        other = await keeper_of_a_run()
+        assert other != keeper
+        assert parent(other) != template
+        await gone(keeper)
+
+    async def test_one_that_was_let_go_is_not_used(self) -> None:
+        """C-68: it has a tree that lives on."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            keeper = nanny_of(child).pid
+            await child.detach()
+        try:
+            assert await keeper_of_a_run() != keeper
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+        await gone(keeper)
+
+    async def test_tree_that_ended_by_itself_needs_no_stop(self) -> None:
+        """C-66: the zombie that the nanny was told to reap does not count as alive."""
+        for _ in range(20):
+            async with pf.spawn(pf.Command("true"), containment="strict") as child:
+                await child.wait()
+                assert child.state is pf.ProcessState.ENDED
 
 
 class TestLettingGo:
@@ -459,22 +572,25 @@ anyio.run(main)
         assert last
 
     def test_forked_copies_hold_no_nanny(self) -> None:
-        """C-67: a copy of the host has the channels open, and the nannies end all the same."""
+        """C-67: a copy of the host has the channels open, and the nannies end all the same: but one, and that with the host."""
         script = """
 import os, signal, time, anyio, procflow as pf
 async def main():
-    async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
-        nanny = child._core.container._nanny.pid
+    sleep = pf.Command("sleep", "60")
+    async with (
+        pf.spawn(sleep, containment="strict", shutdown=pf.Shutdown.now()) as one,
+        pf.spawn(sleep, containment="strict", shutdown=pf.Shutdown.now()) as other,
+    ):
+        nannies = [child._core.container._nanny.pid for child in (one, other)]
         copy = os.fork()
         if copy == 0:
+            os.closerange(1, 3)
             time.sleep(60)
             os._exit(0)
     deadline = time.monotonic() + 20
-    while os.path.exists(f"/proc/{nanny}") and time.monotonic() < deadline:
+    while all(os.path.exists(f"/proc/{nanny}") for nanny in nannies) and time.monotonic() < deadline:
         time.sleep(0.01)
-    print(os.path.exists(f"/proc/{nanny}"))
-    os.kill(copy, signal.SIGKILL)
-    os.waitpid(copy, 0)
+    print(*(nanny for nanny in nannies if os.path.exists(f"/proc/{nanny}")), copy)
 anyio.run(main)
 """
         done = subprocess.run(
@@ -486,7 +602,12 @@ anyio.run(main)
             timeout=60,
         )
 
-        assert done.stdout == "False\n"
+        reserve, copy = map(int, done.stdout.split())
+        try:
+            wait_until(lambda: not is_alive(reserve), "the end of the reserve")
+            assert is_alive(copy)
+        finally:
+            os.kill(copy, signal.SIGKILL)
 
     async def test_hung_nanny_bounds_a_detach(self) -> None:
         """C-68: a second at most, then it is said that the tree is still ours."""
@@ -502,11 +623,11 @@ anyio.run(main)
 
     async def test_hung_nanny_starts_nothing_later(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-3: a start that was given up does not happen after all."""
-        hire = nanny_module.hire_nanny
+        hire = template_module.hire_nanny
         hired: list[nanny_module.Nanny] = []
 
-        async def hire_and_stop(base: str) -> nanny_module.Nanny:
-            nanny = await hire(base)
+        async def hire_and_stop(base: str, inherited: tuple[object, ...]) -> nanny_module.Nanny:
+            nanny = await hire(base, inherited)
             os.kill(nanny.pid, signal.SIGSTOP)
             monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
             hired.append(nanny)
@@ -595,16 +716,20 @@ class TestCgroup:
         return delegated.path
 
     async def test_tree_has_a_leaf_that_goes_with_it(self, base: str) -> None:
-        """C-83: born in it, ended by it, and no directory stays."""
+        """C-83: born in it, ended by it, and no directory stays when the nanny goes."""
         async with pf.spawn(python(AWAY + "time.sleep(120)"), containment="strict") as child:
             assert child.containment.mechanisms[-1] == "cgroup"
             leaf = nanny_of(child).cgroup
             daemon = await daemon_of(child)
             members = Path(leaf, "cgroup.procs").read_text().split()
             assert {str(child.pid), str(daemon)} <= set(members)
-            assert str(nanny_of(child).pid) not in members
+            keeper = nanny_of(child).pid
+            assert str(keeper) not in members
 
         assert not is_alive(daemon)
+        assert not Path(leaf, "cgroup.procs").read_text()
+        with contextlib.suppress(ProcessLookupError):  # it may be the reserve
+            os.kill(keeper, signal.SIGKILL)
         with anyio.fail_after(10):
             while Path(leaf).exists():
                 await anyio.sleep(0.005)
@@ -615,6 +740,15 @@ class TestCgroup:
             pytest.skip("this system has the controller")
         with pytest.raises(pf.SpawnError, match=r"be limited by memory\.max"):
             await pf.run(pf.Command("true"), containment=pf.Strict(memory_bytes=1 << 30))
+
+    async def test_nanny_of_a_limited_tree_is_not_used_again(self, base: str) -> None:
+        """C-82: limits stay with a cgroup, so the next tree gets another one."""
+        first = await keeper_of_a_run()
+        with contextlib.suppress(pf.SpawnError):  # refused where there is no such controller, after it was tried
+            await pf.run(pf.Command("true"), containment=pf.Strict(memory_bytes=1 << 30))
+
+        assert await keeper_of_a_run() != first
+        await gone(first)
 
 
 class TestBest:
@@ -627,9 +761,9 @@ class TestBest:
     async def test_is_less_where_it_cannot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-82: ``strict`` raises, ``best`` goes on and says why."""
         monkeypatch.setattr(
-            nanny_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
+            template_module, "start_helper", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "no more"))
         )
-        monkeypatch.setattr(nanny_module, "_hosts", {})
+        monkeypatch.setattr(template_module, "_hosts", {})
         with pytest.raises(pf.SpawnError, match="no nanny can be had for it: no more"):
             await pf.run(pf.Command("true"), containment="strict")
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow.testing import assert_no_leaks
+from procflow.testing import FakeSpawner, assert_no_leaks
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,15 @@ async def _no_task_leaks(anyio_backend: object) -> AsyncIterator[None]:
         while left := [task.name for task in anyio.get_running_tasks() if (task.name or "").startswith("procflow")]:
             await anyio.sleep(0.01)
     assert not left
+
+
+@pytest.fixture
+async def immortal(anyio_backend: object) -> AsyncIterator[pf.Command]:
+    """A command whose process hangs in the kernel: it takes every signal and never ends."""
+    fake = FakeSpawner()
+    fake.on("immortal").survives_everything()
+    async with fake.installed():
+        yield pf.Command("immortal")
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow._process.backend import HomeLoop
 from procflow._process.scope import SpawnScope
+from procflow._streams.waking import LoopDoor
 from tests.patience import FairClock
 
 from .conftest import ON_ONE_BACKEND, PATIENT_LAST_RESORT, group_is_gone, is_alive
-from .fakes import ImmortalSpawner, fake_spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -128,10 +127,9 @@ async def test_dropped_in_another_thread_tells_waiters(native: None, patient_las
     await task
 
 
-async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
+async def test_survivor_of_the_last_resort_is_told(native: None, immortal: pf.Command) -> None:
     """C-60: what outlives even that has no outcome: wait() raises TerminationError instead of waiting for ever."""
-    spawner = ImmortalSpawner()
-    block = fake_spawn(spawner, shutdown=pf.Shutdown.now())
+    block = pf.spawn(immortal, shutdown=pf.Shutdown.now())
     assert isinstance(block, SpawnScope)
     child = await block.__aenter__()
     assert block.core is not None
@@ -141,16 +139,16 @@ async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
     with anyio.fail_after(10):
         with pytest.raises(pf.TerminationError, match="outlived") as caught:
             await child.wait()
-    assert str(spawner.leader.pid) in caught.value.survivors[0]
+    assert str(child.pid) in caught.value.survivors[0]
     assert child.state is pf.ProcessState.SURVIVED
     with pytest.raises(pf.TerminationError):
         await block.__aexit__(None, None, None)
 
 
-async def test_survivor_of_a_block_is_told_to_waiters() -> None:
+async def test_survivor_of_a_block_is_told_to_waiters(immortal: pf.Command) -> None:
     """C-60: wait() after a block that could not end its leader raises, and does not speak of a detachment."""
     with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
             pass
     with pytest.raises(pf.TerminationError):
         await child.wait()
@@ -178,9 +176,9 @@ asyncio.run(main())
     assert "dropped without being left" in done.stderr.text
 
 
-async def test_home_loop_is_called_from_any_thread() -> None:
+async def test_loop_door_is_called_from_any_thread() -> None:
     """C-6: a call from another thread runs in the loop's own; once the loop is gone the caller is told so."""
-    home, here, done = HomeLoop(), threading.get_ident(), anyio.Event()
+    home, here, done = LoopDoor(), threading.get_ident(), anyio.Event()
     seen: list[int] = []
 
     def note() -> None:
@@ -194,11 +192,11 @@ async def test_home_loop_is_called_from_any_thread() -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_home_loop_that_is_over_says_so(backend: str) -> None:
+def test_loop_door_that_is_over_says_so(backend: str) -> None:
     """C-6: nothing is handed to a loop that will never call it."""
 
-    async def make() -> HomeLoop:
-        return HomeLoop()
+    async def make() -> LoopDoor:
+        return LoopDoor()
 
     assert not anyio.run(make, backend=backend).run_soon(lambda: None)
 

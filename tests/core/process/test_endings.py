@@ -355,44 +355,37 @@ class TestLeaving:
         assert child.outcome.ended_by is expected
         assert [type(event) for event in observed].count(pf.Reaped) == 1
 
-    async def test_survivor_is_reported_not_waited_for(self, clock: FairClock) -> None:
+    async def test_survivor_is_reported_not_waited_for(self, immortal: pf.Command, clock: FairClock) -> None:
         """C-64: a process that nothing ends (a D-state stand-in) costs its bound and no more; the error names it (TPT 198, D3)."""
-        from .fakes import ImmortalSpawner, fake_spawn
-
-        spawner = ImmortalSpawner()
         begun = time.monotonic()
         with pytest.raises(pf.TerminationError) as caught:
-            async with fake_spawn(spawner, shutdown=pf.Shutdown.sigterm(0.1, kill_wait_s=0.1)):
+            async with pf.spawn(immortal, shutdown=pf.Shutdown.sigterm(0.1, kill_wait_s=0.1)) as child:
                 pass
 
         assert clock.since(begun) < 0.2 + MARGIN_S
         assert len(caught.value.survivors) == 1
-        assert str(spawner.leader.pid) in caught.value.survivors[0]
+        assert str(child.pid) in caught.value.survivors[0]
         assert [attempt.split(":")[0] for attempt in caught.value.attempts] == [
             "SIGTERM to the group",
             "SIGKILL to the tree",
         ]
         assert caught.value.outcome is None
 
-    async def test_survivor_never_replaces_the_bodys_exception(self) -> None:
+    async def test_survivor_never_replaces_the_bodys_exception(self, immortal: pf.Command) -> None:
         """C-67: while another exception propagates the survivors are notes on it."""
-        from .fakes import ImmortalSpawner, fake_spawn
-
         with pytest.raises(KeyError) as caught:
-            async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)):
+            async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)):
                 raise KeyError("mine")
 
         assert any("survivor" in note for note in caught.value.__notes__)
 
-    async def test_terminate_raises_for_survivors_to_everybody(self, clock: FairClock) -> None:
+    async def test_terminate_raises_for_survivors_to_everybody(self, immortal: pf.Command, clock: FairClock) -> None:
         """C-64: every task that asked for the stop gets the error; the block then does not wait all over again (TPT 203)."""
-        from .fakes import ImmortalSpawner, fake_spawn
-
         errors: list[pf.TerminationError] = []
         begun = time.monotonic()
 
         with pytest.raises(pf.TerminationError):
-            async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.3)) as child:
+            async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.3)) as child:
 
                 async def stop() -> None:
                     try:

@@ -525,3 +525,22 @@ async def test_run_gives_the_handle_when_it_has_started() -> None:
         await pf.run(HANG, on_start=refuse)
     assert time.monotonic() - began < 50
     assert process_state(children[1].pid) is None
+
+
+async def test_what_run_has_started_cannot_be_detached() -> None:
+    """C-60, C-68: run() is there to see it end; the error says what lets a child live on."""
+    refusals: list[str] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def detach(child: pf.Process) -> None:
+            with pytest.raises(pf.UsageError) as caught:
+                await child.detach()
+            refusals.append(str(caught.value))
+            await child.kill()
+
+        done = await pf.run(HANG, check=False, on_start=lambda child: tasks.start_soon(detach, child))
+
+    assert done.outcome.ended_by is pf.EndedBy.KILL
+    assert refusals == [
+        f"{done.outcome.name}: cannot be detached: run() waits for its end; start it with spawn() to let it live on"
+    ]

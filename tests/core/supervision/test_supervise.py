@@ -58,6 +58,24 @@ async def test_a_service_runs_as_long_as_its_block() -> None:
     assert run.outcome.ended_by is pf.EndedBy.TERMINATE
 
 
+async def test_the_process_of_a_service_cannot_be_detached() -> None:
+    """C-68, C-91: a service whose process lived on would be two at the next restart; the error says what to do instead."""
+    async with pf.supervise(SERVICE) as service:
+        await service.wait_ready()
+        process = service.process
+        assert process is not None
+
+        with pytest.raises(pf.UsageError, match=r"^service: cannot be detached: its service .* spawn\(\)"):
+            await process.detach()
+
+        assert process.state is pf.ProcessState.RUNNING
+        assert service.state is pf.ServiceState.READY
+    assert not is_alive(process.pid)
+    assert [run.error for run in service.history] == [None]
+    with pytest.raises(pf.UsageError, match="cannot be detached: its service"):
+        await process.detach()
+
+
 async def test_failures_are_restarted_and_remembered(tmp_path: Path) -> None:
     """C-91: on failure it is started again; the history has every outcome, and a success in the end needs no restart."""
     async with pf.supervise(crashing_until(3, tmp_path, then="exit 0"), restart=FAST) as service:
@@ -268,6 +286,36 @@ async def test_cancelling_at_any_step_leaves_nothing(moment: int) -> None:
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "where"),
+    [
+        (SERVICE, {"stdout": pf.NULL}, "stdout goes to the null device; .* stdout=procflow.StreamConfig()"),
+        (SERVICE, {"merge_stderr": True}, "stderr goes where stdout goes, .*; read stdout, or .* without merge_stderr"),
+        (
+            SERVICE,
+            {"pty": pf.Pty()},
+            "stderr goes where stdout goes, to the terminal .*; read stdout, or .* without pty=",
+        ),
+        (SERVICE | pf.Command("cat"), {}, r"stderr is that of each stage.*; read child\.stages\[0\]\.stderr"),
+    ],
+    ids=["null", "merged", "pty", "pipeline"],
+)
+async def test_an_output_that_is_no_stream_says_what_to_do(
+    command: pf.Command | pf.Pipeline, options: pf.ServiceOptions, where: str
+) -> None:
+    """C-8, C-91: a service says of an output what its process says of it."""
+    async with pf.supervise(command, **options) as service:
+        assert service.process is not None
+        output = service.stdout if "stdout" in options else service.stderr
+
+        with pytest.raises(pf.UsageError) as said_by_process:
+            _ = service.process.stdout if "stdout" in options else service.process.stderr
+        for refused in (output.lines, output.subscribe):
+            with pytest.raises(pf.UsageError, match=where) as caught:
+                refused()
+            assert str(caught.value) == str(said_by_process.value)
+
+
 # --- readiness --------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +351,7 @@ async def test_readiness_in_time_or_the_tree_is_stopped() -> None:
             break
     assert caught.value.__cause__ is error
     assert (error.clock, error.timeout_s) == ("readiness", limit.seconds)
+    assert "(a line of stdout matched 'never'; the last look saw: no such line) and was stopped" in str(error)
     assert (error.stdout.text, error.stderr.text) == ("started\n", "slow\n")
     assert error.outcome.ended_by is pf.EndedBy.TIMEOUT
     assert not is_alive(pid)

@@ -57,6 +57,8 @@ LAST_RETRY_S: Final = 60.0
 
 WORDS_PER_PACKET: Final = 256
 
+_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
+
 _log = logging.getLogger("procflow.termination")
 
 
@@ -92,8 +94,8 @@ class GuardedHost:
             deque()
         )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
-        self._groups: dict[int, None] = {}
-        self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
+        self._groups: dict[int, int] = {}  # the latest moment at which the leader was started
+        self._let_go: dict[str, None] = {}  # what was let go; some of it may live as long as the host
         self._unanswered: set[str] = set()
         self._untold: dict[str, str] = {}  # the newest word about each subject that the channel has not taken
         self._guard: GuardProcess | None = None
@@ -128,8 +130,8 @@ class GuardedHost:
     def register(self, group: int) -> None:
         """Have ``group`` killed when this host is gone; its leader is a child of ours that was not reaped."""
         with self._lock:
-            self._groups[group] = None
-            self._tell(f"+{group}")
+            self._groups[group] = latest = _boot_ticks()
+            self._tell(f"+{group}:{latest}")
 
     def unregister(self, group: int) -> None:
         """Give up ``group``; call it before its leader is reaped."""
@@ -149,15 +151,17 @@ class GuardedHost:
         with self._lock:
             for group in groups:
                 self.unregister(group)
-            self._spared[value] = None
+            self._let_go[value] = None
             self._unanswered.add(value)
             self._tell(f"!{value}")
             asked = self._guard
+            if asked is not None:
+                asked.ring()
         # Polled: the answer may be read by the watch of another loop, and comes at once.
         deadline_mono_s = time.monotonic() + ANSWER_WAIT_S
         pause_s = FIRST_POLL_S
         with anyio.CancelScope(shield=True):
-            while not self._is_spared(value, asked):
+            while not self._is_let_go(value, asked):
                 if time.monotonic() >= deadline_mono_s:
                     with self._lock:
                         self._replace(asked, "it did not answer")
@@ -167,8 +171,8 @@ class GuardedHost:
                 pause_s = min(pause_s * 2, LAST_POLL_S)
             await checkpoint()
 
-    def _is_spared(self, value: str, asked: GuardProcess | None) -> bool:
-        self.look()
+    def _is_let_go(self, value: str, asked: GuardProcess | None) -> bool:
+        self.tend()
         with self._lock:
             return value not in self._unanswered or self._guard is not asked or asked is None
 
@@ -185,13 +189,16 @@ class GuardedHost:
 
     # --- the guard --------------------------------------------------------------------------------------------------
 
-    def look(self) -> float:
-        """Read what the guard has answered, and replace it if it is dead; return when to look again, in seconds."""
-        wait_s = self._look()
+    def tend(self) -> float:
+        """Read what the guard has answered and tell it the rest; return when to do so again, in seconds.
+
+        A dead guard is replaced; where there is none, one is started if a try is due.
+        """
+        wait_s = self._tend()
         self._tell_news()
         return wait_s
 
-    def _look(self) -> float:
+    def _tend(self) -> float:
         with self._lock:
             if not self.is_here:
                 return math.inf
@@ -282,17 +289,20 @@ class GuardedHost:
             for word in words:
                 if self._untold.get(_subject(word)) == word:  # a finalizer may have said something newer
                     del self._untold[_subject(word)]
+            self._guard.ring()
 
     def _take(self, guard: GuardProcess) -> None:
         """Have ``guard``, and tell it everything."""
         # What is let go comes first: a guard that hears nothing more must not end it.
-        words = [f"!{value}" for value in list(self._spared)] + [f"+{group}" for group in list(self._groups)]
+        words = [f"!{value}" for value in list(self._let_go)] + [
+            f"+{group}:{latest}" for group, latest in list(self._groups.items())
+        ]
         self._unanswered.clear()
         self._untold = {_subject(word): word for word in words}
         self._guard = guard
         # From here on a finalizer amends it; what one gave up since the lists were made is taken out.
         for subject, word in list(self._untold.items()):
-            if word == f"+{subject}" and int(subject) not in self._groups:
+            if word.startswith("+") and int(subject) not in self._groups:
                 self._untold.pop(subject, None)
         self._tell_rest()
 
@@ -303,7 +313,7 @@ class GuardedHost:
         return self._watch_of_loop.get() if hasattr(select, "epoll") else None
 
     def _make_watch(self) -> GuardWatch:
-        watch = GuardWatch(self.look)
+        watch = GuardWatch(self.tend)
         with self._lock:
             self._watches.add(watch)
             if self._guard is not None:
@@ -320,12 +330,17 @@ class GuardedHost:
         """Yield what is open because of the guard."""
         with self._lock:
             if self._guard is not None:
-                yield from (self._guard.channel, self._guard.exit_fd)
+                yield from self._guard.descriptors
             yield from (watch.fileno() for watch in tuple(self._watches))
 
 
 def _subject(word: str) -> str:
-    return word if word.startswith("!") else word[1:]
+    return word if word.startswith("!") else word[1:].partition(":")[0]
+
+
+def _boot_ticks() -> int:
+    """Return this moment as the kernel tells when a process was started: in clock ticks since boot."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_A_S)
 
 
 _hosts: dict[int, GuardedHost] = {}

@@ -16,12 +16,16 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-from procflow._containment.helper import own_pidfd, start_helper
+from procflow._containment.helper import above_standard, own_pidfd, start_helper
 
 END_WAIT_S: Final = 0.1
 """How long a killed guard may take to end."""
 
 PACKET_BYTES: Final = 65536
+
+MOST_UNREAD: Final = 64
+"""How many packets may wait in the channel before the guard is woken to read them: a quarter of what it takes."""
+
 COMPLAINT_BYTES: Final = 4096
 
 
@@ -47,11 +51,19 @@ class GuardProcess:
             always.enter_context(theirs)
             on_failure.callback(ours.close)
             ours.settimeout(0.0)
-            self._leader: Final = start_helper("guard.py", (variable, host), pass_fds=(host,), stdio=theirs.fileno())
+            bell = os.eventfd(0)
+            on_failure.callback(os.close, bell)
+            heard = above_standard(bell)
+            always.callback(os.close, heard)
+            self._leader: Final = start_helper(
+                "guard.py", (variable, host, heard), pass_fds=(host, heard), stdio=theirs.fileno()
+            )
             on_failure.pop_all()
         # A number, not an object: one that is never closed would be warned about when the interpreter ends, and to close
         # it is to say that the host is gone.
         self.channel: Final = ours.detach()
+        self._bell = bell
+        self._unread = 0
         self.is_ready = False
         self._complaint = b""
 
@@ -74,17 +86,34 @@ class GuardProcess:
         lines = self._complaint.decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What is open because of it."""
+        return self.channel, self._bell, self.exit_fd
+
     def send(self, packet: bytes) -> bool:
-        """Say something; return false if the channel is full, or nobody listens any more."""
+        """Say something, which is heard at the end of the host at the latest, or soon after ``ring()``.
+
+        Returns false if the channel is full, or nobody listens any more.
+        """
         channel = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel)
         try:
             # Not write(2): a host may have SIGPIPE as it is by default, and would die of it.
             channel.send(packet, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError:
+            self.ring()
             return False
         finally:
             channel.detach()
+        self._unread += 1
+        if self._unread >= MOST_UNREAD:
+            self.ring()
         return True
+
+    def ring(self) -> None:
+        """Have it hear now what was said."""
+        self._unread = 0
+        os.eventfd_write(self._bell, 1)
 
     def answers(self) -> Iterator[bytes]:
         """Yield the answers that are there."""
@@ -121,3 +150,4 @@ class GuardProcess:
         self._leader.reap()
         self._leader.close()
         os.close(self.channel)
+        os.close(self._bell)

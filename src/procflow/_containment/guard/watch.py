@@ -15,31 +15,35 @@ from __future__ import annotations
 import contextlib
 import math
 import select
+import weakref
 from collections.abc import Callable
 from typing import Final
 
 import anyio
 
 from procflow._process.backend import LooseTask
-from procflow._streams.waking import Timer, callback_loop
+from procflow._streams.waking import CallbackLoop, Timer, callback_loop
 
 WATCH_TASK: Final = "procflow guard watch"
 """The name of the task that watches where the loop does not call back."""
 
 
 class GuardWatch:
-    """Calls ``look`` in its event loop whenever the guard has something to tell, while it is held.
+    """Calls ``tend`` in its event loop whenever the guard has something to tell, while it is held.
 
     Args:
-        look: Must not raise; returns after how many seconds it wants to be called again in any case, or infinity.
+        tend: Must not raise; returns after how many seconds it wants to be called again in any case, or infinity.
     """
 
-    def __init__(self, look: Callable[[], float]) -> None:
-        self._look = look
+    def __init__(self, tend: Callable[[], float]) -> None:
+        self._tend = tend
         self._epoll: Final = select.epoll()
-        self._loop = callback_loop()
+        # Weak: the watch lives as long as its loop, by which it is kept; a strong one would keep both for ever.
+        loop = callback_loop()
+        self._callback_loop: Callable[[], CallbackLoop | None] | None = None if loop is None else weakref.ref(loop)
         self._timer: Timer | None = None
         self._task: LooseTask | None = None
+        self._is_known = False  # to the loop that calls back
         self._holders = 0
         self._watched: set[int] = set()
 
@@ -70,15 +74,20 @@ class GuardWatch:
         self._holders += 1
         if self._holders > 1:
             return
-        if self._loop is None:
+        if self._callback_loop is None:
             self._task = LooseTask(self._serve, WATCH_TASK)
-        else:
-            self._loop.add_reader(self._epoll.fileno(), self._called)
+        elif (loop := self._loop) is not None:
+            if not self._is_known:
+                self._is_known = True
+                loop.add_reader(self._epoll.fileno(), self._called)
             if not self._watched:  # there is no guard: it is to be tried again
                 self._plan(0.0)
 
     def release(self) -> None:
-        """End the watch with the last holder; may be called elsewhere once the loop runs no more."""
+        """End the watch with the last holder; may be called elsewhere once the loop runs no more.
+
+        A loop that calls back goes on knowing the descriptor until it calls in vain: for one child after the other that is less.
+        """
         self._holders -= 1
         if self._holders:
             return
@@ -86,24 +95,29 @@ class GuardWatch:
             if self._task is not None:
                 task, self._task = self._task, None
                 task.cancel()
-            if self._loop is not None:
-                self._loop.remove_reader(self._epoll.fileno())
         self._plan(math.inf)
+
+    @property
+    def _loop(self) -> CallbackLoop | None:
+        return self._callback_loop() if self._callback_loop is not None else None
 
     def _called(self) -> None:
         if self._holders:
-            self._plan(self._look())
+            self._plan(self._tend())
+        elif (loop := self._loop) is not None:
+            self._is_known = False
+            loop.remove_reader(self._epoll.fileno())
 
     def _plan(self, wait_s: float) -> None:
         if self._timer is not None:
             timer, self._timer = self._timer, None
             timer.cancel()
-        if self._loop is not None and wait_s < math.inf:
-            self._timer = self._loop.call_later(wait_s, self._called)
+        if (loop := self._loop) is not None and wait_s < math.inf:
+            self._timer = loop.call_later(wait_s, self._called)
 
     async def _serve(self) -> None:
         wait_s = math.inf if self._watched else 0.0
         while True:
             with anyio.move_on_after(wait_s):
                 await anyio.wait_readable(self._epoll.fileno())
-            wait_s = self._look()
+            wait_s = self._tend()

@@ -1,21 +1,24 @@
 """The guard: when its host is gone, it kills what the host had started, and ends.
 
-    python -I -S guard.py VARIABLE HOST_PIDFD
+    python -I -S guard.py VARIABLE HOST_PIDFD BELL
 
 A program of its own, run by a bare interpreter; nothing of ``procflow`` is imported.  It sleeps in ``poll(2)`` until the
-channel or the host's pidfd wakes it, and imports so little that it stays below 10 MiB.
+host's pidfd, the bell or the end of the channel wakes it, and imports so little that it stays below 10 MiB.
 
 The channel is descriptor 0, 1 and 2: a socket of packets.  A packet of the host holds words with blanks between them:
 
-    +PID      a group whose leader, which was not reaped, has this pid: kill it
-    -PID      that group is no longer the host's: forget it
-    !VALUE    what carries VARIABLE=VALUE shall live on; never taken back
+    +PID:TICKS  a group whose leader, which was not reaped, has this pid and was started no later than TICKS: kill it
+    -PID        that group is no longer the host's: forget it
+    !VALUE      what carries VARIABLE=VALUE shall live on; never taken back
+
+Words wait in the channel, where they outlive the host, until the bell rings, an eventfd: to wake another process for each
+word would be the dearest part of a spawn.  TICKS are clock ticks since boot, as the start of a process is in proc_pid_stat(5).
 
 A packet of the guard is one of:
 
-    ready     it watches
-    =VALUE .. these values of ``!`` are noted, and so is everything that was said before them
-    .         32 packets were read: whoever found the channel full may go on
+    ready       it watches
+    =VALUE ..   these values of ``!`` are noted, and so is everything that was said before them
+    .           the bell rang and the channel was read: whoever found it full may go on
 
 Everything else that comes from it is the complaint of an interpreter that could not start.
 
@@ -27,8 +30,7 @@ whoever carries VARIABLE in its environment, until two looks in a row find nobod
 SIGINT, SIGTERM and SIGHUP mean nothing here: who sends them to everything they see means the programs, not their guard.
 
 Known holes: who has emptied its environment, or written over it (some servers put a title there), is found by its group only;
-who may not be signalled, because it changed its user, lives on.  The number of a group could by now be that of a stranger
-only if the leader was gone when it was announced, which takes a guard that was stopped for a whole round of pids.
+who may not be signalled, because it changed its user, lives on.
 """
 
 from __future__ import annotations
@@ -42,7 +44,6 @@ import time
 # Not `signal`, which is this module and enumerations of its constants: they take 0.8 MB.
 
 CHANNEL = 0
-CREDIT_PACKETS = 32
 PACKET_BYTES = 65536
 QUIET_LOOKS = 2
 STORM_LOOKS = 4
@@ -60,9 +61,8 @@ class Guard:
 
     def __init__(self, variable: bytes) -> None:
         self.mark = b"\0" + variable + b"="
-        self.groups: dict[int, int | None] = {}  # the leader's pid and, if it was seen, the moment of its start
-        self.spared: set[bytes] = set()
-        self.packets = 0
+        self.groups: dict[int, int] = {}  # the leader's pid, and the latest moment of its start
+        self.let_go: set[bytes] = set()
 
     def read_channel(self) -> bool:
         """Read every packet that is there; return whether there can be more."""
@@ -82,26 +82,21 @@ class Guard:
         for word in packet.split():
             kind, rest = word[:1], word[1:]
             if kind == b"+":
-                self.add_group(int(rest))
+                pid, _, ticks = rest.partition(b":")
+                self.groups[int(pid)] = int(ticks)
             elif kind == b"-":
                 self.groups.pop(int(rest), None)
             elif kind == b"!":
-                self.spared.add(rest)
+                self.let_go.add(rest)
                 noted.append(b"=" + rest)
         if noted:
             answer(b" ".join(noted))
-        self.packets += 1
-        if self.packets % CREDIT_PACKETS == 0:
-            answer(b".")
-
-    def add_group(self, pid: int) -> None:
-        # Should this be a stranger by now, because the leader was reaped meanwhile, then "-" is in the channel already.
-        self.groups[pid] = read_start(pid)
 
     def kill_groups(self) -> None:
-        for pid, started in self.groups.items():
-            # A number that belongs to another process by now: its group had become empty.
-            if read_start(pid) in (None, started) or started is None:
+        for pid, latest in self.groups.items():
+            started = read_start(pid)
+            # A younger process has been given the number: the group had become empty.
+            if started is None or started <= latest:
                 try:
                     os.killpg(pid, _signal.SIGKILL)
                 except OSError:
@@ -148,7 +143,7 @@ class Guard:
         if start < 0:
             return False
         value = environment[start + len(self.mark) :].partition(b"\0")[0]
-        return value not in self.spared
+        return value not in self.let_go
 
 
 def call_hands() -> None:
@@ -223,17 +218,22 @@ def read_environment(pid: int) -> bytes:
 def main() -> None:
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
-    guard, host_pidfd = Guard(os.fsencode(sys.argv[1])), int(sys.argv[2])
+    guard, host_pidfd, bell = Guard(os.fsencode(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     os.set_blocking(CHANNEL, False)
     poller = select.poll()
-    poller.register(CHANNEL, select.POLLIN)
+    poller.register(CHANNEL, 0)  # its end only
     poller.register(host_pidfd, select.POLLIN)
+    poller.register(bell, select.POLLIN)
     answer(b"ready")
     is_over = False
     while not is_over:
-        is_over = any(fd == host_pidfd for fd, _ in poller.poll())
+        woken = {fd for fd, _ in poller.poll()}
+        if bell in woken:
+            os.eventfd_read(bell)  # before the channel: what is said after this rings again
         # After the look at the host: what it said before it ended is in the channel by now.
-        is_over |= not guard.read_channel()
+        is_over = not guard.read_channel() or host_pidfd in woken
+        if bell in woken:
+            answer(b".")
     guard.kill_groups()
     guard.kill_marked()
 

@@ -14,11 +14,15 @@ Three kinds of process run it:
 Messages on the channel, one packet each; ``marshal`` on both sides, which is the same interpreter:
 
 =========  ================================================================================================================
-to nanny   ("spawn", fields) with descriptors: the fields as a file in memory, the working directory, the writing end of a
-           report pipe, then what the child gets, in the order of ``numbers``.  Answer: ("started", pid) or ("failed", errno, step)
+to nanny   ("spawn", fields) with descriptors: the working directory, the writing end of a report pipe, then what the child
+           gets, in the order of ``numbers``.  ``fields`` are marshalled by themselves; where they are too long for a packet,
+           ``None``, and a file in memory with them is the first descriptor.  Answer: ("started", pid) or
+           ("failed", errno, step)
            ("kill",): SIGKILL to every child until only leaders that were not reaped are left.  No answer
            ("reap", pid): give up the zombie of a leader.  No answer
            ("let go",): from now on kill nothing, also when the host is gone.  Answer: ("gone",)
+           ("rest",): the tree has ended.  If so, and if nothing of it is left on the nanny, she is there for the next one, and
+           says "hello" again; otherwise it means "close"
            ("close",): the host wants nothing more: end what is left, then yourself.  So does the end of the channel, which
            does not come while a forked copy of the host lives.  No answer
 to host    ("hello", pid, cgroup): first of all; the cgroup's path, or nothing
@@ -214,7 +218,7 @@ class Template:
         self.poller.register(host, select.POLLIN)
         self.poller.register(self.alarm.fd, select.POLLIN)
         self.nannies: dict[int, int] = {}  # pid to the pipe on which it tells what it is
-        self.detached: set[int] = set()
+        self.let_go: set[int] = set()
         self.foreign: set[int] = set()  # children that are to be reaped only
         self.spare = 0
         self.is_needed = True
@@ -225,7 +229,7 @@ class Template:
 
     def run(self) -> None:
         become_subreaper()
-        while self.is_needed or self.nannies.keys() - self.detached:
+        while self.is_needed or self.nannies.keys() - self.let_go:
             if not self.spare and self.is_needed:
                 self.fork_spare()
             is_busy = self.end_orphans() or (self.is_needed and not self.spare)
@@ -268,7 +272,7 @@ class Template:
         if b"t" in words and pid == self.spare:  # taken
             self.spare = 0
         if b"d" in words:  # its tree lives on
-            self.detached.add(pid)
+            self.let_go.add(pid)
         if b"e" in words:  # nobody will ask any more
             self.is_needed = False
         if not words:
@@ -276,12 +280,12 @@ class Template:
 
     def reap_nannies(self) -> None:
         for pid in [pid for pid in self.nannies if has_ended(pid)]:
-            if pid in self.detached:
+            if pid in self.let_go:
                 self.foreign.update(set(children()) - self.nannies.keys())
             with suppress(KeyError):
                 self.poller.unregister(self.nannies[pid])
             os.close(self.nannies.pop(pid))
-            self.detached.discard(pid)
+            self.let_go.discard(pid)
             if pid == self.spare:  # it could not even wait: the next one may fail as well
                 self.spare = 0
                 time.sleep(LAST_TICK_S)
@@ -375,6 +379,7 @@ class Nanny:
         self.is_killing = False
         self.is_alone = False  # nobody listens any more
         self.has_let_go = False
+        self.has_limits = False  # they stay with the cgroup
 
     def run(self) -> None:
         self.answer("hello", os.getpid(), self.leaf)
@@ -407,7 +412,7 @@ class Nanny:
             return
         kind, *rest = marshal.loads(data)
         if kind == "spawn":
-            self.spawn(fds)
+            self.spawn(rest[0], fds)
         elif kind == "kill":
             self.is_killing = True
             self.kill_cgroup()
@@ -417,8 +422,16 @@ class Nanny:
             self.has_let_go = True
             os.write(self.template, b"d")
             self.answer("gone")
+        elif kind == "rest":
+            self.rest()
         elif kind == "close":
             self.be_alone()
+
+    def rest(self) -> None:
+        if self.held or self.has_let_go or self.has_limits or self.look():
+            self.be_alone()
+        else:
+            self.answer("hello", os.getpid(), self.leaf)
 
     def be_alone(self) -> None:
         """The host is gone, or wants nothing more: end everything, unless it was let go."""
@@ -494,12 +507,14 @@ class Nanny:
 
     # --- beginnings ---
 
-    def spawn(self, fds: list[int]) -> None:
-        payload, cwd, report, *given = fds
+    def spawn(self, fields: bytes | None, fds: list[int]) -> None:
+        if fields is None:
+            fields = read_whole(fds.pop(0))
+        cwd, report, *given = fds
         try:
             with step("be started"):
-                start = Start(**marshal.loads(read_whole(payload)))
-                fds[3:] = given = aside(given, start.numbers)
+                start = Start(**marshal.loads(fields))
+                given = aside(given, start.numbers)
                 pid = self.start(start, cwd, given)
         except StepError as exc:
             os.close(report)
@@ -520,6 +535,7 @@ class Nanny:
                 self.cgroups.enter(self.leaf)
                 self.is_inside = True
         for name, text in start.cgroup:
+            self.has_limits = True
             with step(f"be limited by {name}"):
                 write(f"{self.leaf}/{name}", text)
         with step("enter its working directory"):

@@ -43,8 +43,9 @@ def find_delegated(wanted: str | None) -> Delegated:
 
 def _own_directory() -> str | None:
     try:
-        with open(MEMBERSHIP, encoding="utf-8") as file:
-            own = next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), None)
+        with open(MEMBERSHIP, "rb", buffering=0) as file:
+            lines = os.fsdecode(file.read(65536)).splitlines()
+        own = next((line[3:] for line in lines if line.startswith("0::")), None)
         mount = _mount()
     except FileNotFoundError:
         return None

@@ -17,7 +17,7 @@ import anyio
 
 from procflow._containment.nanny.attributes import attributes_of, cgroup_limits
 from procflow._containment.nanny.channel import MOST_DESCRIPTORS, Nanny, NannyLostError, StepError
-from procflow._containment.nanny.circumstances import read_circumstances
+from procflow._containment.nanny.circumstances import Circumstances
 from procflow._containment.requests import Strict
 from procflow._process.leader import UNKNOWN_STATUS, ExitStatus, LeaderBook
 from procflow._process.signalling import send
@@ -101,9 +101,10 @@ class NannyLeader(LeaderBook):
 class NannySpawner:
     """A ``Spawner`` whose children are those of one nanny."""
 
-    def __init__(self, nanny: Nanny, wanted: Strict) -> None:
+    def __init__(self, nanny: Nanny, wanted: Strict, here: Circumstances) -> None:
         self._nanny = nanny
         self._wanted = wanted
+        self._here = here
 
     def spawn(self, request: SpawnRequest) -> NannyLeader:
         """Have the nanny start a process.
@@ -130,7 +131,7 @@ class NannySpawner:
             on_failure.callback(os.close, report_fd)
             try:
                 os.set_blocking(report_fd, False)
-                with _here() as here:
+                with _folder() as here:
                     pid = self._nanny.spawn(self._fields(request, list(given)), [here, write_end, *given.values()])
             finally:
                 os.close(write_end)
@@ -139,16 +140,15 @@ class NannySpawner:
             return leader
 
     def _fields(self, request: SpawnRequest, numbers: list[int]) -> dict[str, object]:
-        here = read_circumstances()
         environment = os.environb if request.environment is None else request.environment
         return {
             "program": os.fsencode(request.program),
             "arguments": [os.fsencode(argument) for argument in request.arguments],
             "environment": {os.fsencode(name): os.fsencode(text) for name, text in environment.items()},
             "cwd": None if request.cwd is None else os.fsencode(request.cwd),
-            "umask": int(request.umask) if request.umask is not None else here.umask,
+            "umask": int(request.umask) if request.umask is not None else self._here.umask,
             # A group in the session of the nanny, which is as good as one of its own: the host is not in it.
-            "mask": list(here.blocked),
+            "mask": list(self._here.blocked),
             "group": int(request.group) if isinstance(request.group, int) else _GROUPS[request.group],
             "terminal": request.terminal,
             "numbers": numbers,
@@ -175,7 +175,7 @@ def _descriptors(request: SpawnRequest) -> dict[int, int]:
 
 
 @contextlib.contextmanager
-def _here() -> Iterator[int]:
+def _folder() -> Iterator[int]:
     fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd

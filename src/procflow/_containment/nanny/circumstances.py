@@ -9,6 +9,7 @@ blocked signals); what she has taken from her template is compared, and a templa
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from procflow.errors import PlatformError
 
 STATUS: Final = "/proc/thread-self/status"
 """One read tells what system calls tell only one signal at a time, or by changing it."""
+
+_FIELD: Final = re.compile(rb"^(Umask|SigBlk|SigIgn):\s*(\S+)", re.MULTILINE)
 
 NAMESPACES: Final = ("mnt", "net", "user", "uts", "ipc")
 
@@ -71,10 +74,9 @@ def read_circumstances() -> Circumstances:
 def _read_status() -> Mapping[bytes, bytes]:
     try:
         with open(STATUS, "rb", buffering=0) as file:
-            lines = file.read(8192).splitlines()
+            return dict(_FIELD.findall(file.read(8192)))
     except FileNotFoundError as exc:
         raise PlatformError("what a child is to inherit cannot be read: it needs /proc") from exc
-    return {name: text.strip() for name, _, text in (line.partition(b":") for line in lines)}
 
 
 def _numbers(mask: int) -> tuple[int, ...]:

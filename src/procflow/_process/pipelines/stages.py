@@ -19,7 +19,7 @@ from procflow._process.exit_watch import ExitWatch
 from procflow._process.parts import Parts, StageParts, stage_outcome
 from procflow._process.pipelines.pipefail import pipeline_outcome
 from procflow._streams.consumers.crew import Crew
-from procflow._streams.waking import Flag, callback_loop
+from procflow._streams.waking import Flag, LoopDoor
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 
 Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
@@ -82,7 +82,7 @@ class StageBook:
             self.exited.set()
 
     def services(
-        self, crew: Crew, outcome_now: Callable[[], Outcome | None], on_exit: Callable[[], object]
+        self, crew: Crew, outcome_now: Callable[[], Outcome | None], on_exit: Callable[[], object], door: LoopDoor
     ) -> list[Service]:
         """Connect its outputs and begin to read them; return the tasks that serve it, each with its name.
 
@@ -90,16 +90,17 @@ class StageBook:
             crew: Runs the consumers of its outputs.
             outcome_now: How it ended, as its users are told.
             on_exit: Called when its exit may be seen.
+            door: To the running event loop.
         """
         tasks: list[Service] = []
         for stream in self.parts.ends.streams:
             stream.describe_ending = partial(self._ending, outcome_now)
             stream.wait_outputs = self.wait_outputs
             stream.crew = crew
-            if not stream.pump_nowait():
+            if not stream.pump_nowait(door):
                 tasks.append((stream.pump, f"pump of {stream.name}"))
         self._watch = ExitWatch(self.parts.leader, on_exit)
-        if not self._watch.start_nowait(callback_loop()):
+        if not self._watch.start_nowait(door.loop):
             tasks.append((self._watch.run, f"exit watch of {self.parts.name}"))
         if self.parts.ends.repeat_end is not None:
             tasks.append((self.parts.ends.repeat_end, f"end of input of {self.parts.name}"))

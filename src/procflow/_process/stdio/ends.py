@@ -9,9 +9,7 @@ fails (``Opening.ours``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,20 +28,22 @@ class Opening:
     An ``OSError`` of a plan becomes the ``SpawnError`` of that start.
     """
 
-    def __init__(self, process_name: str, program: str, *, always: ExitStack, on_failure: ExitStack) -> None:
+    def __init__(
+        self, process_name: str, program: str, *, theirs: list[int], on_failure: list[Callable[[], object]]
+    ) -> None:
         self.process_name: Final = process_name
         self._program = program
-        self._always = always
+        self._theirs = theirs
         self._on_failure = on_failure
 
     def theirs(self, fd: int) -> int:
         """Have ``fd`` closed once the child was started, or was not; returns it."""
-        self._always.callback(os.close, fd)
+        self._theirs.append(fd)
         return fd
 
     def ours(self, close: Callable[[], object]) -> None:
         """Have ``close()`` called if the start fails."""
-        self._on_failure.callback(close)
+        self._on_failure.append(close)
 
     def refusal(self, reason: str, error: OSError | ValueError) -> SpawnError:
         """Return the error of this start for what a plan ran into."""

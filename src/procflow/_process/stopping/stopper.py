@@ -105,14 +105,14 @@ class Stopper:
         tick_s = FIRST_TICK_S
         try:
             while True:
-                seen = self._look()
-                action = self._machine.next(anyio.current_time(), seen)
+                seen, now_s = self._look(), anyio.current_time()
+                action = self._machine.next(now_s, seen)
                 self._tell_escalations()
                 match action:
                     case RunFirst(until_s):
                         await self._run_first(until_s)
                     case Send() as send:
-                        self._send(send)
+                        self._send(send, now_s)
                         tick_s = FIRST_TICK_S
                     case Look():
                         pass
@@ -121,9 +121,9 @@ class Stopper:
                         tick_s = FIRST_TICK_S
                     case Wait(until_s):
                         if seen.is_leader_running:
-                            await self._pause(min(LEADER_TICK_S, until_s - anyio.current_time()))
+                            await self._pause(min(LEADER_TICK_S, until_s - now_s))
                         else:
-                            await self._pause(min(tick_s, until_s - anyio.current_time()))
+                            await self._pause(min(tick_s, until_s - now_s))
                             tick_s = min(tick_s * TICK_GROWTH, LAST_TICK_S)
                     case Finished(is_complete):
                         self.is_complete = is_complete
@@ -168,7 +168,7 @@ class Stopper:
         self._members = members or ()
         return Seen(is_leader_running=False, others=None if members is None else len(members))
 
-    def _send(self, send: Send) -> None:
+    def _send(self, send: Send, now_s: float) -> None:
         error: OSError | None = None
         try:
             self._container.signal(send.signal, send.to)
@@ -178,7 +178,7 @@ class Stopper:
         except OSError as exc:
             error = exc
         _log.debug("%s: %s to the %s: %s", self._name, signal_name(send.signal), send.to.value, error or "sent")
-        self._machine.sent(anyio.current_time(), error)
+        self._machine.sent(now_s, error)
 
     async def _run_first(self, until_s: float) -> None:
         first = self._shutdown.first
@@ -200,8 +200,7 @@ class Stopper:
 
     async def _pause(self, limit_s: float) -> None:
         self._changed = Flag()
-        with anyio.move_on_after(max(limit_s, 0)):
-            await self._changed.wait()
+        await self._changed.wait_within(max(limit_s, 0))
 
 
 class _ProtocolCall:

@@ -30,7 +30,7 @@ from procflow._streams.pacing import (
 from procflow._streams.reading.callbacks import CallbackReader, Drained
 from procflow._streams.reading.heap import keep_heap
 from procflow._streams.reading.source import ByteSource, FdSource, LocalSource
-from procflow._streams.waking import PerLoop, callback_loop, is_being_cancelled
+from procflow._streams.waking import CallbackLoop, PerLoop, callback_loop, is_being_cancelled
 from procflow.errors import StallError
 from procflow.events import StreamEnding
 from procflow.observation import Stalled
@@ -80,10 +80,9 @@ class Pump:
 
     # --- for the owner ------------------------------------------------------------------------------------------
 
-    def start_nowait(self) -> bool:
-        """Begin to read without a task, if the running event loop can; return whether it does."""
+    def start_nowait(self, loop: CallbackLoop | None) -> bool:
+        """Begin to read without a task in callbacks of ``loop``, the running one, if it can; return whether it does."""
         if self._reader is None:
-            loop = callback_loop()
             if loop is None or not isinstance(self._source, FdSource) or self._log.has_ended():
                 return False
             self._budget = TURN_BUDGETS.of(loop)
@@ -100,7 +99,7 @@ class Pump:
         """
         try:
             with anyio.CancelScope() as self._scope:
-                if self.start_nowait():
+                if self.start_nowait(callback_loop()):
                     while not self._log.has_ended():
                         await self._core.end_bell.sleep()
                 else:
