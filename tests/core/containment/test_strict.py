@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -279,6 +280,16 @@ class TestReserve:
         assert other != keeper
         assert parent(other) != template
         await gone(keeper)
+
+    async def test_it_is_not_waited_for_where_sockets_have_a_timeout(self) -> None:
+        """C-81: what a host has set for its own sockets does not count."""
+        keeper = await keeper_of_a_run()
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(10.0)
+        try:
+            assert await keeper_of_a_run() == keeper
+        finally:
+            socket.setdefaulttimeout(before)
 
     async def test_one_that_was_let_go_is_not_used(self) -> None:
         """C-68: it has a tree that lives on."""

@@ -98,6 +98,7 @@ class GuardProcess:
         """
         channel = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel)
         try:
+            channel.settimeout(0.0)  # a host may have set another default, for which Python waits in spite of the flag
             # Not write(2): a host may have SIGPIPE as it is by default, and would die of it.
             channel.send(packet, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError:

@@ -60,6 +60,7 @@ class _Template:
             mine.settimeout(0.0)
             control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
             try:
+                control.settimeout(0.0)  # a host may have set another default
                 control.sendmsg([b"channel"], rights([theirs.fileno()]))
             finally:
                 control.detach()
@@ -73,9 +74,11 @@ class _Template:
     def take_reserve(self) -> socket.socket | None:
         """Return the channel to the reserve, if there is one."""
         try:
-            return socket.socket(fileno=self._reserve.pop())
+            channel = socket.socket(fileno=self._reserve.pop())
         except IndexError:
             return None
+        channel.settimeout(0.0)  # a host may have set another default
+        return channel
 
     def keep(self, nanny: Nanny) -> bool:
         """Make ``nanny`` the reserve, unless there is one; return which."""
