@@ -6,7 +6,8 @@ is said to a nanny, nor who asks; the program at the other end is ``helpers/nann
 Problem: an interpreter takes 20 to 40 ms to start, and one that was just forked is slow: each page that it touches for the
 first time is copied, 300 of them, which costs more than everything else about a strict start.  So nannies are forked from a
 template, and one whose tree has ended is kept for the next tree: the *reserve*.
-Nothing of a tree can be left in a nanny without children: she has none of its files, and her own attributes never change.
+Nothing of a tree can be left in a nanny without children: she has none of its files, she makes her cgroup anew, and where the
+tree has changed herself (``prlimit(2)``, ``renice``) she does not wait for another one.
 A template that is gone is found by whoever hires next, and its reserve is not given to anybody: when she is killed, nobody
 would end her tree.
 """
@@ -26,6 +27,9 @@ import anyio
 from procflow._containment.helper import NoHelperError, above_standard, own_pidfd, start_helper
 from procflow._containment.nanny.channel import GONE, HELLO_S, LAST_POLL_S, Nanny, NannyLostError, rights
 from procflow.errors import PlatformError, SpawnError
+
+REST_S: Final = 0.5
+"""How long the reserve may take to answer: a fresh nanny is there sooner than one that is stopped, or busy with an ending."""
 
 
 class _Template:
@@ -224,17 +228,17 @@ async def _reserve_of(template: _Template) -> Nanny | None:
     if channel is None:
         return None
     with contextlib.suppress(NannyLostError):
-        nanny = await _greeted(channel)
+        nanny = await _greeted(channel, REST_S)
         if nanny.look():
             return nanny
         nanny.close()
     return None
 
 
-async def _greeted(channel: socket.socket) -> Nanny:
+async def _greeted(channel: socket.socket, limit_s: float = HELLO_S) -> Nanny:
     nanny = Nanny(channel)
     try:
-        await nanny.wait_hello()
+        await nanny.wait_hello(limit_s)
     except BaseException:
         nanny.close()
         raise
