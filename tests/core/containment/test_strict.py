@@ -627,6 +627,38 @@ class TestHosts:
                     os.close(fd)
         assert (await pf.run(pf.Command("echo", "on"), containment="strict")).stdout.text == "on\n"
 
+    def test_children_may_do_what_their_host_may_now(self) -> None:
+        """C-82: a privilege that the host has given up since is not given to a child, nor a processor."""
+        script = """
+import ctypes, os, anyio, procflow as pf
+probe = pf.Command("grep", "-E", "^(NoNewPrivs|Seccomp|Cap|Cpus_allowed:)", "/proc/self/status")
+async def main():
+    said = []
+    for _ in range(2):
+        said.append([(await pf.run(probe, containment=level)).stdout.text for level in ("group", "strict")])
+        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        ctypes.CDLL(None).prctl(24, 21, 0, 0, 0)  # PR_CAPBSET_DROP CAP_SYS_ADMIN, for those who may
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    (first, strict), (second, strict_second) = said
+    print(first == strict, second == strict_second, first != second)
+anyio.run(main)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "True True True\n"
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can have itself given groups")
+    def test_host_of_many_groups(self) -> None:
+        """C-82: what tells of it may be long."""
+        script = """
+import os, anyio, procflow as pf
+os.setgroups(range(100_000, 102_000))
+async def main():
+    print((await pf.run(pf.Command("id", "-G"), containment="strict")).stdout.text.count(" "))
+anyio.run(main)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        assert int(done.stdout) >= 2000
+
     def test_children_are_what_their_host_is_now(self) -> None:
         """C-82: users, limits, niceness and blocked signals of the moment, not of the template's start."""
         script = """
