@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -645,6 +646,30 @@ anyio.run(main)
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "True True True\n"
+
+    def test_template_is_given_up_while_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-81: threads may differ in what their children inherit."""
+
+        async def hire(inherited: tuple[object, ...]) -> int:
+            nanny = await template_module.hire_nanny("", inherited)
+            nanny.close()
+            return nanny.pid
+
+        here = read_circumstances().inherited
+        anyio.run(hire, here)
+        ask = template_module._reserve_of
+        other: list[int] = []
+
+        async def ask_late(template: template_module._Template) -> nanny_module.Nanny | None:
+            if not other:
+                other.append(0)
+                thread = threading.Thread(target=lambda: other.append(anyio.run(hire, ("other", *here))))
+                thread.start()
+                thread.join()
+            return await ask(template)
+
+        monkeypatch.setattr(template_module, "_reserve_of", ask_late)
+        assert anyio.run(hire, here) not in other
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can have itself given groups")
     def test_host_of_many_groups(self) -> None:

@@ -15,6 +15,7 @@ would end her tree.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -50,6 +51,7 @@ class _Template:
             on_failure.pop_all()
         # Numbers, not objects, which would be warned about when the interpreter ends.
         self._control_fd = ours.detach()
+        self._control_lock: Final = threading.Lock()  # a thread of other circumstances may give it up while we ask
         self._reserve: Final[list[int]] = []
         """The channel to the reserve, or nothing; taken and given by any thread."""
 
@@ -57,17 +59,20 @@ class _Template:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
 
         Raises:
-            OSError: If the template is gone.
+            OSError: If the template is gone, or was given up.
         """
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             mine.settimeout(0.0)
-            control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
-            try:
-                control.settimeout(0.0)  # a host may have set another default
-                control.sendmsg([b"channel"], rights([theirs.fileno()]))
-            finally:
-                control.detach()
+            with self._control_lock:
+                if self._control_fd < 0:
+                    raise BrokenPipeError(errno.EPIPE, "it was given up")
+                control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
+                try:
+                    control.settimeout(0.0)  # a host may have set another default
+                    control.sendmsg([b"channel"], rights([theirs.fileno()]))
+                finally:
+                    control.detach()
         except BaseException:
             mine.close()
             raise
@@ -97,6 +102,11 @@ class _Template:
         return self._leader.pid
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it was given up."""
+        return self._control_fd < 0
+
+    @property
     def is_gone(self) -> bool:
         """Whether it has ended."""
         return self._leader.observe()
@@ -108,8 +118,9 @@ class _Template:
 
     def end(self) -> None:
         """Give it up: its nannies go on, and it ends with the last of them."""
-        os.close(self._control_fd)
-        self._control_fd = -1
+        with self._control_lock:
+            os.close(self._control_fd)
+            self._control_fd = -1
         reserve = self.take_reserve()
         if reserve is not None:
             Nanny(reserve).close()
@@ -205,8 +216,8 @@ async def hire_nanny(base: str, inherited: tuple[object, ...]) -> Nanny:
         PlatformError: If there can be none here.
         OSError: If no descriptor or process is left for one.
     """
-    templates, reason = _own_templates(), ""
-    for _ in range(2):  # a template that was killed is noticed by whoever needs it next
+    templates, reason, losses = _own_templates(), "", 0
+    while losses < 2:  # a template that was killed is noticed by whoever needs it next
         try:
             template = templates.get(base, inherited)
         except (NoHelperError, SpawnError) as exc:
@@ -215,6 +226,7 @@ async def hire_nanny(base: str, inherited: tuple[object, ...]) -> Nanny:
             nanny = await _reserve_of(template) or await _greeted(await _send_channel(template))
         except NannyLostError as exc:
             reason = str(exc)
+            losses += not template.is_given_up  # by another thread, for circumstances of its own
             templates.forget(base, template)
         else:
             nanny.take_back = partial(templates.take_back, base, template)
