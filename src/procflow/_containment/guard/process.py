@@ -40,6 +40,10 @@ def boot_ticks() -> int:
     return int(time.clock_gettime(_BOOT_CLOCK) * _TICKS_A_S)
 
 
+_QUIETLY: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+"""A number: to combine flags of an enumeration takes longer than to send a packet."""
+
+
 class GuardProcess:
     """A started guard.
 
@@ -111,7 +115,7 @@ class GuardProcess:
         try:
             channel.settimeout(0.0)  # a host may have set another default, for which Python waits in spite of the flag
             # Not write(2): a host may have SIGPIPE as it is by default, and would die of it.
-            channel.send(packet, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            channel.send(packet, _QUIETLY)
         except OSError:
             self.ring()
             return False
