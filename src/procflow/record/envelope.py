@@ -108,6 +108,11 @@ class EventCodec(Generic[E_co]):
             raise MalformedEventError(line, str(exc)) from exc
 
 
+def tag_of(event: Event) -> str:
+    """Return the ``type`` of an event, as it stands on its line."""
+    return _tag(type(event))
+
+
 def _tag(event_type: type[Event]) -> str:
     tag = event_type.__struct_config__.tag
     if not isinstance(tag, str):
