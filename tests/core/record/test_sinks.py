@@ -157,22 +157,22 @@ class TestFile:
     def test_its_lock_says_that_the_writer_lives(self, tmp_path: Path) -> None:
         """RR-24, RR-42: held until it is closed, and not by a forked copy of the host."""
         sink = FileSink(tmp_path / "events.jsonl")
-        with open(sink.path, "rb") as reader:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            copy = os.fork()
-            if copy == 0:
-                signal.pause()
-                os._exit(0)
-            try:
-                wait_until_closed(copy, sink.path)
+        copy = os.fork()
+        if copy == 0:
+            signal.pause()
+            os._exit(0)
+        try:
+            wait_until_closed(copy, sink.path)
+            with open(sink.path, "rb") as reader:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 say(sink, numbered(0))
                 sink.close()
                 fcntl.flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 assert seqs(reader.read()) == [0]
-            finally:
-                os.kill(copy, signal.SIGKILL)
-                os.waitpid(copy, 0)
+        finally:
+            os.kill(copy, signal.SIGKILL)
+            os.waitpid(copy, 0)
 
     def test_a_full_disk_costs_events_and_nothing_else(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         """RR-30: the kernel takes a part of a line; what comes after is whole again, and the loss can be told."""
