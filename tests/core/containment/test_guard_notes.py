@@ -40,7 +40,7 @@ class FakeGuard:
     def __init__(self, variable: str) -> None:
         self.pid = len(self.made) + 1
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.acks: list[bytes] = []
         self.is_dead = False
         self.made.append(self)
@@ -55,7 +55,7 @@ class FakeGuard:
             elif word[0] == "-":
                 self.groups.discard(int(word[1:]))
             else:
-                self.spared.add(word[1:])
+                self.let_go.add(word[1:])
                 self.acks.append(b"=" + word[1:].encode())
         return True
 
@@ -86,7 +86,7 @@ class Notes(RuleBasedStateMachine):
         FakeGuard.room = 5
         self.host = GuardedHost()
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.host.admit()
 
     def teardown(self) -> None:
@@ -114,12 +114,12 @@ class Notes(RuleBasedStateMachine):
             coroutine.send(None)  # as far as the first wait
         coroutine.close()
         self.groups.discard(group)
-        self.spared.add(value)
+        self.let_go.add(value)
 
     @rule(room=st.integers(0, 5))
     def channel_has_room(self, room: int) -> None:
         FakeGuard.room = room
-        self.host.look()
+        self.host.tend()
 
     @rule()
     def guard_dies(self) -> None:
@@ -129,12 +129,12 @@ class Notes(RuleBasedStateMachine):
     @rule()
     def death_is_seen(self) -> None:
         before = len(FakeGuard.made)
-        self.host.look()
+        self.host.tend()
         assert len(FakeGuard.made) == before + 1
 
     @invariant()
     def what_is_untold_is_bounded_by_what_there_is(self) -> None:
-        assert len(self.host._untold) <= 6 + len(self.spared)
+        assert len(self.host._untold) <= 6 + len(self.let_go)
 
     @invariant()
     def catches_up(self) -> None:
@@ -144,10 +144,10 @@ class Notes(RuleBasedStateMachine):
             if self.host.why_unguarded([group]) is None:
                 assert group in self.guard.groups
         if FakeGuard.room:
-            self.host.look()
+            self.host.tend()
         if FakeGuard.room:
             assert self.guard.groups == self.groups
-            assert self.guard.spared == self.spared
+            assert self.guard.let_go == self.let_go
             assert not self.host._untold
 
 

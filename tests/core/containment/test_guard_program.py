@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,18 +198,28 @@ def test_chain_of_forks_does_not_outrun_it(cookie: Cookie) -> None:
     """C-80: processes that fork and exit all the time, each in a session of its own."""
     # It ends by itself some time: nobody who cleans up after a test can be sure to catch it.
     chain = "import os, time\nend = time.monotonic() + 20\nwhile time.monotonic() < end:\n if os.fork(): os._exit(0)\n os.setsid()"
-    reading, writing = os.pipe()
-    with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel), open(reading, "rb", buffering=0) as ended:
-        assert channel.recv(100) == b"ready"
-        arguments = [sys.executable, "-I", "-S", "-c", chain, cookie.text]
-        for _ in range(4):
-            subprocess.Popen(arguments, env={VARIABLE: "1"}, stdout=writing).wait()
-        os.close(writing)
-        host.kill()
-        wait_until(lambda: has_ended(guard), "the guard ends")
-        # The pipe tells for sure when nobody is left; a look at the processes may miss who is being born.
-        assert select.select([ended], [], [], LIMIT_S)[0]
-        assert ended.read() == b""
+    arguments = [sys.executable, "-I", "-S", "-c", chain, cookie.text]
+    trials_left = 3
+    while True:
+        trials_left -= 1
+        reading, writing = os.pipe()
+        with sleeper(cookie) as host, guard_of(host.pid) as (guard, channel), open(reading, "rb", buffering=0) as ended:
+            assert channel.recv(100) == b"ready"
+            for _ in range(4):
+                subprocess.Popen(arguments, env={VARIABLE: "1"}, stdout=writing).wait()
+            os.close(writing)
+            host.kill()
+            begun = time.monotonic()
+            wait_until(lambda: has_ended(guard), "the guard ends")
+            took_s = time.monotonic() - begun
+            # The pipe tells for sure when nobody is left; a look at the processes may miss who is being born.
+            is_over = bool(select.select([ended], [], [], LIMIT_S)[0])
+            select.select([ended], [], [])
+            assert ended.read() == b""
+        # It gives up after a while: on a machine that lets the chains run and not the guard, that proves nothing.
+        if is_over or took_s < program.LIMIT_S or not trials_left:
+            break
+    assert is_over
 
 
 def test_it_needs_nothing_of_the_package(tmp_path: Path) -> None:

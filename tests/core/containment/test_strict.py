@@ -106,11 +106,11 @@ class TestReach:
 
     async def test_a_daemon_is_not_waited_for_in_the_phase_of_the_group(self) -> None:
         """C-64, C-83: it got no signal of that phase, so the phase is over when the group is empty."""
-        begun = time.monotonic()
         async with pf.spawn(
             python(AWAY + "time.sleep(120)"), containment="strict", shutdown=pf.Shutdown.sigterm(60.0)
         ) as child:
             daemon = await daemon_of(child)
+            begun = time.monotonic()
 
         assert not is_alive(daemon)
         assert time.monotonic() - begun < 30
@@ -192,6 +192,26 @@ class TestEndingOfHelpers:
 
             assert child.containment.level != "strict"
             assert "its nanny is gone" in child.containment.missing
+
+    async def test_report_says_that_the_template_is_gone(self) -> None:
+        """C-84: between two deaths too: the nanny still reaches everything, and nobody would if she were killed."""
+        async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
+            whole, nanny = child.containment, nanny_of(child)
+            template = parent(nanny.pid)
+            os.kill(template, signal.SIGKILL)
+            await gone(template)
+
+            between = child.containment
+            assert (between.level, between.mechanisms) == ("strict", whole.mechanisms)
+            (said,) = set(between.missing) - set(whole.missing)
+            assert said == "the template of its nanny is gone: nobody ends the tree when the nanny is killed"
+
+            await pf.run(pf.Command("true"), containment="strict")  # has another template, and takes the old one away
+            assert child.containment == between
+            os.kill(nanny.pid, signal.SIGKILL)
+            await gone(nanny.pid)
+            assert child.containment.level != "strict"
+            assert {"its nanny is gone", said} <= set(child.containment.missing)
 
     async def test_template_that_is_killed_is_replaced(self) -> None:
         """C-81, C-82: those who have a nanny keep her, and the next one is started by a new template."""
@@ -603,13 +623,13 @@ anyio.run(main)
 
     async def test_hung_nanny_starts_nothing_later(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """C-3: a start that was given up does not happen after all."""
-        monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
         hire = template_module.hire_nanny
         hired: list[nanny_module.Nanny] = []
 
         async def hire_and_stop(base: str, inherited: tuple[object, ...]) -> nanny_module.Nanny:
             nanny = await hire(base, inherited)
             os.kill(nanny.pid, signal.SIGSTOP)
+            monkeypatch.setattr(nanny_module, "ANSWER_S", 0.2)
             hired.append(nanny)
             return nanny
 

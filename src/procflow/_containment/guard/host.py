@@ -95,7 +95,7 @@ class GuardedHost:
         )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
         self._groups: dict[int, int] = {}  # the latest moment at which the leader was started
-        self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
+        self._let_go: dict[str, None] = {}  # what was let go; some of it may live as long as the host
         self._unanswered: set[str] = set()
         self._untold: dict[str, str] = {}  # the newest word about each subject that the channel has not taken
         self._guard: GuardProcess | None = None
@@ -151,7 +151,7 @@ class GuardedHost:
         with self._lock:
             for group in groups:
                 self.unregister(group)
-            self._spared[value] = None
+            self._let_go[value] = None
             self._unanswered.add(value)
             self._tell(f"!{value}")
             asked = self._guard
@@ -161,7 +161,7 @@ class GuardedHost:
         deadline_mono_s = time.monotonic() + ANSWER_WAIT_S
         pause_s = FIRST_POLL_S
         with anyio.CancelScope(shield=True):
-            while not self._is_spared(value, asked):
+            while not self._is_let_go(value, asked):
                 if time.monotonic() >= deadline_mono_s:
                     with self._lock:
                         self._replace(asked, "it did not answer")
@@ -171,8 +171,8 @@ class GuardedHost:
                 pause_s = min(pause_s * 2, LAST_POLL_S)
             await checkpoint()
 
-    def _is_spared(self, value: str, asked: GuardProcess | None) -> bool:
-        self.look()
+    def _is_let_go(self, value: str, asked: GuardProcess | None) -> bool:
+        self.tend()
         with self._lock:
             return value not in self._unanswered or self._guard is not asked or asked is None
 
@@ -189,13 +189,16 @@ class GuardedHost:
 
     # --- the guard --------------------------------------------------------------------------------------------------
 
-    def look(self) -> float:
-        """Read what the guard has answered, and replace it if it is dead; return when to look again, in seconds."""
-        wait_s = self._look()
+    def tend(self) -> float:
+        """Read what the guard has answered and tell it the rest; return when to do so again, in seconds.
+
+        A dead guard is replaced; where there is none, one is started if a try is due.
+        """
+        wait_s = self._tend()
         self._tell_news()
         return wait_s
 
-    def _look(self) -> float:
+    def _tend(self) -> float:
         with self._lock:
             if not self.is_here:
                 return math.inf
@@ -291,7 +294,7 @@ class GuardedHost:
     def _take(self, guard: GuardProcess) -> None:
         """Have ``guard``, and tell it everything."""
         # What is let go comes first: a guard that hears nothing more must not end it.
-        words = [f"!{value}" for value in list(self._spared)] + [
+        words = [f"!{value}" for value in list(self._let_go)] + [
             f"+{group}:{latest}" for group, latest in list(self._groups.items())
         ]
         self._unanswered.clear()
@@ -310,7 +313,7 @@ class GuardedHost:
         return self._watch_of_loop.get() if hasattr(select, "epoll") else None
 
     def _make_watch(self) -> GuardWatch:
-        watch = GuardWatch(self.look)
+        watch = GuardWatch(self.tend)
         with self._lock:
             self._watches.add(watch)
             if self._guard is not None:

@@ -62,7 +62,7 @@ class Guard:
     def __init__(self, variable: bytes) -> None:
         self.mark = b"\0" + variable + b"="
         self.groups: dict[int, int] = {}  # the leader's pid, and the latest moment of its start
-        self.spared: set[bytes] = set()
+        self.let_go: set[bytes] = set()
 
     def read_channel(self) -> bool:
         """Read every packet that is there; return whether there can be more."""
@@ -87,7 +87,7 @@ class Guard:
             elif kind == b"-":
                 self.groups.pop(int(rest), None)
             elif kind == b"!":
-                self.spared.add(rest)
+                self.let_go.add(rest)
                 noted.append(b"=" + rest)
         if noted:
             answer(b" ".join(noted))
@@ -143,7 +143,7 @@ class Guard:
         if start < 0:
             return False
         value = environment[start + len(self.mark) :].partition(b"\0")[0]
-        return value not in self.spared
+        return value not in self.let_go
 
 
 def call_hands() -> None:

@@ -218,7 +218,7 @@ class Template:
         self.poller.register(host, select.POLLIN)
         self.poller.register(self.alarm.fd, select.POLLIN)
         self.nannies: dict[int, int] = {}  # pid to the pipe on which it tells what it is
-        self.detached: set[int] = set()
+        self.let_go: set[int] = set()
         self.foreign: set[int] = set()  # children that are to be reaped only
         self.spare = 0
         self.is_needed = True
@@ -229,7 +229,7 @@ class Template:
 
     def run(self) -> None:
         become_subreaper()
-        while self.is_needed or self.nannies.keys() - self.detached:
+        while self.is_needed or self.nannies.keys() - self.let_go:
             if not self.spare and self.is_needed:
                 self.fork_spare()
             is_busy = self.end_orphans() or (self.is_needed and not self.spare)
@@ -272,7 +272,7 @@ class Template:
         if b"t" in words and pid == self.spare:  # taken
             self.spare = 0
         if b"d" in words:  # its tree lives on
-            self.detached.add(pid)
+            self.let_go.add(pid)
         if b"e" in words:  # nobody will ask any more
             self.is_needed = False
         if not words:
@@ -280,12 +280,12 @@ class Template:
 
     def reap_nannies(self) -> None:
         for pid in [pid for pid in self.nannies if has_ended(pid)]:
-            if pid in self.detached:
+            if pid in self.let_go:
                 self.foreign.update(set(children()) - self.nannies.keys())
             with suppress(KeyError):
                 self.poller.unregister(self.nannies[pid])
             os.close(self.nannies.pop(pid))
-            self.detached.discard(pid)
+            self.let_go.discard(pid)
             if pid == self.spare:  # it could not even wait: the next one may fail as well
                 self.spare = 0
                 time.sleep(LAST_TICK_S)

@@ -21,7 +21,7 @@ import signal as _signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 
@@ -63,6 +63,15 @@ class StepError(OSError):
     """What could not be done, as it follows on "it cannot"."""
 
 
+class Origin(Protocol):
+    """What a nanny was forked from, and what ends her tree if she is killed."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+
 class Nanny:
     """The channel to one nanny.  Sending is synchronous and never waits; any thread may do it."""
 
@@ -77,6 +86,7 @@ class Nanny:
         """Pids of leaders that were given up, whose zombies it may not have reaped yet."""
         self.take_back: Callable[[Nanny], bool] | None = None
         """Called when its tree has ended; returns whether it takes the nanny over, for the next tree, with ``rest()``."""
+        self.origin: Origin | None = None
         self.is_lost = False
         self.was_to_let_go = False
         self.has_let_go = False

@@ -210,6 +210,7 @@ async def hire_nanny(base: str, inherited: tuple[object, ...]) -> Nanny:
             reason = str(exc)
             templates.forget(base, template)
         else:
+            nanny.origin = template
             nanny.take_back = partial(templates.take_back, base, template)
             return nanny
     raise PlatformError(f"no nanny can be had: {reason}")
