@@ -130,7 +130,7 @@ def _strings(value: object, *, are_keys: bool, path: Path = ()) -> Iterator[tupl
             yield path, value
         case dict():
             for key, item in value.items():
-                if len(path) > 0 or (key in _KEYS) is are_keys and key not in ("type", "cut"):
+                if path or ((key in _KEYS) is are_keys and key not in ("type", "cut")):
                     yield from _strings(item, are_keys=are_keys, path=(*path, key))
         case list():
             for index, item in enumerate(value):

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from procflow.record.envelope import Event, EventCodec, MalformedEventError, Unknown
+from procflow.record.errors import UnrecordableError
 
 FORMAT: Final = (1, 0)
 """Major and minor version of what this release writes."""
@@ -315,10 +316,6 @@ EVENT_TYPES: Final = (
     RunFinished,
 )
 """Every type of ``RunEvent``."""
-
-
-class UnrecordableError(ValueError):
-    """A value cannot stand in a record: fix the calling code.  The message says why, and never shows the value."""
 
 
 class RecordCodec(EventCodec[RunEvent]):

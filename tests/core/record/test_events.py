@@ -16,6 +16,7 @@ from procflow.outcome import EndedBy, Outcome
 from procflow.record import events
 from procflow.record.endings import ending
 from procflow.record.envelope import Event, EventCodec, MalformedEventError, Unknown
+from procflow.record.errors import UnrecordableError
 from procflow.record.events import (
     EVENT_TYPES,
     FORMAT,
@@ -27,7 +28,6 @@ from procflow.record.events import (
     RunEvent,
     RunStarted,
     ShFinished,
-    UnrecordableError,
     note_value,
     word_of_today,
 )
