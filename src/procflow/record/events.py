@@ -56,7 +56,7 @@ WORD_SYNONYMS: Final[dict[str, str]] = {}
 """The same for outcome words.  An event keeps the word that it was read with; ``word_of_today()`` is for who judges it."""
 
 
-class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RedactionInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was taken out of this record before it was written.
 
     Attributes:
@@ -133,7 +133,7 @@ class RunStarted(RecordEvent, tag="run_started", frozen=True, kw_only=True):
     platform: str
     host: str
     pid: int
-    redaction: Redaction
+    redaction: RedactionInfo
     requires: tuple[str, ...] = ()
     meta: dict[str, str] | None = None
     pid_start: int | None = None

@@ -14,7 +14,7 @@ from procflow.record.events import (
     Note,
     RecordCodec,
     RecordEvent,
-    Redaction,
+    RedactionInfo,
     RunEvent,
     RunFinished,
     RunStarted,
@@ -30,7 +30,7 @@ CODEC = RecordCodec()
 def header(**more: object) -> RunStarted:
     fields: dict[str, object] = {
         "format": (1, 0), "run_id": "019b76da-a800-7000-8000-000000000001", "name": "nightly", "procflow": "0.1.0",
-        "python": "3.11.7", "platform": "linux", "host": "h1", "pid": 4711, "redaction": Redaction(enabled=False, rules=()),
+        "python": "3.11.7", "platform": "linux", "host": "h1", "pid": 4711, "redaction": RedactionInfo(enabled=False, rules=()),
     }  # fmt: skip
     return RunStarted(**(fields | more))  # type: ignore[arg-type]  # the defaults above are right
 
@@ -50,7 +50,7 @@ def job_finished(job_id: str, outcome: str = "succeeded", attempt: int = 1) -> J
     return JobFinished(job_id=job_id, attempt=attempt, outcome=outcome, duration_ns=9_000_000)
 
 
-def sample() -> list[RecordEvent]:
+def sample() -> list[RunEvent]:
     """Return the events of one run, without their stamps."""
     return [
         header(meta={"why": "cron"}),
@@ -88,14 +88,14 @@ def sample() -> list[RecordEvent]:
     ]  # fmt: skip
 
 
-def stamp_all(events: Sequence[RecordEvent], *, back_at: int = 20) -> list[RunEvent]:
+def stamp_all(events: Sequence[RunEvent], *, back_at: int = 20) -> list[RunEvent]:
     """Return ``events`` with numbers and times; the wall clock steps back by an hour at one of them."""
     return [
         stamped(
             event, seq=seq, at_ms=1_767_225_600_000 + seq - (3_600_000 if seq >= back_at else 0), mono_ns=seq * 10**6
         )
         for seq, event in enumerate(events)
-    ]  # type: ignore[misc]  # each of them is one of the union
+    ]
 
 
 def lines_of(events: Sequence[RecordEvent]) -> list[bytes]:

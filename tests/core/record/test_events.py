@@ -94,7 +94,6 @@ class TestFormat:
             assert set(event_type.__struct_fields__) - shown == set()
 
     def test_the_first_version(self) -> None:
-        """RR-03: this release writes 1.0."""
         assert FORMAT == (1, 0)
 
     def test_a_synonym_is_read_and_never_written(self) -> None:

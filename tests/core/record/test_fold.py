@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 from procflow.record.envelope import Head, Unknown, stamped
 from procflow.record.events import (
     EVENT_TYPES,
-    CancelRequested,
     JobDeclared,
-    JobFinished,
-    JobSkipped,
     JobStarted,
-    Note,
-    RecordEvent,
     RunEvent,
-    RunFinished,
-    ShFinished,
-    ShSpawned,
-    ShStarted,
-    Totals,
 )
 from procflow.record.fold.fold import MemoryRows, fold
 from procflow.record.fold.recovery import failed_before, lost, recovered_jobs, reopened
@@ -41,7 +31,6 @@ from tests.core.record.sample import (
     finished,
     header,
     job_finished,
-    lines_of,
     sample,
     stamp_all,
     started,
@@ -115,7 +104,7 @@ class TestTotality:
 
 class TestMeaning:
     def test_the_sample(self) -> None:
-        """RR-87: what the record says is what the view shows."""
+        """RR-88: what the record says is what the view shows."""
         view = view_of(EVENTS, state=FINISHED)
 
         assert (view.run.name, view.run.outcome, view.run.meta) == ("nightly", "cancelled", {"why": "cron"})
@@ -146,14 +135,14 @@ class TestMeaning:
     @pytest.mark.parametrize("seed", range(3))
     def test_interleaved_jobs_give_the_rows_of_serial_ones(self, seed: int) -> None:
         """RR-19: 50 jobs with 50 calls each, woven together at random, give the same rows, times apart."""
-        jobs = [
-            [
-                JobStarted(job_id=f"j{job}", attempt=1),
-                *(event for sh in range(1, 51) for event in (started(f"j{job}", sh, "x"), finished(f"j{job}", sh, sh))),
-                job_finished(f"j{job}"),
-            ]
-            for job in range(50)
-        ]
+
+        def events_of(job_id: str) -> list[RunEvent]:
+            calls: list[RunEvent] = []
+            for sh in range(1, 51):
+                calls += [started(job_id, sh, "x"), finished(job_id, sh, sh)]
+            return [JobStarted(job_id=job_id, attempt=1), *calls, job_finished(job_id)]
+
+        jobs = [events_of(f"j{job}") for job in range(50)]
         chance = random.Random(seed)
         order = [job for job, events in enumerate(jobs) for _ in events]
         chance.shuffle(order)
@@ -165,12 +154,13 @@ class TestMeaning:
         )
 
     def test_a_thousand_calls_in_one_millisecond_with_a_clock_that_goes_back(self) -> None:
-        """RR-17, RR-23, RR-51: rows are named by numbers, so overlapping calls of one moment pair, in any order."""
-        begun = [started("a", sh, f"c{sh}") for sh in range(1, 1001)]
-        ended = [finished("a", sh, sh % 256) for sh in range(1, 1001)]
+        """RR-23, RR-51: rows are named by numbers, so overlapping calls of one moment pair, in any order."""
+        calls: list[RunEvent] = [started("a", sh, f"c{sh}") for sh in range(1, 1001)]
+        ended: list[RunEvent] = [finished("a", sh, sh % 256) for sh in range(1, 1001)]
         random.Random(1).shuffle(ended)
+        calls += ended
         events: list[RunEvent] = [
-            stamped(event, seq=seq, at_ms=10_000 - seq // 900, mono_ns=5) for seq, event in enumerate([*begun, *ended])
+            stamped(event, seq=seq, at_ms=10_000 - seq // 900, mono_ns=5) for seq, event in enumerate(calls)
         ]
         shuffled = list(events)
         random.Random(2).shuffle(shuffled)

@@ -204,7 +204,6 @@ class TestFiles:
         assert all(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC) == 0 for _, flags in opened)
 
     def test_a_directory_is_a_run(self, file: Path) -> None:
-        """RR-87: the directory of a run is as good as its file."""
         file.write_bytes(RECORD)
 
         assert load(file.parent) == load(file) == load(str(file))

@@ -194,7 +194,7 @@ class TestNumbers:
 
         missing = {seq for first, last in sequence.gaps for seq in range(first, last + 1)}
         assert missing == set(range(max(numbers, default=-1) + 1)) - naive
-        assert all(one[1] + 1 < other[0] for one, other in zip(sequence.gaps, sequence.gaps[1:]))
+        assert all(one[1] + 1 < other[0] for one, other in zip(sequence.gaps, sequence.gaps[1:], strict=False))
 
     @settings(max_examples=60, deadline=None)
     @given(

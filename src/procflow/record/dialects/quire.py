@@ -190,13 +190,13 @@ class _Translator:
         self._open: defaultdict[str, deque[tuple[int, int, int]]] = defaultdict(deque)  # attempt, sh, when it began
 
     def translate(self, event: _QuireEvent | Unknown, seq: int) -> RunEvent | Unknown:
-        head = event.head if isinstance(event, Unknown) else event
-        if head.at_ms > _MAX_AT_MS or (isinstance(event, _ShFinished) and abs(event.exit_code) > _MAX_EXIT_CODE):
-            raise MalformedEventError(b"", "a number does not fit")
-        self._note_time(head.at_ms)
         if isinstance(event, Unknown):
-            place = Head(type=head.type, seq=seq, at_ms=self._at_ms, mono_ns=self._mono_ns)
+            self._note_time(event.head.at_ms)
+            place = Head(type=event.head.type, seq=seq, at_ms=self._at_ms, mono_ns=self._mono_ns)
             return Unknown(head=place, raw=event.raw)
+        if isinstance(event, _ShFinished) and abs(event.exit_code) > _MAX_EXIT_CODE:
+            raise MalformedEventError(b"", "its exit code does not fit")
+        self._note_time(event.at_ms)
         return stamped(self._said(event), seq=seq, at_ms=self._at_ms, mono_ns=self._mono_ns)
 
     def _said(self, event: _QuireEvent) -> RunEvent:
@@ -221,6 +221,8 @@ class _Translator:
                 assert_never(event)
 
     def _note_time(self, at_ms: int) -> None:
+        if at_ms > _MAX_AT_MS:
+            raise MalformedEventError(b"", "its time does not fit")
         at_ms = at_ms if at_ms >= 0 else self._at_ms
         if self._first_at_ms is None:
             self._first_at_ms = self._at_ms = at_ms

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from procflow.record.events import ErrorInfo, Redaction, Totals, Trace, Usage
+from procflow.record.events import ErrorInfo, RedactionInfo, Totals, Trace, Usage
 
 DECLARED_ATTEMPT = 1
 """The attempt that a declared job is, and that a skipped one would have been."""
@@ -84,7 +84,7 @@ class RunRow(Row, frozen=True, kw_only=True, omit_defaults=True):
     pid_start: int | None = None
     boot_id: str | None = None
     meta: dict[str, str] | None = None
-    redaction: Redaction | None = None
+    redaction: RedactionInfo | None = None
     trace: Trace | None = None
     totals: Totals | None = None
     cancel_seq: int | None = None
