@@ -51,7 +51,7 @@ def read_events(path: str | os.PathLike[str], *, reader: RecordReader | None = N
     """
     with open_record(path) as file:
         reader = reader or RecordReader(file.path)
-        for block in file.blocks(reader.position.offset):
+        for block in file.blocks(reader.next_offset):
             yield from reader.feed(block)
 
 
@@ -60,20 +60,19 @@ def _load(file: RecordFile) -> RunView:
     reader, folding = RecordReader(file.path), RunFold()
     header: RunStarted | None = None
 
-    def read(offset: int) -> int:
+    def read_on() -> None:
         nonlocal header
-        for block in file.blocks(offset):
-            offset += len(block)
+        for block in file.blocks(reader.next_offset):
             for line in reader.feed(block):
                 folding.add(line.event)
                 if header is None and isinstance(line.event, RunStarted):
                     header = line.event
-        return offset
 
-    end = read(0)
+    read_on()
     if writer is Writer.UNKNOWN and not reader.is_finished:
+        # The header names the writer, so it can be asked only now; what it wrote meanwhile is read after it was asked.
         writer = writer_by_pid(header)
-        read(end)
+        read_on()
     if not reader.has_events and reader.health.corrupt:
         raise UnreadableRecordError(path=file.path, reason="no line of it is an event")
     state = record_state(is_finished=reader.is_finished, writer=writer)

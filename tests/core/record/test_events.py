@@ -75,7 +75,7 @@ class TestFormat:
         assert not line.startswith(b"\xef\xbb\xbf")
 
     @pytest.mark.parametrize("event_type", EVENT_TYPES, ids=tag)
-    @pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN.iterdir()))
+    @pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN.glob("[0-9]*")))
     def test_golden_records_stay_readable(self, version: str, event_type: type[RunEvent]) -> None:
         """RR-04, RR-11: what a release has written is read for ever, as the type it was, and written as it was."""
         lines = (GOLDEN / version / f"{tag(event_type)}.jsonl").read_bytes().splitlines(keepends=True)

@@ -21,7 +21,7 @@ from procflow.record.fold.view import view_of
 from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.files import BLOCK_BYTES, open_record
 from procflow.record.reading.liveness import boot_id, start_ticks, writer_by_pid
-from procflow.record.reading.reader import RecordReader
+from procflow.record.reading.reader import Position, RecordReader
 from procflow.record.reading.states import RecordState, Writer, record_state
 from tests.core.record.sample import EVENTS, LINES, RECORD, header, lines_of, stamp_all
 from tests.core.record.writers import record_writer
@@ -256,6 +256,31 @@ class TestFiles:
             second = RecordReader(position=first.position)
             found += [line.event for line in read_events(path, reader=second)]
             assert found == EVENTS
+
+    def test_one_reader_may_be_given_the_file_again(self, file: Path) -> None:
+        """RR-39: it knows what it was given, the torn line included, and goes on behind that."""
+        reader = RecordReader()
+        found = []
+        for size in (700, 701, 702, 2000, len(RECORD)):
+            file.write_bytes(RECORD[:size])
+            found += [line.event for line in read_events(file, reader=reader)]
+
+        assert found == EVENTS
+        assert reader.health.corrupt == 0
+
+    def test_an_iterator_that_was_given_up_is_followed_by_another_reader(self, file: Path) -> None:
+        """RR-39: a position is behind the last event that was taken, wherever in a block that is."""
+        file.write_bytes(RECORD)
+        position, found = Position(), []
+        while True:
+            reader = RecordReader(position=position)
+            line = next(iter(read_events(file, reader=reader)), None)
+            if line is None:
+                break
+            found.append(line.event)
+            position = reader.position
+
+        assert found == EVENTS
 
     def test_start_ticks_of_a_zombie(self) -> None:
         """RR-42: a process that nobody has reaped writes nothing any more."""

@@ -147,10 +147,15 @@ class RecordReader:
             is_finished=self._is_finished,
         )
 
+    @property
+    def next_offset(self) -> int:
+        """Where the bytes begin that were not fed yet."""
+        return self._lines.offset + self._lines.pending_bytes
+
     def feed(self, data: bytes) -> Iterator[Line]:
         """Yield the events whose lines end in ``data``, in the order of the file; what was read before is left out.
 
-        The iterator must be used up before the next call.
+        The iterator must be used up before the next call; if it is not, go on with another reader from ``position``.
 
         Raises:
             UnreadableRecordError: If the record needs another release to be read; nothing of it was yielded then.
