@@ -28,6 +28,8 @@ BREACHES = {
     "supervision-layers": ("procflow/_supervision/values.py", "import procflow._supervision.supervisor"),
     "streams-know-no-process": ("procflow/_streams/breach_process.py", "import procflow._process.spawn"),
     "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
+    "record-values": ("procflow/record/fold/breach_clock.py", "import time"),
+    "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
     "asyncpg-place": ("procflow_export/pipeline/breach_asyncpg.py", "import asyncpg"),
     "aiomysql-place": ("procflow_export/sources/postgres/breach_aiomysql.py", "import aiomysql"),

@@ -18,7 +18,7 @@ import anyio.abc
 
 import procflow as pf
 import procflow_export as pe
-from procflow import ready
+from procflow import ready, record
 from procflow.adapters import log_events, otel_events
 from procflow.testing import (
     Call,
@@ -345,6 +345,61 @@ async def leaks() -> list[str]:
     except LeakError as exc:
         return str(exc).splitlines()
     return []
+
+
+# --- procflow.record --------------------------------------------------------------------------------------------------
+
+
+def records(path: Path) -> None:
+    try:
+        view = record.load(path)
+    except record.UnreadableRecordError as exc:
+        assert_type(exc.feature, str | None)
+        return
+    assert_type(view, record.RunView)
+    assert_type(view.state, record.RecordState)
+    assert_type(record.state_of(path), record.RecordState)
+    assert_type(view.run, record.RunRow)
+    assert_type(view.jobs[record.JobKey("build", 1)], record.JobRow)
+    assert_type(view.calls[record.CallKey("build", 1, 1)], record.CallRow)
+    assert_type(view.notes, tuple[record.NoteRow, ...])
+    assert_type(view.health, record.Health)
+    assert_type(view.health.gaps, tuple[record.SeqGap, ...])
+
+    position = record.Position()
+    reader = record.RecordReader(str(path), position=position)
+    folding = record.RunFold()
+    for line in record.read_events(path, reader=reader):
+        assert_type(line, record.Line)
+        assert_type(line.event, record.RunEvent | record.Unknown)
+        if isinstance(line.event, record.Unknown):
+            assert_type(line.event.head, record.Head)
+        folding.add(line.event)
+    assert_type(folding.view(state=record.RecordState.RUNNING), record.RunView)
+    assert_type(reader.position, record.Position)
+
+
+def recorded(event: record.RunEvent) -> bytes:
+    codec: record.EventCodec[record.RunEvent] = record.RecordCodec()
+    base: record.RecordEvent = record.stamped(event, seq=0, at_ms=0, mono_ns=record.UNSTAMPED)
+    plain: record.Event = base
+    match event:
+        case record.RunStarted(format=version, redaction=record.RedactionInfo(), trace=record.Trace() | None):
+            assert version <= record.FORMAT
+        case record.JobDeclared() | record.JobStarted() | record.JobSkipped() | record.Note():
+            pass
+        case record.JobFinished(error=record.ErrorInfo() | None) | record.ShStarted() | record.ShSpawned():
+            pass
+        case record.ShFinished(usage=record.Usage() | None) | record.RunFinished(totals=record.Totals()):
+            pass
+        case record.CancelRequested() | record.EventsDropped():
+            pass
+        case _:
+            pass
+    try:
+        return codec.encode(plain)
+    except (record.UnrecordableError, record.MalformedEventError):
+        return b""
 
 
 # --- procflow_export --------------------------------------------------------------------------------------------------
