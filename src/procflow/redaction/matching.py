@@ -46,24 +46,25 @@ class Needle(Generic[Text]):
             period = self._period = self._period or _smallest_period(needle)
             tail = needle[-period:]
             long_tail = tail * (_STRIDE // period or 1)
-            while text.startswith(long_tail, stop):
+            while text[stop : stop + len(long_tail)] == long_tail:
                 stop += len(long_tail)
-            while text.startswith(tail, stop):
+            while text[stop : stop + period] == tail:
                 stop += period
             yield at, stop
             at = text.find(needle, stop - len(needle) + 1)
 
-    def held_by(self, text: Text) -> int:
-        """Return how many bytes at the end of ``text`` are the beginning of the needle, but not all of it."""
-        if not text:
-            return 0
-        last = text[-1:]
-        longest = min(len(self.text) - 1, len(text))
-        while longest > 0 and (longest := self.text.rfind(last, 0, longest) + 1) > 0:
-            if text.endswith(self.text[:longest]):
-                return longest
-            longest -= 1
+
+def held_bytes(needle: bytes, text: bytes) -> int:
+    """Return how many bytes at the end of ``text`` are the beginning of ``needle``, but not all of it."""
+    if not text:
         return 0
+    last = text[-1:]
+    longest = min(len(needle) - 1, len(text))
+    while longest > 0 and (longest := needle.rfind(last, 0, longest) + 1) > 0:
+        if text.endswith(needle[:longest]):
+            return longest
+        longest -= 1
+    return 0
 
 
 def found(text: Text, needles: Iterable[Needle[Text]]) -> list[Span]:

@@ -57,4 +57,5 @@ def replaced(text: AnyStr, spans: Iterable[Span], mark: Callable[[frozenset[str]
         pieces += (text[done : span.start], mark(span.names))
         done = span.stop
     pieces.append(text[done:])
-    return text[:0].join(pieces)
+    # pyright takes an element of the list for a text or bytes; it is what `text` is.
+    return text[:0].join(pieces)  # pyright: ignore[reportArgumentType]

@@ -42,6 +42,7 @@ class LogLane:
         # Those of which the redactor may hold bytes.
         self._reads: deque[_Read] = deque()
         self._waiting_since_ns: int | None = None
+        self._split_bytes = self._taken_bytes = 0
 
     def __repr__(self) -> str:
         return f"<LogLane of {self.stream.value}, {self.read_bytes} bytes>"
@@ -56,6 +57,7 @@ class LogLane:
         if not data:
             return b""
         if self._redactor is None:
+            self._split_bytes += len(data)
             lines = self._splitter.feed(data, at_ns=at_ns, mono_ns=mono_ns)
         else:
             self._reads.append(_Read(self.read_bytes, at_ns, mono_ns))
@@ -77,6 +79,12 @@ class LogLane:
         """Return what is left: the stream has ended."""
         return self._flush(() if self._redactor is None else self._redactor.finish_pieces())
 
+    def take_output_bytes(self) -> int:
+        """Return how many bytes of output are in the lines that were returned since the last call."""
+        output_bytes = self._split_bytes - self._splitter.held_bytes - self._taken_bytes
+        self._taken_bytes += output_bytes
+        return output_bytes
+
     def _flush(self, pieces: Iterable[Piece]) -> bytes:
         lines = self._split(pieces)
         self._waiting_since_ns = None
@@ -94,6 +102,7 @@ class LogLane:
         reads = self._reads
         lines: list[bytes] = []
         for data, offset, is_marker in pieces:
+            self._split_bytes += len(data)
             self._forget_reads_before(offset)
             rest = data
             while not is_marker and len(reads) > 1 and reads[1].offset < offset + len(data):

@@ -23,9 +23,9 @@ class LineSplitter:
         return f"<LineSplitter of {self._stream.value}, {len(self._partial)} bytes unfinished>"
 
     @property
-    def is_holding(self) -> bool:
-        """Whether the last line is unfinished and not written yet."""
-        return bool(self._partial)
+    def held_bytes(self) -> int:
+        """How many bytes of the last line are not written yet."""
+        return len(self._partial)
 
     @property
     def waiting_since_ns(self) -> int | None:
@@ -43,6 +43,8 @@ class LineSplitter:
         if first_end < 0:
             return b"".join(self._hold(data, at_ns, mono_ns))
         last_end = data.rfind(b"\n")
+        if len(self._partial) + first_end <= MAX_FRAGMENT_BYTES and _are_short(data, first_end + 1, last_end + 1):
+            return self._short_lines(data, len(data) - last_end - 1, at_ns, mono_ns)
         lines = self._hold(data[:first_end], at_ns, mono_ns)
         begun_ns = self._begun_ns if self._partial else at_ns
         lines += (header(begun_ns, self._stream, is_whole=True), self._partial, b"\n")
@@ -51,6 +53,16 @@ class LineSplitter:
             self._add_lines(lines, data[first_end + 1 : last_end + 1], at_ns)
         lines += self._hold(data[last_end + 1 :], at_ns, mono_ns)
         return b"".join(lines)
+
+    def _short_lines(self, data: bytes, rest_bytes: int, at_ns: int, mono_ns: int) -> bytes:
+        """Return the lines that ``data`` completes, none too long; its last ``rest_bytes`` begin another."""
+        head = header(at_ns, self._stream, is_whole=True)
+        begun = header(self._begun_ns, self._stream, is_whole=True) if self._partial else head
+        headed = data.replace(b"\n", b"\n" + head)
+        lines = b"".join((begun, self._partial, memoryview(headed)[: len(headed) - len(head) - rest_bytes]))
+        self._partial = bytearray()
+        held = self._hold(data[len(data) - rest_bytes :], at_ns, mono_ns)
+        return b"".join((lines, *held)) if held else lines
 
     def flush(self) -> bytes:
         """Return the unfinished line as a piece that goes on, or nothing."""
@@ -96,6 +108,16 @@ class LineSplitter:
             begin = at = end + 1
         if begin < len(block):
             lines.append(_with_headers(block[begin:], head))
+
+
+def _are_short(data: bytes, start: int, stop: int) -> bool:
+    """Whether no line in ``data[start:stop]``, which ends with a newline, is longer than a fragment."""
+    while stop - start > MAX_FRAGMENT_BYTES + 1:
+        end = data.rfind(b"\n", start, start + MAX_FRAGMENT_BYTES + 1)
+        if end < 0:
+            return False
+        start = end + 1
+    return True
 
 
 def _with_headers(block: bytes, head: bytes) -> bytes:

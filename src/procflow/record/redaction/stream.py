@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from procflow.record.redaction.markers import marker, markers_in
 from procflow.record.redaction.matching import NeedleTable, found_between
+from procflow.redaction.matching import held_bytes
 from procflow.redaction.spans import Span, merged
 
 
@@ -103,7 +104,7 @@ class StreamRedactor:
     def flush_idle_pieces(self) -> list[Piece]:
         """Do what ``flush_idle()`` does, and say where the bytes come from."""
         table = self._table()
-        held = max((needle.held_by(self._held) for needle in table.in_bytes), default=0)
+        held = max((held_bytes(needle.text, self._held) for needle in table.in_bytes), default=0)
         return self._release(self._held, len(self._held) - held, table, is_last=held == 0)
 
     def finish_pieces(self) -> list[Piece]:
