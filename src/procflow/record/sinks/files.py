@@ -72,6 +72,11 @@ class FileSink:
         return f"<FileSink {str(self.path)!r}{'' if self._fd >= 0 else ', closed'}>"
 
     @property
+    def lost_count(self) -> int:
+        """How many events were lost."""
+        return self._losses.count
+
+    @property
     def failure(self) -> str:
         """Why something was lost; empty if nothing was."""
         losses = self._losses

@@ -34,6 +34,11 @@ class FunctionSink:
         return f"<FunctionSink {self._function!r}>"
 
     @property
+    def lost_count(self) -> int:
+        """None: a function that fails was called."""
+        return 0
+
+    @property
     def failure(self) -> str:
         """How often the function has failed."""
         return f"{self._function!r} failed for {self._failures} events" if self._failures else ""

@@ -74,6 +74,11 @@ class PipeSink:
         return f"<PipeSink {self.name!r}, {len(self._lines)} lines wait>"
 
     @property
+    def lost_count(self) -> int:
+        """How many events were lost."""
+        return self._losses.count
+
+    @property
     def failure(self) -> str:
         """Why something was lost; a reader that went away is no failure."""
         losses = self._losses

@@ -43,6 +43,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def lost_count(self) -> int:
+        """How many events were lost."""
+        ...
+
+    @property
     def failure(self) -> str:
         """Why something was lost, in words; empty if nothing was."""
         ...
