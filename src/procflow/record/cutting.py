@@ -15,7 +15,8 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from procflow.record.events import RecordCodec, RecordEvent
+from procflow.record.codec import RecordCodec
+from procflow.record.events import RecordEvent
 
 MAX_LINE_BYTES: Final = 256 << 10
 """The longest line of a record, with its newline."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from procflow.record.codec import RecordCodec
 from procflow.record.cutting import MAX_LINE_BYTES, fit
 from procflow.record.envelope import stamped
 from procflow.record.events import (
@@ -14,7 +15,6 @@ from procflow.record.events import (
     JobFinished,
     JobStarted,
     Note,
-    RecordCodec,
     RecordEvent,
     RedactionInfo,
     ShStarted,
