@@ -7,6 +7,7 @@ Owns the envelope and the codec, the events of a run, the reader and the fold; t
 
 from __future__ import annotations
 
+from procflow.record.codec import RecordCodec
 from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
 from procflow.record.errors import UnreadableRecordError, UnrecordableError
 from procflow.record.events import (
@@ -19,7 +20,6 @@ from procflow.record.events import (
     JobSkipped,
     JobStarted,
     Note,
-    RecordCodec,
     RecordEvent,
     RedactionInfo,
     RunEvent,

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from procflow.record.events import RecordCodec, RecordEvent
+from procflow.record.codec import RecordCodec
+from procflow.record.events import RecordEvent
 
 MAX_LINE_BYTES: Final = 256 << 10
 """The longest line of a record, with its newline."""
@@ -24,6 +25,7 @@ _LEAST_BYTES: Final = 64
 _KEYS: Final = frozenset(
     {"type", "seq", "at_ms", "mono_ns", "cut", "format", "job_id", "run_id", "outcome", "pipe", "requires"}
 )
+_STRUCTS: Final = frozenset({"redaction", "trace", "usage", "error", "totals"})
 _IN_BASE64: Final = ("argv_b64", "cwd_b64")
 _MAX_CUTS_TOLD: Final = 64
 """How many cuts are told one by one; a list with more of them is told as one."""
@@ -143,29 +145,32 @@ def _strings(value: object, *, are_keys: bool, path: Path = ()) -> Iterator[tupl
 def _cut_containers(tree: Tree, told: dict[str, int], max_bytes: int) -> None:
     """Halve the largest list or map, again and again, until everything fits or all are empty."""
     while _size(tree, told) > max_bytes:
-        found = [
-            (name, value, _json_bytes(value))
-            for name, value in tree.items()
-            if name not in _KEYS and isinstance(value, list | dict) and value and not _is_struct(name)
-        ]
+        found = [(path, value, _json_bytes(value)) for path, value in _containers(tree)]
         if not found:
             return
-        name, value, size = max(found, key=lambda item: item[2])
-        for path in [key for key in told if key.startswith(f"{name}.")]:
-            del told[path]
+        path, value, size = max(found, key=lambda item: item[2])
+        name = ".".join(map(str, path))
+        for inner in [key for key in told if key.startswith(f"{name}.")]:
+            del told[inner]
         told.setdefault(name, size)
         if name == "value":
             # A note may hold anything, and half of a structure would be another one.
-            tree[name] = f"…[cut: {size} bytes]"
+            _put(tree, path, f"…[cut: {size} bytes]")
         elif isinstance(value, list):
-            tree[name] = value[: len(value) // 2]
+            _put(tree, path, value[: len(value) // 2])
         else:
-            tree[name] = dict(list(value.items())[: len(value) // 2])
+            _put(tree, path, dict(list(value.items())[: len(value) // 2]))
 
 
-def _is_struct(name: str) -> bool:
-    """Whether a field holds a fixed set of fields, which an event cannot do without."""
-    return name in ("redaction", "trace", "usage", "error", "totals")
+def _containers(tree: Tree) -> Iterator[tuple[Path, list[object] | dict[str, object]]]:
+    for name, value in tree.items():
+        if name in _STRUCTS and isinstance(value, dict):
+            # A fixed set of fields, which the event cannot do without; what they hold it can.
+            yield from (
+                ((name, inner), item) for inner, item in value.items() if item and isinstance(item, list | dict)
+            )
+        elif value and isinstance(value, list | dict) and name not in _KEYS:
+            yield (name,), value
 
 
 # ---- trees
@@ -182,11 +187,11 @@ def _tell(told: dict[str, int], path: Path, size: int) -> None:
         told[first] = told.get(first, 0) + size
 
 
-def _put(tree: Tree, path: Path, text: str) -> None:
+def _put(tree: Tree, path: Path, value: object) -> None:
     place: object = tree
     for step in path[:-1]:
         place = place[step]  # type: ignore[index]  # the path was found in this tree
-    place[path[-1]] = text  # type: ignore[index]  # likewise
+    place[path[-1]] = value  # type: ignore[index]  # likewise
 
 
 def _copied(value: Tree) -> Tree:

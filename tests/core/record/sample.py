@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from procflow.record.codec import RecordCodec
 from procflow.record.envelope import stamped
 from procflow.record.events import (
     CancelRequested,
@@ -12,7 +13,6 @@ from procflow.record.events import (
     JobSkipped,
     JobStarted,
     Note,
-    RecordCodec,
     RecordEvent,
     RedactionInfo,
     RunEvent,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from procflow.outcome import EndedBy, Outcome
 from procflow.record import events
+from procflow.record.codec import RecordCodec, note_value
 from procflow.record.endings import ending
 from procflow.record.envelope import Event, EventCodec, MalformedEventError, Unknown
 from procflow.record.errors import UnrecordableError
@@ -24,11 +25,9 @@ from procflow.record.events import (
     JobFinished,
     JobStarted,
     Note,
-    RecordCodec,
     RunEvent,
     RunStarted,
     ShFinished,
-    note_value,
     word_of_today,
 )
 from tests.core.record.strategies import BY_TYPE, any_event, json_values

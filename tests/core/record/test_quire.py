@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from procflow.record.codec import RecordCodec
 from procflow.record.dialects.quire import QuireReader, view_of_quire
+from procflow.record.envelope import Unknown
 from procflow.record.fold.view import RunView
 from procflow.record.reading.states import RecordState
 
@@ -262,9 +264,6 @@ def test_a_damaged_line_costs_itself() -> None:
 )
 def test_no_stream_raises(blocks: list[bytes]) -> None:
     """RR-12: whatever stands on the lines, and the events of it could be written as a record."""
-    from procflow.record.envelope import Unknown
-    from procflow.record.events import RecordCodec
-
     view_of_quire(blocks)
     codec = RecordCodec()
     for event in QuireReader().feed(b"".join(blocks)):

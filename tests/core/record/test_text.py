@@ -9,7 +9,8 @@ import shlex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procflow.record.events import RecordCodec, ShStarted
+from procflow.record.codec import RecordCodec
+from procflow.record.events import ShStarted
 from procflow.record.text import command_line, path_text, readable, words
 
 argv_bytes = st.lists(st.binary(max_size=10).filter(lambda word: b"\0" not in word), max_size=4)

@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from procflow.record.codec import RecordCodec
 from procflow.record.envelope import MalformedEventError, Unknown
-from procflow.record.events import EventsDropped, RecordCodec, RunEvent, RunFinished, RunStarted
+from procflow.record.events import EventsDropped, RunEvent, RunFinished, RunStarted
 from procflow.record.reading.lines import LineCutter
 from procflow.record.reading.sequence import SeqGap, Sequence, Span, Verdict
 from procflow.record.reading.versions import is_header

@@ -13,7 +13,7 @@ _WIDE: Final = frozenset("WF")
 
 
 def duration_text(duration_ns: int) -> str:
-    """Return a duration in seven characters or less, up to a thousand days: ``20us``, ``3.5ms``, ``12.0s``, ``3m07s``, ``2h05m``, ``3d04h``."""
+    """Return a duration in at most seven characters, ``>999d`` if it needs more: ``20us``, ``3.5ms``, ``12.0s``, ``3m07s``, ``2h05m``, ``3d04h``."""
     if duration_ns < 999_500:
         return f"{duration_ns}ns" if duration_ns < 1000 else f"{duration_ns / 1000:.0f}us"
     seconds = duration_ns / _NS_PER_S
@@ -28,17 +28,17 @@ def duration_text(duration_ns: int) -> str:
     if hours < 24:
         return f"{hours}h{rest_min:02}m"
     days, rest_h = divmod(hours, 24)
-    return f"{days}d{rest_h:02}h"
+    return f"{days}d{rest_h:02}h" if days < 1000 else ">999d"
 
 
 def fitted(text: str, columns: int) -> str:
     """Return ``text`` in exactly ``columns`` of a terminal: cut with ``…``, or filled with spaces; nothing in it moves the cursor."""
     clean = "".join(char if char.isprintable() else "·" for char in text)
-    if _columns(clean) <= columns:
-        return clean + " " * (columns - _columns(clean))
+    if columns_of(clean) <= columns:
+        return clean + " " * (columns - columns_of(clean))
     kept, used = [], 0
     for char in clean:
-        width = _columns(char)
+        width = columns_of(char)
         if used + width > columns - 1:
             break
         kept.append(char)
@@ -46,7 +46,8 @@ def fitted(text: str, columns: int) -> str:
     return "".join(kept) + "…" + " " * (columns - 1 - used) if columns > 0 else ""
 
 
-def _columns(text: str) -> int:
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal ``text`` takes, if nothing in it moves the cursor."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in _WIDE) for char in text)
