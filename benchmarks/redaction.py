@@ -15,6 +15,7 @@ from procflow.record.redaction import Redactor, Secret
 
 SECRETS = 20
 BLOCK = 64 * 1024
+WORDS = string.ascii_lowercase + string.digits + " .:/-_=[]INFODEBUGWARN"
 ARGV = [
     "/usr/bin/git", "-C", "/srv/repositories/project", "fetch", "--prune", "--depth=1", "origin",
     "+refs/heads/main:refs/remotes/origin/main", "--upload-pack", "/usr/bin/git-upload-pack",
@@ -30,10 +31,9 @@ def redactor(count: int = SECRETS) -> Redactor:
 
 def blocks(params: Params) -> Iterator[bytes]:
     """Yield blocks of lines of 80 bytes, none beginning where a line does."""
-    lines = b"".join(
-        f"{number:>20} the quick brown fox jumps over the lazy dog".ljust(79).encode() + b"\n"
-        for number in range(12_800)
-    )
+    letters = random.Random(2)
+    alphabet = WORDS if params["text"] == "words" else string.ascii_letters + string.digits + "+/ "
+    lines = b"".join("".join(letters.choices(alphabet, k=79)).encode() + b"\n" for _ in range(12_800))
     for _ in range(params["mib"]):
         for at in range(0, len(lines), BLOCK):
             yield lines[at : at + BLOCK]
@@ -88,7 +88,7 @@ def commands(argv: list[str]) -> Trial:
         with timed() as timing:
             for _ in range(params["commands"]):
                 made.redact_argv(argv)
-        return {"us_command": timing.wall_s / params["commands"] * 1e6}
+        return {"us_command": timing.cpu_s / params["commands"] * 1e6}
 
     return measured
 
@@ -97,7 +97,9 @@ BENCHMARK = Benchmark(
     title="Redaction and logs",
     about="Blocks of 64 KiB with lines of 80 bytes go through a redactor with 20 secrets in 80 forms, or into the log of a call (cap 64 MiB), "
     "or both; and a command of 10 words goes through the redactor, as it is and with an option whose value is taken out. "
-    "The base line is the search alone: `bytes.find` for each of the 80 forms. No process is started.",
+    "The base line is the search alone: `bytes.find` for each of the 80 forms. In one case the lines are of small letters and some capitals, "
+    "in the other of all that base64 has, so that no form can be ruled out by a letter that is missing. No process is started. "
+    "Times of a command are CPU times.",
     variants={
         "bytes.find for each form": over_blocks(plain_search),
         "procflow stream, 20 secrets": over_blocks(stream),
@@ -109,15 +111,17 @@ BENCHMARK = Benchmark(
     metrics=(
         Metric(key="mb_s", title="MB/s", format=".0f", has_ratio=True),
         Metric(key="core_at_100_mb_s", title="share of a core at 100 MB/s"),
-        Metric(key="us_command", title="µs/command", format=".1f"),
+        Metric(key="us_command", title="CPU µs/command", format=".1f"),
     ),
-    cases={"": {}},
+    cases={"words": {"text": "words"}, "every letter": {"text": "base64"}},
+    applies=lambda case, variant: case == "words" or "command" not in variant,
     params={"mib": 128, "commands": 5000},
     quick={"mib": 4, "commands": 200},
     targets=(
-        Target(promise="a log stream with 20 secrets", metric="mb_s", of="procflow stream, 20 secrets", limit="bytes.find for each form", at_least=80, unit="MB/s"),
-        Target(promise="a command with 20 secrets", metric="us_command", of="procflow command, 20 secrets", at_most=60, unit="µs"),
-        Target(promise="a command with 20 secrets, one option taken out", metric="us_command", of="procflow command, 20 secrets, one option taken out", at_most=60, unit="µs"),
-        Target(promise="writing a log: share of a core at 100 MB/s", metric="core_at_100_mb_s", of="procflow log", at_most=0.15),
+        Target(promise="a log stream with 20 secrets", metric="mb_s", of="procflow stream, 20 secrets", case="words", at_least=80, unit="MB/s"),
+        Target(promise="a log stream with 20 secrets and every letter", metric="mb_s", of="procflow stream, 20 secrets", case="every letter", limit="bytes.find for each form", at_least=80, unit="MB/s"),
+        Target(promise="a command with 20 secrets", metric="us_command", of="procflow command, 20 secrets", case="words", at_most=60, unit="µs"),
+        Target(promise="a command with 20 secrets, one option taken out", metric="us_command", of="procflow command, 20 secrets, one option taken out", case="words", at_most=60, unit="µs"),
+        Target(promise="writing a log: share of a core at 100 MB/s", metric="core_at_100_mb_s", of="procflow log", case="words", at_most=0.15),
     ),
 )  # fmt: skip

@@ -101,7 +101,7 @@ class Redactor:
         """Return ``data`` without known secrets; the rules are for texts."""
         table = self._table
         holes = markers_in(data, table.known)
-        spans = merged(found_between(data, table.in_bytes, holes))
+        spans = merged(found_between(data, table.likely_in(data), holes))
         if not spans:
             return data
         self._count(len(spans))
