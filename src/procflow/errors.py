@@ -316,6 +316,8 @@ class NotReadyError(ChildError):
         outcome: How the child ended; ``None`` if it still runs, or if the stream belongs to no child.
         tail: The newest bytes of the stream; of a process that was probed, of its standard error or else its standard output.
         timeout_s: The deadline that has passed while the child went on running; ``None`` if none has.
+        last_look: What the probe saw when it last looked before that deadline, in a few words: ``connection refused``.  Of several
+            probes each, in their order, with ``;`` between them.  Empty if no deadline has passed.
     """
 
     def __init__(
@@ -326,18 +328,25 @@ class NotReadyError(ChildError):
         outcome: Outcome | None = None,
         tail: bytes = b"",
         timeout_s: float | None = None,
+        last_look: str = "",
     ) -> None:
         self.stream_name = stream_name
         self.awaited = awaited
+        self.last_look = last_look
         self.outcome = outcome
         self.tail = tail
         self.timeout_s = timeout_s
         what = "the stream ended" if outcome is None else str(outcome)
-        text = f"{what} before {awaited}" if timeout_s is None else f"{timeout_s:g} s passed before {awaited}"
+        text = f"{what} before {awaited}" if timeout_s is None else f"{timeout_s:g} s passed before {self.missed}"
         super().__init__(f"{stream_name}: {text}")
         _note_tail(self, "last output", tail)
         if outcome is not None and outcome.stderr_tail not in tail:
             _note_tail(self, "standard error", outcome.stderr_tail)
+
+    @property
+    def missed(self) -> str:
+        """What was waited for, and what was there instead as far as anybody has looked."""
+        return f"{self.awaited}; the last look saw: {self.last_look}" if self.last_look else self.awaited
 
 
 class ServiceFailed(ChildError):  # noqa: N818 (the public name is fixed by the design)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.patience import FairClock
 
 HERE: Final = Path(__file__).parent
 
@@ -19,6 +22,20 @@ BACKENDS = [
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
+
+
+@pytest.fixture
+def backend(anyio_backend: tuple[str, dict[str, bool]]) -> str:
+    """The name of the test's own back end, for hosts that it starts: once on each, not each on each."""
+    name, options = anyio_backend
+    return "uvloop" if options.get("use_uvloop") else name
+
+
+@pytest.fixture
+def clock() -> Iterator[FairClock]:
+    """For the bounds of promises: what the machine did meanwhile for others does not count."""
+    with FairClock() as made:
+        yield made
 
 
 HANG_S: Final = 120

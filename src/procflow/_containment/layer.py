@@ -46,9 +46,9 @@ class Layer:
         """Give up every claim that rests on the leader's number."""
         self._inner.before_reap()
 
-    async def withdraw(self) -> None:
+    async def let_go(self) -> None:
         """Let the tree live on."""
-        await self._inner.withdraw()
+        await self._inner.let_go()
 
     def close(self) -> None:
         """Give back what this holds."""

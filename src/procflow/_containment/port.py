@@ -93,7 +93,7 @@ class Container(Protocol):
         """Give up every claim that rests on the leader's number; called synchronously before it is reaped."""
         ...
 
-    async def withdraw(self) -> None:
+    async def let_go(self) -> None:
         """Let the tree live on: when this returns nothing will end it when the host ends."""
         ...
 

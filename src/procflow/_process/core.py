@@ -78,6 +78,7 @@ class ProcessCore:
         # On the clock of the event loop, which may be a virtual one.
         self.started_s: Final = anyio.current_time() - (time.monotonic() - parts.first.started_mono_s)
         self.was_ready = False
+        self.awaited_by = ""  # what sees it through to its end, if anything does: then it cannot be detached
         self._is_closing = False  # no stop can begin any more
         self._is_over = False  # nothing of ours is left open
         self._has_read_rest = False
@@ -161,7 +162,7 @@ class ProcessCore:
     @defers_interrupts
     async def let_go(self) -> None:
         """Reap the exited leader and leave the rest of its group alone."""
-        await self._container.withdraw()
+        await self._container.let_go()
         if not self._leader.is_reaped:
             self._reap()
         self._set_state(ProcessState.ENDED)

@@ -12,7 +12,7 @@ from typing import Final
 
 from procflow._containment.port import Container
 from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
-from procflow._process.stdio.ends import Ends
+from procflow._process.stdio.ends import Ends, OutputEnd
 from procflow._process.stdio.feeder import Feeder
 from procflow._process.stdio.stdin import InputPipe
 from procflow._process.terminals.lending import LentTerminal
@@ -22,6 +22,10 @@ from procflow.events import Gap, StreamEnding
 from procflow.outcome import Captured, EndedBy, Outcome, PhaseReport
 
 TAIL_BYTES: Final = 4096
+
+_STDERR_OF_STAGES: Final = OutputEnd(
+    None, elsewhere="is that of each stage of a pipeline", remedy="read child.stages[0].stderr, and so on"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,13 @@ class Parts:
     @property
     def stderr(self) -> OutputStream | None:
         """Standard error, if it is one stream of its own."""
-        return self.last.ends.stderr.stream if len(self.stages) == 1 else None
+        return self.stderr_end.stream
+
+    @property
+    def stderr_end(self) -> OutputEnd:
+        """Standard error of the whole; in a pipeline each stage has its own."""
+        end = self.last.ends.stderr
+        return end if len(self.stages) == 1 or end.stream is None else _STDERR_OF_STAGES
 
     @property
     def streams(self) -> tuple[OutputStream, ...]:

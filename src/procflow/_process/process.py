@@ -95,9 +95,7 @@ class Process:
             UsageError: If it is no stream of its own: see ``stdout``; or because of ``merge_stderr=True`` or ``pty=``; or
                 because each stage of a pipeline has one.
         """
-        if len(self._core.stages) > 1 and self._core.parts.last.ends.stderr.stream is not None:
-            raise UsageError(f"{self.name}: each stage of a pipeline has a stderr of its own: child.stages[0].stderr")
-        return require_stream(self.name, self._core.parts.last.ends.stderr, "stderr")
+        return require_stream(self.name, self._core.parts.stderr_end, "stderr")
 
     @property
     def output(self) -> Timeline:
@@ -233,12 +231,13 @@ class Process:
         A cancellation has to wait until guard and nanny have answered, two seconds at most: half a detachment would be none.
 
         Raises:
-            UsageError: If a stop has begun, also while this waits.
+            UsageError: If a stop has begun, also while this waits; or if it belongs to ``run()`` or to a service, which are there to
+                see it end.
             PlatformError: If its nanny is gone, or does not answer: then it is still ours.
         """
         self._require_detachable()
         with anyio.CancelScope(shield=True):
-            await self._core.container.withdraw()
+            await self._core.container.let_go()
         self._require_detachable()
         self._core.mark_detached()
         await checkpoint()
@@ -246,6 +245,10 @@ class Process:
     # --- small things -----------------------------------------------------------------------------------------------
 
     def _require_detachable(self) -> None:
+        if self._core.awaited_by:
+            raise UsageError(
+                f"{self.name}: cannot be detached: {self._core.awaited_by} waits for its end; start it with spawn() to let it live on"
+            )
         if self.state in (ProcessState.STOPPING, ProcessState.SURVIVED):
             raise UsageError(f"{self.name}: cannot be detached while it is being stopped")
 

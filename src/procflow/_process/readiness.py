@@ -1,7 +1,7 @@
 """When a process can do its work: the port of the probes, and the wait for one.
 
-Owns what a probe may know of a process, the deadline, and what an error says about a process that was not ready.  Must not
-know how any probe looks.
+Owns what a probe may know of a process and tells of its looks, the deadline, and what an error says about a process that was not
+ready.  Must not know how any probe looks.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ DRAIN_S: Final = 0.5
 
 
 class Candidate:
-    """A process, as a probe sees it."""
+    """A process, as one probe sees it in one wait; and what that probe has seen."""
 
     def __init__(self, core: ProcessCore) -> None:
         self._core = core
+        self._parts: list[Candidate] = []
+        self._last_look = "no answer yet"
 
     @property
     def name(self) -> str:
@@ -55,6 +57,20 @@ class Candidate:
     async def wait_exited(self) -> None:
         """Return once it has exited, or is out of our hands.  Closes no standard input, as ``Process.wait()`` may."""
         await self._core.exited.wait()
+
+    def part(self) -> Candidate:
+        """Return the same process for one of several probes: what these have seen, in their order, is what was seen."""
+        self._parts.append(Candidate(self._core))
+        return self._parts[-1]
+
+    def note_look(self, seen: str) -> None:
+        """Note what the newest look has seen, in a few words, none of them secret."""
+        self._last_look = seen
+
+    @property
+    def last_look(self) -> str:
+        """What the newest look has seen, for an error."""
+        return "; ".join(part.last_look for part in self._parts) or self._last_look
 
     def stream(self, source: OutputName) -> OutputStream:
         """Return an output.
@@ -121,10 +137,16 @@ async def _wait_ready(
         awaited = f"it was found ready ({awaited})"  # which is of no use any more, or was something in its place
     if candidate.has_exited:
         raise await candidate.not_ready(awaited)
-    raise NotReadyError(stream_name=candidate.name, awaited=awaited, tail=candidate.tail(), timeout_s=timeout_s)
+    raise NotReadyError(
+        stream_name=candidate.name,
+        awaited=awaited,
+        tail=candidate.tail(),
+        timeout_s=timeout_s,
+        last_look=candidate.last_look,
+    )
 
 
-async def stop_unready(core: ProcessCore, awaited: str, timeout_s: float) -> TimedOut:
+async def stop_unready(core: ProcessCore, error: NotReadyError) -> TimedOut:
     """End the tree of a process that was not ready in time, and return the error with its output, as far as it is still held.
 
     Raises:
@@ -132,8 +154,9 @@ async def stop_unready(core: ProcessCore, awaited: str, timeout_s: float) -> Tim
     """
     await core.stop(core.shutdown, EndedBy.TIMEOUT)
     outcome = await end_run(core)
+    timeout_s = error.timeout_s or 0.0
     return TimedOut(
-        f"{outcome.name} was not ready within {timeout_s:g} s ({awaited}) and was stopped: it {outcome.described}",
+        f"{outcome.name} was not ready within {timeout_s:g} s ({error.missed}) and was stopped: it {outcome.described}",
         clock="readiness",
         timeout_s=timeout_s,
         outcome=outcome,

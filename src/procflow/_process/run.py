@@ -152,6 +152,7 @@ async def run_scope(
         async with scope as process:
             core = scope.core
             assert core is not None, "an entered scope has a process"
+            core.awaited_by = "run()"
             if on_start is not None:
                 on_start(process)
             if core.parts.feeder is None:

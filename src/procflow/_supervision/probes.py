@@ -28,6 +28,7 @@ from procflow._process.stand_in import STAND_IN
 from procflow._streams.lines.readers import Pattern
 from procflow._streams.waking import PerLoop, running
 from procflow._supervision.http import Address, ask_status, is_own_end
+from procflow._supervision.looks import NotYet, reason_of, shown_falsehood
 from procflow.errors import NotReadyError
 from procflow.events import LineMatch, OutputName
 
@@ -72,6 +73,7 @@ class LineProbe:
         return f"a line of {self.source} matched {shown!r}" if shown is not None else f"a line of {self.source} matched"
 
     def wait(self, candidate: Candidate) -> Coroutine[Any, Any, LineMatch]:
+        candidate.note_look("no such line")
         return candidate.stream(self.source).wait_for_line(self.pattern, peek=True)
 
 
@@ -91,8 +93,8 @@ class Polling(ABC, Generic[T]):
         """What is waited for."""
 
     @abstractmethod
-    async def look(self, candidate: Candidate) -> T | None:
-        """Return what was found, or ``None`` for not yet; ``OSError`` means the same."""
+    async def look(self, candidate: Candidate) -> T | NotYet:
+        """Return what was found, or what was seen instead; ``OSError`` means not yet as well."""
 
     async def wait(self, candidate: Candidate) -> T:
         looking = anyio.CancelScope()
@@ -112,15 +114,17 @@ class Polling(ABC, Generic[T]):
     async def _poll(self, candidate: Candidate) -> T:
         pause_s = min(FIRST_PAUSE_S, self.every_s)
         while True:
-            found: T | None = None
+            found: T | NotYet = NotYet(f"no answer in {self.attempt_s:g} s")
             with anyio.move_on_after(self.attempt_s):
                 try:
                     found = await self.look(candidate)
-                except OSError:
+                except OSError as exc:
                     if not self.forgives_os_errors:
                         raise
-            if found is not None:
+                    found = NotYet(reason_of(exc))
+            if not isinstance(found, NotYet):
                 return found
+            candidate.note_look(found.seen)
             await anyio.sleep(pause_s)
             pause_s = min(pause_s * 2, self.every_s)
 
@@ -139,9 +143,9 @@ class TcpProbe(Polling[bool]):
     def describe(self) -> str:
         return f"{self.host}:{self.port} accepted a connection"
 
-    async def look(self, candidate: Candidate) -> bool | None:  # noqa: ARG002 (only a port is looked at)
+    async def look(self, candidate: Candidate) -> bool | NotYet:  # noqa: ARG002 (only a port is looked at)
         async with await anyio.connect_tcp(self.host, self.port) as stream:
-            return None if is_own_end(stream) else True
+            return NotYet("a connection to itself") if is_own_end(stream) else True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +159,11 @@ class HttpProbe(Polling[int]):
     def describe(self) -> str:
         return f"{self.address.shown} answered with a status that counts as ready"
 
-    async def look(self, candidate: Candidate) -> int | None:  # noqa: ARG002 (only a server is looked at)
+    async def look(self, candidate: Candidate) -> int | NotYet:  # noqa: ARG002 (only a server is looked at)
         status = await ask_status(self.address, self.ssl_context)
-        return status if status in self.statuses else None
+        if status is None:
+            return NotYet("no answer in HTTP/1")
+        return status if status in self.statuses else NotYet(f"status {status}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +176,7 @@ class FileProbe(Polling[bool]):
     def describe(self) -> str:
         return f"the file {os.fsdecode(self.path)!r} {'was written' if self.fresh else 'existed'}"
 
-    async def look(self, candidate: Candidate) -> bool | None:
+    async def look(self, candidate: Candidate) -> bool | NotYet:
         if STAND_IN.get() is not None:  # a test, whose clock may be a virtual one, which does not wait for threads
             await checkpoint()
             found = os.stat(self.path)
@@ -178,7 +184,7 @@ class FileProbe(Polling[bool]):
             limiter = _FILE_LIMITERS.get()
             found = await anyio.to_thread.run_sync(os.stat, self.path, abandon_on_cancel=True, limiter=limiter)
         is_old = found.st_mtime_ns < candidate.started_at.timestamp() * 1e9 - CLOCK_SLACK_NS
-        return None if self.fresh and is_old else True
+        return NotYet("a file that is older than the process") if self.fresh and is_old else True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,11 +200,12 @@ class CallProbe(Polling[T]):
     def forgives_os_errors(self) -> bool:
         return False
 
-    async def look(self, candidate: Candidate) -> T | None:  # noqa: ARG002 (the caller looks)
+    async def look(self, candidate: Candidate) -> T | NotYet:  # noqa: ARG002 (the caller looks)
         answer = self.predicate()
         if not isinstance(answer, Awaitable):
             raise TypeError(f"the predicate of ready.call() must be async, and returned {type(answer).__name__}")
-        return await answer or None
+        found = await answer
+        return found or NotYet(shown_falsehood(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +251,11 @@ class _Race(Generic[T]):
 
     def __init__(self, candidate: Candidate, probes: tuple[Probe[T], ...]) -> None:
         self._name = candidate.name
+        self._candidates = [candidate.part() for _ in probes]
         self._waits: list[Coroutine[Any, Any, T]] = []
         try:
-            for probe in probes:
-                self._waits.append(probe.wait(candidate))
+            for probe, each in zip(probes, self._candidates, strict=True):
+                self._waits.append(probe.wait(each))
         except BaseException:
             for waiting in self._waits:
                 waiting.close()
@@ -269,6 +277,7 @@ class _Race(Generic[T]):
         async def one(number: int) -> None:
             try:
                 self._found[number] = await self._waits[number]
+                self._candidates[number].note_look("ready")
             except NotReadyError as error:
                 self._failures[number] = error
             except Exception as error:  # noqa: BLE001 (raised below)

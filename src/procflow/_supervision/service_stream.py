@@ -20,11 +20,13 @@ from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar, overlo
 import anyio
 from anyio.lowlevel import checkpoint
 
+from procflow._process.pipelines.stage import require_stream
+from procflow._process.stdio.ends import OutputEnd
 from procflow._streams.closing import Detachable
 from procflow._streams.stream import OutputStream
 from procflow._streams.waking import Bell
 from procflow._supervision.values import Restarted
-from procflow.errors import StreamClosedError, StreamReadError, UsageError
+from procflow.errors import StreamClosedError, StreamReadError
 from procflow.events import Chunk, Gap, OutputName
 from procflow.policies import Delivery, LineConfig, OnGap, Reliable
 
@@ -168,7 +170,7 @@ class ServiceStream:
     def __init__(self, service_name: str, source: OutputName) -> None:
         self._service_name = service_name
         self._source: OutputName = source
-        self._latest: OutputStream | None = None
+        self._latest = OutputEnd(None)
         self._readers: weakref.WeakSet[ServiceReader[object]] = weakref.WeakSet()
         self.room_bell = Bell()
         self.is_over = False
@@ -255,12 +257,12 @@ class ServiceStream:
         """Whether another run may begin."""
         return not any(reader.holds_back for reader in tuple(self._readers))
 
-    def begin_run(self, stream: OutputStream | None, restarted: Restarted | None) -> None:
+    def begin_run(self, end: OutputEnd, restarted: Restarted | None) -> None:
         """Attach every reader to the stream of a new run; synchronous, right after its start, so before its first read."""
-        self._latest = stream
-        if stream is not None:
+        self._latest = end
+        if end.stream is not None:
             for reader in tuple(self._readers):
-                reader.begin_run(stream, restarted, "start")
+                reader.begin_run(end.stream, restarted, "start")
 
     def end(self) -> None:
         """Let every reader end when it has taken what is there."""
@@ -278,11 +280,8 @@ class ServiceStream:
     ) -> ServiceReader[T]:
         if start not in ("unread", "start", "live"):
             raise ValueError(f"start must be 'unread', 'start' or 'live', not {start!r}")
-        if self._latest is None:
-            raise UsageError(
-                f"{self._service_name}: {self._source} is no stream of its own; supervise it with {self._source}=procflow.StreamConfig()"
-            )
+        stream = require_stream(self._service_name, self._latest, self._source)
         reader = ServiceReader(self, attach, delivery)
-        reader.begin_run(self._latest, None, start)
+        reader.begin_run(stream, None, start)
         self._readers.add(reader)
         return reader

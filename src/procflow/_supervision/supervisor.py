@@ -234,7 +234,7 @@ class Supervisor(Generic[T]):
                 is_commanded = error is None and not core.exited.is_set()
                 self._set_state(ServiceState.STOPPING)
                 if isinstance(error, NotReadyError) and error.timeout_s is not None:
-                    error = await stop_unready(core, error.awaited, error.timeout_s)
+                    error = await stop_unready(core, error)
                 await end_run(core, EndedBy.TERMINATE)
         except TerminationError as exc:
             self._is_stuck = True
@@ -261,11 +261,12 @@ class Supervisor(Generic[T]):
         restarted = Restarted(number=number, outcome=self._last_outcome) if self._last_outcome is not None else None
         if self._wish is _Wish.RESTART:  # this is what was wished for
             self._wish = None
+        core.awaited_by = "its service"  # to which a detached one is no end: another would be started beside it
         self.process = child
         self.runs = number
         self.found = None
-        self.stdout.begin_run(core.parts.stdout, restarted)
-        self.stderr.begin_run(core.parts.stderr, restarted)
+        self.stdout.begin_run(core.parts.last.ends.stdout, restarted)
+        self.stderr.begin_run(core.parts.stderr_end, restarted)
         self._set_state(ServiceState.STARTING)
         if core.parts.stdin is not None and core.parts.feeder is None:
             _ = child.stdin  # whoever waits for the exit must not close it

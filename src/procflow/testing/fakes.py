@@ -281,8 +281,8 @@ class FakeContainer:
     def before_reap(self) -> None:
         """Nothing to give up."""
 
-    async def withdraw(self) -> None:
-        """Nothing to withdraw: nothing acts when the host ends."""
+    async def let_go(self) -> None:
+        """Nothing to give up: nothing acts when the host ends."""
 
     def close(self) -> None:
         """Nothing is held."""

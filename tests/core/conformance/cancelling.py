@@ -193,8 +193,8 @@ async def cancel_at_every_step(case: Case, how: How) -> int:
         count += 1
         if attempt.is_over:
             return count
-        # Later turns are those in which everybody waits for a child.
-        step += 1 + (step // 8 if how.counts_turns else 0)
+        # Later turns are those in which everybody waits for a child, the longer the busier the machine is.
+        step += 1 + (step // (8 if step < 64 else 2) if how.counts_turns else 0)
 
 
 # --- a stream to be read while its readers are cancelled -------------------------------------------------------------

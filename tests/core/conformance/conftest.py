@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.core.process.conftest import _no_leaks, _no_task_leaks
+from tests.core.process.conftest import _no_leaks, _no_task_leaks, immortal
 
-__all__ = ["_no_leaks", "_no_task_leaks"]
+__all__ = ["_no_leaks", "_no_task_leaks", "immortal"]

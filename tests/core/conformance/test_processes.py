@@ -12,7 +12,7 @@ import pytest
 
 import procflow as pf
 from tests.core.process.conftest import is_alive, process_state
-from tests.core.process.fakes import ImmortalSpawner, fake_spawn
+from tests.patience import Growing
 
 pytestmark = pytest.mark.anyio
 
@@ -83,8 +83,12 @@ async def test_a_second_wait_has_everything() -> None:
 async def test_a_deaf_child_is_killed_and_has_its_output() -> None:
     """C-63: every polite signal is ignored: killed after its phases, output kept, no success (TPT 175, D1)."""
     phases = [pf.Phase(signal=signal.SIGTERM, wait_s=0.025), pf.Phase(signal=signal.SIGINT, wait_s=0.025)]
-    with pytest.raises(pf.TimedOut) as caught:
-        await pf.run(pf.shell(DEAF), timeout_s=1.0, shutdown=pf.Shutdown(phases=phases))
+    timeout = Growing(0.3)
+    while True:
+        with pytest.raises(pf.TimedOut) as caught:
+            await pf.run(pf.shell(DEAF), timeout_s=timeout.seconds, shutdown=pf.Shutdown(phases=phases))
+        if caught.value.stdout.text or not timeout.grow():  # else it had no time to be deaf
+            break
 
     error = caught.value
     assert error.stdout.text == "ready\n"
@@ -147,14 +151,17 @@ async def test_killing_reaches_a_grandchild() -> None:
         assert not is_alive(grandchild)
 
 
-async def test_a_kill_that_cannot_work_says_so_in_time() -> None:
+async def test_a_kill_that_cannot_work_says_so_in_time(immortal: pf.Command) -> None:
     """C-64: kill() of what nothing ends: TerminationError with its attempt, within its bound (TPT 202, D3)."""
+    events: list[pf.ProcessEvent] = []
     begun = time.monotonic()
-    with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+    with pf.observe(events.append), pytest.raises(pf.TerminationError):
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
             with pytest.raises(pf.TerminationError) as caught:
                 await child.kill()
             assert [attempt.split(":")[0] for attempt in caught.value.attempts] == ["SIGKILL to the tree"]
+            assert child.state is pf.ProcessState.SURVIVED
+    assert not [event for event in events if isinstance(event, pf.Exited | pf.Reaped)]
     assert time.monotonic() - begun < 10
 
 

@@ -10,14 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from procflow.testing import HostileTree, Survivor
+from procflow.testing import HostileTree
 from procflow.testing.hostile import PROGRAM
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -64,14 +63,6 @@ def running_host(
     finally:
         host.kill()
         host.communicate()
-
-
-def wait_gone(tree: HostileTree, *, keeps: int = 0) -> list[Survivor]:
-    """Return who is left when not more than ``keeps`` are alive, or after the bound."""
-    deadline = time.monotonic() + GONE_S
-    while len(left := tree.survivors()) > keeps and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return left
 
 
 @cache

@@ -155,6 +155,7 @@ async def main(mine):
             assert len(told) == 1, told
             say("replaced")
             hear()
+        barrier.wait()
     if mine:
         return
     async with pf.spawn(tree("setsid")) as child:
@@ -171,6 +172,7 @@ run(main, False)
     )
     with hosted(cookie, "asyncio", script) as host:
         host.hear("replaced")
+        cookie.wait_for("leader", "leader", "setsid", "setsid")  # who is ended before that says nothing any more
         host.tell("go")
         host.hear("again")
         cookie.wait_for("leader", "leader", "leader", "setsid", "setsid", "setsid")

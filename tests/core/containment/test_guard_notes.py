@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import ClassVar
@@ -40,7 +42,7 @@ class FakeGuard:
     def __init__(self, variable: str) -> None:
         self.pid = len(self.made) + 1
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.acks: list[bytes] = []
         self.is_dead = False
         self.made.append(self)
@@ -55,7 +57,7 @@ class FakeGuard:
             elif word[0] == "-":
                 self.groups.discard(int(word[1:]))
             else:
-                self.spared.add(word[1:])
+                self.let_go.add(word[1:])
                 self.acks.append(b"=" + word[1:].encode())
         return True
 
@@ -86,7 +88,7 @@ class Notes(RuleBasedStateMachine):
         FakeGuard.room = 5
         self.host = GuardedHost()
         self.groups: set[int] = set()
-        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
         self.host.admit()
 
     def teardown(self) -> None:
@@ -114,12 +116,12 @@ class Notes(RuleBasedStateMachine):
             coroutine.send(None)  # as far as the first wait
         coroutine.close()
         self.groups.discard(group)
-        self.spared.add(value)
+        self.let_go.add(value)
 
     @rule(room=st.integers(0, 5))
     def channel_has_room(self, room: int) -> None:
         FakeGuard.room = room
-        self.host.look()
+        self.host.tend()
 
     @rule()
     def guard_dies(self) -> None:
@@ -129,12 +131,12 @@ class Notes(RuleBasedStateMachine):
     @rule()
     def death_is_seen(self) -> None:
         before = len(FakeGuard.made)
-        self.host.look()
+        self.host.tend()
         assert len(FakeGuard.made) == before + 1
 
     @invariant()
     def what_is_untold_is_bounded_by_what_there_is(self) -> None:
-        assert len(self.host._untold) <= 6 + len(self.spared)
+        assert len(self.host._untold) <= 6 + len(self.let_go)
 
     @invariant()
     def catches_up(self) -> None:
@@ -144,10 +146,10 @@ class Notes(RuleBasedStateMachine):
             if self.host.why_unguarded([group]) is None:
                 assert group in self.guard.groups
         if FakeGuard.room:
-            self.host.look()
+            self.host.tend()
         if FakeGuard.room:
             assert self.guard.groups == self.groups
-            assert self.guard.spared == self.spared
+            assert self.guard.let_go == self.let_go
             assert not self.host._untold
 
 
@@ -312,3 +314,14 @@ def test_loops_that_are_over_leave_nothing(backend: tuple[str, bool]) -> None:
 
     before = run_loops(2)
     assert run_loops(10) <= before
+
+
+def test_system_without_a_clock_of_the_boot() -> None:
+    """RR-104: macOS has neither that clock nor a guard, and starts processes all the same."""
+    script = """
+import time
+del time.CLOCK_BOOTTIME
+import anyio, procflow as pf
+anyio.run(pf.run, pf.Command("true"))
+"""
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PROCFLOW_NO_PIDFD": "1"}, check=True)

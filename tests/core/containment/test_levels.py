@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -13,8 +16,9 @@ import pytest
 
 import procflow as pf
 from procflow.testing import Hostile, HostileTree, hostile_tree
-from tests.core.containment.level_hosts import NOBODY, ROOT, everybodys_copy, other_python, running_host, wait_gone
+from tests.core.containment.level_hosts import GONE_S, NOBODY, ROOT, everybodys_copy, other_python, running_host
 from tests.core.containment.levels import HELD_BY_BLOCK, HELD_BY_DEATH, LEVELS
+from tests.patience import FairClock
 
 CELLS = [pytest.param(level, member, id=f"{level}-{member.value}") for level in LEVELS for member in Hostile]
 
@@ -54,26 +58,25 @@ async def test_terminate(level: str, member: Hostile) -> None:
             require_gone(tree, member, is_held=member in HELD_BY_BLOCK[level])
 
 
-@pytest.mark.parametrize(("level", "member"), CELLS)
-def test_death_of_the_host(level: str, member: Hostile, anyio_backend: tuple[str, dict[str, bool]]) -> None:
-    """C-80, C-82, C-84: who is gone after SIGKILL of the host."""
-    with hostile_tree(member) as tree:
-        with running_host(level, [tree], backend=name_of(anyio_backend)) as host:
-            host.send_signal(signal.SIGKILL)
-            host.wait()
-            require_left_by_death(tree, level, member)
+@pytest.mark.parametrize("level", LEVELS)
+def test_death_of_the_host(level: str, anyio_backend: tuple[str, dict[str, bool]], clock: FairClock) -> None:
+    """C-80, C-82, C-84: who is gone after SIGKILL of the host; each cell has a tree of its own, and all of them one host."""
+    with a_tree_of_each() as trees, running_host(level, [*trees.values()], backend=name_of(anyio_backend)) as host:
+        host.send_signal(signal.SIGKILL)
+        host.wait()
+        require_left_by_death(trees, level, clock)
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("level", "member"), CELLS)
-def test_death_of_the_host_of_another_user(level: str, member: Hostile, everybodys: Path) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_death_of_the_host_of_another_user(level: str, everybodys: Path, clock: FairClock) -> None:
     """C-80, C-82, C-84: the same without any privilege."""
-    with hostile_tree(member, python="/usr/bin/python3") as tree:
-        with running_host(level, [tree], prefix=NOBODY, folder=everybodys) as host:
+    with a_tree_of_each("/usr/bin/python3") as trees:
+        with running_host(level, [*trees.values()], prefix=NOBODY, folder=everybodys) as host:
             assert os.stat(f"/proc/{host.pid}").st_uid == 65534
             host.send_signal(signal.SIGKILL)
             host.wait()
-            require_left_by_death(tree, level, member)
+            require_left_by_death(trees, level, clock)
 
 
 @pytest.mark.root
@@ -89,14 +92,24 @@ def test_blocks_of_another_user(level: str, everybodys: Path) -> None:
             assert tree.survivors() == []
 
 
-def require_left_by_death(tree: HostileTree, level: str, member: Hostile) -> None:
-    if level == "group":
-        assert None in {survivor.member for survivor in tree.survivors()}, "nobody ends the leader"
-    elif member in HELD_BY_DEATH[level]:
-        assert wait_gone(tree) == []
-    else:
-        left = wait_gone(tree, keeps=1)
-        assert {survivor.member for survivor in left} == {member}
+@contextmanager
+def a_tree_of_each(python: str = sys.executable) -> Iterator[dict[Hostile, HostileTree]]:
+    """A tree for each member, with nobody else in it."""
+    with ExitStack() as trees:
+        yield {member: trees.enter_context(hostile_tree(member, python=python)) for member in Hostile}
+
+
+def require_left_by_death(trees: Mapping[Hostile, HostileTree], level: str, clock: FairClock) -> None:
+    """Check every cell: who is alive of each tree once the host has been dead for the time that is promised."""
+    begun = time.monotonic()
+    for member, tree in trees.items():
+        if level == "group":
+            assert None in {survivor.member for survivor in tree.survivors()}, f"somebody ended the leader of {member}"
+            continue
+        expected = set() if member in HELD_BY_DEATH[level] else {member}
+        while (left := {survivor.member for survivor in tree.survivors()}) != expected:
+            assert clock.since(begun) < GONE_S, f"{member} at the level {level}: {left}"
+            time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import procflow as pf
-from procflow.testing import assert_no_leaks
+from procflow.testing import FakeSpawner, assert_no_leaks
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,15 @@ async def _no_task_leaks(anyio_backend: object) -> AsyncIterator[None]:
         while left := [task.name for task in anyio.get_running_tasks() if (task.name or "").startswith("procflow")]:
             await anyio.sleep(0.01)
     assert not left
+
+
+@pytest.fixture
+async def immortal(anyio_backend: object) -> AsyncIterator[pf.Command]:
+    """A command whose process hangs in the kernel: it takes every signal and never ends."""
+    fake = FakeSpawner()
+    fake.on("immortal").survives_everything()
+    async with fake.installed():
+        yield pf.Command("immortal")
 
 
 @pytest.fixture
@@ -90,6 +99,19 @@ def group_is_gone(pgid: int) -> bool:
             except ProcessLookupError:
                 continue
     return True
+
+
+ON_ONE_BACKEND = pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {}), id="asyncio")])
+"""For tests that only wait for a host of its own, whose back end is not theirs."""
+
+PATIENT_LAST_RESORT = "from procflow._process.stopping import last_resort; last_resort.KILL_WAIT_S = 10.0\n"
+"""For hosts of their own: as ``patient_last_resort``."""
+
+
+@pytest.fixture
+def patient_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the last resort wait longer than its 100 ms: a busy machine runs late what is to die, and that is not the subject."""
+    monkeypatch.setattr("procflow._process.stopping.last_resort.KILL_WAIT_S", 10.0)
 
 
 @pytest.fixture

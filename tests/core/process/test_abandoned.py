@@ -17,9 +17,9 @@ import pytest
 import procflow as pf
 from procflow._process.scope import SpawnScope
 from procflow._streams.waking import LoopDoor
+from tests.patience import FairClock
 
-from .conftest import group_is_gone, is_alive
-from .fakes import ImmortalSpawner, fake_spawn
+from .conftest import ON_ONE_BACKEND, PATIENT_LAST_RESORT, group_is_gone, is_alive
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def native(anyio_backend_name: str) -> None:
         pytest.skip("asyncio only: tasks of trio have no second cancellation")
 
 
-def test_second_cancellation_keeps_the_books() -> None:
+def test_second_cancellation_keeps_the_books(patient_last_resort: None) -> None:
     """C-60, C-67: the tear-down is cut short by a second native cancel: waiters get the outcome, phases name the kill."""
 
     async def owner() -> None:
@@ -68,7 +68,7 @@ def test_second_cancellation_keeps_the_books() -> None:
     asyncio.run(main())
 
 
-async def test_left_in_another_task_tells_waiters(native: None) -> None:
+async def test_left_in_another_task_tells_waiters(native: None, patient_last_resort: None) -> None:
     """C-60, C-68: a block left in another task is killed; wait() elsewhere returns, the warning says what happened."""
     block = pf.spawn(pf.Command("sleep", "60"))
     ready, leave = asyncio.Event(), asyncio.Event()
@@ -97,7 +97,7 @@ async def test_left_in_another_task_tells_waiters(native: None) -> None:
         await task
 
 
-async def test_dropped_in_another_thread_tells_waiters(native: None) -> None:
+async def test_dropped_in_another_thread_tells_waiters(native: None, patient_last_resort: None) -> None:
     """C-60, C-68: the last reference goes in another thread: the loop itself tells those who wait."""
     blocks = [pf.spawn(pf.Command("sleep", "60"))]
     ready, leave = asyncio.Event(), asyncio.Event()
@@ -127,10 +127,9 @@ async def test_dropped_in_another_thread_tells_waiters(native: None) -> None:
     await task
 
 
-async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
+async def test_survivor_of_the_last_resort_is_told(native: None, immortal: pf.Command) -> None:
     """C-60: what outlives even that has no outcome: wait() raises TerminationError instead of waiting for ever."""
-    spawner = ImmortalSpawner()
-    block = fake_spawn(spawner, shutdown=pf.Shutdown.now())
+    block = pf.spawn(immortal, shutdown=pf.Shutdown.now())
     assert isinstance(block, SpawnScope)
     child = await block.__aenter__()
     assert block.core is not None
@@ -140,21 +139,22 @@ async def test_survivor_of_the_last_resort_is_told(native: None) -> None:
     with anyio.fail_after(10):
         with pytest.raises(pf.TerminationError, match="outlived") as caught:
             await child.wait()
-    assert str(spawner.leader.pid) in caught.value.survivors[0]
+    assert str(child.pid) in caught.value.survivors[0]
     assert child.state is pf.ProcessState.SURVIVED
     with pytest.raises(pf.TerminationError):
         await block.__aexit__(None, None, None)
 
 
-async def test_survivor_of_a_block_is_told_to_waiters() -> None:
+async def test_survivor_of_a_block_is_told_to_waiters(immortal: pf.Command) -> None:
     """C-60: wait() after a block that could not end its leader raises, and does not speak of a detachment."""
     with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
             pass
     with pytest.raises(pf.TerminationError):
         await child.wait()
 
 
+@ON_ONE_BACKEND
 async def test_warnings_as_errors_kill_all_the_same() -> None:
     """C-68: with -W error the escaped group is killed before the warning is raised."""
     script = """
@@ -170,7 +170,8 @@ async def main():
 asyncio.run(main())
 """
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
-    done = await pf.run(pf.Command(sys.executable, "-c", script, env=env, name="host"), check=False)
+    host = pf.Command(sys.executable, "-c", PATIENT_LAST_RESORT + script, env=env, name="host")
+    done = await pf.run(host, check=False)
     assert done.stdout.text == "False\n", done.stderr.text
     assert "dropped without being left" in done.stderr.text
 
@@ -207,7 +208,9 @@ def stubborn() -> Iterator[threading.Event]:
     release.set()
 
 
-async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(stubborn: threading.Event) -> None:
+async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(
+    stubborn: threading.Event, clock: FairClock
+) -> None:
     """C-64: the bound holds always: a first that refuses to end is not waited for, and the attempt says so."""
 
     async def first() -> None:
@@ -219,7 +222,7 @@ async def test_protocol_shutdown_that_cannot_be_cancelled_is_left_behind(stubbor
     ) as child:
         pass
 
-    assert time.monotonic() - begun < 8
+    assert clock.since(begun) < 8
     assert child.outcome is not None
     assert [phase.error for phase in child.outcome.phases] == ["had not returned after 0.1 s", None]
     stubborn.set()

@@ -10,6 +10,8 @@ import pytest
 
 import procflow as pf
 
+from .conftest import ON_ONE_BACKEND
+
 pytestmark = pytest.mark.anyio
 
 PRELUDE = """
@@ -17,6 +19,8 @@ import asyncio, os, random, signal, subprocess, sys, warnings
 import anyio
 import procflow as pf
 from procflow._containment.guard.host import belongings  # of the host: they stay
+from procflow._process.stopping import last_resort
+last_resort.KILL_WAIT_S = 10.0  # a busy machine runs late what is to die
 warnings.simplefilter("ignore")
 def living():
     pids = set(map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())) - belongings()[0]
@@ -86,6 +90,7 @@ async def in_a_host(script: str, **names: str) -> list[str]:
     return done.stdout.lines
 
 
+@ON_ONE_BACKEND
 @pytest.mark.parametrize("what", ["child", "guard"])
 @pytest.mark.parametrize("where", ["fork", "constructor"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -94,11 +99,13 @@ async def test_interrupt_between_fork_and_handle_leaves_nothing(what: str, where
     assert await in_a_host(INTERRUPTED_SPAWN, what=what, where=where, backend=backend) == ["KeyboardInterrupt", "[] 0"]
 
 
+@ON_ONE_BACKEND
 async def test_interrupts_at_random_leave_nothing_on_trio() -> None:
     """C-3, C-67: Ctrl-C at any moment of a block's life leaves as KeyboardInterrupt, and no child lives on."""
     assert await in_a_host(INTERRUPTED_ANYWHERE, backend="trio") == ["{'KeyboardInterrupt'} []"]
 
 
+@ON_ONE_BACKEND
 async def test_interrupts_at_random_leave_no_child_on_asyncio() -> None:
     """C-3, C-67: the same; what leaves is asyncio's affair, whose runner cancels at any bytecode of the loop itself."""
     (said,) = await in_a_host(INTERRUPTED_ANYWHERE, backend="asyncio")

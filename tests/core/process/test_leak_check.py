@@ -92,16 +92,16 @@ def run(main):
 """
 
 WAYS = {
-    "loop": "with assert_no_leaks(settle_s=1): run(use)",
-    "loop of a package that is known": "import uvloop\nwith assert_no_leaks(settle_s=1): run(use)",
+    "loop": "with assert_no_leaks(settle_s=10): run(use)",
+    "loop of a package that is known": "import uvloop\nwith assert_no_leaks(settle_s=10): run(use)",
     "async block": """
 async def main():
-    async with assert_no_leaks(settle_s=1):
+    async with assert_no_leaks(settle_s=10):
         await use()
 run(main)""",
     "block in a loop": """
 async def main():
-    with assert_no_leaks(settle_s=1):
+    with assert_no_leaks(settle_s=10):
         await use()
         await anyio.sleep(0.05)  # sockets are closed in the next turns of the loop, and a plain block lets it make none
 run(main)""",
@@ -134,7 +134,7 @@ import os
 BACKEND, OPTIONS = "asyncio", {{"use_uvloop": True}}
 {FIRST_USE}
 async def main():
-    async with assert_no_leaks(settle_s=0.1):
+    async with assert_no_leaks(settle_s=1):
         await use()
         {LEAKS[leak]}
 run(main)"""

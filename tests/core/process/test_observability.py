@@ -22,7 +22,6 @@ from procflow._process.leader import Leader, reap_abandoned
 from procflow._process.scope import SpawnScope
 
 from .conftest import is_alive, require_order
-from .fakes import ImmortalSpawner, fake_spawn
 
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"
 SECRET = "hunter2-do-not-tell"
@@ -188,17 +187,18 @@ class TestOrder:
         pid = next(event.pid for event in observed if isinstance(event, pf.Spawned))
         assert told(observed, pid) == ["Spawned", ("SIGKILL", "group", "before exit"), "Exited", "Reaped"]
 
-    async def test_survivors_have_escaped(self, observed: list[pf.ProcessEvent]) -> None:
+    async def test_survivors_have_escaped(self, observed: list[pf.ProcessEvent], immortal: pf.Command) -> None:
         """C-92: who outlives a whole stop is told, with everything that the error says."""
-        spawner = ImmortalSpawner()
         with pytest.raises(pf.TerminationError):
-            async with fake_spawn(spawner, shutdown=pf.Shutdown.now(kill_wait_s=0.05)):
+            async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
                 pass
 
         escaped = [event for event in observed if isinstance(event, pf.Escaped)]
-        assert [(event.escaped_pids, event.has_survived) for event in escaped] == [((spawner.leader.pid,), True)]
+        assert [(event.escaped_pids, event.has_survived) for event in escaped] == [((child.pid,), True)]
 
-    async def test_a_dropped_block_is_told_to_its_end(self, observed: list[pf.ProcessEvent]) -> None:
+    async def test_a_dropped_block_is_told_to_its_end(
+        self, observed: list[pf.ProcessEvent], patient_last_resort: None
+    ) -> None:
         """C-92, C-68: also what the garbage collector ends, in whatever thread, is told in order."""
         scope = pf.spawn(pf.Command("sleep", "60"))
         assert isinstance(scope, SpawnScope)

@@ -41,7 +41,9 @@ ASKING = "stty -echo </dev/tty; printf 'password: ' >/dev/tty; read x </dev/tty;
 async def host(body: str, backend: str) -> AsyncIterator[pf.Process]:
     """Run ``body`` as the main coroutine of a host that leads the foreground of a terminal."""
     lines = textwrap.indent(textwrap.dedent(body), "    ")
-    script = f"{PROLOGUE}\nasync def main():\n{lines}\n\nanyio.run(main, backend={backend!r})\n"
+    name, options = ("asyncio", {"use_uvloop": True}) if backend == "uvloop" else (backend, {})
+    run = f"anyio.run(main, backend={name!r}, backend_options={options!r})"
+    script = f"{PROLOGUE}\nasync def main():\n{lines}\n\n{run}\n"
     command = pf.Command(sys.executable, "-u", "-c", script, env={"PYTHONPATH": str(SOURCE)}, name="host")
     config = pf.StreamConfig(replay=pf.Replay.all())
     async with pf.spawn(command, pty=pf.Pty(), stdout=config, shutdown=pf.Shutdown.now()) as process:
@@ -66,11 +68,6 @@ async def prompt(process: pf.Process, text: bytes) -> None:
             event = await events.receive()
             assert isinstance(event, pf.Chunk)
             got += event.data
-
-
-@pytest.fixture
-def backend(anyio_backend_name: str) -> str:
-    return anyio_backend_name
 
 
 async def test_a_password_prompt_works(backend: str) -> None:
@@ -235,6 +232,8 @@ async def test_a_dropped_block_gives_it_back(backend: str) -> None:
         pytest.skip("trio ends the host, because its main task lost a nursery; the same code runs there")
     body = """
     import warnings
+    from procflow._process.stopping import last_resort
+    last_resort.KILL_WAIT_S = 10.0  # a busy machine runs late what is to die
     warnings.simplefilter("ignore")
     scope = pf.spawn(pf.Command("sleep", "60"), terminal="shared")
     child = await scope.__aenter__()

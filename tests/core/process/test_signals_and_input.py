@@ -16,9 +16,9 @@ import procflow as pf
 from procflow._process.core import ProcessCore
 from procflow._process.leader import ExitStatus, Leader, reap_abandoned
 from procflow._process.scope import SpawnScope
+from procflow.testing.fake_process import FakeProcess
 
 from .conftest import group_is_gone, python
-from .fakes import ImmortalSpawner, fake_spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -140,17 +140,17 @@ def test_reaping_and_signalling_from_many_threads(_round: int) -> None:
     assert leader.status == ExitStatus(None, 9)
 
 
-async def test_block_gives_an_older_stop_its_own_kill_wait() -> None:
+async def test_block_gives_an_older_stop_its_own_kill_wait(immortal: pf.Command) -> None:
     """C-67: also the wait after SIGKILL of an older, more patient stop is bounded by the block's policy."""
     begun = time.monotonic()
     with pytest.raises(pf.TerminationError):
-        async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.1)) as child:
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.1)) as child:
             with anyio.move_on_after(0.02):
                 await child.terminate(pf.Shutdown.now(kill_wait_s=600))
     assert time.monotonic() - begun < 10
 
 
-async def test_stop_while_the_block_closes_after_survivors() -> None:
+async def test_stop_while_the_block_closes_after_survivors(immortal: pf.Command) -> None:
     """C-66: a stop that is asked for while a block gives up joins it or is refused; it never waits for ever."""
     answers: list[str] = []
 
@@ -167,30 +167,33 @@ async def test_stop_while_the_block_closes_after_survivors() -> None:
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             with pytest.raises(pf.TerminationError):
-                async with fake_spawn(ImmortalSpawner(), shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+                async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
                     for _ in range(3):
                         tasks.start_soon(stop_again_and_again, child)
                     await anyio.sleep(0.03)
     assert answers.count("refused") == 3
 
 
-async def test_announced_exit_that_cannot_be_seen_is_looked_for_in_pauses() -> None:
+async def test_announced_exit_that_cannot_be_seen_is_looked_for_in_pauses(
+    immortal: pf.Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """C-60: a tracer may hold an exit back although the descriptor is readable: the watch pauses between its looks."""
     looks = 0
-    spawner = ImmortalSpawner()
-    os.close(spawner.leader._send_end)  # readable, and still not to be seen
-    spawner.leader._send_end = os.open("/dev/null", os.O_RDONLY)
 
-    def observe() -> bool:
+    def observe(process: FakeProcess) -> bool:
         nonlocal looks
         looks += 1
+        if process._exit_end >= 0:  # announced from now on, and still not to be seen
+            os.close(process._exit_end)
+            process._exit_end = -1
         return False
 
-    spawner.leader.observe = observe  # type: ignore[method-assign]
+    monkeypatch.setattr(FakeProcess, "observe", observe)
     with pytest.raises(pf.TerminationError):
-        async with fake_spawn(spawner, shutdown=pf.Shutdown.now(kill_wait_s=0.05)):
+        async with pf.spawn(immortal, shutdown=pf.Shutdown.now(kill_wait_s=0.05)) as child:
+            child.send_signal(0)  # the first look
             await anyio.sleep(0.2)  # how long the watch is watched
-    assert looks < 200
+    assert 2 < looks < 200
 
 
 async def test_members_are_dead_when_an_abandoned_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

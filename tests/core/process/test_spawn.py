@@ -16,7 +16,7 @@ import pytest
 import procflow as pf
 from procflow.testing import assert_no_leaks
 
-from .conftest import is_alive, python
+from .conftest import ON_ONE_BACKEND, is_alive, python
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +166,7 @@ def test_the_kernel_sees_vfork(tmp_path: Path) -> None:
     assert "CLONE_VFORK" in calls or " fork(" not in calls
 
 
+@ON_ONE_BACKEND
 async def test_nothing_process_global_changes() -> None:
     """C-5: signal handlers, wakeup fd, umask, cwd and the subreaper flag are the same before and after."""
     script = """

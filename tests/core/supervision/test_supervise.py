@@ -13,6 +13,7 @@ import pytest
 import procflow as pf
 from procflow import ready
 from tests.core.process.conftest import is_alive, python
+from tests.patience import FairClock, Growing
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,24 @@ async def test_a_service_runs_as_long_as_its_block() -> None:
     assert run.was_ready
     assert run.outcome is not None
     assert run.outcome.ended_by is pf.EndedBy.TERMINATE
+
+
+async def test_the_process_of_a_service_cannot_be_detached() -> None:
+    """C-68, C-91: a service whose process lived on would be two at the next restart; the error says what to do instead."""
+    async with pf.supervise(SERVICE) as service:
+        await service.wait_ready()
+        process = service.process
+        assert process is not None
+
+        with pytest.raises(pf.UsageError, match=r"^service: cannot be detached: its service .* spawn\(\)"):
+            await process.detach()
+
+        assert process.state is pf.ProcessState.RUNNING
+        assert service.state is pf.ServiceState.READY
+    assert not is_alive(process.pid)
+    assert [run.error for run in service.history] == [None]
+    with pytest.raises(pf.UsageError, match="cannot be detached: its service"):
+        await process.detach()
 
 
 async def test_failures_are_restarted_and_remembered(tmp_path: Path) -> None:
@@ -161,25 +180,25 @@ async def test_a_commanded_stop_never_restarts() -> None:
             await service.wait_ready()
 
 
-async def test_a_stop_during_backoff_returns_at_once() -> None:
+async def test_a_stop_during_backoff_returns_at_once(clock: FairClock) -> None:
     """C-91: a stop does not wait for the backoff (100 ms, tenfold margin)."""
     async with pf.supervise(pf.Command("false"), restart=pf.Restart.on_failure(initial_s=1000, max_s=1000)) as service:
         await until(lambda: service.state is pf.ServiceState.BACKOFF)
         assert service.process is None
         began = time.monotonic()
         outcome = await service.stop()
-        assert time.monotonic() - began < 1
+        assert clock.since(began) < 1
         assert outcome is not None
         assert outcome.exit_code == 1
 
 
-async def test_a_stop_during_start_up_ends_the_probe_and_the_process() -> None:
+async def test_a_stop_during_start_up_ends_the_probe_and_the_process(clock: FairClock) -> None:
     """C-91: a stop while the service is not ready yet returns within the stop policy (100 ms, tenfold margin)."""
     async with pf.supervise(SERVICE, ready=ready.line("never"), shutdown=NOW) as service:
         assert service.state is pf.ServiceState.STARTING
         began = time.monotonic()
         await service.stop()
-        assert time.monotonic() - began < 1
+        assert clock.since(began) < 1
         assert [run.was_ready for run in service.history] == [False]
         assert service.history[0].error is None
 
@@ -232,13 +251,15 @@ async def test_leaving_the_block_ends_the_tree(way: str) -> None:
             pids.extend(int(pid or 0) for pid in match.groups)
             if way == "error":
                 raise LookupError("mine")
+            if way == "timeout":
+                scope.deadline = anyio.current_time() + 0.1
             await anyio.sleep_forever()
 
     if way == "error":
         with pytest.raises(LookupError, match="mine"):
             await body()
     elif way == "timeout":
-        with anyio.move_on_after(2):
+        with anyio.move_on_after(None) as scope:
             await body()
     else:
         async with anyio.create_task_group() as tasks:
@@ -265,6 +286,36 @@ async def test_cancelling_at_any_step_leaves_nothing(moment: int) -> None:
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "where"),
+    [
+        (SERVICE, {"stdout": pf.NULL}, "stdout goes to the null device; .* stdout=procflow.StreamConfig()"),
+        (SERVICE, {"merge_stderr": True}, "stderr goes where stdout goes, .*; read stdout, or .* without merge_stderr"),
+        (
+            SERVICE,
+            {"pty": pf.Pty()},
+            "stderr goes where stdout goes, to the terminal .*; read stdout, or .* without pty=",
+        ),
+        (SERVICE | pf.Command("cat"), {}, r"stderr is that of each stage.*; read child\.stages\[0\]\.stderr"),
+    ],
+    ids=["null", "merged", "pty", "pipeline"],
+)
+async def test_an_output_that_is_no_stream_says_what_to_do(
+    command: pf.Command | pf.Pipeline, options: pf.ServiceOptions, where: str
+) -> None:
+    """C-8, C-91: a service says of an output what its process says of it."""
+    async with pf.supervise(command, **options) as service:
+        assert service.process is not None
+        output = service.stdout if "stdout" in options else service.stderr
+
+        with pytest.raises(pf.UsageError) as said_by_process:
+            _ = service.process.stdout if "stdout" in options else service.process.stderr
+        for refused in (output.lines, output.subscribe):
+            with pytest.raises(pf.UsageError, match=where) as caught:
+                refused()
+            assert str(caught.value) == str(said_by_process.value)
+
+
 # --- readiness --------------------------------------------------------------------------------------------------------
 
 
@@ -283,18 +334,24 @@ async def test_a_service_is_ready_when_its_probe_says_so() -> None:
 async def test_readiness_in_time_or_the_tree_is_stopped() -> None:
     """C-63: a run that is not ready in time is stopped by policy; TimedOut has clock, outcome and output so far."""
     script = "echo started; echo slow >&2; exec sleep 1000"
-    with pytest.raises(pf.ServiceFailed) as caught:
-        async with pf.supervise(
-            pf.shell(script), ready=ready.line("never"), ready_timeout_s=0.3, restart=pf.Restart.never(), shutdown=NOW
-        ) as service:
-            assert service.process is not None
-            pid = service.process.pid
-            await service.wait_ready()
+    never = pf.Restart.never()
+    limit = Growing(0.3)
+    while True:
+        with pytest.raises(pf.ServiceFailed) as caught:
+            async with pf.supervise(
+                pf.shell(script), ready=ready.line("never"), ready_timeout_s=limit.seconds, restart=never, shutdown=NOW
+            ) as service:
+                assert service.process is not None
+                pid = service.process.pid
+                await service.wait_ready()
 
-    error = caught.value.history[-1].error
-    assert isinstance(error, pf.TimedOut)
+        error = caught.value.history[-1].error
+        assert isinstance(error, pf.TimedOut)
+        if error.stderr.text or not limit.grow():  # else it had no time to say anything
+            break
     assert caught.value.__cause__ is error
-    assert (error.clock, error.timeout_s) == ("readiness", 0.3)
+    assert (error.clock, error.timeout_s) == ("readiness", limit.seconds)
+    assert "(a line of stdout matched 'never'; the last look saw: no such line) and was stopped" in str(error)
     assert (error.stdout.text, error.stderr.text) == ("started\n", "slow\n")
     assert error.outcome.ended_by is pf.EndedBy.TIMEOUT
     assert not is_alive(pid)
@@ -483,7 +540,8 @@ async def test_whoever_holds_the_pipe_does_not_delay_a_restart(tmp_path: Path) -
 import os, sys
 if os.path.exists({str(pid_file)!r}): sys.exit(0)
 if os.fork() == 0:
-    os.setsid(); open({str(pid_file)!r}, "w").write(str(os.getpid())); os.execvp("sleep", ["sleep", "1000"])
+    os.setsid(); open({str(pid_file)!r} + ".new", "w").write(str(os.getpid()))
+    os.rename({str(pid_file)!r} + ".new", {str(pid_file)!r}); os.execvp("sleep", ["sleep", "1000"])
 while not os.path.exists({str(pid_file)!r}): pass
 print("bye", flush=True); os._exit(1)
 """
@@ -513,7 +571,6 @@ async def test_every_run_reads_its_input_from_the_beginning() -> None:
     assert lines == ["fed"] * 3
 
     async with pf.supervise(pf.Command("cat"), stdin=pf.PIPE, shutdown=NOW) as service:
-        await anyio.sleep(0.1)
         assert service.process is not None
         await service.process.stdin.send(b"hello\n")
         assert await anext(service.stdout.lines()) == "hello"

@@ -20,8 +20,19 @@ ENDS_WITHIN_S = 60.0
 def running(shop: Shop, started: Started) -> list[psutil.Process]:
     """Wait until the quick export is published and the slow one is in the middle; return the workers."""
     started.wait_until(lambda: shop.parts("customers"), "customers were published")
-    started.wait_until(lambda: len(started.workers()) >= 1, "a worker ran")
+    started.wait_until(lambda: any(writes(worker, shop, "items") for worker in started.workers()), "a part was written")
     return started.workers()
+
+
+def writes(worker: psutil.Process, shop: Shop, export: str) -> bool:
+    """Whether a worker has a part of the export open, which may have no name yet."""
+    if not sys.platform.startswith("linux"):
+        return True
+    try:
+        links = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]
+    except OSError:
+        return False
+    return any(link.startswith(f"{shop.out / export}/") for link in links)
 
 
 def assert_nothing_left(shop: Shop, workers: list[psutil.Process]) -> None:

@@ -125,7 +125,7 @@ def test_resizing_leaves_no_ghosts(shop: Shop, terminal: type[Terminal]) -> None
             if not select.select([screen.master], [], [], 0.0)[0]:
                 break
         screen.resize(columns, 30)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + TIMEOUT_S / 4
         while time.monotonic() < deadline and screen.read(0.05):
             if sum("of 2 done" in row for row in screen.screen.text) == 1 and len(screen.screen.text) <= 7:
                 break

@@ -153,7 +153,7 @@ async def test_nothing_of_a_run_outlives_its_block(shop: Shop) -> None:
         assert not [task for task in others if "export" in task.get_name() or "big" in task.get_name()]
         counts.append(threading.active_count())
 
-    assert counts[-1] <= counts[0] + 1
+    assert counts[-1] < counts[0] + 4  # how many the first run needed at a time is chance; one a run would be four
 
 
 async def test_a_database_is_not_locked_after_a_cancelled_run(shop: Shop) -> None:

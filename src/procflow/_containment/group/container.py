@@ -100,8 +100,8 @@ class GroupContainer:
     def before_reap(self) -> None:
         """Nothing to give up: no claim of this level outlives the call that made it."""
 
-    async def withdraw(self) -> None:
-        """Nothing to withdraw: nothing of this level acts when the host ends."""
+    async def let_go(self) -> None:
+        """Nothing to give up: nothing of this level acts when the host ends."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -66,11 +66,11 @@ class GuardedContainer(Layer):
         self._give_up()
         self._inner.before_reap()
 
-    async def withdraw(self) -> None:
+    async def let_go(self) -> None:
         """Let the tree live on: the guard has noted it when this returns."""
         await self._host.let_go(self._value, self._groups)
         self._was_let_go = True
-        await self._inner.withdraw()
+        await self._inner.let_go()
 
     def close(self) -> None:
         """Give up the group, and the watch for the guard."""

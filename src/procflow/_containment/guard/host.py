@@ -34,7 +34,7 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.guard.process import GuardProcess
+from procflow._containment.guard.process import GuardProcess, boot_ticks
 from procflow._containment.guard.token import new_variable
 from procflow._containment.guard.watch import GuardWatch
 from procflow._containment.helper import NoHelperError
@@ -56,8 +56,6 @@ LASTED_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 
 WORDS_PER_PACKET: Final = 256
-
-_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
 
 _log = logging.getLogger("procflow.termination")
 
@@ -95,7 +93,7 @@ class GuardedHost:
         )  # told once the lock is free: an observer may wait for a thread of its own
         self._values = 0
         self._groups: dict[int, int] = {}  # the latest moment at which the leader was started
-        self._spared: dict[str, None] = {}  # what was let go; some of it may live as long as the host
+        self._let_go: dict[str, None] = {}  # what was let go; some of it may live as long as the host
         self._unanswered: set[str] = set()
         self._untold: dict[str, str] = {}  # the newest word about each subject that the channel has not taken
         self._guard: GuardProcess | None = None
@@ -130,7 +128,7 @@ class GuardedHost:
     def register(self, group: int) -> None:
         """Have ``group`` killed when this host is gone; its leader is a child of ours that was not reaped."""
         with self._lock:
-            self._groups[group] = latest = _boot_ticks()
+            self._groups[group] = latest = boot_ticks()
             self._tell(f"+{group}:{latest}")
 
     def unregister(self, group: int) -> None:
@@ -151,7 +149,7 @@ class GuardedHost:
         with self._lock:
             for group in groups:
                 self.unregister(group)
-            self._spared[value] = None
+            self._let_go[value] = None
             self._unanswered.add(value)
             self._tell(f"!{value}")
             asked = self._guard
@@ -161,7 +159,7 @@ class GuardedHost:
         deadline_mono_s = time.monotonic() + ANSWER_WAIT_S
         pause_s = FIRST_POLL_S
         with anyio.CancelScope(shield=True):
-            while not self._is_spared(value, asked):
+            while not self._is_let_go(value, asked):
                 if time.monotonic() >= deadline_mono_s:
                     with self._lock:
                         self._replace(asked, "it did not answer")
@@ -171,8 +169,8 @@ class GuardedHost:
                 pause_s = min(pause_s * 2, LAST_POLL_S)
             await checkpoint()
 
-    def _is_spared(self, value: str, asked: GuardProcess | None) -> bool:
-        self.look()
+    def _is_let_go(self, value: str, asked: GuardProcess | None) -> bool:
+        self.tend()
         with self._lock:
             return value not in self._unanswered or self._guard is not asked or asked is None
 
@@ -189,13 +187,16 @@ class GuardedHost:
 
     # --- the guard --------------------------------------------------------------------------------------------------
 
-    def look(self) -> float:
-        """Read what the guard has answered, and replace it if it is dead; return when to look again, in seconds."""
-        wait_s = self._look()
+    def tend(self) -> float:
+        """Read what the guard has answered and tell it the rest; return when to do so again, in seconds.
+
+        A dead guard is replaced; where there is none, one is started if a try is due.
+        """
+        wait_s = self._tend()
         self._tell_news()
         return wait_s
 
-    def _look(self) -> float:
+    def _tend(self) -> float:
         with self._lock:
             if not self.is_here:
                 return math.inf
@@ -291,7 +292,7 @@ class GuardedHost:
     def _take(self, guard: GuardProcess) -> None:
         """Have ``guard``, and tell it everything."""
         # What is let go comes first: a guard that hears nothing more must not end it.
-        words = [f"!{value}" for value in list(self._spared)] + [
+        words = [f"!{value}" for value in list(self._let_go)] + [
             f"+{group}:{latest}" for group, latest in list(self._groups.items())
         ]
         self._unanswered.clear()
@@ -310,7 +311,7 @@ class GuardedHost:
         return self._watch_of_loop.get() if hasattr(select, "epoll") else None
 
     def _make_watch(self) -> GuardWatch:
-        watch = GuardWatch(self.look)
+        watch = GuardWatch(self.tend)
         with self._lock:
             self._watches.add(watch)
             if self._guard is not None:
@@ -333,11 +334,6 @@ class GuardedHost:
 
 def _subject(word: str) -> str:
     return word if word.startswith("!") else word[1:].partition(":")[0]
-
-
-def _boot_ticks() -> int:
-    """Return this moment as the kernel tells when a process was started: in clock ticks since boot."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_A_S)
 
 
 _hosts: dict[int, GuardedHost] = {}

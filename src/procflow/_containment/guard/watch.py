@@ -29,14 +29,14 @@ WATCH_TASK: Final = "procflow guard watch"
 
 
 class GuardWatch:
-    """Calls ``look`` in its event loop whenever the guard has something to tell, while it is held.
+    """Calls ``tend`` in its event loop whenever the guard has something to tell, while it is held.
 
     Args:
-        look: Must not raise; returns after how many seconds it wants to be called again in any case, or infinity.
+        tend: Must not raise; returns after how many seconds it wants to be called again in any case, or infinity.
     """
 
-    def __init__(self, look: Callable[[], float]) -> None:
-        self._look = look
+    def __init__(self, tend: Callable[[], float]) -> None:
+        self._tend = tend
         self._epoll: Final = select.epoll()
         # Weak: the watch lives as long as its loop, by which it is kept; a strong one would keep both for ever.
         loop = callback_loop()
@@ -103,7 +103,7 @@ class GuardWatch:
 
     def _called(self) -> None:
         if self._holders:
-            self._plan(self._look())
+            self._plan(self._tend())
         elif (loop := self._loop) is not None:
             self._is_known = False
             loop.remove_reader(self._epoll.fileno())
@@ -120,4 +120,4 @@ class GuardWatch:
         while True:
             with anyio.move_on_after(wait_s):
                 await anyio.wait_readable(self._epoll.fileno())
-            wait_s = self._look()
+            wait_s = self._tend()

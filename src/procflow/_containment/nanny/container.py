@@ -39,13 +39,20 @@ class StrictContainer(Layer):
     @property
     def report(self) -> Containment:
         """What is in force."""
-        inner = self._inner.report
-        if self._nanny.has_let_go:
+        inner, nanny = self._inner.report, self._nanny
+        if nanny.has_let_go:
             return replace(inner, missing=(*inner.missing, "a nanny: it was let go"))
-        if not self._nanny.look():
-            return replace(inner, missing=(*inner.missing, "its nanny is gone")) if self._nanny.is_lost else inner
-        cgroup = ("cgroup",) if self._nanny.cgroup else ()
-        missing = inner.missing if self._nanny.cgroup else (*inner.missing, f"a cgroup: {self._no_cgroup}")
+        is_there = nanny.look()
+        if not (is_there or nanny.is_lost):  # the block was left
+            return inner
+        missing = inner.missing
+        if nanny.origin is not None and nanny.origin.is_gone:
+            missing += ("the template of its nanny is gone: nobody ends the tree when the nanny is killed",)
+        if not is_there:
+            return replace(inner, missing=(*missing, "its nanny is gone"))
+        cgroup = ("cgroup",) if nanny.cgroup else ()
+        if not cgroup:
+            missing += (f"a cgroup: {self._no_cgroup}",)
         return replace(inner, level="strict", missing=missing, mechanisms=(*inner.mechanisms, "nanny", *cgroup))
 
     def bind(self, leader: LeaderPort) -> None:
@@ -74,13 +81,13 @@ class StrictContainer(Layer):
             return self._inner.living(reach)
         return tuple(read_member(pid) or Member(pid=pid, name="?", state="Z") for pid in below)
 
-    async def withdraw(self) -> None:
+    async def let_go(self) -> None:
         """Let the tree live on: the nanny stays its parent, and kills nobody."""
         try:
             await self._nanny.let_go()
         except NannyLostError as exc:
             raise PlatformError(f"the tree cannot be let go: {exc}") from exc
-        await self._inner.withdraw()
+        await self._inner.let_go()
 
     def close(self) -> None:
         """Leave the nanny alone, which ends itself when nothing is left."""
