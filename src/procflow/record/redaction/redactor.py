@@ -112,9 +112,10 @@ class Redactor:
 
         Bytes that are no UTF-8 may be there as ``os.fsdecode()`` gives them, and ``os.fsencode()`` gives them back.
         """
+        table = self._table
         joined = "\0".join(argv)
-        present = [needle for needle in self._table.in_text if needle.text in joined]
-        table = replace(self._table, in_text=tuple(present))
+        present = [needle for needle in table.in_text if needle.text in joined]
+        table = replace(table, in_text=tuple(present))
         lowered = joined.lower()
         triggers = self._places.triggers(lowered)
         is_plain = joined.isascii() and not self.rules.patterns
