@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACADES = ("procflow", "procflow.adapters", "procflow.ready", "procflow.record", "procflow.testing", "procflow_export")
+FACADES = (
+    "procflow",
+    "procflow.adapters",
+    "procflow.ready",
+    "procflow.record",
+    "procflow.record.logs",
+    "procflow.record.redaction",
+    "procflow.testing",
+    "procflow_export",
+)
 ALIASES = {"procflow": "pf", "procflow.ready": "ready", "procflow.record": "record", "procflow_export": "pe"}
 
 

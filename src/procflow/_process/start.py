@@ -141,8 +141,7 @@ def start_process(
                 unwinding.callback(step)
         raise
     finally:
-        for fd in theirs:
-            os.close(fd)
+        _close_each(theirs)
 
 
 def _start(
@@ -285,6 +284,16 @@ def host_environment() -> Mapping[bytes, bytes]:
     """
     variables = getattr(os.environb, "_data", None)
     return variables if type(variables) is dict else os.environb
+
+
+def _close_each(fds: list[int]) -> None:
+    """Close ``fds``; one that cannot be closed keeps none of the others open."""
+    try:
+        while fds:
+            os.close(fds.pop())
+    finally:
+        if fds:
+            _close_each(fds)
 
 
 def _discard(leader: LeaderPort, container: Container) -> None:

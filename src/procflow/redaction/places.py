@@ -93,9 +93,10 @@ class SecretPlaces:
         """Whether what ``name`` names is a secret."""
         return self._may_hold_name(name) and _secret_names(self.words).search(name) is not None
 
-    def may_be_in(self, text: str) -> bool:
-        """Whether a rule could apply in ``text``: a cheap question, and never a wrong no."""
-        return ("@" in text and Rule.URL in self.rules) or (self.rules != {Rule.URL} and self._may_hold_name(text))
+    def triggers(self, lowered: str) -> list[str]:
+        """Return texts of which a part of ``lowered``, an ASCII text in lower case, holds one if a rule applies in it."""
+        found = [stem for stem in _stems(self.words) if stem in lowered] if self.rules != {Rule.URL} else []
+        return [*found, "@"] if Rule.URL in self.rules and "@" in lowered else found
 
     def in_text(self, text: str, *, taken: frozenset[int] = frozenset()) -> Iterator[Place]:
         """Yield the places in ``text``; linear in its length.

@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import ClassVar
@@ -312,3 +314,14 @@ def test_loops_that_are_over_leave_nothing(backend: tuple[str, bool]) -> None:
 
     before = run_loops(2)
     assert run_loops(10) <= before
+
+
+def test_system_without_a_clock_of_the_boot() -> None:
+    """RR-104: macOS has neither that clock nor a guard, and starts processes all the same."""
+    script = """
+import time
+del time.CLOCK_BOOTTIME
+import anyio, procflow as pf
+anyio.run(pf.run, pf.Command("true"))
+"""
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PROCFLOW_NO_PIDFD": "1"}, check=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from procflow._containment.guard.process import boot_ticks
 from procflow._containment.helper import FOLDER
 from procflow._containment.helpers import guard as program
 from tests.core.containment.hosts import LIMIT_S, Cookie, wait_until
@@ -41,12 +42,21 @@ class Channel:
 
 
 @contextmanager
-def guard_of(host_pid: int) -> Iterator[tuple[subprocess.Popen[bytes], Channel]]:
-    """A guard that watches ``host_pid``, and our end of its channel."""
+def guard_of(host_pid: int, ticks: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], Channel]]:
+    """A guard that watches ``host_pid``, which counts ``ticks`` now, and our end of its channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pidfd = os.pidfd_open(host_pid)
     bell = os.eventfd(0)
-    arguments = [sys.executable, "-I", "-S", PROGRAM, VARIABLE, str(pidfd), str(bell)]
+    arguments = [
+        sys.executable,
+        "-I",
+        "-S",
+        PROGRAM,
+        VARIABLE,
+        str(pidfd),
+        str(bell),
+        str(boot_ticks() if ticks is None else ticks),
+    ]
     with ours, theirs:
         fd = theirs.fileno()
         process = subprocess.Popen(arguments, pass_fds=[pidfd, bell], stdin=fd, stdout=fd, stderr=fd)
@@ -176,6 +186,32 @@ def test_number_that_was_given_out_again_is_not_signalled(monkeypatch: pytest.Mo
     guard.kill_groups()
 
     assert killed == [11, 14, 15]
+
+
+@pytest.mark.parametrize("ahead", [-360_000, 360_000])
+def test_host_in_another_time_namespace(cookie: Cookie, ahead: int) -> None:
+    """C-80: where the host's clock of the boot is ``ahead`` of the guard's, its groups are killed, and no stranger is."""
+    with (
+        sleeper(cookie) as stranger,
+        sleeper(cookie) as host,
+        guard_of(host.pid, boot_ticks() + ahead) as (guard, channel),
+        sleeper(cookie) as mine,
+    ):
+        assert channel.recv(100) == b"ready"
+        channel.send(f"+{mine.pid}:{boot_ticks() + ahead} +{stranger.pid}:{boot_ticks() + ahead - 100_000}".encode())
+
+        host.kill()
+        wait_until(lambda: has_ended(guard), "the guard ends")
+
+        assert mine.wait() == -signal.SIGKILL
+        assert stranger.poll() is None
+
+
+def test_start_that_cannot_be_read_spares_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-80: a sandbox may show a /proc of its own."""
+    monkeypatch.setattr(os, "read", lambda *_: b"7 (sleep) S 1")
+
+    assert program.read_start(os.getpid()) is None
 
 
 def test_every_copy_of_the_variable_counts_and_others_do_not(cookie: Cookie) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,9 +19,11 @@ import anyio
 import pytest
 
 import procflow as pf
+from procflow._containment.helpers import nanny as program
 from procflow._containment.nanny import channel as nanny_module
 from procflow._containment.nanny import template as template_module
 from procflow._containment.nanny.cgroup import find_delegated
+from procflow._containment.nanny.circumstances import read_circumstances
 from procflow._containment.nanny.container import StrictContainer
 from tests.core.containment.hosts import wait_until
 from tests.core.process.conftest import is_alive, process_state, python
@@ -300,6 +305,120 @@ class TestReserve:
         assert parent(other) != template
         await gone(keeper)
 
+    async def test_it_is_not_waited_for_where_sockets_have_a_timeout(self) -> None:
+        """C-81: what a host has set for its own sockets does not count."""
+        keeper = await keeper_of_a_run()
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(10.0)
+        try:
+            assert await keeper_of_a_run() == keeper
+        finally:
+            socket.setdefaulttimeout(before)
+
+    @pytest.mark.parametrize("program", ["sleep", "no-such-program-at-all"])
+    async def test_one_that_owes_an_answer_is_not_used(self, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+        """C-82: a signal handler of the host has raised while it waited for a start."""
+        keeper = await keeper_of_a_run()
+
+        def wait_interrupted(nanny: nanny_module.Nanny) -> int:
+            raise TimeoutError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nanny_module.Nanny, "_wait_started", wait_interrupted)
+            with pytest.raises(pf.SpawnError):
+                await pf.run(pf.Command(program, "60"), containment="strict")
+
+        assert await keeper_of_a_run() != keeper
+        await gone(keeper)
+
+    async def test_one_that_is_stopped_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-81: a fresh one is there sooner."""
+        rest = nanny_module.Nanny.rest
+
+        def stop_and_rest(nanny: nanny_module.Nanny) -> int:
+            os.kill(nanny.pid, signal.SIGSTOP)
+            return rest(nanny)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nanny_module.Nanny, "rest", stop_and_rest)
+            keeper = await keeper_of_a_run()
+        try:
+            with anyio.fail_after(template_module.REST_S * 10):
+                assert await keeper_of_a_run() != keeper
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        await gone(keeper)
+
+    async def test_one_that_was_changed_is_not_used(self) -> None:
+        """C-82: whoever is in a tree may set limits of its parent; they are not those of the next tree."""
+        async with pf.spawn(pf.Command("cat"), stdin=pf.PIPE, containment="strict") as child:
+            keeper = nanny_of(child).pid
+            soft, hard = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+            resource.prlimit(keeper, resource.RLIMIT_NOFILE, (soft - 1, hard))
+
+        assert await keeper_of_a_run() != keeper
+        await gone(keeper)
+
+    async def test_copy_of_the_host_leaves_one_alone(self) -> None:
+        """C-67: also one that nothing was started by yet."""
+        nanny = await template_module.hire_nanny("", read_circumstances().inherited)
+        copy = os.fork()
+        if copy == 0:
+            nanny.close()
+            os._exit(0)
+        os.waitpid(copy, 0)
+
+        nanny._send("let go")
+        with anyio.fail_after(10):
+            await anyio.wait_readable(nanny._channel)
+        assert nanny._receive() == ("gone",)
+        nanny.close()
+
+    def test_failed_start_leaves_it_no_descriptor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-7: what one start has left would be there for all others."""
+
+        def fork() -> int:
+            raise BlockingIOError
+
+        start = program.Start(
+            program=b"true",
+            arguments=[],
+            environment={},
+            cwd=None,
+            umask=0,
+            group=None,
+            terminal=None,
+            numbers=[],
+            attributes={},
+            cgroup=[],
+            mask=[],
+        )
+        monkeypatch.setattr(os, "fork", fork)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(BlockingIOError):
+            program.start_with({}, start, {})
+        assert os.listdir("/proc/self/fd") == before
+
+    def test_descriptors_that_cannot_be_moved_are_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-7: those that were moved before have other numbers, under which they are closed."""
+        fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+        duplicate = fcntl.fcntl
+        moved: list[int] = []
+
+        def duplicate_once(fd: int, command: int, lowest: int) -> int:
+            if moved:
+                raise OSError(errno.EMFILE, "")
+            moved.append(duplicate(fd, command, lowest))
+            return moved[0]
+
+        kept = fds[1]
+        monkeypatch.setattr(fcntl, "fcntl", duplicate_once)
+        with pytest.raises(OSError, match="24"):
+            program.aside(fds, [*fds, kept])
+        assert fds == [*moved, kept]
+        for fd in fds:
+            os.close(fd)
+
     async def test_one_that_was_let_go_is_not_used(self) -> None:
         """C-68: it has a tree that lives on."""
         async with pf.spawn(python("import time; time.sleep(120)"), containment="strict") as child:
@@ -529,6 +648,62 @@ class TestHosts:
                     os.close(fd)
         assert (await pf.run(pf.Command("echo", "on"), containment="strict")).stdout.text == "on\n"
 
+    def test_children_may_do_what_their_host_may_now(self) -> None:
+        """C-82: a privilege that the host has given up since is not given to a child, nor a processor."""
+        script = """
+import ctypes, os, anyio, procflow as pf
+probe = pf.Command("grep", "-E", "^(NoNewPrivs|Seccomp|Cap|Cpus_allowed:)", "/proc/self/status")
+async def main():
+    said = []
+    for _ in range(2):
+        said.append([(await pf.run(probe, containment=level)).stdout.text for level in ("group", "strict")])
+        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        ctypes.CDLL(None).prctl(24, 21, 0, 0, 0)  # PR_CAPBSET_DROP CAP_SYS_ADMIN, for those who may
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    (first, strict), (second, strict_second) = said
+    print(first == strict, second == strict_second, first != second)
+anyio.run(main)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "True True True\n"
+
+    def test_template_is_given_up_while_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """C-81: threads may differ in what their children inherit."""
+
+        async def hire(inherited: tuple[object, ...]) -> int:
+            nanny = await template_module.hire_nanny("", inherited)
+            nanny.close()
+            return nanny.pid
+
+        here = read_circumstances().inherited
+        anyio.run(hire, here)
+        ask = template_module._reserve_of
+        other: list[int] = []
+
+        async def ask_late(template: template_module._Template) -> nanny_module.Nanny | None:
+            if not other:
+                other.append(0)
+                thread = threading.Thread(target=lambda: other.append(anyio.run(hire, ("other", *here))))
+                thread.start()
+                thread.join()
+            return await ask(template)
+
+        monkeypatch.setattr(template_module, "_reserve_of", ask_late)
+        assert anyio.run(hire, here) not in other
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can have itself given groups")
+    def test_host_of_many_groups(self) -> None:
+        """C-82: what tells of it may be long."""
+        script = """
+import os, anyio, procflow as pf
+os.setgroups(range(100_000, 102_000))
+async def main():
+    print((await pf.run(pf.Command("id", "-G"), containment="strict")).stdout.text.count(" "))
+anyio.run(main)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        assert int(done.stdout) >= 2000
+
     def test_children_are_what_their_host_is_now(self) -> None:
         """C-82: users, limits, niceness and blocked signals of the moment, not of the template's start."""
         script = """
@@ -727,7 +902,8 @@ class TestCgroup:
             assert str(keeper) not in members
 
         assert not is_alive(daemon)
-        assert not Path(leaf, "cgroup.procs").read_text()
+        with contextlib.suppress(FileNotFoundError):  # she makes it anew
+            assert not Path(leaf, "cgroup.procs").read_text()
         with contextlib.suppress(ProcessLookupError):  # it may be the reserve
             os.kill(keeper, signal.SIGKILL)
         with anyio.fail_after(10):
@@ -749,6 +925,22 @@ class TestCgroup:
 
         assert await keeper_of_a_run() != first
         await gone(first)
+
+    @pytest.mark.parametrize("left", ["a freeze", "a cgroup"])
+    async def test_cgroup_of_a_tree_is_not_the_next_one_s(self, base: str, left: str) -> None:
+        """C-82: whoever has stopped or changed it has meant the tree that was in it."""
+        async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
+            leaf = Path(nanny_of(child).cgroup)
+            if left == "a freeze":
+                Path(leaf, "cgroup.freeze").write_text("1")
+            else:
+                Path(leaf, "below").mkdir()
+
+        async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
+            leaf = Path(nanny_of(child).cgroup)
+            assert str(child.pid) in Path(leaf, "cgroup.procs").read_text().split()
+            assert Path(leaf, "cgroup.freeze").read_text() == "0\n"
+            assert not [path for path in leaf.iterdir() if path.is_dir()]
 
 
 class TestBest:

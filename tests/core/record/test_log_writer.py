@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,6 +199,23 @@ def test_the_disk_holds_at_most_the_cap_and_a_segment(tmp_path: Path) -> None:
         log.close(at_ns=0)
     assert max(seen) <= 64_000 + 4_000 + 100
     assert disk_bytes(tmp_path) <= 64_000 + 100
+
+
+def test_memory_of_a_long_log_is_bounded(tmp_path: Path) -> None:
+    """RR-72: 24 MB through a cap of 8 MiB, the merge included, hold less than 1 MiB at any time."""
+    log = CallLog(str(tmp_path), PATH, cap_bytes=8 << 20, redactor=Redactor([Secret("hunter2-hunter2", name="db")]))
+    block = (b"x" * 79 + b"\n") * 409
+    tracemalloc.start()
+    try:
+        for number in range(750):
+            log.append(OUT, block, at_ns=number, mono_ns=number)
+        log.close(at_ns=0)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most_bytes < 1 << 20
+    assert (tmp_path / PATH).stat().st_size <= (8 << 20) + 100
 
 
 @settings(max_examples=40)

@@ -198,6 +198,22 @@ def test_every_occurrence_is_found(needle: str, text: str) -> None:
     assert {at for start, stop in Needle(needle, frozenset()).runs(text) for at in range(start, stop)} == expected
 
 
+@given(
+    value=st.binary(min_size=8, max_size=12),
+    missing=st.sets(st.integers(0, 255), max_size=200),
+    at=st.integers(0, 5000),
+)
+def test_a_look_at_the_letters_rules_no_secret_out(value: bytes, missing: set[int], at: int) -> None:
+    """RR-86: long texts are searched only for what can be in them, and every secret in them is found."""
+    value = value.rstrip(b"\r\n") + b"12345678"
+    text = bytes(letter for letter in bytes(range(256)) * 20 if letter not in missing)
+
+    cleaned = redactor(value, b"never-in-there").redact_bytes(text[:at] + value + text[at:])
+
+    assert value not in cleaned
+    assert b"<redacted:s0>" in cleaned
+
+
 def test_short_secrets_are_replaced_only_as_a_whole() -> None:
     """RR-82: a short secret is a whole argument, an option's value or a variable's; nowhere else is it searched."""
     with pytest.warns(ShortSecretWarning):

@@ -42,6 +42,21 @@ def test_every_split_in_two_is_found() -> None:
         assert stream.feed(whole[:at]) + stream.feed(whole[at:]) + stream.finish() == expected
 
 
+def test_a_stream_of_single_bytes_is_the_redaction_of_the_whole() -> None:
+    """RR-77, RR-79: secrets that touch are one marker wherever a read ends, and markers that pass through stay as they are."""
+    made = Redactor(
+        [Secret("hunter2-hunter2", name="db"), Secret("a" * 8, name="a"), Secret("reaches-in-<red", name="in")],
+        rules=RedactionRules.none(),
+    )
+    whole = b"." * 90 + b"hunter2-hunter2aaaaaaaaa" + b"." * 90 + b"reaches-in-<redacted:a,db,in>" + b"." * 90
+    expected = b"." * 90 + b"<redacted:a,db>" + b"." * 90 + b"reaches-in-<redacted:a,db,in>" + b"." * 90
+
+    stream = made.stream()
+    shown = b"".join([stream.feed(whole[at : at + 1]) for at in range(len(whole))]) + stream.finish()
+
+    assert shown == made.redact_bytes(whole) == expected
+
+
 @given(data=st.data(), whole=TEXTS)
 def test_every_chunking_is_found(data: st.DataObject, whole: bytes) -> None:
     """RR-79: in whatever pieces a stream arrives, what comes out is the redaction of the whole."""

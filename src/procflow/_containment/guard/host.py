@@ -34,7 +34,7 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from procflow._containment.guard.process import GuardProcess
+from procflow._containment.guard.process import GuardProcess, boot_ticks
 from procflow._containment.guard.token import new_variable
 from procflow._containment.guard.watch import GuardWatch
 from procflow._containment.helper import NoHelperError
@@ -56,8 +56,6 @@ LASTED_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 
 WORDS_PER_PACKET: Final = 256
-
-_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
 
 _log = logging.getLogger("procflow.termination")
 
@@ -130,7 +128,7 @@ class GuardedHost:
     def register(self, group: int) -> None:
         """Have ``group`` killed when this host is gone; its leader is a child of ours that was not reaped."""
         with self._lock:
-            self._groups[group] = latest = _boot_ticks()
+            self._groups[group] = latest = boot_ticks()
             self._tell(f"+{group}:{latest}")
 
     def unregister(self, group: int) -> None:
@@ -336,11 +334,6 @@ class GuardedHost:
 
 def _subject(word: str) -> str:
     return word if word.startswith("!") else word[1:].partition(":")[0]
-
-
-def _boot_ticks() -> int:
-    """Return this moment as the kernel tells when a process was started: in clock ticks since boot."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_A_S)
 
 
 _hosts: dict[int, GuardedHost] = {}

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,6 +28,16 @@ MOST_UNREAD: Final = 64
 """How many packets may wait in the channel before the guard is woken to read them: a quarter of what it takes."""
 
 COMPLAINT_BYTES: Final = 4096
+
+_TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
+
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Where the first is missing (macOS) there is no guard, and nobody reads it."""
+
+
+def boot_ticks() -> int:
+    """Return this moment as the kernel tells when a process was started: in clock ticks since boot."""
+    return int(time.clock_gettime(_BOOT_CLOCK) * _TICKS_A_S)
 
 
 class GuardProcess:
@@ -56,7 +67,7 @@ class GuardProcess:
             heard = above_standard(bell)
             always.callback(os.close, heard)
             self._leader: Final = start_helper(
-                "guard.py", (variable, host, heard), pass_fds=(host, heard), stdio=theirs.fileno()
+                "guard.py", (variable, host, heard, boot_ticks()), pass_fds=(host, heard), stdio=theirs.fileno()
             )
             on_failure.pop_all()
         # A number, not an object: one that is never closed would be warned about when the interpreter ends, and to close
@@ -98,6 +109,7 @@ class GuardProcess:
         """
         channel = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self.channel)
         try:
+            channel.settimeout(0.0)  # a host may have set another default, for which Python waits in spite of the flag
             # Not write(2): a host may have SIGPIPE as it is by default, and would die of it.
             channel.send(packet, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError:

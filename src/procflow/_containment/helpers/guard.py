@@ -1,6 +1,6 @@
 """The guard: when its host is gone, it kills what the host had started, and ends.
 
-    python -I -S guard.py VARIABLE HOST_PIDFD BELL
+    python -I -S guard.py VARIABLE HOST_PIDFD BELL TICKS
 
 A program of its own, run by a bare interpreter; nothing of ``procflow`` is imported.  It sleeps in ``poll(2)`` until the
 host's pidfd, the bell or the end of the channel wakes it, and imports so little that it stays below 10 MiB.
@@ -13,6 +13,7 @@ The channel is descriptor 0, 1 and 2: a socket of packets.  A packet of the host
 
 Words wait in the channel, where they outlive the host, until the bell rings, an eventfd: to wake another process for each
 word would be the dearest part of a spawn.  TICKS are clock ticks since boot, as the start of a process is in proc_pid_stat(5).
+Those of the arguments are the host's moment of the guard's start: in another time namespace the guard counts differently.
 
 A packet of the guard is one of:
 
@@ -59,8 +60,11 @@ LIMIT_S = 10.0
 class Guard:
     """What the host has said."""
 
-    def __init__(self, variable: bytes) -> None:
+    def __init__(self, variable: bytes, ahead: int = 0) -> None:
         self.mark = b"\0" + variable + b"="
+        self.ahead = (
+            ahead  # of the ticks of the host; more by the time of our own start, too short for a number to come round
+        )
         self.groups: dict[int, int] = {}  # the leader's pid, and the latest moment of its start
         self.let_go: set[bytes] = set()
 
@@ -96,7 +100,7 @@ class Guard:
         for pid, latest in self.groups.items():
             started = read_start(pid)
             # A younger process has been given the number: the group had become empty.
-            if started is None or started <= latest:
+            if started is None or started <= latest + self.ahead:
                 try:
                     os.killpg(pid, _signal.SIGKILL)
                 except OSError:
@@ -168,6 +172,11 @@ def answer(packet: bytes) -> None:
         return
 
 
+def boot_ticks() -> int:
+    """Return this moment in clock ticks since boot."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
 def read_start(pid: int) -> int | None:
     """Return the moment at which ``pid`` was started, in clock ticks; see proc_pid_stat(5)."""
     try:
@@ -177,11 +186,11 @@ def read_start(pid: int) -> int | None:
     try:
         # pid (comm) state ppid ...; comm may hold blanks and parentheses.
         fields = os.read(fd, 1024).rpartition(b")")[2].split()
-    except OSError:
+        return int(fields[19])
+    except (OSError, ValueError, IndexError):  # a sandbox may show something of its own
         return None
     finally:
         os.close(fd)
-    return int(fields[19])
 
 
 def newest_pid() -> int:
@@ -218,7 +227,8 @@ def read_environment(pid: int) -> bytes:
 def main() -> None:
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
-    guard, host_pidfd, bell = Guard(os.fsencode(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
+    host_pidfd, bell, ticks = map(int, sys.argv[2:5])
+    guard = Guard(os.fsencode(sys.argv[1]), boot_ticks() - ticks + 1)  # both are rounded down
     os.set_blocking(CHANNEL, False)
     poller = select.poll()
     poller.register(CHANNEL, 0)  # its end only

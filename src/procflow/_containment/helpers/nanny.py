@@ -70,6 +70,8 @@ CONTROLLERS = "+memory +cpu"
 RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 """What an interpreter ignores, and a child must not find ignored."""
 
+LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -379,7 +381,8 @@ class Nanny:
         self.is_killing = False
         self.is_alone = False  # nobody listens any more
         self.has_let_go = False
-        self.has_limits = False  # they stay with the cgroup
+        self.has_limits = False
+        self.standing = standing()
 
     def run(self) -> None:
         self.answer("hello", os.getpid(), self.leaf)
@@ -428,7 +431,8 @@ class Nanny:
             self.be_alone()
 
     def rest(self) -> None:
-        if self.held or self.has_let_go or self.has_limits or self.look():
+        is_used = self.held or self.has_let_go or self.has_limits or self.look()
+        if is_used or standing() != self.standing or not self.renew_leaf():
             self.be_alone()
         else:
             self.answer("hello", os.getpid(), self.leaf)
@@ -499,6 +503,17 @@ class Nanny:
             self.leave_leaf()
             with suppress(OSError):  # Linux before 5.14
                 write(f"{self.leaf}/cgroup.kill", "1")
+
+    def renew_leaf(self) -> bool:
+        """Make the cgroup anew: limits, a freeze, and cgroups in it would be the next tree's; return whether that was done."""
+        if self.leaf:
+            try:
+                self.leave_leaf()
+                os.rmdir(self.leaf)
+                os.mkdir(self.leaf)
+            except OSError:
+                return False
+        return True
 
     def leave_leaf(self) -> None:
         if self.is_inside and self.cgroups is not None:
@@ -608,16 +623,15 @@ def step(name: str) -> Iterator[None]:
 
 
 def aside(fds: list[int], numbers: list[int]) -> list[int]:
-    """Move each descriptor out of the way of the numbers that the child gets; return the new ones."""
-    moved: list[int] = []
-    for given in fds:
+    """Move each descriptor out of the way of the numbers that the child gets; ``fds``, which is returned, has the open ones."""
+    for place, given in enumerate(fds):
         fd, lowest = given, 3
         while fd < 3 or fd in numbers:
             copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
             os.close(fd)
-            fd, lowest = copy, copy + 1
-        moved.append(fd)
-    return moved
+            fds[place] = fd = copy
+            lowest = copy + 1
+    return fds
 
 
 def first_that_runs(paths: list[bytes], run: Callable[[bytes], int]) -> int:
@@ -657,9 +671,10 @@ def start_plainly(start: Start, fds: dict[int, int]) -> int:
 
 def start_with(attributes: dict[str, Any], start: Start, fds: dict[int, int]) -> int:
     """Start the child by a fork of this small process, because something has to be done in between."""
-    errors, write_end = os.pipe()
+    errors, *ends = os.pipe()
+    pid = 0
     try:
-        (write_end,) = aside([write_end], list(fds))
+        (write_end,) = aside(ends, list(fds))
         paths = start.find()  # before the child becomes somebody who may not look
         last_words = marshal.dumps((errno.ENOMEM, "be started"))  # for one that has no memory left to say more
         pid = os.fork()
@@ -673,7 +688,9 @@ def start_with(attributes: dict[str, Any], start: Start, fds: dict[int, int]) ->
             finally:
                 os._exit(127)  # never reached by a child that has executed its program
     finally:
-        os.close(write_end)
+        os.close(*ends)
+        if not pid:  # nobody was started
+            os.close(errors)
     with open(errors, "rb", buffering=0) as file:
         said = file.read(4096)
     if said:
@@ -717,6 +734,17 @@ def become_child(attributes: dict[str, Any], start: Start, fds: dict[int, int], 
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, start.mask)
         first_that_runs(paths, lambda path: os.execve(path, start.argv, start.environment))
+
+
+def standing() -> tuple[object, ...]:
+    """Return what whoever is below may have changed of this process, and the next child would inherit."""
+    try:
+        with open("/proc/self/oom_score_adj", "rb", buffering=0) as file:
+            badness = file.read(32)
+    except OSError:
+        badness = b""
+    limits = [resource.getrlimit(number) for number in LIMITS]
+    return limits, badness, os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), os.sched_getaffinity(0)
 
 
 def usage_of(pid: int) -> tuple[float | None, float | None, int | None]:

@@ -91,6 +91,8 @@ class Nanny:
         self.was_to_let_go = False
         self.has_let_go = False
         self._is_closed = False
+        self._owes_answer = False  # to a start that nobody waits for any more
+        self._host_pid: Final = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Nanny {self.pid}, {'lost' if self.is_lost else f'{len(self.leaders)} leaders'}>"
@@ -106,16 +108,19 @@ class Nanny:
                 self.is_lost = True
         return not (self.is_lost or self._is_closed)
 
-    async def wait_hello(self) -> None:
+    async def wait_hello(self, limit_s: float = HELLO_S) -> None:
         """Wait until it is there.
+
+        Args:
+            limit_s: How long it may take.
 
         Raises:
             NannyLostError: If it will not be, or not in time.
         """
-        deadline_mono_s = time.monotonic() + HELLO_S
+        deadline_mono_s = time.monotonic() + limit_s
         while (words := self._receive()) is None:
             if time.monotonic() >= deadline_mono_s:
-                raise NannyLostError(f"no answer in {HELLO_S:g} s")
+                raise NannyLostError(f"no answer in {limit_s:g} s")
             with anyio.move_on_after(HELLO_LOOK_S):
                 await anyio.wait_readable(self._channel)
         _, self.pid, self.cgroup = words
@@ -132,6 +137,7 @@ class Nanny:
             NannyLostError: If the nanny is gone.
         """
         payload = marshal.dumps(fields)
+        self._owes_answer = True
         if len(payload) <= FIELDS_BYTES:
             self._send("spawn", payload, fds=fds)
         else:
@@ -178,7 +184,10 @@ class Nanny:
         self._is_closed = True
         with contextlib.suppress(RuntimeError):
             anyio.notify_closing(self._channel)
-        is_free = not (self.leaders or self.is_lost or self.was_to_let_go)
+        if os.getpid() != self._host_pid:  # a copy of the host: she is not its nanny
+            self._channel.close()
+            return
+        is_free = not (self.leaders or self.is_lost or self.was_to_let_go or self._owes_answer)
         if not (is_free and self.take_back is not None and self.take_back(self)):
             self._tell("close")  # said, because a forked copy of the host may hold the channel open
             self._channel.close()
@@ -200,6 +209,7 @@ class Nanny:
             raise NannyLostError(f"the nanny {self.pid} has not answered for {ANSWER_S:g} s")
         words = self._receive()
         assert words is not None, "something was there to be read"
+        self._owes_answer = False
         if words[0] == "started":
             pid = int(words[1])
             self.leaders.add(pid)

@@ -12,7 +12,6 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +20,13 @@ from procflow.errors import PlatformError
 STATUS: Final = "/proc/thread-self/status"
 """One read tells what system calls tell only one signal at a time, or by changing it."""
 
+STATUS_BYTES: Final = 8192
+"""What one read takes: enough for 500 groups."""
+
 _FIELD: Final = re.compile(rb"^(Umask|SigBlk|SigIgn):\s*(\S+)", re.MULTILINE)
+
+_POWERS: Final = b"\nCapInh:", b"\nvoluntary_ctxt"
+"""Between these are capabilities, no_new_privs, seccomp, processors and memory nodes."""
 
 NAMESPACES: Final = ("mnt", "net", "user", "uts", "ipc")
 
@@ -33,8 +38,8 @@ class Circumstances:
     """What may differ between a host and its template.
 
     Attributes:
-        inherited: What a nanny has taken from her template: users and groups, root and namespaces, limits, niceness, and the
-            signals that are ignored.
+        inherited: What a nanny has taken from her template: users and groups, root and namespaces, limits, niceness,
+            privileges, processors, and the signals that are ignored.
         umask: The umask.
         blocked: The signals that are blocked in the calling thread.
     """
@@ -51,7 +56,9 @@ def read_circumstances() -> Circumstances:
         PlatformError: If the system does not tell.
         OSError: If no descriptor is left to ask.
     """
-    status = _read_status()
+    text = _read_status()
+    status = dict(_FIELD.findall(text))
+    first, last = map(text.find, _POWERS)
     root = os.stat("/")
     try:
         umask, blocked, ignored = int(status[b"Umask"], 8), int(status[b"SigBlk"], 16), status[b"SigIgn"]
@@ -67,14 +74,18 @@ def read_circumstances() -> Circumstances:
         [resource.getrlimit(number) for number in _LIMITS],
         os.getpriority(os.PRIO_PROCESS, 0),
         ignored,
+        text[first:last] if 0 <= first < last else b"",
     )
     return Circumstances(inherited, umask, _numbers(blocked))
 
 
-def _read_status() -> Mapping[bytes, bytes]:
+def _read_status() -> bytes:
     try:
         with open(STATUS, "rb", buffering=0) as file:
-            return dict(_FIELD.findall(file.read(8192)))
+            text = file.read(STATUS_BYTES)
+            if len(text) == STATUS_BYTES:
+                text += file.readall()
+            return text
     except FileNotFoundError as exc:
         raise PlatformError("what a child is to inherit cannot be read: it needs /proc") from exc
 

@@ -6,7 +6,8 @@ is said to a nanny, nor who asks; the program at the other end is ``helpers/nann
 Problem: an interpreter takes 20 to 40 ms to start, and one that was just forked is slow: each page that it touches for the
 first time is copied, 300 of them, which costs more than everything else about a strict start.  So nannies are forked from a
 template, and one whose tree has ended is kept for the next tree: the *reserve*.
-Nothing of a tree can be left in a nanny without children: she has none of its files, and her own attributes never change.
+Nothing of a tree can be left in a nanny without children: she has none of its files, she makes her cgroup anew, and where the
+tree has changed herself (``prlimit(2)``, ``renice``) she does not wait for another one.
 A template that is gone is found by whoever hires next, and its reserve is not given to anybody: when she is killed, nobody
 would end her tree.
 """
@@ -14,6 +15,7 @@ would end her tree.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -26,6 +28,9 @@ import anyio
 from procflow._containment.helper import NoHelperError, above_standard, own_pidfd, start_helper
 from procflow._containment.nanny.channel import GONE, HELLO_S, LAST_POLL_S, Nanny, NannyLostError, rights
 from procflow.errors import PlatformError, SpawnError
+
+REST_S: Final = 0.5
+"""How long the reserve may take to answer: a fresh nanny is there sooner than one that is stopped, or busy with an ending."""
 
 
 class _Template:
@@ -46,6 +51,7 @@ class _Template:
             on_failure.pop_all()
         # Numbers, not objects, which would be warned about when the interpreter ends.
         self._control_fd = ours.detach()
+        self._control_lock: Final = threading.Lock()  # a thread of other circumstances may give it up while we ask
         self._reserve: Final[list[int]] = []
         """The channel to the reserve, or nothing; taken and given by any thread."""
 
@@ -53,16 +59,20 @@ class _Template:
         """Return the channel to a nanny that will be there at once, or as soon as the template is.
 
         Raises:
-            OSError: If the template is gone.
+            OSError: If the template is gone, or was given up.
         """
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             mine.settimeout(0.0)
-            control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
-            try:
-                control.sendmsg([b"channel"], rights([theirs.fileno()]))
-            finally:
-                control.detach()
+            with self._control_lock:
+                if self._control_fd < 0:
+                    raise BrokenPipeError(errno.EPIPE, "it was given up")
+                control = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._control_fd)
+                try:
+                    control.settimeout(0.0)  # a host may have set another default
+                    control.sendmsg([b"channel"], rights([theirs.fileno()]))
+                finally:
+                    control.detach()
         except BaseException:
             mine.close()
             raise
@@ -73,9 +83,11 @@ class _Template:
     def take_reserve(self) -> socket.socket | None:
         """Return the channel to the reserve, if there is one."""
         try:
-            return socket.socket(fileno=self._reserve.pop())
+            channel = socket.socket(fileno=self._reserve.pop())
         except IndexError:
             return None
+        channel.settimeout(0.0)  # a host may have set another default
+        return channel
 
     def keep(self, nanny: Nanny) -> bool:
         """Make ``nanny`` the reserve, unless there is one; return which."""
@@ -90,6 +102,11 @@ class _Template:
         return self._leader.pid
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it was given up."""
+        return self._control_fd < 0
+
+    @property
     def is_gone(self) -> bool:
         """Whether it has ended."""
         return self._leader.observe()
@@ -101,8 +118,9 @@ class _Template:
 
     def end(self) -> None:
         """Give it up: its nannies go on, and it ends with the last of them."""
-        os.close(self._control_fd)
-        self._control_fd = -1
+        with self._control_lock:
+            os.close(self._control_fd)
+            self._control_fd = -1
         reserve = self.take_reserve()
         if reserve is not None:
             Nanny(reserve).close()
@@ -198,8 +216,8 @@ async def hire_nanny(base: str, inherited: tuple[object, ...]) -> Nanny:
         PlatformError: If there can be none here.
         OSError: If no descriptor or process is left for one.
     """
-    templates, reason = _own_templates(), ""
-    for _ in range(2):  # a template that was killed is noticed by whoever needs it next
+    templates, reason, losses = _own_templates(), "", 0
+    while losses < 2:  # a template that was killed is noticed by whoever needs it next
         try:
             template = templates.get(base, inherited)
         except (NoHelperError, SpawnError) as exc:
@@ -208,6 +226,7 @@ async def hire_nanny(base: str, inherited: tuple[object, ...]) -> Nanny:
             nanny = await _reserve_of(template) or await _greeted(await _send_channel(template))
         except NannyLostError as exc:
             reason = str(exc)
+            losses += not template.is_given_up  # by another thread, for circumstances of its own
             templates.forget(base, template)
         else:
             nanny.origin = template
@@ -222,17 +241,17 @@ async def _reserve_of(template: _Template) -> Nanny | None:
     if channel is None:
         return None
     with contextlib.suppress(NannyLostError):
-        nanny = await _greeted(channel)
+        nanny = await _greeted(channel, REST_S)
         if nanny.look():
             return nanny
         nanny.close()
     return None
 
 
-async def _greeted(channel: socket.socket) -> Nanny:
+async def _greeted(channel: socket.socket, limit_s: float = HELLO_S) -> Nanny:
     nanny = Nanny(channel)
     try:
-        await nanny.wait_hello()
+        await nanny.wait_hello(limit_s)
     except BaseException:
         nanny.close()
         raise

@@ -1,7 +1,8 @@
 """What a log says: its lines, with every hole, and the bytes of a stream.
 
 Reads a log at any moment: while it is written, after a crash with its segments beside it, and after a crash in the middle of
-their merge.  Opens read-only and holds one line at a time.
+their merge.  Opens read-only and holds one line at a time.  Known hole: if the writer closes a capped log between two looks
+of the reader, the last half may be missed; read again, it is there.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from procflow.redaction.spans import Span
 
 _FIRST_SURROGATE: Final = "\ud800"
 _LAST_SURROGATE: Final = "\udfff"
+_WORTH_A_LOOK_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -33,6 +34,7 @@ class NeedleTable:
         whole: Short secrets, which are replaced only where they are the whole of something, with their names.
         known: The names that a marker may have.
         hold_bytes: How many bytes at the end of a stream may be the beginning of something that matters.
+        letters: The bytes of each needle of ``in_bytes``, and last those of all.
     """
 
     in_bytes: tuple[Needle[bytes], ...]
@@ -40,6 +42,20 @@ class NeedleTable:
     whole: Mapping[str, frozenset[str]]
     known: frozenset[str]
     hold_bytes: int
+    letters: tuple[frozenset[int], ...]
+
+    def likely_in(self, data: bytes) -> Sequence[Needle[bytes]]:
+        """Return the needles that can be in ``data``: those of which no byte is missing there.
+
+        A byte that is there is found at once, and one missing byte rules most needles out: text that lacks a few letters is
+        searched several times as fast, and other text hardly slower.
+        """
+        if len(data) < _WORTH_A_LOOK_BYTES:
+            return self.in_bytes
+        missing = {letter for letter in self.letters[-1] if letter not in data}
+        if not missing:
+            return self.in_bytes
+        return [needle for needle, own in zip(self.in_bytes, self.letters, strict=False) if missing.isdisjoint(own)]
 
     @classmethod
     def of(cls, secrets: Iterable[Secret[str] | Secret[bytes]], *, other_names: Iterable[str]) -> Self:
@@ -59,11 +75,13 @@ class NeedleTable:
                 forms[form] = forms.get(form, own) | own
         ordered = sorted(forms, key=len, reverse=True)
         longest = len(ordered[0]) if ordered else 0
+        own_letters = [frozenset(form) for form in ordered]
         return cls(
             in_bytes=tuple(Needle(form, forms[form]) for form in ordered),
             in_text=tuple(Needle(_as_text(form), forms[form]) for form in ordered),
             whole=MappingProxyType(whole),
             known=frozenset(known),
+            letters=(*own_letters, frozenset[int]().union(*own_letters)),
             # A marker may begin inside of what looks like a secret, and then it is none.
             hold_bytes=longest - 1 + longest_marker_bytes(known) - 1 if longest else 0,
         )

@@ -28,6 +28,9 @@ _Finder: TypeAlias = "Callable[[str, frozenset[int]], Iterable[Place]]"
 _MASK: Final = "\0"
 """Stands for each character of a marker while the rules look: it is in no name, no word and no URL."""
 
+_NO_NAMES: Final = frozenset[str]()
+_NOTHING: Final = frozenset[int]()
+
 
 class ShortSecretWarning(UserWarning):
     """A secret is too short to be searched inside of texts."""
@@ -98,7 +101,7 @@ class Redactor:
         """Return ``data`` without known secrets; the rules are for texts."""
         table = self._table
         holes = markers_in(data, table.known)
-        spans = merged(found_between(data, table.in_bytes, holes))
+        spans = merged(found_between(data, table.likely_in(data), holes))
         if not spans:
             return data
         self._count(len(spans))
@@ -109,21 +112,24 @@ class Redactor:
 
         Bytes that are no UTF-8 may be there as ``os.fsdecode()`` gives them, and ``os.fsencode()`` gives them back.
         """
+        table = self._table
         joined = "\0".join(argv)
-        present = [needle for needle in self._table.in_text if needle.text in joined]
-        table = replace(self._table, in_text=tuple(present))
-        if not self._may_change(joined, table):
+        present = [needle for needle in table.in_text if needle.text in joined]
+        table = replace(table, in_text=tuple(present))
+        lowered = joined.lower()
+        triggers = self._places.triggers(lowered)
+        is_plain = joined.isascii() and not self.rules.patterns
+        if is_plain and not (present or triggers or table.whole):
             return list(argv)
         cleaned: list[str] = []
         is_value = False
         for word in argv:
-            if is_value or self._may_change(word, table):
-                whole = table.whole.get(word, frozenset()) | (_names_of(Rule.OPTION) if is_value else frozenset())
-                parts = _value_part(word, table)
-                cleaned.append(self._clean(word, table, self._in_argument, whole=whole, parts=parts))
-                is_value = not is_value and self._places.hides_next(word)
-            else:
+            if not is_value and is_plain and not _holds_any(word, table, triggers):
                 cleaned.append(word)
+                continue
+            whole = table.whole.get(word, _NO_NAMES) | (_names_of(Rule.OPTION) if is_value else _NO_NAMES)
+            cleaned.append(self._clean(word, table, self._in_argument, whole=whole, parts=_value_part(word, table)))
+            is_value = not is_value and self._places.hides_next(word)
         return cleaned
 
     def redact_variables(self, variables: Mapping[str, str]) -> dict[str, str]:
@@ -179,22 +185,13 @@ class Redactor:
         with self._lock:
             self._replaced_count += replaced_count
 
-    def _may_change(self, text: str, table: NeedleTable) -> bool:
-        return (
-            not text.isascii()
-            or bool(self.rules.patterns)
-            or self._places.may_be_in(text)
-            or any(needle.text in text for needle in table.in_text)
-            or any(short in text for short in table.whole)
-        )
-
     def _in_argument(self, masked: str, taken: frozenset[int]) -> Iterator[Place]:
         return self._places.in_argument(masked, taken=taken)
 
     def _clean_value(self, name: str, value: str) -> str:
         """Return ``value``, which is that of a variable or a key."""
         table = self._table
-        whole = table.whole.get(value, frozenset())
+        whole = table.whole.get(value, _NO_NAMES)
         if self.rules.assignments and self._places.is_secret_name(name):
             whole |= _names_of(Rule.ASSIGNMENT)
         return self._clean(value, table, lambda masked, taken: self._places.in_text(masked, taken=taken), whole=whole)
@@ -205,7 +202,7 @@ class Redactor:
         table: NeedleTable,
         finder: _Finder,
         *,
-        whole: frozenset[str] = frozenset(),
+        whole: frozenset[str] = _NO_NAMES,
         parts: Sequence[Span] = (),
     ) -> str:
         """Return ``text`` without known secrets, without what ``finder`` finds, without ``parts`` and, for ``whole``, without all.
@@ -216,7 +213,9 @@ class Redactor:
         while True:
             holes = markers_in(text, table.known)
             spans = [*found_in_text(text, table, holes), *parts]
-            masked, taken = _masked(text, holes), frozenset(start for start, _ in holes)
+            masked, taken = (
+                (_masked(text, holes), frozenset(start for start, _ in holes)) if holes else (text, _NOTHING)
+            )
             spans += [Span(start, stop, _names_of(rule)) for start, stop, rule in finder(masked, taken)]
             spans += self.rules.matches(masked)
             if whole:
@@ -225,12 +224,24 @@ class Redactor:
             if not left:
                 return text
             self._count(len(left))
+            if left[0].start == 0 and left[0].stop == len(text):
+                return marker(left[0].names)
             text = replaced(text, left, marker)
             parts = ()
 
 
 def _names_of(rule: Rule) -> frozenset[str]:
     return frozenset((rule.value,))
+
+
+def _holds_any(word: str, table: NeedleTable, triggers: Sequence[str]) -> bool:
+    """Whether anything could be taken out of ``word``, an argument in ASCII: never a wrong no."""
+    if triggers:
+        lowered = word.lower()
+        for trigger in triggers:
+            if trigger in lowered:
+                return True
+    return any(needle.text in word for needle in table.in_text) or any(short in word for short in table.whole)
 
 
 def _value_part(word: str, table: NeedleTable) -> list[Span]:

@@ -117,7 +117,7 @@ class StreamRedactor:
         for start, stop in holes:
             if start < cut < stop:
                 cut = stop
-        spans = [span for span in found_between(text, table.in_bytes, holes) if span.start < cut]
+        spans = [span for span in found_between(text, table.likely_in(text), holes) if span.start < cut]
         before = self._open
         if before is not None:
             spans.append(Span(0, before.covered_bytes, before.names))
