@@ -322,7 +322,7 @@ def test_odd_bytes_of_a_command_are_kept_beside_its_text() -> None:
 
 
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
-    """RR-28, acceptance 2: at random moments; every line whose emit() had returned is there, and at most one is torn."""
+    """RR-28: acceptance 2, at random moments; every line whose emit() had returned is there, and at most one is torn."""
     pick = random.Random(2026)
     for trial in range(40):
         path = tmp_path / f"{trial}.jsonl"
