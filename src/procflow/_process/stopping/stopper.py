@@ -112,7 +112,7 @@ class Stopper:
                     case RunFirst(until_s):
                         await self._run_first(until_s)
                     case Send() as send:
-                        self._send(send, now_s)
+                        self._send(send)
                         tick_s = FIRST_TICK_S
                     case Look():
                         pass
@@ -168,7 +168,7 @@ class Stopper:
         self._members = members or ()
         return Seen(is_leader_running=False, others=None if members is None else len(members))
 
-    def _send(self, send: Send, now_s: float) -> None:
+    def _send(self, send: Send) -> None:
         error: OSError | None = None
         try:
             self._container.signal(send.signal, send.to)
@@ -178,7 +178,7 @@ class Stopper:
         except OSError as exc:
             error = exc
         _log.debug("%s: %s to the %s: %s", self._name, signal_name(send.signal), send.to.value, error or "sent")
-        self._machine.sent(now_s, error)
+        self._machine.sent(anyio.current_time(), error)  # a signal to many takes its time
 
     async def _run_first(self, until_s: float) -> None:
         first = self._shutdown.first
