@@ -19,9 +19,10 @@ from typing import Final
 
 from procflow.record.cleaning import clean
 from procflow.record.clocks import Clock, SystemClock
+from procflow.record.codec import RecordCodec
 from procflow.record.cutting import fit
 from procflow.record.envelope import stamped
-from procflow.record.events import EventsDropped, JobStarted, RecordCodec, RecordEvent, RunFinished, ShStarted, Totals
+from procflow.record.events import EventsDropped, JobStarted, RecordEvent, RunFinished, ShStarted, Totals
 from procflow.record.redaction.redactor import Redactor
 from procflow.record.sinks.port import Dropped, Sink
 
