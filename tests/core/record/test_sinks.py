@@ -337,6 +337,19 @@ class TestPipe:
         anyio.run(sink.aclose)
         assert "nobody reads them" in caplog.text
 
+    def test_a_number_that_was_closed_is_not_written_to(self, pipe: tuple[int, int], tmp_path: Path) -> None:
+        """RR-33: its owner may close the descriptor, and somebody else be given the number, while a write is stuck."""
+        sink = PipeSink(pipe[1], name="pipe", close_wait_s=0.0)
+        say(sink, numbered(0, "x" * 500_000))
+        select.select([pipe[0]], [], [], LIMIT_S)
+        stranger = os.open(tmp_path / "stranger", os.O_RDWR | os.O_CREAT)
+        os.dup2(stranger, pipe[1])
+        anyio.run(sink.aclose)
+        while os.read(pipe[0], 1 << 16):  # to the end: the sink has let go of its own copy
+            pass
+        assert os.fstat(stranger).st_size == 0
+        os.close(stranger)
+
     def test_a_descriptor_that_does_not_block_is_waited_for(self, pipe: tuple[int, int]) -> None:
         """RR-33: a terminal is often shared with who has made it so."""
         os.set_blocking(pipe[1], False)

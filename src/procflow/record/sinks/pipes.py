@@ -4,7 +4,8 @@ Owns one writing thread and the queue before it.  Must not know what events mean
 
 Problem: a reader may stall, and a write to its pipe blocks until it reads on.  So nothing but a thread of our own writes; what
 it cannot write in time waits in a bounded queue, and what finds the queue full is lost and counted, or waited for.
-The thread is a daemon: one that is stuck in a write must not keep the program.
+The thread is a daemon: one that is stuck in a write must not keep the program.  It has a descriptor of its own, or it would write
+into whatever the number of its owner's leads to by then.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ class PipeSink:
     """Writes to a descriptor that may block.
 
     Args:
-        fd: Where to; stays its owner's.
+        fd: Where to; stays its owner's, who may close it at any time.
         name: What errors call it.
         when_full: What becomes of an event that finds ``max_lines`` lines, or ``max_bytes`` bytes, unwritten.
+
+    Raises:
+        OSError: If ``fd`` is not open.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class PipeSink:
         if when_full not in ("drop", "block"):
             raise ValueError(f"when_full must be 'drop' or 'block', not {when_full!r}")
         self.name: Final = name
-        self._fd = fd
+        self._fd = os.dup(fd)
         self._when_full = when_full
         self._max_lines, self._max_bytes = max_lines, max_bytes
         self._close_wait_s = close_wait_s
@@ -94,6 +98,8 @@ class PipeSink:
                     self._lose(event.seq, "the reader is too slow")
                     return
                 self._changed.wait_for(lambda: self._has_room(line) or self._reader_is_gone)
+                if self._reader_is_gone:
+                    return
             self._losses.settle()
             self._lines.append(line)
             self._bytes += len(line)
@@ -114,13 +120,18 @@ class PipeSink:
     async def aclose(self) -> None:
         """Wait until everything is written, at most 5 s; what is left then is lost."""
         with self._changed:
-            self._is_closing = True
+            was_closing, self._is_closing = self._is_closing, True
             self._changed.notify_all()
-        if self._thread is not None:
-            with anyio.CancelScope(shield=True):  # bounded
-                await anyio.to_thread.run_sync(self._thread.join, self._close_wait_s)
-            if self._thread.is_alive():
+        if self._thread is None:
+            if not was_closing:
+                os.close(self._fd)
+            return
+        with anyio.CancelScope(shield=True):  # bounded
+            await anyio.to_thread.run_sync(self._thread.join, self._close_wait_s)
+        with self._changed:
+            if self._lines:
                 _log.warning("%s: the last %d lines are lost: nobody reads them", self.name, len(self._lines))
+                self._give_up()
 
     def _has_room(self, line: bytes) -> bool:
         # One line always fits: it is bounded by itself.
@@ -134,35 +145,38 @@ class PipeSink:
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._lines or self._is_closing)
-                if not self._lines:
-                    return
-                line = self._lines[0]
-            try:
+        try:
+            while (line := self._next()) is not None:
                 self._write(line)
-            except OSError as exc:
-                self._give_up(exc)
-                return
+                with self._changed:
+                    if self._lines:  # unless it was given up
+                        self._lines.popleft()
+                        self._bytes -= len(line)
+                    self._changed.notify_all()
+        except OSError as exc:
             with self._changed:
-                self._lines.popleft()
-                self._bytes -= len(line)
-                self._changed.notify_all()
+                self._give_up()
+            with contextlib.suppress(Exception):
+                _log.warning("%s: nobody reads the events any more (%s); the run goes on", self.name, exc.strerror)
+        finally:
+            os.close(self._fd)
+
+    def _next(self) -> bytes | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._is_closing or self._reader_is_gone)
+            return self._lines[0] if self._lines else None
 
     def _write(self, line: bytes) -> None:
         view = memoryview(line)
-        while view:
+        while view and not self._reader_is_gone:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:  # somebody who has it open too has made it non-blocking
                 select.select([], [self._fd], [])
 
-    def _give_up(self, exc: OSError) -> None:
-        with self._changed:
-            self._reader_is_gone = True
-            self._lines.clear()
-            self._bytes = 0
-            self._changed.notify_all()
-        with contextlib.suppress(Exception):
-            _log.warning("%s: nobody reads the events any more (%s); the run goes on", self.name, exc.strerror)
+    def _give_up(self) -> None:
+        """Write nothing any more; called with the lock."""
+        self._reader_is_gone = True
+        self._lines.clear()
+        self._bytes = 0
+        self._changed.notify_all()
