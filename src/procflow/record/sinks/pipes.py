@@ -97,8 +97,7 @@ class PipeSink:
                 if self._when_full == "drop":
                     self._lose(event.seq, "the reader is too slow")
                     return
-                self._changed.wait_for(lambda: self._has_room(line) or self._reader_is_gone)
-                if self._reader_is_gone:
+                if not self._wait_for_room(line):
                     return
             self._losses.settle()
             self._lines.append(line)
@@ -136,6 +135,10 @@ class PipeSink:
     def _has_room(self, line: bytes) -> bool:
         # One line always fits: it is bounded by itself.
         return not self._lines or (len(self._lines) < self._max_lines and self._bytes + len(line) <= self._max_bytes)
+
+    def _wait_for_room(self, line: bytes) -> bool:
+        self._changed.wait_for(lambda: self._has_room(line) or self._reader_is_gone)
+        return not self._reader_is_gone
 
     def _lose(self, seq: int, reason: str) -> None:
         if not self._losses.count:
