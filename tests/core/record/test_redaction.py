@@ -66,7 +66,7 @@ def test_no_form_of_a_secret_survives(encode: Callable[[str], str], value: str, 
     cleaned_bytes = redactor(value).redact_bytes(text.encode())
 
     assert "<redacted:s0>" in cleaned
-    assert len(form) < 8 or form not in cleaned
+    assert len(form) < 8 or form not in cleaned.replace("<redacted:s0>", "\0")  # a secret may be a word of the marker
     assert cleaned_bytes.decode() == cleaned
 
 
