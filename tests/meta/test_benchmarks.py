@@ -215,7 +215,7 @@ def test_the_page_has_a_place_for_every_table() -> None:
     text = page.PAGE.read_text("utf-8")
 
     assert all(text.count(f"<!-- {mark} {name} -->") == 1 for name in NAMES for mark in ("begin", "end"))
-    assert all(f"<!-- begin {suite} targets -->" in text for suite in ("streams", "endings"))
+    assert all(f"<!-- begin {suite} targets -->" in text for suite in ("streams", "endings", "record"))
 
 
 def test_sampling_names_the_line_that_takes_the_time() -> None:

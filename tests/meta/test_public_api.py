@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACADES = ("procflow", "procflow.adapters", "procflow.ready", "procflow.testing", "procflow_export")
-ALIASES = {"procflow": "pf", "procflow.ready": "ready", "procflow_export": "pe"}
+FACADES = (
+    "procflow",
+    "procflow.adapters",
+    "procflow.ready",
+    "procflow.record",
+    "procflow.record.logs",
+    "procflow.record.redaction",
+    "procflow.testing",
+    "procflow_export",
+)
+ALIASES = {"procflow": "pf", "procflow.ready": "ready", "procflow.record": "record", "procflow_export": "pe"}
 
 
 def public_names(facade: str) -> tuple[str, ...]:

@@ -18,8 +18,31 @@ import anyio.abc
 
 import procflow as pf
 import procflow_export as pe
-from procflow import ready
+from procflow import ready, record
 from procflow.adapters import log_events, otel_events
+from procflow.record.logs import (
+    CallLog,
+    Damaged,
+    Dropped,
+    LogItem,
+    LogLine,
+    LogStream,
+    LogSummary,
+    job_directory,
+    job_id_of,
+    log_path,
+    read_log,
+    read_output,
+)
+from procflow.record.redaction import (
+    Piece,
+    RedactionRules,
+    RedactionStatistics,
+    Redactor,
+    Secret,
+    ShortSecretWarning,
+    StreamRedactor,
+)
 from procflow.testing import (
     Call,
     FakeSpawner,
@@ -347,6 +370,61 @@ async def leaks() -> list[str]:
     return []
 
 
+# --- procflow.record --------------------------------------------------------------------------------------------------
+
+
+def records(path: Path) -> None:
+    try:
+        view = record.load(path)
+    except record.UnreadableRecordError as exc:
+        assert_type(exc.feature, str | None)
+        return
+    assert_type(view, record.RunView)
+    assert_type(view.state, record.RecordState)
+    assert_type(record.state_of(path), record.RecordState)
+    assert_type(view.run, record.RunRow)
+    assert_type(view.jobs[record.JobKey("build", 1)], record.JobRow)
+    assert_type(view.calls[record.CallKey("build", 1, 1)], record.CallRow)
+    assert_type(view.notes, tuple[record.NoteRow, ...])
+    assert_type(view.health, record.Health)
+    assert_type(view.health.gaps, tuple[record.SeqGap, ...])
+
+    position = record.Position()
+    reader = record.RecordReader(str(path), position=position)
+    folding = record.RunFold()
+    for line in record.read_events(path, reader=reader):
+        assert_type(line, record.Line)
+        assert_type(line.event, record.RunEvent | record.Unknown)
+        if isinstance(line.event, record.Unknown):
+            assert_type(line.event.head, record.Head)
+        folding.add(line.event)
+    assert_type(folding.view(state=record.RecordState.RUNNING), record.RunView)
+    assert_type(reader.position, record.Position)
+
+
+def recorded(event: record.RunEvent) -> bytes:
+    codec: record.EventCodec[record.RunEvent] = record.RecordCodec()
+    base: record.RecordEvent = record.stamped(event, seq=0, at_ms=0, mono_ns=record.UNSTAMPED)
+    plain: record.Event = base
+    match event:
+        case record.RunStarted(format=version, redaction=record.RedactionInfo(), trace=record.Trace() | None):
+            assert version <= record.FORMAT
+        case record.JobDeclared() | record.JobStarted() | record.JobSkipped() | record.Note():
+            pass
+        case record.JobFinished(error=record.ErrorInfo() | None) | record.ShStarted() | record.ShSpawned():
+            pass
+        case record.ShFinished(usage=record.Usage() | None) | record.RunFinished(totals=record.Totals()):
+            pass
+        case record.CancelRequested() | record.EventsDropped():
+            pass
+        case _:
+            pass
+    try:
+        return codec.encode(plain)
+    except (record.UnrecordableError, record.MalformedEventError):
+        return b""
+
+
 # --- procflow_export --------------------------------------------------------------------------------------------------
 
 
@@ -588,3 +666,43 @@ async def mapped(commands: Iterable[pf.Command | pf.Pipeline], order: pf.MapOrde
         assert_type(exc.open_now, int | None)
     started: list[pf.Process] = []
     await pf.run(pf.Command("true"), on_start=started.append)
+
+
+def redacted(argv: list[str]) -> None:
+    secret = Secret("hunter2-hunter2", name="db")
+    assert_type(secret, Secret[str])
+    assert_type(secret.reveal(), str)
+    assert_type(Secret(b"\xff" * 8, name="key").reveal(), bytes)
+    rules = RedactionRules(urls=False, patterns={"pin": r"pin (?P<secret>\d+)"})
+    redactor = Redactor([secret], rules=rules)
+    redactor.add(Secret(b"other-secret", name="other"))
+    assert_type(redactor.redact_text("x"), str)
+    assert_type(redactor.redact_bytes(b"x"), bytes)
+    assert_type(redactor.redact_argv(argv), list[str])
+    assert_type(redactor.redact_variables({"A": "b"}), dict[str, str])
+    assert_type(redactor.statistics(), RedactionStatistics)
+    stream = redactor.stream()
+    assert_type(stream, StreamRedactor)
+    assert_type(stream.feed_pieces(b"x"), list[Piece])
+    assert issubclass(ShortSecretWarning, UserWarning)
+
+
+def logged(root: str, redactor: Redactor) -> None:
+    path = log_path("build", attempt=1, sh=1)
+    assert job_id_of(job_directory("build")) == "build"
+    log = CallLog(root, path, redactor=redactor, cap_bytes=None)
+    log.append(LogStream.STDOUT, b"x", at_ns=1, mono_ns=1)
+    assert_type(log.close(at_ns=2), LogSummary)
+    items: Iterable[LogItem] = read_log(f"{root}/{path}")
+    for item in items:
+        match item:
+            case LogLine(data=data):
+                assert_type(data, bytes)
+            case Dropped(dropped_bytes=dropped_bytes):
+                assert_type(dropped_bytes, Mapping[LogStream, int])
+            case Damaged(data):
+                assert_type(data, bytes)
+            case _:
+                assert_never(item)
+    for piece in read_output(f"{root}/{path}", LogStream.STDERR):
+        assert_type(piece, bytes | Dropped)

@@ -1,10 +1,90 @@
-"""The record of a run: what every line of an event stream looks like, and how lines are written and read.
+"""The record of a run: what every line of an event stream looks like, and what can be read out of it again.
 
-Owns the envelope and the codec today; the recorder, its sinks, the fold and the readers join it here.
+Owns the envelope and the codec, the events of a run, the reader and the fold; the recorder and its sinks join them here.
+
+``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one.
 """
 
 from __future__ import annotations
 
+from procflow.record.codec import RecordCodec
 from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
+from procflow.record.errors import UnreadableRecordError, UnrecordableError
+from procflow.record.events import (
+    FORMAT,
+    CancelRequested,
+    ErrorInfo,
+    EventsDropped,
+    JobDeclared,
+    JobFinished,
+    JobSkipped,
+    JobStarted,
+    Note,
+    RecordEvent,
+    RedactionInfo,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    ShFinished,
+    ShSpawned,
+    ShStarted,
+    Totals,
+    Trace,
+    Usage,
+)
+from procflow.record.fold.rows import CallKey, CallRow, JobKey, JobRow, NoteRow, RunRow
+from procflow.record.fold.view import RunFold, RunView
+from procflow.record.loading import load, read_events, state_of
+from procflow.record.reading.reader import Health, Line, Position, RecordReader
+from procflow.record.reading.sequence import SeqGap
+from procflow.record.reading.states import RecordState
 
-__all__ = ("UNSTAMPED", "Event", "EventCodec", "Head", "MalformedEventError", "Unknown", "stamped")
+__all__ = (
+    "FORMAT",
+    "UNSTAMPED",
+    "CallKey",
+    "CallRow",
+    "CancelRequested",
+    "ErrorInfo",
+    "Event",
+    "EventCodec",
+    "EventsDropped",
+    "Head",
+    "Health",
+    "JobDeclared",
+    "JobFinished",
+    "JobKey",
+    "JobRow",
+    "JobSkipped",
+    "JobStarted",
+    "Line",
+    "MalformedEventError",
+    "Note",
+    "NoteRow",
+    "Position",
+    "RecordCodec",
+    "RecordEvent",
+    "RecordReader",
+    "RecordState",
+    "RedactionInfo",
+    "RunEvent",
+    "RunFinished",
+    "RunFold",
+    "RunRow",
+    "RunStarted",
+    "RunView",
+    "SeqGap",
+    "ShFinished",
+    "ShSpawned",
+    "ShStarted",
+    "Totals",
+    "Trace",
+    "Unknown",
+    "UnreadableRecordError",
+    "UnrecordableError",
+    "Usage",
+    "load",
+    "read_events",
+    "stamped",
+    "state_of",
+)

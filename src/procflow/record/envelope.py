@@ -7,7 +7,7 @@ emits an event passes the numbers to ``stamped()``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -76,13 +76,18 @@ class EventCodec(Generic[E_co]):
     Not safe for use by two threads at once.
     """
 
-    def __init__(self, types: Sequence[type[E_co]]) -> None:
-        """Prepare for events of ``types``; every one needs its own ``tag``."""
+    def __init__(self, types: Sequence[type[E_co]], *, synonyms: Mapping[str, str] | None = None) -> None:
+        """Prepare for events of ``types``; every one needs its own ``tag``.
+
+        ``synonyms`` maps names of types that were written once to those of today; they are accepted, and never written.
+        """
         self._decoders: dict[str, msgspec.json.Decoder[E_co]] = {
             _tag(event_type): msgspec.json.Decoder(event_type) for event_type in types
         }
         if len(self._decoders) != len(types):
             raise ValueError("two event types share one tag")
+        self._types = {_tag(event_type): event_type for event_type in types}
+        self._synonyms = dict(synonyms or {})
         self._heads = msgspec.json.Decoder(Head)
         self._encoder = msgspec.json.Encoder()
 
@@ -103,9 +108,19 @@ class EventCodec(Generic[E_co]):
         try:
             head = self._heads.decode(line)
             decoder = self._decoders.get(head.type)
-            return Unknown(head=head, raw=line) if decoder is None else decoder.decode(line)
+            if decoder is not None:
+                return decoder.decode(line)
+            today = self._synonyms.get(head.type)
+            if today is None:
+                return Unknown(head=head, raw=line)
+            return msgspec.convert({**msgspec.json.decode(line), "type": today}, self._types[today])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise MalformedEventError(line, str(exc)) from exc
+
+
+def tag_of(event: Event) -> str:
+    """Return the ``type`` of an event, as it stands on its line."""
+    return _tag(type(event))
 
 
 def _tag(event_type: type[Event]) -> str:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from procflow.record import Event, EventCodec
+from procflow.record.envelope import Event, EventCodec
 from procflow_export.model.errors import Failure
 from procflow_export.model.plan import UnitResult
 

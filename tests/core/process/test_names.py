@@ -226,6 +226,13 @@ def test_known_values_in_every_part() -> None:
     assert text.endswith(" '<redacted>s'")
 
 
+def test_values_that_overlap_leave_no_fragment() -> None:
+    """C-2: where known values overlap, all of them is taken out, and one mark stands there."""
+    redaction = pf.Redaction(values=("user:hunter2", "hunter2-tail"))
+
+    assert redaction.clean_values("user:hunter2-tail, hunter2") == "<redacted>, hunter2"
+
+
 @pytest.mark.parametrize("wrong", [{"words": "token"}, {"values": "secret"}, {"values": ("",)}])
 def test_rules_that_mean_something_else(wrong: dict[str, object]) -> None:
     """C-2: one text in place of several is refused, and so is an empty one, which is everywhere."""

@@ -1,0 +1,1 @@
+"""Event streams of other tools, read as if they were records."""

@@ -1,0 +1,101 @@
+"""A record on disk, opened to be read.
+
+Owns the descriptor, and the unpacking of ``.gz``.  Must not know what stands in a record.  Nothing here can write: the file is opened
+read-only, and no name of its directory is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from procflow.record.errors import UnreadableRecordError
+from procflow.record.reading.liveness import writer_by_lock
+from procflow.record.reading.states import Writer
+
+EVENTS_FILE: Final = "events.jsonl"
+BLOCK_BYTES: Final = 256 << 10
+
+_GZIP: Final = b"\x1f\x8b"
+
+
+class RecordFile:
+    """A record that is open for reading: ``open_record()`` makes it."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._is_gzip = os.pread(fd, 2, 0) == _GZIP
+        self.path = path
+        """The file."""
+
+    def writer(self) -> Writer:
+        """Ask whether the writer lives; ask before reading to the end."""
+        return writer_by_lock(self._fd)
+
+    def blocks(self, offset: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from ``offset`` to the end as it is then, in blocks of at most ``BLOCK_BYTES``.
+
+        The offset is one of the unpacked bytes.  Of a ``.gz`` that is cut short, or damaged, comes what can be unpacked.
+        """
+        if not self._is_gzip:
+            yield from self._raw_blocks(offset)
+            return
+        for block in self._unpacked_blocks():
+            if offset < len(block):
+                yield block[offset:]
+            offset = max(offset - len(block), 0)
+
+    def _raw_blocks(self, offset: int) -> Iterator[bytes]:
+        while block := os.pread(self._fd, BLOCK_BYTES, offset):
+            offset += len(block)
+            yield block
+
+    def _unpacked_blocks(self) -> Iterator[bytes]:
+        unpacker = zlib.decompressobj(wbits=31)
+        for block in self._raw_blocks(0):
+            packed = block
+            while packed:
+                if unpacker.eof:  # files that were packed one after the other are one file
+                    unpacker = zlib.decompressobj(wbits=31)
+                try:
+                    data = unpacker.decompress(packed, BLOCK_BYTES)
+                except zlib.error:
+                    return
+                if data:
+                    yield data
+                packed = unpacker.unconsumed_tail or unpacker.unused_data
+        while not unpacker.eof and (data := unpacker.decompress(b"", BLOCK_BYTES)):
+            yield data
+
+
+@contextmanager
+def open_record(path: str | os.PathLike[str]) -> Iterator[RecordFile]:
+    """Open the record ``path``: the file, packed by gzip or not, or the directory of a run.
+
+    Raises:
+        UnreadableRecordError: If there is none, or the system does not let us.
+    """
+    found = _find(os.fspath(path))
+    try:
+        # A pipe of that name would let us wait for ever.
+        fd = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as exc:
+        raise UnreadableRecordError(path=found, reason=exc.strerror or "it cannot be opened") from exc
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UnreadableRecordError(path=found, reason="it is no regular file")
+        yield RecordFile(fd, found)
+    finally:
+        os.close(fd)
+
+
+def _find(path: str) -> str:
+    if not os.path.isdir(path):
+        return path
+    plain = os.path.join(path, EVENTS_FILE)
+    packed = f"{plain}.gz"
+    return packed if not os.path.exists(plain) and os.path.exists(packed) else plain

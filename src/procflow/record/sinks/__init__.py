@@ -1,0 +1,1 @@
+"""Where the lines of a record go: files, pipes, functions, nowhere."""
