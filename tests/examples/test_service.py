@@ -450,7 +450,9 @@ def test_delete_answers_when_nothing_is_left(hasty: Served, containment: str) ->
     assert status == 200
     assert report["state"] == "ended"
     assert report["outcome"]["ended_by"] == "terminate"
-    assert hasty.ask("DELETE", f"/jobs/{job}") == (200, report)
+    status, again = hasty.ask("DELETE", f"/jobs/{job}")
+    assert status == 200
+    assert again | {"clients": 0} == report | {"clients": 0}  # who has read its output may be gone by now, or not yet
 
 
 def test_every_client_gets_the_whole_output(served: Served, gate: Callable[[], None]) -> None:

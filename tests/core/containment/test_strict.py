@@ -930,7 +930,12 @@ class TestCgroup:
     async def test_cgroup_of_a_tree_is_not_the_next_one_s(self, base: str, left: str) -> None:
         """C-82: whoever has stopped or changed it has meant the tree that was in it."""
         async with pf.spawn(pf.Command("sleep", "60"), containment="strict", shutdown=pf.Shutdown.now()) as child:
-            leaf = Path(nanny_of(child).cgroup)
+            leaf, keeper = Path(nanny_of(child).cgroup), str(nanny_of(child).pid)
+            with anyio.fail_after(
+                10
+            ):  # she leaves it once she has told of the start; frozen herself she could end nobody
+                while keeper in Path(leaf, "cgroup.procs").read_text().split():
+                    await anyio.sleep(0.005)
             if left == "a freeze":
                 Path(leaf, "cgroup.freeze").write_text("1")
             else:
