@@ -26,7 +26,7 @@ from procflow.record.reading.states import RecordState, Writer, record_state
 from tests.core.record.sample import EVENTS, LINES, RECORD, header, lines_of, stamp_all
 from tests.core.record.writers import record_writer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="flock and /proc are needed; other systems: issue 5")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="flock and /proc are needed")
 
 
 @pytest.fixture

@@ -174,6 +174,25 @@ class TestFile:
             os.kill(copy, signal.SIGKILL)
             os.waitpid(copy, 0)
 
+    def test_a_reader_that_looks_right_then_does_not_cost_the_lock(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """RR-42: or the record would read as crashed for as long as its writer lives."""
+        path, flock = tmp_path / "events.jsonl", fcntl.flock
+
+        def meet_a_reader(fd: int, operation: int) -> None:
+            with open(path, "rb") as reader:
+                flock(reader, fcntl.LOCK_SH)
+                if operation & fcntl.LOCK_NB:
+                    flock(fd, operation)
+            flock(fd, operation)
+
+        monkeypatch.setattr(fcntl, "flock", meet_a_reader)
+        sink = FileSink(path)
+        with open(path, "rb") as reader, pytest.raises(BlockingIOError):
+            flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        sink.close()
+
     def test_a_full_disk_costs_events_and_nothing_else(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         """RR-30: the kernel takes a part of a line; what comes after is whole again, and the loss can be told."""
         script = """

@@ -1,6 +1,6 @@
 """The look that one event loop has at the guard.
 
-Owns one epoll object of a loop, and its place in that loop while guarded processes of the loop live.  Must not know what the
+Owns one epoll object of a loop, and its place in that loop, where it looks while guarded processes of the loop live.  Must not know what the
 guard says, nor what is done about it.
 
 Problem: channel and pidfd of the guard are watched by every loop that has guarded processes, in any thread, and are replaced

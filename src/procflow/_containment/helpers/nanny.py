@@ -37,7 +37,7 @@ It is one file, longer than a module should be, because a helper is started by i
 When a nanny is killed its children become the template's, which is a subreaper too, and kills them.
 A template whose control socket has ended was given up by its host: it forks no more, and ends with the last nanny.
 Known holes: a nanny that is killed after, or with, the template; programs that others start on request (systemd, docker, cron);
-a process that changed its user, if the nanny is not root.
+a process that changed its user, if the nanny is not root; a cgroup that is frozen before she has left it, right after a start.
 """
 
 from __future__ import annotations

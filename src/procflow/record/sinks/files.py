@@ -65,7 +65,7 @@ class FileSink:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, FILE_MODE)
         with contextlib.suppress(OSError):  # a file system without locks: then pid and start time tell who is alive
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # waits: a reader that asks who is alive holds it for an instant
         _close_in_copies(self)
 
     def __repr__(self) -> str:
@@ -79,8 +79,7 @@ class FileSink:
     @property
     def failure(self) -> str:
         """Why something was lost; empty if nothing was."""
-        losses = self._losses
-        return f"{self.path}: {losses.count} events were lost: {losses.reason}" if losses.count else ""
+        return self._losses.failure_of(str(self.path))
 
     def emit(self, line: bytes, event: Event) -> None:
         """Append ``line``; syncs after it if its type and the durability say so, which takes about a millisecond."""

@@ -85,8 +85,7 @@ class PipeSink:
     @property
     def failure(self) -> str:
         """Why something was lost; a reader that went away is no failure."""
-        losses = self._losses
-        return f"{self.name}: {losses.count} events were lost: {losses.reason}" if losses.count else ""
+        return self._losses.failure_of(self.name)
 
     def emit(self, line: bytes, event: Event) -> None:
         """Queue ``line``.  With ``when_full="block"`` it blocks the thread while the reader is a full queue behind."""

@@ -75,6 +75,10 @@ class Losses:
         """Whether something was lost that nobody was told of."""
         return self._owed is not None
 
+    def failure_of(self, name: str) -> str:
+        """Return what was lost by the sink ``name``, in words; nothing if nothing was."""
+        return f"{name}: {self.count} events were lost: {self.reason}" if self.count else ""
+
     def lose(self, seq: int, reason: str) -> None:
         """Note that the event ``seq`` is lost."""
         lost = Dropped(1, seq, seq, reason)
