@@ -5,7 +5,6 @@ Owns where they stand and what they say.  Must not know how they are drawn.
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Final, NamedTuple
 
 _US: Final = 1_000
@@ -15,8 +14,10 @@ _MIN: Final = 60 * _S
 _H: Final = 60 * _MIN
 _D: Final = 24 * _H
 
-_ROUND: Final = (
-    *(step * 10**power for power in range(9) for step in (1, 2, 5)),  # up to half a second
+_ROUND: Final[tuple[int, ...]] = (
+    *(
+        step * tens for tens in (1, 10, 100, _US, 10 * _US, 100 * _US, _MS, 10 * _MS, 100 * _MS) for step in (1, 2, 5)
+    ),  # up to half a second
     *(step * _S for step in (1, 2, 5, 10, 15, 30)),
     *(step * _MIN for step in (1, 2, 5, 10, 15, 30)),
     *(step * _H for step in (1, 2, 3, 6, 12)),
@@ -40,8 +41,12 @@ def _step(total_ns: int, parts: int) -> int:
     for step in _ROUND:
         if total_ns <= step * parts:
             return step
-    days = next(step * 10**power for power in count() for step in (1, 2, 5) if total_ns <= step * 10**power * _D * parts)
-    return days * _D
+    tens = _D
+    while True:
+        for factor in (1, 2, 5):
+            if total_ns <= factor * tens * parts:
+                return factor * tens
+        tens *= 10
 
 
 def _label(at_ns: int, total_ns: int) -> str:

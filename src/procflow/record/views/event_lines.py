@@ -75,9 +75,7 @@ def event_line(event: RunEvent | Unknown) -> EventLine:
             by = f" ({event.signal})" if event.signal else ""
             return _line(at_ns, "run", f"asked to end: {event.reason}{by}", Look.STOPPED)
         case EventsDropped():
-            words = (
-                f"{counted(event.count, 'event')} lost, {event.first_seq} to {event.last_seq}: {event.reason}"
-            )
+            words = f"{counted(event.count, 'event')} lost, {event.first_seq} to {event.last_seq}: {event.reason}"
             return _line(at_ns, "run", words, Look.LOST)
         case RunFinished():
             words = f"{event.outcome} after {duration_text(event.duration_ns)}"

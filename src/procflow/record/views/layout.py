@@ -114,7 +114,9 @@ def told(span: Span) -> list[str]:
     if isinstance(row, CallRow):
         again = f", attempt {row.attempt}" if row.attempt != 1 else ""
         found.append(f"job {row.job_id}{again}, call {row.sh}")
-        found += [f"{word} {value}" for word, value in (("in", row.cwd), ("pid", row.pid), ("log", row.log_path)) if value]
+        found += [
+            f"{word} {value}" for word, value in (("in", row.cwd), ("pid", row.pid), ("log", row.log_path)) if value
+        ]
     if not isinstance(row, RunRow) and row.error is not None:
         found.append(f"{row.error.type}: {row.error.message}")
     return found
@@ -122,7 +124,9 @@ def told(span: Span) -> list[str]:
 
 def _most_telling(found: Iterable[tuple[T, RunRow | JobRow | CallRow]], at_most: int) -> list[T]:
     """Return what is kept of ``found``, each with its row: what did not end well, then what took longest."""
-    ordered = sorted(found, key=lambda item: (look_of(item[1]) is Look.FINE, -(item[1].duration_ns or 0), item[1].first_seq))
+    ordered = sorted(
+        found, key=lambda item: (look_of(item[1]) is Look.FINE, -(item[1].duration_ns or 0), item[1].first_seq)
+    )
     return [thing for thing, _ in ordered[:at_most]]
 
 

@@ -48,7 +48,7 @@ def ending_word(row: RunRow | JobRow | CallRow) -> str:
     if isinstance(row, CallRow):
         if row.outcome == EXITED:
             return f"exit {row.exit_code}" if row.exit_code is not None else EXITED
-        if row.signal and row.outcome not in (CANCELLED, SKIPPED):
+        if row.signal and row.outcome not in (CANCELLED, SKIPPED, TIMED_OUT):
             return row.signal
     elif isinstance(row, JobRow) and not row.has_begun and not row.outcome:
         return "waiting"

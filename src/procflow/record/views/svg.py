@@ -98,7 +98,11 @@ class _Picture:
         self._looks.add(look)
         took = duration_text(self._layout.run.duration_ns) if self._layout.run is not None else "?"
         verb = "so far" if look is Look.OPEN else "took"
-        facts = [f"{SIGNS[look]} {ending_word(run)}", f"record {view.state.value}", f"began {instant_text(run.started_at_ms)} UTC"]
+        facts = [
+            f"{SIGNS[look]} {ending_word(run)}",
+            f"record {view.state.value}",
+            f"began {instant_text(run.started_at_ms)} UTC",
+        ]
         facts += [f"{took} so far" if verb == "so far" else f"took {took}"]
         facts += [f"run {run.run_id}"] if run.run_id else []
         title_columns = int((self._width - 2 * _EDGE) / 9.1)
@@ -139,7 +143,10 @@ class _Picture:
             ending += f" #{last.attempt}"
         right = self._left + self._chart + 10
         columns = self._columns(_ENDINGS - 10)
-        drawn = [name, element("text", text(ending, columns=columns), x=right, y=y + _PAD + 8, class_=f"pf-word-{look.value}")]
+        drawn = [
+            name,
+            element("text", text(ending, columns=columns), x=right, y=y + _PAD + 8, class_=f"pf-word-{look.value}"),
+        ]
         if not job.attempts and last.because:
             because = f"because of {', '.join(last.because)}"
             drawn.append(
@@ -149,11 +156,9 @@ class _Picture:
                 )
             )  # fmt: skip
         y += _PAD
-        for span in job.attempts:
-            drawn.append(self._bar(span, y + span.lane * (_STRIP + 3), _STRIP, label=""))
+        drawn += [self._bar(span, y + span.lane * (_STRIP + 3), _STRIP, label="") for span in job.attempts]
         y += _strips(job)
-        for span in job.calls:
-            drawn.append(self._bar(span, y + span.lane * _LANE, _BAR, label=span.label))
+        drawn += [self._bar(span, y + span.lane * _LANE, _BAR, label=span.label) for span in job.calls]
         return drawn
 
     def _bar(self, span: Span, y: float, height: float, *, label: str) -> Markup:
@@ -194,7 +199,9 @@ class _Picture:
             drawn.append(element("text", text(f"{SIGNS[look]} {word}"), x=x, y=y + 10, class_="pf-dim"))
             x += (columns_of(word) + 5) * _COLUMN
         if self._layout.left_out:
-            drawn.append(element("text", text(self._layout.left_out), x=self._left, y=y + 10 + _TEXT_LINE + 4, class_="pf-dim"))
+            drawn.append(
+                element("text", text(self._layout.left_out), x=self._left, y=y + 10 + _TEXT_LINE + 4, class_="pf-dim")
+            )
         return drawn
 
     @staticmethod
@@ -237,7 +244,11 @@ def _open_ended(x: float, y: float, length: float, height: float) -> list[Markup
     return [
         element("path", d=outline + arrow, class_="pf-open-inside"),
         element("path", d=outline, class_="pf-open"),
-        element("path", d=f"M{right - tip:.2f} {y:.2f}L{right:.2f} {middle:.2f}L{right - tip:.2f} {y + height:.2f}", class_="pf-open"),
+        element(
+            "path",
+            d=f"M{right - tip:.2f} {y:.2f}L{right:.2f} {middle:.2f}L{right - tip:.2f} {y + height:.2f}",
+            class_="pf-open",
+        ),
     ]
 
 

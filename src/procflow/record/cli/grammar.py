@@ -1,0 +1,162 @@
+"""What may be typed: commands, options, help.
+
+Owns the words only.  Which function a command calls is in ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from procflow.record.cli.runs import DEFAULT_ROOT, ROOT_VARIABLE
+from procflow.record.cli.statuses import MEANINGS, Status
+from procflow.record.views.gantt import MIN_WIDTH
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+PROGRAM: Final = "python -m procflow"
+
+_EPILOG: Final = (
+    "RUN is the directory of a run or its file of events, or below --root: an id or the beginning of one,\n"
+    "a name that only one run has, or `latest`.\n\nexit status:\n"
+    + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors do not look like a state of a record."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Status.USAGE, f"{self.prog}: error: {message}\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # argparse swallows every error here: help that met a full disk would end with 0.
+        is_answer = file is sys.stdout
+        if not is_answer:
+            super()._print_message(message, file)
+        elif message:
+            sys.stdout.write(message)
+            sys.stdout.flush()
+
+
+def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; the parsed ``command`` names the command."""
+    parser = _Parser(
+        prog=program, description="What procflow can do from a shell.", formatter_class=_format, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"procflow {version}")
+    areas = parser.add_subparsers(dest="area", metavar="AREA", required=True, title="areas")
+    record = areas.add_parser(
+        "record", help="read, follow, draw, export and keep the records of runs", formatter_class=_format,
+        description="Read, follow, draw, export and keep the records of runs.", epilog=_EPILOG, allow_abbrev=False,
+    )  # fmt: skip
+    _add_commands(record)
+    return parser
+
+
+def _add_commands(record: argparse.ArgumentParser) -> None:
+    commands = record.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    common = _common_options()
+
+    def command(name: str, summary: str, *, runs: str | None = "one", more: str = "") -> argparse.ArgumentParser:
+        found = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.{more}", parents=[common],
+            formatter_class=_format, allow_abbrev=False,
+        )  # fmt: skip
+        if runs == "one":
+            found.add_argument("run", metavar="RUN", help="path, id, beginning of an id, name, or latest")
+        elif runs == "any":
+            found.add_argument("runs", metavar="RUN", nargs="*", help="path, id, beginning of an id, name, or latest")
+        return found
+
+    listing = command("list", "list the runs of a directory, the latest first", runs=None)
+    listing.add_argument("-n", "--number", metavar="N", type=_at_least(1), help="only the latest N")
+    listing.add_argument("--state", choices=("running", "finished", "crashed", "unreadable"), help="only these")
+
+    show = command("show", "show what a run was: figures, jobs, and the calls that did not end well")
+    show.add_argument("--calls", action="store_true", help="every call")
+
+    check = command(
+        "check",
+        "say whether a record is whole",
+        more="  The exit status says it too: 0 clean, 1 defects, 2 crashed, 3 unreadable, 4 running.",
+    )
+    check.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
+
+    command(
+        "what-up", "show what is open, and for how long, in runs that go on or have crashed", runs="any",
+        more="  Without RUN: of every run below --root that goes on.",
+    )  # fmt: skip
+
+    timeline = command("timeline", "draw a run: as text, as a picture, as a trace")
+    timeline.add_argument(
+        "--width", metavar="N", type=_at_least(MIN_WIDTH), help="columns of the text (default: the terminal, or 80)"
+    )
+    timeline.add_argument("--jobs", action="store_true", help="text without the calls")
+    timeline.add_argument("--svg", metavar="FILE", help="write a picture; - is standard output")
+    timeline.add_argument("--html", metavar="FILE", help="write a page with picture and tables; - is standard output")
+    timeline.add_argument("--chrome", metavar="FILE", help="write a trace for Perfetto; - is standard output")
+
+
+def _common_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = options.add_argument_group("common options")
+    group.add_argument(
+        "--root", metavar="DIR", help=f"where runs are (default: the variable {ROOT_VARIABLE}, or {DEFAULT_ROOT})"
+    )
+    group.add_argument("--json", action="store_true", help="print the result as JSON")
+    group.add_argument("--no-color", action="store_true", help="no colours; so does the variable NO_COLOR")
+    return options
+
+
+def _format(prog: str) -> argparse.HelpFormatter:
+    width = min(shutil.get_terminal_size().columns, 100) - 2
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=max(width, 38))
+
+
+class _at_least:  # noqa: N801 (argparse shows the name of a type in its messages)
+    """An argument type: a whole number with a lower bound."""
+
+    __name__ = "number"
+
+    def __init__(self, low: int) -> None:
+        self._low = low
+
+    def __call__(self, text: str) -> int:
+        try:
+            number = int(text.replace("_", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if number < self._low:
+            raise argparse.ArgumentTypeError(f"{number} is below {self._low}")
+        return number
+
+
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str) -> float:
+    """Return a duration in seconds: ``90``, ``1.5s``, ``10m``, ``2h``, ``7d``."""
+    number = text.rstrip("smhd")
+    unit = _UNITS.get(text[len(number) :])
+    try:
+        value = float(number) * unit if unit is not None else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: it is written 90, 1.5s, 10m, 2h or 7d")
+    return value
+
+
+def size_bytes(text: str) -> int:
+    """Return a size in bytes: ``1000``, ``64K``, ``2M``, ``10G``, powers of 1024."""
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    factor = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(unit)
+    if factor is None or not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: it is written 1000, 64K, 2M or 10G")
+    return int(digits) * factor
