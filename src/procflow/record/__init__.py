@@ -38,6 +38,7 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.tailing import Tail, tail
 
 __all__ = (
     "FORMAT",
@@ -77,6 +78,7 @@ __all__ = (
     "ShFinished",
     "ShSpawned",
     "ShStarted",
+    "Tail",
     "Totals",
     "Trace",
     "Unknown",
@@ -87,4 +89,5 @@ __all__ = (
     "read_events",
     "stamped",
     "state_of",
+    "tail",
 )

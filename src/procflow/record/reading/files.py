@@ -32,6 +32,11 @@ class RecordFile:
         self.path = path
         """The file."""
 
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is now, as it is on the disk."""
+        return os.fstat(self._fd).st_size
+
     def writer(self) -> Writer:
         """Ask whether the writer lives; ask before reading to the end."""
         return writer_by_lock(self._fd)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from procflow.record.codec import RecordCodec
-from procflow.record.envelope import MalformedEventError, Unknown
+from procflow.record.envelope import Head, MalformedEventError, Unknown
 from procflow.record.events import EventsDropped, RunEvent, RunFinished, RunStarted
 from procflow.record.reading.lines import LineCutter
 from procflow.record.reading.sequence import SeqGap, Sequence, Span, Verdict
@@ -34,6 +34,11 @@ class Line(NamedTuple):
     offset: int
     event: RunEvent | Unknown
     raw: bytes
+
+    @property
+    def head(self) -> RunEvent | Head:
+        """What has the number and the times, of whatever type the event is."""
+        return self.event.head if isinstance(self.event, Unknown) else self.event
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
