@@ -32,6 +32,12 @@ class RecordFile:
         self.path = path
         """The file."""
 
+    @property
+    def file_id(self) -> str:
+        """Device and inode: what the file is, whatever it is called."""
+        status = os.fstat(self._fd)
+        return f"{status.st_dev}:{status.st_ino}"
+
     def writer(self) -> Writer:
         """Ask whether the writer lives; ask before reading to the end."""
         return writer_by_lock(self._fd)
