@@ -2,14 +2,20 @@
 
 Owns the envelope and the codec, the events of a run, the reader and the fold; the recorder and its sinks join them here.
 
-``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one.
+``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one, ``ingest()`` puts it into a database.
 """
 
 from __future__ import annotations
 
 from procflow.record.codec import RecordCodec
 from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
-from procflow.record.errors import UnreadableRecordError, UnrecordableError
+from procflow.record.errors import (
+    ReplacedRecordError,
+    UnknownRunError,
+    UnreadableRecordError,
+    UnrecordableError,
+    UnusableDatabaseError,
+)
 from procflow.record.events import (
     FORMAT,
     CancelRequested,
@@ -38,6 +44,8 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.store.reports import IngestReport, StoredRun
+from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
 from procflow.record.tailing import Tail, tail
 
 __all__ = (
@@ -52,6 +60,7 @@ __all__ = (
     "EventsDropped",
     "Head",
     "Health",
+    "IngestReport",
     "JobDeclared",
     "JobFinished",
     "JobKey",
@@ -68,6 +77,7 @@ __all__ = (
     "RecordReader",
     "RecordState",
     "RedactionInfo",
+    "ReplacedRecordError",
     "RunEvent",
     "RunFinished",
     "RunFold",
@@ -78,16 +88,25 @@ __all__ = (
     "ShFinished",
     "ShSpawned",
     "ShStarted",
+    "StoredRun",
     "Tail",
     "Totals",
     "Trace",
     "Unknown",
+    "UnknownRunError",
     "UnreadableRecordError",
     "UnrecordableError",
+    "UnusableDatabaseError",
     "Usage",
+    "forget",
+    "ingest",
     "load",
     "read_events",
+    "record_from",
+    "reproject",
+    "runs_in",
     "stamped",
     "state_of",
     "tail",
+    "view_from",
 )

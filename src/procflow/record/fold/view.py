@@ -54,10 +54,10 @@ class RunView:
 
 
 class RunFold:
-    """The fold of one run in memory."""
+    """The fold of one run in memory, which may go on from ``rows``."""
 
-    def __init__(self) -> None:
-        self._rows = MemoryRows()
+    def __init__(self, rows: MemoryRows | None = None) -> None:
+        self._rows = rows if rows is not None else MemoryRows()
 
     def add(self, event: RunEvent | Unknown) -> None:
         """Fold one more event."""

@@ -37,6 +37,12 @@ class RecordFile:
         """How long the file is now, as it is on the disk."""
         return os.fstat(self._fd).st_size
 
+    @property
+    def file_id(self) -> str:
+        """Device and inode: what the file is, whatever it is called."""
+        status = os.fstat(self._fd)
+        return f"{status.st_dev}:{status.st_ino}"
+
     def writer(self) -> Writer:
         """Ask whether the writer lives; ask before reading to the end."""
         return writer_by_lock(self._fd)

@@ -11,6 +11,7 @@ lines after it fill from its beginning.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -19,10 +20,14 @@ import msgspec
 MAX_GAPS: Final = 4096
 """How many gaps are kept apart; of more the oldest are only counted, and lines that come late for them count as repeated."""
 
-_REMEMBERED: Final = 1 << 15
+REMEMBERED: Final = 1 << 15
+"""How many lines are remembered to compare with."""
 
 Span: TypeAlias = tuple[int, int]
 """First and last number."""
+
+Earlier: TypeAlias = Callable[[], Iterable[tuple[int, bytes]]]
+"""Gives the last ``REMEMBERED`` lines that were read before, oldest first, with their numbers."""
 
 
 class Verdict(Enum):
@@ -52,9 +57,20 @@ class SeqGap(msgspec.Struct, frozen=True, kw_only=True):
 class Sequence:
     """The numbers of one record."""
 
-    def __init__(self, *, next_seq: int = 0, gaps: tuple[Span, ...] = (), dropped: tuple[Span, ...] = ()) -> None:
-        """Go on where another one was: with what it had of these three."""
+    def __init__(
+        self,
+        *,
+        next_seq: int = 0,
+        gaps: tuple[Span, ...] = (),
+        dropped: tuple[Span, ...] = (),
+        earlier: Earlier | None = None,
+    ) -> None:
+        """Go on where another one was: with what it had of these three, and its lines if ``earlier`` can give them.
+
+        ``earlier`` is asked once, when a line is there that may have been there before.
+        """
         self.next_seq = next_seq
+        self._earlier = earlier
         self._gaps: list[Span] = list(gaps)
         self._dropped: list[Span] = list(dropped)
         self._hashes: dict[int, int] = {}
@@ -76,11 +92,11 @@ class Sequence:
                 self._add_gap((self.next_seq, seq - 1))
             self.next_seq = seq + 1
         elif not self._fill(seq):
+            self._recall()
             known = self._hashes.get(seq)
             return Verdict.DUPLICATE if known is None or known == hash(raw) else Verdict.CONFLICT
         self._hashes[seq] = hash(raw)
-        if len(self._hashes) > _REMEMBERED:
-            del self._hashes[next(iter(self._hashes))]
+        self._forget()
         return Verdict.NEW
 
     def note_dropped(self, first: int, last: int) -> None:
@@ -113,6 +129,17 @@ class Sequence:
             if at <= last:
                 found.append(SeqGap(first=at, last=last, is_explained=False))
         return tuple(found)
+
+    def _recall(self) -> None:
+        """Remember the lines from before this one went on, as if it had judged them."""
+        if self._earlier is not None:
+            self._hashes = {seq: hash(raw) for seq, raw in self._earlier()} | self._hashes
+            self._earlier = None
+            self._forget()
+
+    def _forget(self) -> None:
+        while len(self._hashes) > REMEMBERED:
+            del self._hashes[next(iter(self._hashes))]
 
     def _fill(self, seq: int) -> bool:
         """Take a number out of its gap; return whether it was in one."""
