@@ -38,6 +38,7 @@ class UnreadableRecordError(ProcflowError):
 
     Attributes:
         path: The file.
+        reason: What is wrong.
         theirs: Version of the record, as ``major.minor``; ``None`` if that is not the trouble.
         ours: Newest version that this release reads.
         feature: What the record requires and this release does not have; ``None`` if that is not the trouble.
@@ -47,6 +48,7 @@ class UnreadableRecordError(ProcflowError):
         self, *, path: str, reason: str, theirs: str | None = None, ours: str | None = None, feature: str | None = None
     ) -> None:
         self.path = path
+        self.reason = reason
         self.theirs = theirs
         self.ours = ours
         self.feature = feature

@@ -9,10 +9,9 @@ from typing import Final
 from procflow.record.cli.documents import span_document
 from procflow.record.cli.face import Face
 from procflow.record.cli.files import STANDARD_OUTPUT, write_file
-from procflow.record.cli.runs import find_run, root_of
+from procflow.record.cli.sources import view_of_run
 from procflow.record.cli.statuses import Status
 from procflow.record.fold.view import RunView
-from procflow.record.loading import load
 from procflow.record.views.gantt import MIN_WIDTH, chart_lines
 from procflow.record.views.page import page
 from procflow.record.views.spans import timeline
@@ -24,7 +23,7 @@ DEFAULT_WIDTH: Final = 80
 
 def timeline_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Draw a run into the files that are named; if none is, as text."""
-    view = load(find_run(parsed.run, root_of(parsed.root)))
+    view, _ = view_of_run(parsed)
     files = [name for name in (parsed.svg, parsed.html, parsed.chrome) if name is not None]
     if parsed.svg is not None:
         write_file(parsed.svg, svg(view).encode(), face)

@@ -22,6 +22,7 @@ from procflow.record.views.looks import Look
 from procflow.record.views.words import printable
 
 _STDOUT: Final = 1
+_HELD_AT_MOST: Final = 1000
 _SGR: Final = {
     Look.FINE: "32",
     Look.BAD: "1;31",
@@ -79,9 +80,7 @@ class Face:
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines, whose foreign parts were made harmless."""
         for line in lines:
-            self._held.append(f"{line}\n".encode(self._encoding, "replace"))
-            if len(self._held) >= 1000:
-                self.flush()
+            self.hold(f"{line}\n".encode(self._encoding, "replace"))
 
     def data(self, value: object) -> None:
         """Write one JSON document."""
@@ -92,6 +91,12 @@ class Face:
         """Write bytes as they are, and what was held back before them."""
         self._held.append(data)
         self.flush()
+
+    def hold(self, data: bytes) -> None:
+        """Write bytes as they are, now or with what comes next."""
+        self._held.append(data)
+        if len(self._held) >= _HELD_AT_MOST:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is held back.

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from procflow.record.cli.runs import DEFAULT_ROOT, ROOT_VARIABLE
+from procflow.record.cli.sources import DATABASE
 from procflow.record.cli.statuses import MEANINGS, Status
 from procflow.record.views.gantt import MIN_WIDTH
 
@@ -81,6 +82,7 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
     show = command("show", "show what a run was: figures, jobs, and the calls that did not end well")
     show.add_argument("--calls", action="store_true", help="every call")
 
+    _may_use_database(listing, show)
     check = command(
         "check",
         "say whether a record is whole",
@@ -101,6 +103,45 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
     timeline.add_argument("--svg", metavar="FILE", help="write a picture; - is standard output")
     timeline.add_argument("--html", metavar="FILE", help="write a page with picture and tables; - is standard output")
     timeline.add_argument("--chrome", metavar="FILE", help="write a trace for Perfetto; - is standard output")
+
+    tail = command(
+        "tail",
+        "follow the events of a run until it is over",
+        more="  With --json: the lines of the record, as they are.",
+    )
+    tail.add_argument("--from-seq", metavar="N", type=_at_least(0), default=0, help="begin with event N")
+    tail.add_argument("--no-follow", action="store_true", help="end behind what is there now")
+
+    ingest = command(
+        "ingest", "put records into a SQLite database", runs="any", more="  Without RUN: every run below --root."
+    )
+    reproject = command(
+        "reproject",
+        "make the rows of a database anew from the lines in it",
+        runs="any",
+        more="  Without RUN: of every run in it.",
+    )
+    for one in (ingest, reproject):
+        one.add_argument("--database", metavar="FILE", help=f"the database (default: {DATABASE} in --root)")
+
+    export = command(
+        "export", "write a run for OpenTelemetry or OpenLineage", more="  Nothing is sent anywhere without --send."
+    )
+    export.add_argument("--otlp", metavar="FILE", help="write spans, as a line of OTLP JSON; - is standard output")
+    export.add_argument(
+        "--openlineage", metavar="FILE", help="write events of OpenLineage, one a line; - is standard output"
+    )
+    export.add_argument("--send", metavar="URL", help="send spans by OTLP over HTTP; needs the extra procflow[otlp]")
+    export.add_argument("--service-name", metavar="NAME", help="service.name of the spans (default: procflow)")
+    export.add_argument("--namespace", metavar="NAME", help="namespace of the jobs of OpenLineage (default: procflow)")
+    _may_use_database(timeline, export)
+
+
+def _may_use_database(*parsers: argparse.ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument(
+            "--database", metavar="FILE", help="take runs out of this database; RUN is an id or name in it"
+        )
 
 
 def _common_options() -> argparse.ArgumentParser:

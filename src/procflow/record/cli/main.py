@@ -15,12 +15,15 @@ from contextlib import suppress
 from typing import Final, NoReturn, TypeAlias
 
 from procflow.record.cli.drawing import timeline_command
+from procflow.record.cli.exporting import export_command
 from procflow.record.cli.face import Face, say
+from procflow.record.cli.following import tail_command
 from procflow.record.cli.grammar import build_parser
 from procflow.record.cli.listing import list_command
 from procflow.record.cli.showing import check_command, show_command, what_up_command
 from procflow.record.cli.statuses import CommandError, Status
-from procflow.record.errors import UnreadableRecordError
+from procflow.record.cli.storing import ingest_command, reproject_command
+from procflow.record.errors import UnreadableRecordError, UnusableDatabaseError
 
 Command: TypeAlias = Callable[[argparse.Namespace, Face], Status]
 
@@ -29,7 +32,11 @@ COMMANDS: Final[dict[str, Command]] = {
     "show": show_command,
     "check": check_command,
     "what-up": what_up_command,
+    "tail": tail_command,
     "timeline": timeline_command,
+    "ingest": ingest_command,
+    "reproject": reproject_command,
+    "export": export_command,
 }
 
 _STREAMS: Final = frozenset({"tail", "replay"})
@@ -68,6 +75,8 @@ def run(arguments: Sequence[str]) -> Status:
         return _failed(face, exc)
     except UnreadableRecordError as exc:
         return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unreadable_advice(exc)))
+    except UnusableDatabaseError as exc:
+        return _failed(face, CommandError(Status.REFUSED, str(exc), _unusable_advice(exc)))
     except OSError as exc:
         name = f"{exc.filename}: " if exc.filename else ""
         advice = "mend that, and try again"
@@ -89,6 +98,12 @@ def _unreadable_advice(error: UnreadableRecordError) -> str:
     if error.theirs is not None or error.feature is not None:
         return "read it with the release of procflow that wrote it, or a later one"
     return "give the directory of a run, or its file of events, that you may read"
+
+
+def _unusable_advice(error: UnusableDatabaseError) -> str:
+    if error.theirs is not None:
+        return "use the release of procflow that wrote it, or ingest into another database"
+    return "name another one with --database; it can be made again from the records at any time"
 
 
 def _end(status: int) -> NoReturn:

@@ -62,7 +62,7 @@ def find_run(typed: str, root: Path) -> Path:
     if not found:
         raise CommandError(Status.UNREADABLE, f"there is no run {typed} in {root}", _ADVICE)
     if len(found) > 1:
-        raise _ambiguous(typed, found)
+        raise ambiguous(typed, found)
     return root / found[0].directory
 
 
@@ -118,7 +118,8 @@ def _candidate(path: Path) -> Candidate:
     return Candidate(path.name, header.run_id, header.name, header.at_ms)
 
 
-def _ambiguous(typed: str, found: Sequence[Candidate]) -> CommandError:
+def ambiguous(typed: str, found: Sequence[Candidate]) -> CommandError:
+    """Return the error that shows which runs may be meant."""
     latest = sorted(found, key=lambda one: one.started_at_ms, reverse=True)
     shown = "".join(
         f"\n    {one.directory}  {printable(one.name, columns=30)}  {instant_text(one.started_at_ms) if one.started_at_ms >= 0 else ''}".rstrip()

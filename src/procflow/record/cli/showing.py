@@ -12,6 +12,7 @@ from typing import Final
 from procflow.record.cli.documents import health_document, open_document, run_document
 from procflow.record.cli.face import Face
 from procflow.record.cli.runs import directories_in, find_run, root_of
+from procflow.record.cli.sources import view_of_run
 from procflow.record.cli.statuses import Status
 from procflow.record.cli.tables import Column, table_lines
 from procflow.record.fold.rows import CallRow, JobRow
@@ -21,7 +22,7 @@ from procflow.record.reading.reader import Health
 from procflow.record.reading.states import RecordState
 from procflow.record.views.facts import ending_text, facts
 from procflow.record.views.looks import Look, ending_word, look_of
-from procflow.record.views.open_work import OpenWork, open_work, run_elapsed_ns
+from procflow.record.views.open_work import OpenWork, elapsed_ns, open_work
 from procflow.record.views.spans import job_label
 from procflow.record.views.summary import check_status, health_line, summary
 from procflow.record.views.words import bytes_text, counted, duration_text
@@ -33,11 +34,10 @@ _QUIET_CALLS: Final = 50
 
 def show_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Show a run: facts, slowest calls, jobs, and calls."""
-    path = find_run(parsed.run, root_of(parsed.root))
-    view = load(path)
+    view, path = view_of_run(parsed)
     figures = summary(view)
     if face.is_json:
-        face.data(run_document(os.fspath(path), view, figures))
+        face.data(run_document(path, view, figures))
         return Status.DONE
     face.lines(_title(view, face))
     known = facts(view, figures)
@@ -98,14 +98,12 @@ def what_up_command(parsed: argparse.Namespace, face: Face) -> Status:
     for number, path in enumerate(paths):
         view = load(path)
         now_ms = time.time_ns() // 1_000_000
-        work, elapsed_ns = open_work(view, now_ms=now_ms), run_elapsed_ns(view, now_ms=now_ms)
+        work, run_ns = open_work(view, now_ms=now_ms), elapsed_ns(view.run, view.run, view.state, now_ms)
         if face.is_json:
-            documents.append(open_document(os.fspath(path), view, elapsed_ns, work))
+            documents.append(open_document(os.fspath(path), view, run_ns, work))
         else:
             face.lines(
-                ["", *_open(path, view, elapsed_ns, work, face)]
-                if number
-                else _open(path, view, elapsed_ns, work, face)
+                ["", *_open(path, view, run_ns, work, face)] if number else _open(path, view, run_ns, work, face)
             )
     if face.is_json:
         face.data({"runs": documents})
@@ -168,11 +166,11 @@ def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
     return table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED, indent="  ")
 
 
-def _open(path: Path, view: RunView, elapsed_ns: int, work: Sequence[OpenWork], face: Face) -> Iterator[str]:
+def _open(path: Path, view: RunView, run_ns: int, work: Sequence[OpenWork], face: Face) -> Iterator[str]:
     name = face.cut(view.run.name or path.name, used=40)
     verb = {RecordState.RUNNING: "running for", RecordState.CRASHED: "crashed after"}.get(view.state, "finished after")
     look = {RecordState.RUNNING: Look.OPEN, RecordState.CRASHED: Look.LOST}.get(view.state, Look.FINE)
-    yield f"{face.paint(name, is_bold=True)}  {face.paint(f'{verb} {duration_text(elapsed_ns)}', look)}"
+    yield f"{face.paint(name, is_bold=True)}  {face.paint(f'{verb} {duration_text(run_ns)}', look)}"
     if not work:
         yield "  nothing is open"
     for one in work:

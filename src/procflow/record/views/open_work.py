@@ -39,21 +39,15 @@ def open_work(view: RunView, *, now_ms: int) -> list[OpenWork]:
     return [
         OpenWork(
             job=job,
-            elapsed_ns=_elapsed_ns(job, run, view.state, now_ms),
-            calls=tuple(
-                (call, _elapsed_ns(call, run, view.state, now_ms)) for call in calls if call.key.job == job.key
-            ),
+            elapsed_ns=elapsed_ns(job, run, view.state, now_ms),
+            calls=tuple((call, elapsed_ns(call, run, view.state, now_ms)) for call in calls if call.key.job == job.key),
         )
         for job in sorted(by_job.values(), key=lambda job: job.first_seq)
     ]
 
 
-def run_elapsed_ns(view: RunView, *, now_ms: int) -> int:
-    """Return how long the whole run has taken."""
-    return _elapsed_ns(view.run, view.run, view.state, now_ms)
-
-
-def _elapsed_ns(row: RunRow | JobRow | CallRow, run: RunRow, state: RecordState, now_ms: int) -> int:
+def elapsed_ns(row: RunRow | JobRow | CallRow, run: RunRow, state: RecordState, now_ms: int) -> int:
+    """Return how long ``row`` of ``run`` took, or has taken."""
     if row.duration_ns is not None and not row.synthesized:
         return row.duration_ns
     until_last_ns = max((run.last_mono_ns or 0) - (row.start_mono_ns or 0), 0)
