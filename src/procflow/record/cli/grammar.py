@@ -9,6 +9,7 @@ import argparse
 import math
 import shutil
 import sys
+from textwrap import fill
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from procflow.record.cli.runs import DEFAULT_ROOT, ROOT_VARIABLE
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 PROGRAM: Final = "python -m procflow"
 
 _EPILOG: Final = (
-    "RUN is the directory of a run or its file of events, or below --root: an id or the beginning of one,\n"
-    "a name that only one run has, or `latest`.\n\nexit status:\n"
-    + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())
+    "RUN is the directory of a run or its file of events, or below --root:\n"
+    "an id or the beginning of one, a name that only one run has, or `latest`.\n\nexit status:\n"
+    + "\n".join(
+        fill(meaning, 78, initial_indent=f"  {status:>3}  ", subsequent_indent=" " * 7)
+        for status, meaning in MEANINGS.items()
+    )
 )
 
 
@@ -48,12 +52,12 @@ class _Parser(argparse.ArgumentParser):
 def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentParser:
     """Return the parser of the whole command line; the parsed ``command`` names the command."""
     parser = _Parser(
-        prog=program, description="What procflow can do from a shell.", formatter_class=_format, allow_abbrev=False
+        prog=program, description="What procflow can do from a shell.", formatter_class=_Help, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"procflow {version}")
     areas = parser.add_subparsers(dest="area", metavar="AREA", required=True, title="areas")
     record = areas.add_parser(
-        "record", help="read, follow, draw, export and keep the records of runs", formatter_class=_format,
+        "record", help="read, follow, draw, export and keep the records of runs", formatter_class=_Help,
         description="Read, follow, draw, export and keep the records of runs.", epilog=_EPILOG, allow_abbrev=False,
     )  # fmt: skip
     _add_commands(record)
@@ -67,7 +71,7 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
     def command(name: str, summary: str, *, runs: str | None = "one", more: str = "") -> argparse.ArgumentParser:
         found = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.{more}", parents=[common],
-            formatter_class=_format, allow_abbrev=False,
+            formatter_class=_Help, allow_abbrev=False,
         )  # fmt: skip
         if runs == "one":
             found.add_argument("run", metavar="RUN", help="path, id, beginning of an id, name, or latest")
@@ -155,9 +159,13 @@ def _common_options() -> argparse.ArgumentParser:
     return options
 
 
-def _format(prog: str) -> argparse.HelpFormatter:
-    width = min(shutil.get_terminal_size().columns, 100) - 2
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=max(width, 38))
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help in two columns, as wide as the terminal, with room for the longest command in the first one."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=max(min(shutil.get_terminal_size().columns, 100) - 2, 38))
+        # argparse measures the names of commands without their indentation, and then has no room for the longest.
+        self._action_max_length = 14
 
 
 class _at_least:  # noqa: N801 (argparse shows the name of a type in its messages)

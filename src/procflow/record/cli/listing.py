@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os.path import commonpath
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -68,11 +67,11 @@ def list_command(parsed: argparse.Namespace, face: Face) -> Status:
     shortest = shortest_names(handles) if face.width is not None else {}
     columns = [
         Column(head="RUN"),
-        Column(head="NAME", least=8),
+        Column(head="NAME", least=8, rank=1),
         Column(head=_ENDED),
-        Column(head="BEGAN (UTC)", rank=2),
-        Column(head="TOOK", is_right=True, rank=1),
-        Column(head="RECORD", least=10, rank=3),
+        Column(head="BEGAN (UTC)", rank=3),
+        Column(head="TOOK", is_right=True, rank=2),
+        Column(head="RECORD", least=10, rank=4),
     ]
     rows = [_row(one, shortest.get(one.handle, one.handle), now_ms) for one in found]
     face.lines(table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED))
@@ -82,11 +81,15 @@ def list_command(parsed: argparse.Namespace, face: Face) -> Status:
 def shortest_names(names: Iterable[str]) -> dict[str, str]:
     """Return for each name the shortest beginning of it, of at least eight letters, that no other name has."""
     ordered = sorted(set(names))
-    common = [len(commonpath((one, other))) for one, other in itertools.pairwise(ordered)]
+    common = [_common(one, other) for one, other in pairwise(ordered)]
     needed = (
         [max(before, after) + 1 for before, after in zip([0, *common], [*common, 0], strict=True)] if ordered else []
     )
     return {name: name[: max(length, _LEAST_ID)] for name, length in zip(ordered, needed, strict=True)}
+
+
+def _common(one: str, other: str) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _listed(path: Path) -> Listed:

@@ -15,6 +15,7 @@ from procflow.record.cli.runs import directories_in, find_run, root_of
 from procflow.record.cli.sources import view_of_run
 from procflow.record.cli.statuses import Status
 from procflow.record.cli.tables import Column, table_lines
+from procflow.record.errors import UnreadableRecordError
 from procflow.record.fold.rows import CallRow, JobRow
 from procflow.record.fold.view import RunView
 from procflow.record.loading import load, state_of
@@ -66,10 +67,11 @@ def show_command(parsed: argparse.Namespace, face: Face) -> Status:
 def check_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Say whether a record is whole; return what ``check_status()`` says."""
     path = find_run(parsed.run, root_of(parsed.root))
-    view = load(path)
+    try:
+        view = load(path)
+    except UnreadableRecordError as exc:
+        return _unreadable(path, exc, parsed, face)
     status = Status(check_status(view))
-    if parsed.quiet:
-        return status
     if face.is_json:
         face.data(
             {
@@ -78,6 +80,8 @@ def check_command(parsed: argparse.Namespace, face: Face) -> Status:
             }
         )  # fmt: skip
         return status
+    if parsed.quiet:
+        return status
     look = {Status.DONE: Look.FINE, Status.CRASHED: Look.LOST, Status.RUNNING: Look.OPEN}.get(status, Look.BAD)
     word = face.paint(view.state.value, look)
     if view.state is RecordState.CRASHED and view.open_calls:
@@ -85,6 +89,16 @@ def check_command(parsed: argparse.Namespace, face: Face) -> Status:
     face.lines([f"{word}: {face.cut(health_line(view.health), used=len(view.state.value) + 2)}"])
     face.lines(f"  {line}" for line in _places(view.health))
     return status
+
+
+def _unreadable(path: Path, error: UnreadableRecordError, parsed: argparse.Namespace, face: Face) -> Status:
+    """Say that a record cannot be read: here that is an answer, and no failure."""
+    if face.is_json:
+        told = {"path": os.fspath(path), "state": RecordState.UNREADABLE.value, "problem": error.reason}
+        face.data({**told, "exit_status": int(Status.UNREADABLE)})
+    elif not parsed.quiet:
+        face.lines([f"{face.paint(RecordState.UNREADABLE.value, Look.BAD)}: {face.cut(error.reason, used=12)}"])
+    return Status.UNREADABLE
 
 
 def what_up_command(parsed: argparse.Namespace, face: Face) -> Status:
@@ -148,7 +162,7 @@ def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
         Column(head="JOB", least=6),
         Column(head="CALL", is_right=True),
         Column(head=_ENDED),
-        Column(head="TOOK", is_right=True),
+        Column(head="TOOK", is_right=True, rank=1),
         Column(head="STDOUT", is_right=True, rank=3),
         Column(head="STDERR", is_right=True, rank=2),
         Column(head="COMMAND", least=8),
@@ -167,8 +181,8 @@ def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
 
 
 def _open(path: Path, view: RunView, run_ns: int, work: Sequence[OpenWork], face: Face) -> Iterator[str]:
-    name = face.cut(view.run.name or path.name, used=40)
     verb = {RecordState.RUNNING: "running for", RecordState.CRASHED: "crashed after"}.get(view.state, "finished after")
+    name = face.cut(view.run.name or path.name, used=len(verb) + 10)
     look = {RecordState.RUNNING: Look.OPEN, RecordState.CRASHED: Look.LOST}.get(view.state, Look.FINE)
     yield f"{face.paint(name, is_bold=True)}  {face.paint(f'{verb} {duration_text(run_ns)}', look)}"
     if not work:
