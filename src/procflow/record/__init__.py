@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from procflow.record.codec import RecordCodec
 from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
-from procflow.record.errors import UnreadableRecordError, UnrecordableError
+from procflow.record.errors import ForeignRecordError, RecordBusyError, UnreadableRecordError, UnrecordableError
 from procflow.record.events import (
     FORMAT,
     CancelRequested,
@@ -38,6 +38,9 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.retention.choice import ListedRecord, Retention
+from procflow.record.retention.listing import records_in
+from procflow.record.retention.pruning import Pruned, prune
 from procflow.record.tailing import Tail, tail
 
 __all__ = (
@@ -50,6 +53,7 @@ __all__ = (
     "Event",
     "EventCodec",
     "EventsDropped",
+    "ForeignRecordError",
     "Head",
     "Health",
     "JobDeclared",
@@ -59,15 +63,19 @@ __all__ = (
     "JobSkipped",
     "JobStarted",
     "Line",
+    "ListedRecord",
     "MalformedEventError",
     "Note",
     "NoteRow",
     "Position",
+    "Pruned",
+    "RecordBusyError",
     "RecordCodec",
     "RecordEvent",
     "RecordReader",
     "RecordState",
     "RedactionInfo",
+    "Retention",
     "RunEvent",
     "RunFinished",
     "RunFold",
@@ -86,7 +94,9 @@ __all__ = (
     "UnrecordableError",
     "Usage",
     "load",
+    "prune",
     "read_events",
+    "records_in",
     "stamped",
     "state_of",
     "tail",
