@@ -10,6 +10,8 @@ from __future__ import annotations
 from procflow.record.codec import RecordCodec
 from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
 from procflow.record.errors import (
+    ForeignRecordError,
+    RecordBusyError,
     ReplacedRecordError,
     UnknownRunError,
     UnreadableRecordError,
@@ -44,6 +46,9 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.retention.choice import ListedRecord, Retention
+from procflow.record.retention.listing import records_in
+from procflow.record.retention.pruning import Pruned, prune
 from procflow.record.store.reports import IngestReport, StoredRun
 from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
 from procflow.record.tailing import Tail, tail
@@ -58,6 +63,7 @@ __all__ = (
     "Event",
     "EventCodec",
     "EventsDropped",
+    "ForeignRecordError",
     "Head",
     "Health",
     "IngestReport",
@@ -68,16 +74,20 @@ __all__ = (
     "JobSkipped",
     "JobStarted",
     "Line",
+    "ListedRecord",
     "MalformedEventError",
     "Note",
     "NoteRow",
     "Position",
+    "Pruned",
+    "RecordBusyError",
     "RecordCodec",
     "RecordEvent",
     "RecordReader",
     "RecordState",
     "RedactionInfo",
     "ReplacedRecordError",
+    "Retention",
     "RunEvent",
     "RunFinished",
     "RunFold",
@@ -101,8 +111,10 @@ __all__ = (
     "forget",
     "ingest",
     "load",
+    "prune",
     "read_events",
     "record_from",
+    "records_in",
     "reproject",
     "runs_in",
     "stamped",

@@ -38,7 +38,7 @@ class UnreadableRecordError(ProcflowError):
 
     Attributes:
         path: The file.
-        reason: What is wrong.
+        reason: Why.
         theirs: Version of the record, as ``major.minor``; ``None`` if that is not the trouble.
         ours: Newest version that this release reads.
         feature: What the record requires and this release does not have; ``None`` if that is not the trouble.
@@ -95,3 +95,27 @@ class UnknownRunError(UsageError, LookupError):
     def __init__(self, *, path: str, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(f"the database {path} has no run {run_id}")
+
+
+class RecordBusyError(ProcflowError):
+    """Somebody writes the record, or holds it: try again later.
+
+    Attributes:
+        path: Directory of the run.
+    """
+
+    def __init__(self, *, path: str) -> None:
+        self.path = path
+        super().__init__(f"the record {path} is written, or held, by somebody")
+
+
+class ForeignRecordError(ProcflowError):
+    """A record does not say enough about its processes to find them on this machine; it may be that of another one.
+
+    Attributes:
+        path: The record.
+    """
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"the processes of {path} cannot be found here: {reason}")

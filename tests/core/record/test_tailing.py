@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 import trio
 import trio.testing
+from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,7 +286,8 @@ class TestWhatIsLeftOpen:
         """RR-62: a second task is told so."""
         async with tail(file) as lines, anyio.create_task_group() as tasks:
             tasks.start_soon(lines.receive)
-            await anyio.wait_all_tasks_blocked()
+            for _ in range(5):
+                await checkpoint()
             with pytest.raises(anyio.BusyResourceError):
                 await lines.receive()
             tasks.cancel_scope.cancel()
