@@ -11,6 +11,7 @@ lines after it fill from its beginning.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, TypeAlias
@@ -74,6 +75,7 @@ class Sequence:
         self._gaps: list[Span] = list(gaps)
         self._dropped: list[Span] = list(dropped)
         self._hashes: dict[int, int] = {}
+        self._remembered: deque[int] = deque()  # their numbers, oldest first
 
     @property
     def gaps(self) -> tuple[Span, ...]:
@@ -95,8 +97,7 @@ class Sequence:
             self._recall()
             known = self._hashes.get(seq)
             return Verdict.DUPLICATE if known is None or known == hash(raw) else Verdict.CONFLICT
-        self._hashes[seq] = hash(raw)
-        self._forget()
+        self._remember(seq, hash(raw))
         return Verdict.NEW
 
     def note_dropped(self, first: int, last: int) -> None:
@@ -132,14 +133,20 @@ class Sequence:
 
     def _recall(self) -> None:
         """Remember the lines from before this one went on, as if it had judged them."""
-        if self._earlier is not None:
-            self._hashes = {seq: hash(raw) for seq, raw in self._earlier()} | self._hashes
-            self._earlier = None
-            self._forget()
+        if self._earlier is None:
+            return
+        since = [(seq, self._hashes[seq]) for seq in self._remembered]
+        self._hashes.clear()
+        self._remembered.clear()
+        for seq, known in [*((seq, hash(raw)) for seq, raw in self._earlier()), *since]:
+            self._remember(seq, known)
+        self._earlier = None
 
-    def _forget(self) -> None:
-        while len(self._hashes) > REMEMBERED:
-            del self._hashes[next(iter(self._hashes))]
+    def _remember(self, seq: int, known: int) -> None:
+        self._hashes[seq] = known
+        self._remembered.append(seq)
+        if len(self._remembered) > REMEMBERED:
+            del self._hashes[self._remembered.popleft()]
 
     def _fill(self, seq: int) -> bool:
         """Take a number out of its gap; return whether it was in one."""

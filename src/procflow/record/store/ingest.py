@@ -145,6 +145,7 @@ class Ingest:
                 self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             elif self._stream.state in OVER:
                 reopen(rows)
+            rows.expect(line.event for line in batch)
             for line in batch:
                 fold(rows, line.event)
             rows.flush()

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from procflow.record.envelope import Unknown, tag_of
+from procflow.record.envelope import Unknown
+from procflow.record.events import EVENT_TYPES
 from procflow.record.reading.reader import Line
 from procflow.record.reading.sequence import REMEMBERED
+
+_TAGS: Final = {event_type: str(event_type.__struct_config__.tag) for event_type in EVENT_TYPES}
 
 Placed: TypeAlias = tuple[int, bytes]
 """Where a line stands in the file, and the line without its newline."""
@@ -51,4 +54,4 @@ def _head(line: Line) -> tuple[int, str, int]:
     event = line.event
     if isinstance(event, Unknown):
         return event.head.seq, event.head.type, event.head.at_ms
-    return event.seq, tag_of(event), event.at_ms
+    return event.seq, _TAGS[type(event)], event.at_ms

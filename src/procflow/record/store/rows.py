@@ -9,15 +9,16 @@ Memory is that of the rows which one batch of events touches.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from procflow.record.envelope import Unknown
+from procflow.record.events import JobFinished, JobStarted, RunEvent, ShFinished, ShSpawned, ShStarted
 from procflow.record.fold.rows import CallKey, CallRow, JobKey, JobRow, NoteRow, RunRow
-from procflow.record.store.columns import CALLS, JOBS, NOTES, RUNS, Table
+from procflow.record.store.columns import CALLS, JOBS, NOTES, RUNS, Table, Value
 
-K = TypeVar("K", bound=Hashable)
 R = TypeVar("R", bound=msgspec.Struct)
 
 _MOST_PARAMETERS: Final = 500
@@ -29,10 +30,10 @@ class StoredRows:
     def __init__(self, connection: sqlite3.Connection, run_id: str) -> None:
         self._connection: Final = connection
         self._run_id: Final = run_id
-        self._runs: Final = _Held[tuple[()], RunRow](connection, run_id, RUNS, lambda _key: ())
-        self._jobs: Final = _Held[JobKey, JobRow](connection, run_id, JOBS, tuple)
-        self._calls: Final = _Held[CallKey, CallRow](connection, run_id, CALLS, tuple)
-        self._notes: Final = _Held[int, NoteRow](connection, run_id, NOTES, lambda seq: (seq,))
+        self._runs: Final = _Held(connection, run_id, RUNS)
+        self._jobs: Final = _Held(connection, run_id, JOBS)
+        self._calls: Final = _Held(connection, run_id, CALLS)
+        self._notes: Final = _Held(connection, run_id, NOTES)
 
     def run(self) -> RunRow | None:
         """Return the run."""
@@ -60,11 +61,27 @@ class StoredRows:
 
     def note(self, seq: int) -> NoteRow | None:
         """Return a note."""
-        return self._notes.get(seq)
+        return self._notes.get((seq,))
 
     def put_note(self, row: NoteRow) -> None:
         """Keep a note."""
-        self._notes.put(row.seq, row)
+        self._notes.put((row.seq,), row)
+
+    def expect(self, events: Iterable[RunEvent | Unknown]) -> None:
+        """Hold the rows of the jobs and calls that ``events`` speak of: asked for at once they cost a tenth.
+
+        What is left out is asked for when it is needed.
+        """
+        jobs: dict[tuple[str, int], None] = {}  # plain tuples are equal to the keys that have names
+        calls: dict[tuple[str, int, int], None] = {}
+        for event in events:
+            if isinstance(event, ShStarted | ShSpawned | ShFinished):
+                calls[event.job_id, event.attempt, event.sh] = None
+                jobs[event.job_id, event.attempt] = None
+            elif isinstance(event, JobStarted | JobFinished):
+                jobs[event.job_id, event.attempt] = None
+        self._jobs.expect(list(jobs))
+        self._calls.expect(list(calls))
 
     def flush(self) -> None:
         """Write what was kept, parents before their children, and hold nothing any more."""
@@ -100,27 +117,29 @@ class StoredRows:
         return CALLS.select(self._connection, self._run_id, "synthesized = 1")
 
 
-class _Held(Generic[K, R]):
+class _Held(Generic[R]):
     """The rows of one table that were asked for or changed since the last ``flush()``."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, run_id: str, table: Table[R], columns: Callable[[K], Sequence[Any]]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, run_id: str, table: Table[R]) -> None:
         self._connection = connection
         self._run_id = run_id
         self._table = table
-        self._columns = columns
-        self._rows: dict[K, R | None] = {}
-        self._changed: dict[K, R] = {}
+        self._rows: dict[tuple[Value, ...], R | None] = {}
+        self._changed: dict[tuple[Value, ...], R] = {}
 
-    def get(self, key: K) -> R | None:
+    def get(self, key: tuple[Value, ...]) -> R | None:
         try:
             return self._rows[key]
         except KeyError:
-            row = self._rows[key] = self._table.find(self._connection, self._run_id, self._columns(key))
+            row = self._rows[key] = self._table.find(self._connection, self._run_id, key)
             return row
 
-    def put(self, key: K, row: R) -> None:
+    def expect(self, keys: Sequence[tuple[Value, ...]]) -> None:
+        self._rows.update(dict.fromkeys(keys))
+        for row in self._table.find_all(self._connection, self._run_id, keys):
+            self._rows[self._table.key_of(row)] = row
+
+    def put(self, key: tuple[Value, ...], row: R) -> None:
         self._rows[key] = self._changed[key] = row
 
     def flush(self) -> None:
