@@ -9,6 +9,7 @@ Each attempt that began is a run of OpenLineage, with the run of procflow as its
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias, cast
@@ -19,7 +20,7 @@ import msgspec
 from procflow.record.errors import UnexportableError
 from procflow.record.events import CANCELLED, LOST, SKIPPED, SUCCEEDED
 from procflow.record.exports.ids import job_uuid, run_uuid
-from procflow.record.exports.times import TimeAxis
+from procflow.record.exports.times import TimeAxis, first_calls
 from procflow.record.fold.rows import JobKey, JobRow, NoteRow, RunRow
 from procflow.record.fold.view import RunView
 
@@ -42,7 +43,7 @@ _ENDINGS: Final = {SUCCEEDED: "COMPLETE", CANCELLED: "ABORT", LOST: "ABORT"}
 Json: TypeAlias = dict[str, object]
 
 
-def openlineage(view: RunView, *, namespace: str = DEFAULT_NAMESPACE) -> bytes:
+def openlineage_json(view: RunView, *, namespace: str = DEFAULT_NAMESPACE) -> bytes:
     """Return the events of ``view`` as NDJSON, one event of OpenLineage a line, in the order of their times.
 
     Data sets come from notes ``lineage.input`` and ``lineage.output`` that an attempt, or a call of it, made before it ended.  Their
@@ -60,17 +61,18 @@ def openlineage(view: RunView, *, namespace: str = DEFAULT_NAMESPACE) -> bytes:
 
 
 def lineage_events(view: RunView, *, namespace: str = DEFAULT_NAMESPACE) -> list[Json]:
-    """Return the events that ``openlineage()`` writes, as JSON values."""
+    """Return the events that ``openlineage_json()`` writes, as JSON values."""
     run = view.run
     if run.run_id is None:
         raise UnexportableError("the event that names its run is missing")
     maker = _EventMaker(run.run_id, run, namespace)
+    begun_ns = first_calls(maker.axis, view)
     notes = _notes_by_attempt(view)
     events: list[tuple[int, int, Json]] = []
     for job in view.jobs.values():
         if not job.has_begun or job.outcome == SKIPPED:
             continue
-        start_ns = maker.axis.job_ns(job)
+        start_ns = maker.axis.job_ns(job, first_call_ns=begun_ns.get(job.key))
         events.append((start_ns, job.first_seq, maker.event("START", start_ns, job)))
         if not job.is_open:
             end_ns = maker.axis.end_ns(start_ns, job)
@@ -143,20 +145,22 @@ class _EventMaker:
 
 
 def _notes_by_attempt(view: RunView) -> dict[JobKey, list[NoteRow]]:
-    """Return the notes of each attempt; one that names a job only belongs to the attempt that ran last when it was made."""
+    """Return the notes of each attempt.
+
+    One that names only a job belongs to the attempt that had begun last when it was made, or else to the first.
+    """
+    begun: dict[str, list[JobRow]] = {}
+    for job in sorted((job for job in view.jobs.values() if job.has_begun), key=_begun_seq):
+        begun.setdefault(job.job_id, []).append(job)
     found: dict[JobKey, list[NoteRow]] = {}
-    last: dict[str, JobKey] = {}
-    begun = iter(sorted((job for job in view.jobs.values() if job.has_begun), key=_begun_seq))
-    job = next(begun, None)
     for note in view.notes:
-        while job is not None and _begun_seq(job) < note.seq:
-            last[job.job_id] = job.key
-            job = next(begun, None)
         if note.job_id is None:
             continue
-        key = JobKey(note.job_id, note.attempt) if note.attempt is not None else last.get(note.job_id)
-        if key is not None:
-            found.setdefault(key, []).append(note)
+        if note.attempt is not None:
+            found.setdefault(JobKey(note.job_id, note.attempt), []).append(note)
+        elif attempts := begun.get(note.job_id):
+            place = bisect.bisect_left(attempts, note.seq, key=_begun_seq)
+            found.setdefault(attempts[max(place - 1, 0)].key, []).append(note)
     return found
 
 

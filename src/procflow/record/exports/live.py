@@ -92,8 +92,8 @@ class LiveSpans:
     def _after_call(self, event: ShStarted | ShSpawned | ShFinished) -> list[TraceSpan]:
         call = self._rows.calls[CallKey(event.job_id, event.attempt, event.sh)]
         job = self._rows.jobs[call.key.job]
-        if job.started_seq is None:
-            start_ns = self._maker.call_ns(call, job)
+        if job.started_seq is None and not isinstance(event, ShSpawned):
+            start_ns = self._maker.axis.call_ns(call, job)
             self._first_calls[job.key] = min(self._first_calls.get(job.key, start_ns), start_ns)
         if call.finished_seq != event.seq:
             return []

@@ -62,10 +62,15 @@ def _span(span: TraceSpan) -> dict[str, object]:
         "startTimeUnixNano": str(span.start_ns),
         "endTimeUnixNano": str(span.end_ns),
         "attributes": _attributes(span.attributes.items()),
+        "status": _status(span),
     }
-    if span.is_error:
-        told["status"] = {"code": _ERROR, "message": span.status_text} if span.status_text else {"code": _ERROR}
     return told
+
+
+def _status(span: TraceSpan) -> dict[str, object]:
+    if not span.is_error:
+        return {}
+    return {"code": _ERROR, "message": span.status_text} if span.status_text else {"code": _ERROR}
 
 
 def _attributes(pairs: Iterable[tuple[str, AttributeValue]]) -> list[dict[str, object]]:

@@ -15,10 +15,11 @@ from typing import Final, TypeAlias
 
 from procflow.record import events as words
 from procflow.record.errors import UnexportableError
+from procflow.record.events import ErrorInfo
 from procflow.record.exports import conventions as names
 from procflow.record.exports.ids import job_uuid, parent_span_id, span_id, trace_id
-from procflow.record.exports.times import TimeAxis
-from procflow.record.fold.rows import CallRow, JobKey, JobRow, RunRow
+from procflow.record.exports.times import TimeAxis, first_calls
+from procflow.record.fold.rows import CallRow, JobRow, RunRow
 from procflow.record.fold.view import RunView
 
 AttributeValue: TypeAlias = str | int | tuple[str, ...]
@@ -26,6 +27,7 @@ AttributeValue: TypeAlias = str | int | tuple[str, ...]
 
 _RECORDED_ARGV: Final = "redacted"
 _NO_PROGRAM: Final = "call"
+_UNSUCCESSFUL: Final = frozenset({words.FAILED, words.ERRORED})
 
 
 class TraceSpanKind(Enum):
@@ -76,7 +78,7 @@ class SpanMaker:
             raise UnexportableError("the event that names its run is missing")
         self._run_id: Final = run.run_id
         self._trace_id: Final = trace_id(run.run_id, run.trace)
-        self._axis: Final = TimeAxis(run)
+        self.axis: Final = TimeAxis(run)
         self._shows_argv: Final = (
             run.redaction is not None and run.redaction.enabled and run.redaction.argv == _RECORDED_ARGV
         )
@@ -92,7 +94,7 @@ class SpanMaker:
             name=run.name or "run",
             own_id=span_id(self._run_id),
             parent_id=parent_span_id(run.trace),
-            start_ns=self._axis.run_ns,
+            start_ns=self.axis.run_ns,
             row=run,
             attributes=attributes,
             error_type=None if outcome == words.SUCCEEDED else outcome,
@@ -101,7 +103,7 @@ class SpanMaker:
     def job_span(self, job: JobRow, *, first_call_ns: int | None = None) -> TraceSpan:
         """Return the span of an attempt; ``first_call_ns`` is when its first call began."""
         outcome = job.outcome or words.LOST
-        is_timeout = job.error is not None and job.error.type.rpartition(".")[2] in names.TIMEOUT_ERRORS
+        is_timeout = outcome in _UNSUCCESSFUL and _is_timeout(job.error)
         attributes: dict[str, AttributeValue] = {
             names.PIPELINE_RUN_ID: self._run_id,
             names.TASK_NAME: job.job_id,
@@ -113,7 +115,7 @@ class SpanMaker:
             name=job.job_id or "job",
             own_id=span_id(self._run_id, job.key),
             parent_id=span_id(self._run_id),
-            start_ns=self._axis.job_ns(job, first_call_ns=first_call_ns),
+            start_ns=self.axis.job_ns(job, first_call_ns=first_call_ns),
             row=job,
             attributes=attributes,
             error_type=_job_error(job, outcome, is_timeout=is_timeout),
@@ -141,17 +143,13 @@ class SpanMaker:
             name=name or _NO_PROGRAM,
             own_id=span_id(self._run_id, call.key),
             parent_id=span_id(self._run_id, call.key.job),
-            start_ns=self._axis.call_ns(call, job),
+            start_ns=self.axis.call_ns(call, job),
             row=call,
             attributes=attributes,
             error_type=_call_error(call),
             status_text=call.error.message if call.error is not None else "",
             kind=TraceSpanKind.CLIENT,
         )
-
-    def call_ns(self, call: CallRow, job: JobRow | None) -> int:
-        """Return when a call of ``job`` began."""
-        return self._axis.call_ns(call, job)
 
     def _span(
         self,
@@ -194,17 +192,9 @@ def trace_spans(view: RunView) -> list[TraceSpan]:
         UnexportableError: If the event that names the run is missing.
     """
     maker = SpanMaker(view.run)
-    spans: list[TraceSpan] = []
-    first_calls: dict[JobKey, int] = {}
-    for call in view.calls.values():
-        job = view.jobs.get(call.key.job)
-        start_ns = maker.call_ns(call, job)
-        first_calls[call.key.job] = min(first_calls.get(call.key.job, start_ns), start_ns)
-        if not call.is_open:
-            spans.append(maker.call_span(call, job))
-    spans += [
-        maker.job_span(job, first_call_ns=first_calls.get(job.key)) for job in view.jobs.values() if not job.is_open
-    ]
+    begun_ns = first_calls(maker.axis, view)
+    spans = [maker.call_span(call, view.jobs.get(call.key.job)) for call in view.calls.values() if not call.is_open]
+    spans += [maker.job_span(job, first_call_ns=begun_ns.get(job.key)) for job in view.jobs.values() if not job.is_open]
     if not view.run.is_open:
         spans.append(maker.run_span(view.run))
     return spans
@@ -233,6 +223,10 @@ def _call_error(call: CallRow) -> str | None:
             return call.error.type
         case _:
             return call.outcome or words.LOST
+
+
+def _is_timeout(error: ErrorInfo | None) -> bool:
+    return error is not None and error.type.rpartition(".")[2] in names.TIMEOUT_ERRORS
 
 
 def _job_error(job: JobRow, outcome: str, *, is_timeout: bool) -> str | None:

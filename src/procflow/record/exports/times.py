@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from procflow.record.fold.rows import CallRow, JobRow, Row, RunRow
+from procflow.record.fold.rows import CallRow, JobKey, JobRow, Row, RunRow
+from procflow.record.fold.view import RunView
 
 MAX_NS: Final = 2**63 - 1
 """The last moment that other systems can tell, in the year 2262."""
@@ -54,6 +55,18 @@ class TimeAxis:
     def end_ns(start_ns: int, row: Row) -> int:
         """Return when ``row``, which began at ``start_ns``, ended."""
         return _within(start_ns + (row.duration_ns or 0))
+
+
+def first_calls(axis: TimeAxis, view: RunView) -> dict[JobKey, int]:
+    """Return when the first call of each attempt began, of those of which that is known or can be told from their end."""
+    found: dict[JobKey, int] = {}
+    for call in view.calls.values():
+        if call.started_seq is None and call.finished_seq is None:
+            continue
+        key = call.key.job
+        start_ns = axis.call_ns(call, view.jobs.get(key))
+        found[key] = min(found.get(key, start_ns), start_ns)
+    return found
 
 
 def _within(ns: int) -> int:
