@@ -9,6 +9,7 @@ import msgspec
 
 from procflow.record.fold.view import RunView
 from procflow.record.reading.reader import Health
+from procflow.record.retention.choice import ListedRecord
 from procflow.record.views.open_work import OpenWork
 from procflow.record.views.spans import Span
 from procflow.record.views.summary import Summary
@@ -63,6 +64,22 @@ def open_document(path: str, view: RunView, elapsed_ns: int, work: list[OpenWork
             }
             for one in work
         ],
+    }
+
+
+def listed_document(record: ListedRecord) -> dict[str, object]:
+    """Return one record among others; what it does not say is ``null``."""
+    return {
+        "path": record.path,
+        "run_id": record.run_id,
+        "name": record.name,
+        "state": record.state.value,
+        "outcome": record.outcome,
+        "started_at_ms": record.started_at_ms,
+        "finished_at_ms": record.finished_at_ms,
+        "size_bytes": record.size_bytes,
+        "used_at_ms": record.used_at_ms,
+        "problem": record.problem or None,
     }
 
 

@@ -10,7 +10,7 @@ from procflow.record.cli.files import STANDARD_OUTPUT, write_file
 from procflow.record.cli.sources import view_of_run
 from procflow.record.cli.statuses import CommandError, Status
 from procflow.record.errors import SpansRefusedError, UnexportableError
-from procflow.record.exports.lineage import DEFAULT_NAMESPACE, openlineage
+from procflow.record.exports.lineage import DEFAULT_NAMESPACE, openlineage_json
 from procflow.record.exports.otel import export_spans, otlp_exporter
 from procflow.record.exports.otlp import DEFAULT_SERVICE, otlp_json
 from procflow.record.fold.view import RunView
@@ -28,7 +28,7 @@ def export_command(parsed: argparse.Namespace, face: Face) -> Status:
             write_file(parsed.otlp, otlp_json(view, service_name=service), face)
         if parsed.openlineage is not None:
             namespace = parsed.namespace or DEFAULT_NAMESPACE
-            write_file(parsed.openlineage, openlineage(view, namespace=namespace), face)
+            write_file(parsed.openlineage, openlineage_json(view, namespace=namespace), face)
         sent_count = _send(view, parsed) if parsed.send is not None else 0
     except UnexportableError as exc:
         raise CommandError(

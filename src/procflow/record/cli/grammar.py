@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 from textwrap import fill
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from procflow.record.cli.runs import DEFAULT_ROOT, ROOT_VARIABLE
 from procflow.record.cli.sources import DATABASE
@@ -30,6 +30,14 @@ _EPILOG: Final = (
         for status, meaning in MEANINGS.items()
     )
 )
+
+
+class _AddCommand(Protocol):
+    """Adds one command and returns its parser."""
+
+    def __call__(
+        self, name: str, summary: str, *, runs: str | None = "one", more: str = ""
+    ) -> argparse.ArgumentParser: ...
 
 
 class _Parser(argparse.ArgumentParser):
@@ -139,6 +147,18 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
     export.add_argument("--service-name", metavar="NAME", help="service.name of the spans (default: procflow)")
     export.add_argument("--namespace", metavar="NAME", help="namespace of the jobs of OpenLineage (default: procflow)")
     _may_use_database(timeline, export)
+    _add_keeping(command)
+
+
+def _add_keeping(command: _AddCommand) -> None:
+    prune = command(
+        "prune", "remove runs beyond a bound, the least recently used first", runs=None,
+        more="  Runs that go on, that are in use, or that cannot be read stay.",
+    )  # fmt: skip
+    prune.add_argument("--keep", metavar="N", type=_at_least(0), help="at most N runs stay")
+    prune.add_argument("--max-age", metavar="AGE", type=seconds, help="only runs used within AGE stay: 90, 12h, 30d")
+    prune.add_argument("--max-bytes", metavar="SIZE", type=size_bytes, help="at most SIZE bytes stay: 500M, 10G")
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing, and print the same list")
 
 
 def _may_use_database(*parsers: argparse.ArgumentParser) -> None:

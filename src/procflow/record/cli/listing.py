@@ -3,79 +3,58 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from procflow.record.cli.documents import listed_document
 from procflow.record.cli.face import Face
-from procflow.record.cli.runs import directories_in, root_of
+from procflow.record.cli.runs import records_below, root_of
 from procflow.record.cli.statuses import Status
 from procflow.record.cli.tables import Column, table_lines
-from procflow.record.errors import UnreadableRecordError
-from procflow.record.fold.rows import RunRow
-from procflow.record.loading import load
-from procflow.record.reading.reader import Health
+from procflow.record.events import LOST, SUCCEEDED
 from procflow.record.reading.states import RecordState
+from procflow.record.retention.choice import ListedRecord
 from procflow.record.storing import runs_in
-from procflow.record.views.looks import Look, ending_word, look_of
-from procflow.record.views.open_work import elapsed_ns
-from procflow.record.views.summary import health_line
-from procflow.record.views.words import duration_text, instant_text
+from procflow.record.views.looks import Look
+from procflow.record.views.words import bytes_text, duration_text, instant_text
 
 _ENDED: Final = "ENDED"
 _LEAST_ID: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One line of the list; ``run`` is ``None`` for a record that cannot be read, and ``problem`` says why."""
-
-    handle: str
-    path: str
-    state: RecordState
-    run: RunRow | None
-    health: Health
-    problem: str = ""
-
-
 def list_command(parsed: argparse.Namespace, face: Face) -> Status:
     """List runs, the latest first."""
-    if parsed.database is not None:
-        found = [
-            Listed(handle=one.run_id, path=one.path, state=one.state, run=one.run, health=one.health)
-            for one in runs_in(parsed.database)
-        ]
-    else:
-        root = root_of(parsed.root)
-        found = [_listed(root / name) for name in directories_in(root)]
-    handles = [one.handle for one in found]
-    found.sort(key=_began_at, reverse=True)
+    records = records_below(root_of(parsed.root)) if parsed.database is None else _stored(parsed.database)
+    names = shortest_names(Path(record.path).name for record in records)
+    found = sorted(records, key=lambda record: (record.started_at_ms or 0, record.path), reverse=True)
     if parsed.state is not None:
-        found = [one for one in found if one.state.value == parsed.state]
+        found = [record for record in found if record.state.value == parsed.state]
     found = found[: parsed.number]
-    now_ms = time.time_ns() // 1_000_000
     if face.is_json:
-        face.data({"runs": [_document(one, now_ms) for one in found]})
-        return Status.DONE
-    if not found:
+        face.data({"runs": [listed_document(record) for record in found]})
+    elif found:
+        face.lines(record_lines(found, face, names=names if face.width is not None else {}))
+    else:
         face.say("no runs")
-        return Status.DONE
-    shortest = shortest_names(handles) if face.width is not None else {}
+    return Status.DONE
+
+
+def record_lines(records: Sequence[ListedRecord], face: Face, *, names: dict[str, str]) -> list[str]:
+    """Return a table of records; ``names`` shortens the names of their directories."""
     columns = [
         Column(head="RUN"),
         Column(head="NAME", least=8, rank=1),
         Column(head=_ENDED),
         Column(head="BEGAN (UTC)", rank=3),
         Column(head="TOOK", is_right=True, rank=2),
-        Column(head="RECORD", least=10, rank=4),
+        Column(head="SIZE", is_right=True, rank=4),
     ]
-    rows = [_row(one, shortest.get(one.handle, one.handle), now_ms) for one in found]
-    face.lines(table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED))
-    return Status.DONE
+    now_ms = time.time_ns() // 1_000_000
+    rows = [_row(record, names, now_ms) for record in records]
+    return table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED)
 
 
 def shortest_names(names: Iterable[str]) -> dict[str, str]:
@@ -92,48 +71,37 @@ def _common(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _listed(path: Path) -> Listed:
-    try:
-        view = load(path)
-    except UnreadableRecordError as exc:
-        return Listed(
-            handle=path.name,
-            path=os.fspath(path),
-            state=RecordState.UNREADABLE,
-            run=None,
-            health=Health(),
-            problem=exc.reason,
+def _stored(database: str) -> list[ListedRecord]:
+    return [
+        ListedRecord(
+            path=one.run_id, state=one.state, run_id=one.run_id, name=one.run.name, started_at_ms=one.run.started_at_ms,
+            finished_at_ms=one.run.finished_at_ms, outcome=one.run.outcome,
         )
-    return Listed(handle=path.name, path=os.fspath(path), state=view.state, run=view.run, health=view.health)
+        for one in runs_in(database)
+    ]  # fmt: skip
 
 
-def _began_at(one: Listed) -> tuple[int, str]:
-    started = one.run.started_at_ms if one.run is not None else None
-    return (started if started is not None else -1, one.handle)
+def _row(record: ListedRecord, names: dict[str, str], now_ms: int) -> tuple[Look, Sequence[str]]:
+    directory = Path(record.path).name
+    name = f"({record.problem})" if record.problem else record.name or ""
+    end_ms = now_ms if record.state is RecordState.RUNNING else record.finished_at_ms
+    # Of the two ends of a record only the wall clock is known: a step of it shows here, and nowhere else.
+    took = ""
+    if end_ms is not None and record.started_at_ms is not None:
+        took = duration_text(max(end_ms - record.started_at_ms, 0) * 1_000_000)
+    began = instant_text(record.started_at_ms) if record.started_at_ms is not None else ""
+    size = bytes_text(record.size_bytes) if record.size_bytes else ""
+    return _look(record), (
+        names.get(directory, directory),
+        name,
+        record.outcome or record.state.value,
+        began,
+        took,
+        size,
+    )
 
 
-def _row(one: Listed, shown: str, now_ms: int) -> tuple[Look | None, Sequence[str]]:
-    if one.run is None:
-        return Look.BAD, (shown, "", one.state.value, "", "", one.problem)
-    health = health_line(one.health)
-    took = duration_text(elapsed_ns(one.run, one.run, one.state, now_ms))
-    ended = "running" if one.state is RecordState.RUNNING else ending_word(one.run)
-    record = health if one.state is RecordState.FINISHED else f"{one.state.value}, {health}"
-    return look_of(one.run), (shown, one.run.name or "", ended, instant_text(one.run.started_at_ms), took, record)
-
-
-def _document(one: Listed, now_ms: int) -> dict[str, object]:
-    told: dict[str, object] = {"path": one.path, "state": one.state.value}
-    if one.run is None:
-        return told | {"problem": one.problem}
-    run = one.run
-    return told | {
-        "run_id": run.run_id,
-        "name": run.name,
-        "outcome": run.outcome,
-        "started_at_ms": run.started_at_ms,
-        "finished_at_ms": run.finished_at_ms,
-        "elapsed_ns": elapsed_ns(run, run, one.state, now_ms),
-        "is_clean": one.health.is_clean,
-        "health": health_line(one.health),
-    }
+def _look(record: ListedRecord) -> Look:
+    if record.state is RecordState.RUNNING:
+        return Look.OPEN
+    return {SUCCEEDED: Look.FINE, LOST: Look.LOST}.get(record.outcome or "", Look.BAD)

@@ -19,6 +19,7 @@ from procflow.record.cli.exporting import export_command
 from procflow.record.cli.face import Face, say
 from procflow.record.cli.following import tail_command
 from procflow.record.cli.grammar import build_parser
+from procflow.record.cli.keeping import prune_command
 from procflow.record.cli.listing import list_command
 from procflow.record.cli.showing import check_command, show_command, what_up_command
 from procflow.record.cli.statuses import CommandError, Status
@@ -37,6 +38,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ingest": ingest_command,
     "reproject": reproject_command,
     "export": export_command,
+    "prune": prune_command,
 }
 
 _STREAMS: Final = frozenset({"tail", "replay"})

@@ -11,14 +11,14 @@ from typing import Final
 
 from procflow.record.cli.documents import health_document, open_document, run_document
 from procflow.record.cli.face import Face
-from procflow.record.cli.runs import directories_in, find_run, root_of
+from procflow.record.cli.runs import find_run, records_below, root_of
 from procflow.record.cli.sources import view_of_run
 from procflow.record.cli.statuses import Status
 from procflow.record.cli.tables import Column, table_lines
 from procflow.record.errors import UnreadableRecordError
 from procflow.record.fold.rows import CallRow, JobRow
 from procflow.record.fold.view import RunView
-from procflow.record.loading import load, state_of
+from procflow.record.loading import load
 from procflow.record.reading.reader import Health
 from procflow.record.reading.states import RecordState
 from procflow.record.views.facts import ending_text, facts
@@ -107,7 +107,7 @@ def what_up_command(parsed: argparse.Namespace, face: Face) -> Status:
     if parsed.runs:
         paths = [find_run(typed, root) for typed in parsed.runs]
     else:
-        paths = [root / name for name in directories_in(root) if state_of(root / name) is RecordState.RUNNING]
+        paths = [Path(record.path) for record in records_below(root) if record.state is RecordState.RUNNING]
     documents = []
     for number, path in enumerate(paths):
         view = load(path)

@@ -45,7 +45,7 @@ def stored_run(typed: str, database: str) -> str:
             one.run_id,
             one.run_id,
             one.run.name or "",
-            one.run.started_at_ms if one.run.started_at_ms is not None else -1,
+            one.run.started_at_ms,
         )
         for one in runs_in(database)
     ]

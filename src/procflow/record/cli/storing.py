@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from procflow.record.cli.documents import health_document
 from procflow.record.cli.face import Face
-from procflow.record.cli.runs import directories_in, find_run, root_of
+from procflow.record.cli.runs import find_run, records_below, root_of
 from procflow.record.cli.sources import database_of, stored_run
 from procflow.record.cli.statuses import Status
 from procflow.record.errors import UnreadableRecordError
@@ -22,7 +23,7 @@ def ingest_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Bring a database up to the records that are named, or to all below the root."""
     root = root_of(parsed.root)
     database = database_of(parsed.database, root)
-    paths = [find_run(typed, root) for typed in parsed.runs] or [root / name for name in directories_in(root)]
+    paths = [find_run(typed, root) for typed in parsed.runs] or [Path(record.path) for record in records_below(root)]
     reports: list[IngestReport] = []
     failures: list[UnreadableRecordError] = []
     for path in paths:
