@@ -9,6 +9,7 @@ import argparse
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
@@ -46,6 +47,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(Status.USAGE, f"{self.prog}: error: {message}\n")
+
+    def parse_known_args(  # type: ignore[override]  # typeshed has one overload for each kind of namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said here, the usage is that of the command and not of the whole program
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         # argparse swallows every error here: help that met a full disk would end with 0.

@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> Status:
     except UnreadableRecordError as exc:
         return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unreadable_advice(exc)))
     except UnusableDatabaseError as exc:
-        return _failed(face, CommandError(Status.REFUSED, str(exc), _unusable_advice(exc)))
+        return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unusable_advice(exc)))
     except OSError as exc:
         name = f"{exc.filename}: " if exc.filename else ""
         advice = "mend that, and try again"

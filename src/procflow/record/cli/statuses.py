@@ -31,7 +31,7 @@ MEANINGS: Final = {
     Status.DONE: "done; check: the record is complete and clean",
     Status.DEFECTS: "done, and something needs a look: defects (check, ingest), processes alive (orphans)",
     Status.CRASHED: "check: the writer died before the end of the record",
-    Status.UNREADABLE: "there is no such record, or it cannot be read",
+    Status.UNREADABLE: "there is no such record or database, or it cannot be read",
     Status.RUNNING: "check: the run goes on",
     Status.REFUSED: "refused: the record is in use, or what was asked for could do harm",
     Status.BUG: "a bug of ours: please report it",
