@@ -38,9 +38,11 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.replaying import replay
 from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
+from procflow.record.survivors import Orphan, orphans
 from procflow.record.tailing import Tail, tail
 
 __all__ = (
@@ -67,6 +69,7 @@ __all__ = (
     "MalformedEventError",
     "Note",
     "NoteRow",
+    "Orphan",
     "Position",
     "Pruned",
     "RecordBusyError",
@@ -94,9 +97,11 @@ __all__ = (
     "UnrecordableError",
     "Usage",
     "load",
+    "orphans",
     "prune",
     "read_events",
     "records_in",
+    "replay",
     "stamped",
     "state_of",
     "tail",
