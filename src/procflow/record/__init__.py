@@ -46,11 +46,13 @@ from procflow.record.loading import load, read_events, state_of
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import SeqGap
 from procflow.record.reading.states import RecordState
+from procflow.record.replaying import replay
 from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
 from procflow.record.store.reports import IngestReport, StoredRun
 from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
+from procflow.record.survivors import Orphan, orphans
 from procflow.record.tailing import Tail, tail
 
 __all__ = (
@@ -78,6 +80,7 @@ __all__ = (
     "MalformedEventError",
     "Note",
     "NoteRow",
+    "Orphan",
     "Position",
     "Pruned",
     "RecordBusyError",
@@ -111,10 +114,12 @@ __all__ = (
     "forget",
     "ingest",
     "load",
+    "orphans",
     "prune",
     "read_events",
     "record_from",
     "records_in",
+    "replay",
     "reproject",
     "runs_in",
     "stamped",

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procflow.record import ListedRecord, RecordState, Retention, load, prune, records_in
-from procflow.record.retention import pruning
 from procflow.record.retention.choice import chosen
 from procflow.record.retention.listing import END_BYTES
 from tests.core.record.sample import LINES, RECORD, header, job_finished, lines_of, sample, stamp_all
@@ -266,7 +265,7 @@ class TestPruning:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(pruning.shutil, "rmtree", die)
+            patch.setattr(shutil, "rmtree", die)
             with pytest.raises(KeyboardInterrupt):
                 prune(tmp_path, Retention(max_records=1))
         assert len(os.listdir(tmp_path)) == 2
@@ -282,7 +281,7 @@ class TestPruning:
     def test_what_cannot_be_deleted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """RR-102: it is told, and no error."""
         put(tmp_path, "a")
-        monkeypatch.setattr(pruning.shutil, "rmtree", lambda path, **more: None)
+        monkeypatch.setattr(shutil, "rmtree", lambda path, **more: None)
 
         done = prune(tmp_path, Retention(max_records=0))
 
@@ -302,14 +301,13 @@ class TestPruning:
         """RR-102: two at once do not fail."""
         put(tmp_path, "a", hours_ago=2)
         put(tmp_path, "b", hours_ago=1)
-        listed = pruning.records_in
 
         def and_then(root: str) -> list[ListedRecord]:
-            found = listed(root)
+            found = records_in(root)
             meanwhile(tmp_path / "a")
             return found
 
-        monkeypatch.setattr(pruning, "records_in", and_then)
+        monkeypatch.setattr("procflow.record.retention.pruning.records_in", and_then)
 
         done = prune(tmp_path, Retention(max_records=0))
 

@@ -150,11 +150,11 @@ class TestItsEnd:
         writer.write(b"".join(LINES[:8]) + LINES[8][:20])
         async with tail(file) as lines:
             assert await take(lines, 8) == EVENTS[:8]
-            assert lines.state is RecordState.RUNNING
+            while_it_lives = lines.state
             writer.kill()
             assert await rest(lines) == []
 
-            assert lines.state is RecordState.CRASHED
+            assert (while_it_lives, lines.state) == (RecordState.RUNNING, RecordState.CRASHED)
             with pytest.raises(anyio.EndOfStream):
                 await lines.receive()
 
