@@ -6,7 +6,6 @@ Owns the words only.  Which function a command calls is in ``main``.
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 from procflow.record.cli.runs import DEFAULT_ROOT, ROOT_VARIABLE
 from procflow.record.cli.sources import DATABASE
 from procflow.record.cli.statuses import MEANINGS, Status
+from procflow.record.cli.values import at_least, duration_s, size_bytes, speed
+from procflow.record.sinks.targets import SPELLINGS
 from procflow.record.views.gantt import MIN_WIDTH
 
 if TYPE_CHECKING:
@@ -96,19 +97,26 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
             found.add_argument("runs", metavar="RUN", nargs="*", help="path, id, beginning of an id, name, or latest")
         return found
 
+    _add_reading(command)
+    _add_drawing(command)
+    _add_following(command)
+    _add_storing(command)
+    _add_keeping(command)
+
+
+def _add_reading(command: _AddCommand) -> None:
     listing = command("list", "list the runs of a directory, the latest first", runs=None)
-    listing.add_argument("-n", "--number", metavar="N", type=_at_least(1), help="only the latest N")
+    listing.add_argument("-n", "--number", metavar="N", type=at_least(1), help="only the latest N")
     listing.add_argument("--state", choices=("running", "finished", "crashed", "unreadable"), help="only these")
 
     show = command("show", "show what a run was: figures, jobs, and the calls that did not end well")
     show.add_argument("--calls", action="store_true", help="every call")
-
     _may_use_database(listing, show)
+
     check = command(
-        "check",
-        "say whether a record is whole",
+        "check", "say whether a record is whole",
         more="  The exit status says it too: 0 clean, 1 defects, 2 crashed, 3 unreadable, 4 running.",
-    )
+    )  # fmt: skip
     check.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
 
     command(
@@ -116,56 +124,72 @@ def _add_commands(record: argparse.ArgumentParser) -> None:
         more="  Without RUN: of every run below --root that goes on.",
     )  # fmt: skip
 
+
+def _add_drawing(command: _AddCommand) -> None:
     timeline = command("timeline", "draw a run: as text, as a picture, as a trace")
-    timeline.add_argument(
-        "--width", metavar="N", type=_at_least(MIN_WIDTH), help="columns of the text (default: the terminal, or 80)"
-    )
+    width = "columns of the text (default: the terminal, or 80)"
+    timeline.add_argument("--width", metavar="N", type=at_least(MIN_WIDTH), help=width)
     timeline.add_argument("--jobs", action="store_true", help="text without the calls")
-    timeline.add_argument("--svg", metavar="FILE", help="write a picture; - is standard output")
-    timeline.add_argument("--html", metavar="FILE", help="write a page with picture and tables; - is standard output")
-    timeline.add_argument("--chrome", metavar="FILE", help="write a trace for Perfetto; - is standard output")
-
-    tail = command(
-        "tail",
-        "follow the events of a run until it is over",
-        more="  With --json: the lines of the record, as they are.",
-    )
-    tail.add_argument("--from-seq", metavar="N", type=_at_least(0), default=0, help="begin with event N")
-    tail.add_argument("--no-follow", action="store_true", help="end behind what is there now")
-
-    ingest = command(
-        "ingest", "put records into a SQLite database", runs="any", more="  Without RUN: every run below --root."
-    )
-    reproject = command(
-        "reproject",
-        "make the rows of a database anew from the lines in it",
-        runs="any",
-        more="  Without RUN: of every run in it.",
-    )
-    for one in (ingest, reproject):
-        one.add_argument("--database", metavar="FILE", help=f"the database (default: {DATABASE} in --root)")
+    for option, what in (
+        ("--svg", "a picture"),
+        ("--html", "a page with picture and tables"),
+        ("--chrome", "a trace for Perfetto"),
+    ):
+        timeline.add_argument(option, metavar="FILE", help=f"write {what}; - is standard output")
 
     export = command(
         "export", "write a run for OpenTelemetry or OpenLineage", more="  Nothing is sent anywhere without --send."
     )
-    export.add_argument("--otlp", metavar="FILE", help="write spans, as a line of OTLP JSON; - is standard output")
-    export.add_argument(
-        "--openlineage", metavar="FILE", help="write events of OpenLineage, one a line; - is standard output"
-    )
+    for option, what in (
+        ("--otlp", "spans, as a line of OTLP JSON"),
+        ("--openlineage", "events of OpenLineage, one a line"),
+    ):
+        export.add_argument(option, metavar="FILE", help=f"write {what}; - is standard output")
     export.add_argument("--send", metavar="URL", help="send spans by OTLP over HTTP; needs the extra procflow[otlp]")
     export.add_argument("--service-name", metavar="NAME", help="service.name of the spans (default: procflow)")
     export.add_argument("--namespace", metavar="NAME", help="namespace of the jobs of OpenLineage (default: procflow)")
     _may_use_database(timeline, export)
-    _add_keeping(command)
+
+
+def _add_following(command: _AddCommand) -> None:
+    raw = "the lines of the record, as they are"
+    tail = command("tail", "follow the events of a run until it is over", more=f"  With --json: {raw}.")
+    tail.add_argument("--from-seq", metavar="N", type=at_least(0), default=0, help="begin with event N")
+    tail.add_argument("--no-follow", action="store_true", help="end behind what is there now")
+
+    replay = command(
+        "replay",
+        "tell a run once more, as fast as it happened or in another time",
+        more=f"  With --json or --to: {raw}.",
+    )
+    speed_help = "how many seconds pass in one; inf: all at once (default: 1)"
+    replay.add_argument("--speed", metavar="S", type=speed, default=1.0, help=speed_help)
+    seek_help = "what was before T comes at once: 90, 1.5s, 10m"
+    replay.add_argument("--seek", metavar="T", type=duration_s, default=0.0, help=seek_help)
+    replay.add_argument("--to", metavar="TARGET", help=f"where the lines go: {SPELLINGS}")
+
+
+def _add_storing(command: _AddCommand) -> None:
+    for name, what, more in (
+        ("ingest", "put records into a SQLite database", "  Without RUN: every run below --root."),
+        ("reproject", "make the rows of a database anew from the lines in it", "  Without RUN: of every run in it."),
+    ):
+        found = command(name, what, runs="any", more=more)
+        found.add_argument("--database", metavar="FILE", help=f"the database (default: {DATABASE} in --root)")
 
 
 def _add_keeping(command: _AddCommand) -> None:
+    command(
+        "orphans", "list the processes of a crashed run that are still there",
+        more="  Nothing is ended.  The exit status is 1 if there are some.",
+    )  # fmt: skip
+
     prune = command(
         "prune", "remove runs beyond a bound, the least recently used first", runs=None,
         more="  Runs that go on, that are in use, or that cannot be read stay.",
     )  # fmt: skip
-    prune.add_argument("--keep", metavar="N", type=_at_least(0), help="at most N runs stay")
-    prune.add_argument("--max-age", metavar="AGE", type=seconds, help="only runs used within AGE stay: 90, 12h, 30d")
+    prune.add_argument("--keep", metavar="N", type=at_least(0), help="at most N runs stay")
+    prune.add_argument("--max-age", metavar="AGE", type=duration_s, help="only runs used within AGE stay: 90, 12h, 30d")
     prune.add_argument("--max-bytes", metavar="SIZE", type=size_bytes, help="at most SIZE bytes stay: 500M, 10G")
     prune.add_argument("--dry-run", action="store_true", help="remove nothing, and print the same list")
 
@@ -195,46 +219,3 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=max(min(shutil.get_terminal_size().columns, 100) - 2, 38))
         # argparse measures the names of commands without their indentation, and then has no room for the longest.
         self._action_max_length = 14
-
-
-class _at_least:  # noqa: N801 (argparse shows the name of a type in its messages)
-    """An argument type: a whole number with a lower bound."""
-
-    __name__ = "number"
-
-    def __init__(self, low: int) -> None:
-        self._low = low
-
-    def __call__(self, text: str) -> int:
-        try:
-            number = int(text.replace("_", ""))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if number < self._low:
-            raise argparse.ArgumentTypeError(f"{number} is below {self._low}")
-        return number
-
-
-_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str) -> float:
-    """Return a duration in seconds: ``90``, ``1.5s``, ``10m``, ``2h``, ``7d``."""
-    number = text.rstrip("smhd")
-    unit = _UNITS.get(text[len(number) :])
-    try:
-        value = float(number) * unit if unit is not None else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: it is written 90, 1.5s, 10m, 2h or 7d")
-    return value
-
-
-def size_bytes(text: str) -> int:
-    """Return a size in bytes: ``1000``, ``64K``, ``2M``, ``10G``, powers of 1024."""
-    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    factor = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(unit)
-    if factor is None or not digits.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: it is written 1000, 64K, 2M or 10G")
-    return int(digits) * factor

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from procflow.record.cli.documents import listed_document
 from procflow.record.cli.face import Face
 from procflow.record.cli.listing import record_lines
-from procflow.record.cli.runs import root_of
+from procflow.record.cli.runs import find_run, root_of
 from procflow.record.cli.statuses import CommandError, Status
+from procflow.record.cli.tables import Column, table_lines
+from procflow.record.errors import ForeignRecordError
 from procflow.record.retention.choice import Retention
 from procflow.record.retention.pruning import prune
+from procflow.record.survivors import orphans
+from procflow.record.views.spans import job_label
 from procflow.record.views.words import bytes_text, counted
+
+
+def orphans_command(parsed: argparse.Namespace, face: Face) -> Status:
+    """List the processes of a crashed run that are still there; end none."""
+    path = find_run(parsed.run, root_of(parsed.root))
+    try:
+        found = orphans(path)
+    except ForeignRecordError as exc:
+        raise CommandError(
+            Status.REFUSED, str(exc), "ask on the machine where the run was, before it is booted again"
+        ) from exc
+    if face.is_json:
+        face.data(
+            {
+                "path": os.fspath(path),
+                "orphans": [
+                    {"pid": one.pid, "pid_start": one.pid_start, **one.call._asdict(), "cmd": one.cmd} for one in found
+                ],
+            }
+        )  # fmt: skip
+    elif found:
+        columns = [
+            Column(head="PID", is_right=True),
+            Column(head="JOB", least=8),
+            Column(head="CALL", is_right=True),
+            Column(head="COMMAND", least=8),
+        ]
+        rows = [(None, (str(one.pid), job_label(one.call.job), str(one.call.sh), one.cmd or "")) for one in found]
+        face.lines(table_lines(columns, rows, width=face.width, paint=face.paint))
+    else:
+        face.say("no process of this run is left, as far as its record tells")
+    return Status.DEFECTS if found else Status.DONE
 
 
 def prune_command(parsed: argparse.Namespace, face: Face) -> Status:

@@ -17,9 +17,9 @@ from typing import Final, NoReturn, TypeAlias
 from procflow.record.cli.drawing import timeline_command
 from procflow.record.cli.exporting import export_command
 from procflow.record.cli.face import Face, say
-from procflow.record.cli.following import tail_command
+from procflow.record.cli.following import replay_command, tail_command
 from procflow.record.cli.grammar import build_parser
-from procflow.record.cli.keeping import prune_command
+from procflow.record.cli.keeping import orphans_command, prune_command
 from procflow.record.cli.listing import list_command
 from procflow.record.cli.showing import check_command, show_command, what_up_command
 from procflow.record.cli.statuses import CommandError, Status
@@ -34,10 +34,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": check_command,
     "what-up": what_up_command,
     "tail": tail_command,
+    "replay": replay_command,
     "timeline": timeline_command,
     "ingest": ingest_command,
     "reproject": reproject_command,
     "export": export_command,
+    "orphans": orphans_command,
     "prune": prune_command,
 }
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -36,7 +36,8 @@ class TestList:
             [RUN_ID, "nightly", "cancelled"],
             ["later", "later", "lost"],
         ]
-        assert lines[3].startswith("broken") and "unreadable" in lines[3]
+        assert lines[3].startswith("broken")
+        assert "unreadable" in lines[3]
         assert [run["state"] for run in shell.run("list", "--json").data["runs"]] == [
             "finished",
             "crashed",
@@ -242,7 +243,7 @@ class TestTimeline:
 
         assert (drawn.status, drawn.err) == (0, "")
         assert drawn.data["files"] == ["a.svg", "a.html", "a.json"]
-        assert ElementTree.parse(shell.folder / "a.svg").getroot().tag.endswith("svg")
+        assert ET.parse(shell.folder / "a.svg").getroot().tag.endswith("svg")
         assert (shell.folder / "a.html").read_text().startswith("<!DOCTYPE html>")
         assert json.loads((shell.folder / "a.json").read_text())["traceEvents"]
         assert sorted(path.name for path in shell.folder.iterdir()) == ["a.html", "a.json", "a.svg", "runs"]
