@@ -35,6 +35,8 @@ BREACHES = {
     "record-values": ("procflow/record/fold/breach_clock.py", "import time"),
     "record-sinks": ("procflow/record/sinks/port.py", "import procflow.record.sinks.targets"),
     "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
+    "record-scrubbing": ("procflow/record/scrubbing/events.py", "import procflow.record.scrubbing.logs"),
+    "record-retention": ("procflow/record/retention/choice.py", "import procflow.record.retention.listing"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
     "asyncpg-place": ("procflow_export/pipeline/breach_asyncpg.py", "import asyncpg"),
     "aiomysql-place": ("procflow_export/sources/postgres/breach_aiomysql.py", "import aiomysql"),

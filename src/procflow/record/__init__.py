@@ -42,6 +42,7 @@ from procflow.record.replaying import replay
 from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
+from procflow.record.scrubbing.scrub import Scrubbed, scrub
 from procflow.record.survivors import Orphan, orphans
 from procflow.record.tailing import Tail, tail
 
@@ -85,6 +86,7 @@ __all__ = (
     "RunRow",
     "RunStarted",
     "RunView",
+    "Scrubbed",
     "SeqGap",
     "ShFinished",
     "ShSpawned",
@@ -102,6 +104,7 @@ __all__ = (
     "read_events",
     "records_in",
     "replay",
+    "scrub",
     "stamped",
     "state_of",
     "tail",
