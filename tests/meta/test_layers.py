@@ -38,6 +38,8 @@ BREACHES = {
     "record-cli-place": ("procflow/record/breach_cli.py", "import procflow.record.cli.main"),
     "record-views": ("procflow/record/views/words.py", "import procflow.record.views.svg"),
     "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
+    "record-scrubbing": ("procflow/record/scrubbing/events.py", "import procflow.record.scrubbing.logs"),
+    "record-retention": ("procflow/record/retention/choice.py", "import procflow.record.retention.listing"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
     "asyncpg-place": ("procflow_export/pipeline/breach_asyncpg.py", "import asyncpg"),
     "aiomysql-place": ("procflow_export/sources/postgres/breach_aiomysql.py", "import aiomysql"),

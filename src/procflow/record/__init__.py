@@ -50,6 +50,7 @@ from procflow.record.replaying import replay
 from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
+from procflow.record.scrubbing.scrub import Scrubbed, scrub
 from procflow.record.store.reports import IngestReport, StoredRun
 from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
 from procflow.record.survivors import Orphan, orphans
@@ -97,6 +98,7 @@ __all__ = (
     "RunRow",
     "RunStarted",
     "RunView",
+    "Scrubbed",
     "SeqGap",
     "ShFinished",
     "ShSpawned",
@@ -122,6 +124,7 @@ __all__ = (
     "replay",
     "reproject",
     "runs_in",
+    "scrub",
     "stamped",
     "state_of",
     "tail",

@@ -31,7 +31,8 @@ class RecordFile:
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
-        self._is_gzip = os.pread(fd, 2, 0) == _GZIP
+        self.is_packed = os.pread(fd, 2, 0) == _GZIP
+        """Whether it is packed by gzip."""
         self.path = path
         """The file."""
 
@@ -58,7 +59,7 @@ class RecordFile:
 
     def ends(self, max_bytes: int) -> tuple[bytes, bytes]:
         """Return the first and the last ``max_bytes``; of a short file both are all of it.  Only a packed one is read to its end for that."""
-        if not self._is_gzip:
+        if not self.is_packed:
             return os.pread(self._fd, max_bytes, 0), os.pread(self._fd, max_bytes, max(self.size_bytes - max_bytes, 0))
         first = last = b""
         for block in self._unpacked_blocks():
@@ -71,7 +72,7 @@ class RecordFile:
 
         The offset is one of the unpacked bytes.  Of a ``.gz`` that is cut short, or damaged, comes what can be unpacked.
         """
-        if not self._is_gzip:
+        if not self.is_packed:
             yield from self._raw_blocks(offset)
             return
         for block in self._unpacked_blocks():
