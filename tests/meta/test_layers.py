@@ -34,6 +34,7 @@ BREACHES = {
     "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
     "record-values": ("procflow/record/fold/breach_clock.py", "import time"),
     "record-sinks": ("procflow/record/sinks/port.py", "import procflow.record.sinks.targets"),
+    "record-store-layers": ("procflow/record/store/rows.py", "import procflow.record.store.ingest"),
     "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),
     "asyncpg-place": ("procflow_export/pipeline/breach_asyncpg.py", "import asyncpg"),
