@@ -37,6 +37,7 @@ BREACHES = {
     "record-sinks": ("procflow/record/sinks/port.py", "import procflow.record.sinks.targets"),
     "record-cli-place": ("procflow/record/breach_cli.py", "import procflow.record.cli.main"),
     "record-views": ("procflow/record/views/words.py", "import procflow.record.views.svg"),
+    "record-store-layers": ("procflow/record/store/rows.py", "import procflow.record.store.ingest"),
     "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
     "record-scrubbing": ("procflow/record/scrubbing/events.py", "import procflow.record.scrubbing.logs"),
     "record-retention": ("procflow/record/retention/choice.py", "import procflow.record.retention.listing"),

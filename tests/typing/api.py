@@ -402,6 +402,27 @@ def records(path: Path) -> None:
     assert_type(reader.position, record.Position)
 
 
+def stored(path: Path, database: Path) -> bytes:
+    try:
+        report = record.ingest(path, database)
+    except record.ReplacedRecordError as exc:
+        assert_type(record.forget(database, exc.run_id), bool)
+        report = record.ingest(path, database)
+    except record.UnusableDatabaseError as exc:
+        assert_type((exc.theirs, exc.ours), tuple[int | None, int | None])
+        return b""
+    assert_type(report, record.IngestReport)
+    assert_type(report.run_id, str | None)
+    assert_type(record.reproject(database), dict[str, int])
+    (run,) = record.runs_in(database)
+    assert_type(run, record.StoredRun)
+    try:
+        assert_type(record.view_from(database, run.run_id), record.RunView)
+    except record.UnknownRunError as exc:
+        assert_type(exc.run_id, str)
+    return b"".join(record.record_from(database, run.run_id))
+
+
 def recorded(event: record.RunEvent) -> bytes:
     codec: record.EventCodec[record.RunEvent] = record.RecordCodec()
     base: record.RecordEvent = record.stamped(event, seq=0, at_ms=0, mono_ns=record.UNSTAMPED)

@@ -30,12 +30,14 @@ class Table(Generic[R]):
 
     def __init__(self, name: str, row_type: type[R], *, key: Sequence[str], renamed: Mapping[str, str] | None = None):
         """``renamed`` has the columns that are not called like their fields."""
+        self.name: Final = name
         self._row_type: Final = row_type
         fields = msgspec.structs.fields(row_type)
         self._fields: Final = [field.name for field in fields]
         self._as_json: Final = [(i, _admits_none(field.type)) for i, field in enumerate(fields) if _is_json(field.type)]
         self._from: Final = [(field.name, decoder) for field in fields if (decoder := _decoder(field.type)) is not None]
-        columns = [f'"{(renamed or {}).get(field, field)}"' for field in self._fields]
+        self.columns: Final = tuple((renamed or {}).get(field, field) for field in self._fields)
+        columns = [f'"{column}"' for column in self.columns]
         keys = ["run_id", *key]
         places = ", ".join("?" * (len(columns) + 1))
         changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column.strip('"') not in keys)

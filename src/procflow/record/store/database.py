@@ -42,14 +42,14 @@ def open_database(path: str | os.PathLike[str], *, busy_wait_s: float = BUSY_WAI
         if version > VERSION:
             reason = f"its tables have version {version}, this release writes {VERSION}; it can be read"
             raise UnusableDatabaseError(path=os.fspath(path), reason=reason, theirs=version, ours=VERSION)
-        if version < VERSION:
-            with transaction(connection):
-                migrate(connection)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         # Where WAL cannot be had, on some network file systems, everything works, but readers may wait for a writer.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        if version < VERSION:
+            with transaction(connection):
+                migrate(connection)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         yield connection
 
 

@@ -58,7 +58,7 @@ def check_same(connection: sqlite3.Connection, file: RecordFile, identity: Ident
     if identity.head_sha256 != stream.head_sha256:
         reason = "the database has this run from a file that begins differently"
     elif not _ends_a_line_at(file, stream.position.offset):
-        reason = "the database has more of this run than stands in the file"
+        reason = "it is shorter than what was ingested, or has other lines"
     elif file.file_id == stream.file_id:
         last = last_line(connection, identity.run_id)
         reason = "" if last is None or _has_lines(file, [last]) else "its lines are not those that were ingested"

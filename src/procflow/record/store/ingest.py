@@ -86,9 +86,9 @@ class Ingest:
         Raises:
             UnreadableRecordError: As ``run()``.
         """
+        if self._identity is None:
+            self._begin()
         count = 0
-        if self._identity is None and not self._begin():
-            return count
         is_behind = True
         while is_behind:
             is_behind = False
@@ -134,7 +134,8 @@ class Ingest:
         position = self._reader.position
         if not self._reader.has_events or (self._stream is not None and position == self._stream.position):
             return 0
-        assert self._identity is not None, "the reader has read something"
+        if self._identity is None:
+            return None  # its first line has become whole since it was looked for
         run_id = self._identity.run_id
         with transaction(self._connection):
             if not self._is_current():

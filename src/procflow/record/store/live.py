@@ -19,7 +19,6 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from procflow.errors import ProcflowError
 from procflow.record.envelope import Event
 from procflow.record.reading.files import open_record
 from procflow.record.sinks.port import Dropped
@@ -86,7 +85,7 @@ class DatabaseSink:
 
     def emit(self, line: bytes, event: Event) -> None:  # noqa: ARG002 (it is read from the file)
         """Note that the file has grown."""
-        if self._thread is None:
+        if self._thread is None and not self._is_closing.is_set():
             self._thread = threading.Thread(target=self._work, name="procflow record database", daemon=True)
             self._thread.start()
         if not self._has_news.is_set():
@@ -118,7 +117,7 @@ class DatabaseSink:
             is_last = self._is_closing.is_set()  # one try is made after that
             try:
                 self.report = self._ingest()
-            except (ProcflowError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 (whatever it is, the run does not suffer from it)
                 self._tell(exc)
                 self._is_closing.wait(RETRY_S)
             else:
