@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from procflow.record import CallKey, JobKey, JobStarted, RecordState, RedactionInfo, RunView, load
+from procflow.record import CallKey, JobKey, JobStarted, RecordState, RedactionInfo, RunEvent, RunView, load
 from procflow.record.exports import (
     SpansRefusedError,
     UnexportableError,
@@ -97,9 +97,9 @@ class TestExport:
 
     def test_a_long_record_comes_in_batches(self) -> None:
         """RR-94: an exporter is given at most 512 spans at once, and all of them."""
-        events = [BEGINNING, JobStarted(job_id="main", attempt=1)]
+        events: list[RunEvent] = [BEGINNING, JobStarted(job_id="main", attempt=1)]
         for sh in range(1, 1200):
-            events += [started("main", sh, "true"), finished("main", sh)]  # type: ignore[list-item]  # events all
+            events += [started("main", sh, "true"), finished("main", sh)]
         batches: list[int] = []
 
         class Counting(InMemorySpanExporter):
@@ -107,7 +107,7 @@ class TestExport:
                 batches.append(len(spans))
                 return super().export(spans)
 
-        count = export_spans(view_of(stamp_all(events), state=RecordState.CRASHED), Counting())  # type: ignore[arg-type]
+        count = export_spans(view_of(stamp_all(events), state=RecordState.CRASHED), Counting())
 
         assert batches == [512, 512, 177]
         assert count == 1201
@@ -161,7 +161,7 @@ class TestLive:
             recorder.emit(event)
             await anyio.lowlevel.checkpoint()
         assert await recorder.aclose() == []
-        processor.shutdown()
+        processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK says nothing
 
         assert told(exporter.get_finished_spans()) == told(exported(load(tmp_path)))
 
