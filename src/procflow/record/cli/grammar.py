@@ -184,6 +184,16 @@ def _add_keeping(command: _AddCommand) -> None:
         more="  Nothing is ended.  The exit status is 1 if there are some.",
     )  # fmt: skip
 
+    scrub = command(
+        "scrub", "take a secret out of a record that is over, and out of its logs",
+        more="  The secret comes from standard input, whole, without its last newline.",
+    )  # fmt: skip
+    stdin_help = "say that the secret comes from standard input: arguments are seen by others"
+    scrub.add_argument("--secret-from-stdin", action="store_true", required=True, help=stdin_help)
+    scrub.add_argument(
+        "--name", metavar="NAME", default="secret", help="what stands in its place: <redacted:NAME> (default: secret)"
+    )
+
     prune = command(
         "prune", "remove runs beyond a bound, the least recently used first", runs=None,
         more="  Runs that go on, that are in use, or that cannot be read stay.",

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import getpass
 import os
+import sys
+import warnings
+from typing import TextIO
 
 from procflow.record.cli.documents import listed_document
 from procflow.record.cli.face import Face
@@ -12,11 +17,14 @@ from procflow.record.cli.runs import find_run, root_of
 from procflow.record.cli.statuses import CommandError, Status
 from procflow.record.cli.tables import Column, table_lines
 from procflow.record.errors import ForeignRecordError
+from procflow.record.redaction.redactor import ShortSecretWarning
 from procflow.record.retention.choice import Retention
 from procflow.record.retention.pruning import prune
+from procflow.record.scrubbing.scrub import scrub
 from procflow.record.survivors import orphans
 from procflow.record.views.spans import job_label
 from procflow.record.views.words import bytes_text, counted
+from procflow.redaction import Secret
 
 
 def orphans_command(parsed: argparse.Namespace, face: Face) -> Status:
@@ -49,6 +57,45 @@ def orphans_command(parsed: argparse.Namespace, face: Face) -> Status:
     else:
         face.say("no process of this run is left, as far as its record tells")
     return Status.DEFECTS if found else Status.DONE
+
+
+def scrub_command(parsed: argparse.Namespace, face: Face) -> Status:
+    """Take a secret, which comes from standard input, out of a record that is over."""
+    path = find_run(parsed.run, root_of(parsed.root))
+    try:
+        secret = Secret(secret_from(sys.stdin), name=parsed.name)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", ShortSecretWarning)
+            done = scrub(path, [secret])
+    except ValueError as exc:
+        raise CommandError(
+            Status.USAGE, str(exc), "give the secret on standard input, and with --name a name that is none"
+        ) from exc
+    for warning in said:
+        face.say(str(warning.message))
+    if face.is_json:
+        face.data({"path": os.fspath(path), **dataclasses.asdict(done)})
+        return Status.DONE
+    places = done.event_places + done.log_places
+    face.lines(
+        [
+            f"{counted(places, 'place')} replaced in {counted(len(done.changed), 'file')}",
+            *(f"  {face.cut(name, used=2)}" for name in done.changed),
+        ]
+    )
+    if done.unsearched:
+        face.say(f"not searched, as they are none of the record's: {', '.join(done.unsearched)}")
+    if done.changed:
+        face.say("a database that was made of this record still holds it: delete that, and ingest again")
+    return Status.DONE
+
+
+def secret_from(stream: TextIO) -> bytes:
+    """Return the whole of ``stream`` without its last newline; a person at a terminal is asked, and nothing is shown."""
+    if stream.isatty():
+        return getpass.getpass("secret: ").encode("utf-8", "surrogateescape")
+    data = stream.buffer.read()
+    return data.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def prune_command(parsed: argparse.Namespace, face: Face) -> Status:

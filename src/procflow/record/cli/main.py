@@ -19,12 +19,12 @@ from procflow.record.cli.exporting import export_command
 from procflow.record.cli.face import Face, say
 from procflow.record.cli.following import replay_command, tail_command
 from procflow.record.cli.grammar import build_parser
-from procflow.record.cli.keeping import orphans_command, prune_command
+from procflow.record.cli.keeping import orphans_command, prune_command, scrub_command
 from procflow.record.cli.listing import list_command
 from procflow.record.cli.showing import check_command, show_command, what_up_command
 from procflow.record.cli.statuses import CommandError, Status
 from procflow.record.cli.storing import ingest_command, reproject_command
-from procflow.record.errors import UnreadableRecordError, UnusableDatabaseError
+from procflow.record.errors import RecordBusyError, UnreadableRecordError, UnusableDatabaseError
 
 Command: TypeAlias = Callable[[argparse.Namespace, Face], Status]
 
@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "reproject": reproject_command,
     "export": export_command,
     "orphans": orphans_command,
+    "scrub": scrub_command,
     "prune": prune_command,
 }
 
@@ -79,6 +80,10 @@ def run(arguments: Sequence[str]) -> Status:
         return _failed(face, exc)
     except UnreadableRecordError as exc:
         return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unreadable_advice(exc)))
+    except RecordBusyError as exc:
+        return _failed(
+            face, CommandError(Status.REFUSED, str(exc), "wait until the run is over, or stop it, and try again")
+        )
     except UnusableDatabaseError as exc:
         return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unusable_advice(exc)))
     except OSError as exc:
