@@ -59,7 +59,7 @@ class Shell:
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> Ended:
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.env | dict(env or {}), text=True, timeout=PATIENCE_S, check=False,
-            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options),
+            **_streams(options),
         )  # fmt: skip
         return Ended(done.returncode, done.stdout or "", done.stderr or "")
 
@@ -67,12 +67,17 @@ class Shell:
     def started(self, *arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             self.command(*arguments), cwd=self.folder, env=self.env, text=True,
-            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options),
+            **_streams(options),
         ) as process:  # fmt: skip
             try:
                 yield process
             finally:
                 process.kill()
+
+
+def _streams(options: Mapping[str, Any]) -> dict[str, Any]:
+    stdin = {} if "input" in options else {"stdin": subprocess.DEVNULL}
+    return {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **stdin, **options}
 
 
 @pytest.fixture

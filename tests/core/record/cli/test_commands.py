@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from procflow.record.events import ShSpawned
 from procflow.record.loading import load
+from procflow.record.reading.liveness import boot_id, start_ticks
 from procflow.record.storing import view_from
 from tests.core.record.cli.conftest import RUN_ID, Shell
-from tests.core.record.sample import EVENTS, LINES, header, stamp_all
+from tests.core.record.sample import EVENTS, LINES, finished, header, sample, stamp_all, started
 from tests.core.record.writers import record_writer
 
 CRASHED = EVENTS[:16]
@@ -228,8 +234,6 @@ class TestTimeline:
 
     def test_colours_change_nothing_but_colours(self, shell: Shell) -> None:
         """RR-90: the chart with colours is the one without, when they are taken out."""
-        import re
-
         shell.record()
         coloured = shell.run("timeline", RUN_ID, env={"FORCE_COLOR": "1"}).out
 
@@ -337,8 +341,6 @@ class TestExport:
 class TestPrune:
     def test_the_least_recently_used_go(self, shell: Shell) -> None:
         """RR-102: --dry-run prints the same list, and removes nothing."""
-        import os
-
         for number in range(3):
             directory = shell.record(f"run-{number}")
             os.utime(directory / "events.jsonl", (number, number))
@@ -356,3 +358,89 @@ class TestPrune:
 
         assert shell.run("prune").status == 64
         assert (shell.root / RUN_ID).exists()
+
+
+class TestScrub:
+    SECRET = "correct-horse-battery"
+
+    def record(self, shell: Shell) -> Path:
+        events = stamp_all([*sample()[:6], started("build", 1, "login", self.SECRET), finished("build", 1)])
+        return shell.record(events=events)
+
+    def test_the_secret_is_gone(self, shell: Shell) -> None:
+        """RR-83: from the events; it comes from standard input, and no line of output holds it."""
+        directory = self.record(shell)
+        done = shell.run("scrub", RUN_ID, "--secret-from-stdin", "--name", "pass", input=self.SECRET + "\n")
+
+        assert done.status == 0
+        assert self.SECRET not in done.out + done.err
+        text = (directory / "events.jsonl").read_text()
+        assert self.SECRET not in text
+        assert "<redacted:pass>" in text
+        assert shell.run("check", RUN_ID).status == 2
+
+    def test_without_saying_where_it_comes_from(self, shell: Shell) -> None:
+        """RR-83: a secret is no argument, so the command line is wrong."""
+        self.record(shell)
+
+        assert shell.run("scrub", RUN_ID).status == 64
+        assert shell.run("scrub", RUN_ID, "--secret-from-stdin", self.SECRET).status == 64
+
+    def test_nothing_on_standard_input(self, shell: Shell) -> None:
+        """RR-83: an empty secret is refused, and the record stays as it is."""
+        directory = self.record(shell)
+        before = (directory / "events.jsonl").read_bytes()
+
+        assert shell.run("scrub", RUN_ID, "--secret-from-stdin").status == 64
+        assert (directory / "events.jsonl").read_bytes() == before
+
+    def test_a_run_that_goes_on(self, shell: Shell) -> None:
+        """RR-83: is refused with a status of its own."""
+        directory = shell.root / "a"
+        directory.mkdir()
+        with record_writer(directory / "events.jsonl") as writer:
+            writer.write(b"".join(LINES[:16]))
+            done = shell.run("scrub", "a", "--secret-from-stdin", input=self.SECRET)
+
+        assert done.status == 5
+        assert "written" in done.err
+
+    def test_a_short_secret(self, shell: Shell) -> None:
+        """RR-82: it is told that it is not searched in texts; what it is stays unsaid."""
+        self.record(shell)
+        done = shell.run("scrub", RUN_ID, "--secret-from-stdin", "--name", "pin", input="x7q1")
+
+        assert done.status == 0
+        assert "'pin' is too short" in done.err
+        assert "x7q1" not in done.err
+
+
+class TestOrphans:
+    def test_a_process_that_is_left(self, shell: Shell) -> None:
+        """RR-46: listed with its call, and the status says that there is one; it goes on."""
+        with subprocess.Popen(["sleep", "600"]) as process:
+            try:
+                head = header(host=platform.node(), boot_id=boot_id(), pid=1, pid_start=1)
+                spawned = ShSpawned(job_id="a", attempt=1, sh=1, pid=process.pid, pid_start=start_ticks(process.pid))
+                gone = ShSpawned(job_id="a", attempt=1, sh=2, pid=process.pid, pid_start=1)
+                shell.record(events=stamp_all([head, started("a", 1, "sleep", "600"), spawned, gone]))
+                shown, data = shell.run("orphans", RUN_ID), shell.run("orphans", RUN_ID, "--json").data
+                assert process.poll() is None
+            finally:
+                process.kill()
+
+        assert shown.status == 1
+        assert shown.out.splitlines()[1].split() == [str(process.pid), "a", "1", "sleep", "600"]
+        assert [one["pid"] for one in data["orphans"]] == [process.pid]
+
+    def test_none_is_left(self, shell: Shell) -> None:
+        """RR-46: which is 0."""
+        shell.record()
+
+        assert shell.run("orphans", RUN_ID).status == 0
+
+    def test_a_record_of_another_machine(self, shell: Shell) -> None:
+        """RR-46: nothing can be said about its processes, and that is an error."""
+        shell.record(events=[*stamp_all([header(host="elsewhere", boot_id="x")]), *EVENTS[1:16]])
+
+        assert shell.run("orphans", RUN_ID).status == 5

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -38,8 +40,6 @@ class TestPipes:
     @pytest.mark.parametrize("arguments", READING, ids=lambda words: words[0])
     def test_json_is_one_document_or_lines(self, shell: Shell, arguments: list[str]) -> None:
         """RR-35: whatever reads it sees nothing else, to the end."""
-        import json
-
         shell.record()
         done = shell.run(*arguments, "--json")
 
@@ -223,8 +223,6 @@ def on_terminal(shell: Shell, *arguments: str | Path, columns: int, env: dict[st
 
 
 def without_colours(text: str) -> str:
-    import re
-
     return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 
