@@ -39,12 +39,12 @@ def ticks(total_ns: int, *, at_most: int) -> list[Tick]:
 
 def _step(total_ns: int, parts: int) -> int:
     for step in _ROUND:
-        if total_ns <= step * parts:
+        if total_ns // step <= parts:
             return step
     tens = _D
     while True:
         for factor in (1, 2, 5):
-            if total_ns <= factor * tens * parts:
+            if total_ns // (factor * tens) <= parts:
                 return factor * tens
         tens *= 10
 
