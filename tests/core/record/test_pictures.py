@@ -38,7 +38,7 @@ HOSTILE = (
 
 
 def hostile_run(name: str) -> RunView:
-    events = [
+    events: list[RunEvent] = [
         header(name=name, meta={name: name}),
         started(name, 1, name, name),
         finished(name, 1, 3),
