@@ -43,6 +43,8 @@ from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
 from procflow.record.scrubbing.scrub import Scrubbed, scrub
+from procflow.record.sinks.port import Sink
+from procflow.record.sinks.targets import Target, parse_target
 from procflow.record.survivors import Orphan, orphans
 from procflow.record.tailing import Tail, tail
 
@@ -91,7 +93,9 @@ __all__ = (
     "ShFinished",
     "ShSpawned",
     "ShStarted",
+    "Sink",
     "Tail",
+    "Target",
     "Totals",
     "Trace",
     "Unknown",
@@ -100,6 +104,7 @@ __all__ = (
     "Usage",
     "load",
     "orphans",
+    "parse_target",
     "prune",
     "read_events",
     "records_in",
