@@ -501,6 +501,34 @@ def named(run_id: str, key: record.CallKey) -> None:
     assert_type(str(job_uuid(run_id, key.job)), str)
 
 
+async def followed(path: Path, sink: record.Sink) -> None:
+    assert_type(record.tail(path), record.Tail)
+    async with record.tail(path, from_seq=7) as lines:
+        async for line in lines:
+            assert_type(line, record.Line)
+            assert_type(line.head, record.RunEvent | record.Head)
+        assert_type(lines.state, record.RecordState)
+        assert_type(lines.health, record.Health)
+    assert_type(await record.replay(path, sink, speed=2.0, seek_s=60), int)
+    target = record.parse_target("stdout")
+    assert_type(target, record.Target)
+    assert_type(target.open(when_full="block"), record.Sink | None)
+    assert_type(await record.replay(path, print), int)
+
+
+def kept(root: Path, secret: Secret[str]) -> None:
+    assert_type(record.records_in(root), list[record.ListedRecord])
+    retention = record.Retention(max_records=100, max_age_s=30 * 86_400, max_bytes=1 << 30)
+    done = record.prune(root, retention, dry_run=True)
+    assert_type(done, record.Pruned)
+    assert_type(done.removed, tuple[record.ListedRecord, ...])
+    try:
+        assert_type(record.orphans(root), list[record.Orphan])
+        assert_type(record.scrub(root, [secret]), record.Scrubbed)
+    except (record.RecordBusyError, record.ForeignRecordError) as exc:
+        assert_type(exc.path, str)
+
+
 # --- procflow_export --------------------------------------------------------------------------------------------------
 
 

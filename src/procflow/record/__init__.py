@@ -51,6 +51,8 @@ from procflow.record.retention.choice import ListedRecord, Retention
 from procflow.record.retention.listing import records_in
 from procflow.record.retention.pruning import Pruned, prune
 from procflow.record.scrubbing.scrub import Scrubbed, scrub
+from procflow.record.sinks.port import Sink
+from procflow.record.sinks.targets import Target, parse_target
 from procflow.record.store.reports import IngestReport, StoredRun
 from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
 from procflow.record.survivors import Orphan, orphans
@@ -103,8 +105,10 @@ __all__ = (
     "ShFinished",
     "ShSpawned",
     "ShStarted",
+    "Sink",
     "StoredRun",
     "Tail",
+    "Target",
     "Totals",
     "Trace",
     "Unknown",
@@ -117,6 +121,7 @@ __all__ = (
     "ingest",
     "load",
     "orphans",
+    "parse_target",
     "prune",
     "read_events",
     "record_from",

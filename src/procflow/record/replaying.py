@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import closing
 from time import perf_counter
 from typing import Final
@@ -19,6 +20,7 @@ import anyio
 from procflow.record.envelope import Event, Unknown
 from procflow.record.loading import read_events
 from procflow.record.reading.reader import Line
+from procflow.record.sinks.functions import FunctionSink
 from procflow.record.sinks.port import Sink
 
 TURN_S: Final = 0.001
@@ -51,7 +53,9 @@ class Timetable:
         return max(mono_ns / _NS - self._seek_s, 0.0) / self._speed
 
 
-async def replay(path: str | os.PathLike[str], sink: Sink, *, speed: float = 1.0, seek_s: float = 0.0) -> int:
+async def replay(
+    path: str | os.PathLike[str], sink: Sink | Callable[[Event], object], *, speed: float = 1.0, seek_s: float = 0.0
+) -> int:
     """Emit every event of the record ``path`` to ``sink``, when it is due, and return how many there were.
 
     Each line is given byte for byte as it stands in the record; lines that are no event are left out, and so is what is there twice.  What happened
@@ -63,7 +67,8 @@ async def replay(path: str | os.PathLike[str], sink: Sink, *, speed: float = 1.0
 
     Args:
         path: The file, or the directory of the run; a run that goes on is told as far as it is written when it is read.
-        sink: Where the lines go, such as ``parse_target("stdout").open(when_full="block")`` gives.
+        sink: Where the lines go, such as ``parse_target("stdout").open(when_full="block")`` gives; or a function, which is called with each
+            event, and whose failures are logged.
         speed: How many seconds of the record pass in one; ``math.inf`` for all at once.
         seek_s: The second of the record from which on time passes.
 
@@ -72,6 +77,8 @@ async def replay(path: str | os.PathLike[str], sink: Sink, *, speed: float = 1.0
         ValueError: If ``speed`` is not positive, or ``seek_s`` is negative.
     """
     timetable = Timetable(speed=speed, seek_s=seek_s)
+    if callable(sink):
+        sink = FunctionSink(sink)
     began_s = anyio.current_time()
     turn_began_s = float("-inf")
     event_count = 0

@@ -16,10 +16,12 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import procflow as pf
+import procflow.record
 import procflow.testing
 from procflow._process.leader import reap_abandoned
 
 from . import cases_of_processes as _cases  # noqa: F401 (registers them)
+from . import cases_of_records as _more_cases  # noqa: F401 (likewise)
 from .cancelling import (
     CASES,
     COVERED,
@@ -623,7 +625,7 @@ NO_CALL = {
 
 def public_calls() -> Iterator[str]:
     """Every coroutine function, every function that returns something to await or to enter, of every public class and module."""
-    for prefix, module in (("", pf), ("testing.", procflow.testing)):
+    for prefix, module in (("", pf), ("record.", procflow.record), ("testing.", procflow.testing)):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value):

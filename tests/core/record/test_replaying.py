@@ -144,6 +144,18 @@ class TestSinks:
 
         assert (tmp_path / "copy.jsonl").read_bytes() == RECORD
 
+    async def test_a_function(self, file: Path) -> None:
+        """RR-37, RR-92: it is called with each event, in order; what it raises ends nothing."""
+        events: list[Event] = []
+
+        def hear(event: Event) -> None:
+            events.append(event)
+            raise RuntimeError
+
+        assert await replay(file, hear, speed=math.inf) == len(EVENTS)
+
+        assert events == EVENTS
+
     async def test_a_pipe(self, file: Path) -> None:
         """RR-92: to a reader that is slower than the replay, no line is lost."""
         source, target = os.pipe()
