@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from procflow.record import storing
+from procflow.record.errors import UnusableDatabaseError
 from procflow.record.events import RunEvent
 from procflow.record.loading import load
 from procflow.record.reading.files import RecordFile, open_record
 from procflow.record.reading.states import RecordState, Writer, record_state
-from procflow.record.store import database as database_module
 from procflow.record.store import ingest as ingest_module
 from procflow.record.store.database import open_database, open_to_read, transaction
 from procflow.record.store.ingest import Ingest
@@ -199,17 +199,18 @@ def test_a_reader_is_not_in_the_way_of_a_writer_nor_it_of_the_reader(file: Path,
     assert storing.view_from(database, RUN) == load(file)
 
 
-def test_a_writer_waits_for_another_one_and_then_says_so(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_waits_for_another_one_and_then_says_so(file: Path, tmp_path: Path) -> None:
     """RR-57: one that holds the database for longer than a writer waits is an error, and nothing was stored by half."""
     database = tmp_path / "runs.db"
     file.write_bytes(RECORD)
-    monkeypatch.setattr(database_module.open_database.__wrapped__, "__kwdefaults__", {"busy_wait_s": 0.01})
 
     with open_database(database) as connection, transaction(connection):
-        with pytest.raises(database_module.UnusableDatabaseError, match="locked"):
-            storing.ingest(file, database)
+        with (
+            pytest.raises(UnusableDatabaseError, match="locked"),
+            open_database(database, busy_wait_s=0.01) as other,
+            open_record(file) as opened,
+        ):
+            Ingest(other, opened).run()
     assert storing.runs_in(database) == []
     assert storing.ingest(file, database).event_count == len(LINES)
 

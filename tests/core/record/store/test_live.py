@@ -191,7 +191,11 @@ async def test_whatever_breaks_is_told(file: Path, database: Path, monkeypatch: 
     """RR-32: an error that nobody thought of ends the thread no sooner than any other."""
     monkeypatch.setattr(live, "RETRY_S", 0.0)
     sink = sink_for(database, file)
-    monkeypatch.setattr(sink, "_ingest", lambda: {}["nothing"])
+
+    def broken() -> None:
+        raise LookupError("nothing")
+
+    monkeypatch.setattr(sink, "_ingest", broken)
     recording = recorder(file, sink)
 
     recording.emit(sample()[0])
