@@ -31,7 +31,7 @@ HEADER = """\
 
 HOST = re.compile(r"[a-z][a-z0-9+.-]*://|\bfile:|--(?:extra-)?index-url|--find-links|\bindex[-_]url\b", re.IGNORECASE)
 
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
 def hosts_in(text: str) -> list[str]:

@@ -4,7 +4,7 @@ Owns the words.  Must not know which row says what.
 
 The conventions for processes and for pipelines are in *development*: their names may change, and then they change here.  The sources
 are ``https://opentelemetry.io/docs/specs/semconv/`` + ``cli/cli-spans/``, ``cicd/cicd-spans/``, ``registry/attributes/cicd/``,
-``registry/attributes/process/`` and ``registry/attributes/error/``, as of version 1.43.
+``registry/attributes/process/`` and ``registry/attributes/error/``, as of version 1.44.
 """
 
 from __future__ import annotations

@@ -17,15 +17,13 @@ from procflow.record.errors import SpansRefusedError
 from procflow.record.events import EVENT_TYPES, RunStarted
 from procflow.record.exports import conventions as names
 from procflow.record.exports.live import LiveSpans
-from procflow.record.exports.otlp import SCOPE, resource_attributes
+from procflow.record.exports.otlp import SCOPE, batches, resource_attributes
 from procflow.record.exports.spans import TraceSpan, TraceSpanKind, trace_spans
 from procflow.record.fold.view import RunView
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
-
-_BATCH: Final = 512
 
 
 def export_spans(view: RunView, exporter: SpanExporter, *, service_name: str | None = None) -> int:
@@ -48,11 +46,13 @@ def export_spans(view: RunView, exporter: SpanExporter, *, service_name: str | N
     make = _sdk_maker(resource_attributes(view.run.host), service_name, view.run.procflow or "")
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    spans = [make(span) for span in trace_spans(view)]
-    for start in range(0, len(spans), _BATCH):
-        if exporter.export(spans[start : start + _BATCH]) is not SpanExportResult.SUCCESS:
-            raise SpansRefusedError(exported_count=start, span_count=len(spans))
-    return len(spans)
+    spans = trace_spans(view)
+    exported_count = 0
+    for batch in batches(spans):
+        if exporter.export([make(span) for span in batch]) is not SpanExportResult.SUCCESS:
+            raise SpansRefusedError(exported_count=exported_count, span_count=len(spans))
+        exported_count += len(batch)
+    return exported_count
 
 
 def live_span_export(processor: SpanProcessor, *, service_name: str | None = None) -> Callable[[Event], None]:

@@ -1,4 +1,4 @@
-"""Spans as a line of an OTLP file: JSON as OpenTelemetry's protocol writes it, made without its packages.
+"""Spans as lines of an OTLP file: JSON as OpenTelemetry's protocol writes it, made without its packages.
 
 Owns that encoding (``https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding``: ids in hexadecimal, 64-bit integers as
 text, enumerations as numbers).  Must not know files.
@@ -6,7 +6,7 @@ text, enumerations as numbers).  Must not know files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +17,8 @@ from procflow.record.fold.view import RunView
 
 SCOPE: Final = "procflow.record"
 DEFAULT_SERVICE: Final = "procflow"
+BATCH_SPANS: Final = 512
+"""As many as OpenTelemetry's own batches have by default."""
 
 _KINDS: Final = {TraceSpanKind.INTERNAL: 1, TraceSpanKind.CLIENT: 3}
 _ERROR: Final = 2
@@ -31,9 +33,9 @@ def resource_attributes(host: str | None, service_name: str = DEFAULT_SERVICE) -
 
 
 def otlp_json(view: RunView, *, service_name: str = DEFAULT_SERVICE) -> bytes:
-    """Return the spans of ``view`` as one line of an OTLP file (JSON Lines), newline included.
+    """Return the spans of ``view`` as lines of an OTLP file (JSON Lines), at most ``BATCH_SPANS`` a line.
 
-    A collector reads it with its ``otlpjsonfile`` receiver; the same bytes are the body of an OTLP/HTTP request of the type
+    A collector reads it with its ``otlpjsonfile`` receiver; each line is also the body of an OTLP/HTTP request of the type
     ``application/json``.  Nothing of OpenTelemetry needs to be installed.
 
     Args:
@@ -43,12 +45,19 @@ def otlp_json(view: RunView, *, service_name: str = DEFAULT_SERVICE) -> bytes:
     Raises:
         UnexportableError: If the event that names the run is missing.
     """
-    scope_spans = {
-        "scope": {"name": SCOPE, "version": view.run.procflow or ""},
-        "spans": [_span(span) for span in trace_spans(view)],
-    }
     resource = {"attributes": _attributes(resource_attributes(view.run.host, service_name).items())}
-    return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": [scope_spans]}]}) + b"\n"
+    scope = {"name": SCOPE, "version": view.run.procflow or ""}
+    lines = bytearray()
+    for batch in batches(trace_spans(view)):
+        scope_spans = {"scope": scope, "spans": [_span(span) for span in batch]}
+        lines += msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": [scope_spans]}]}) + b"\n"
+    return bytes(lines)
+
+
+def batches(spans: Sequence[TraceSpan]) -> Iterator[Sequence[TraceSpan]]:
+    """Yield ``spans`` in pieces that a receiver takes at once."""
+    for start in range(0, len(spans), BATCH_SPANS):
+        yield spans[start : start + BATCH_SPANS]
 
 
 def _span(span: TraceSpan) -> dict[str, object]:

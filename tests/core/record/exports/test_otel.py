@@ -18,12 +18,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import cicd_attributes, host_attributes, process_attributes
+from opentelemetry.semconv.attributes import error_attributes, service_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
 from procflow.record import CallKey, JobKey, JobStarted, RecordState, RedactionInfo, RunEvent, RunView, load
 from procflow.record.exports import (
     SpansRefusedError,
     UnexportableError,
+    conventions,
     export_spans,
     live_span_export,
     otlp_exporter,
@@ -42,7 +45,15 @@ RUN = "019b76da-a800-7000-8000-000000000001"
 BEGINNING = header(redaction=RedactionInfo(enabled=True, rules=()), trace=TRACE)
 EVENTS = stamp_all([BEGINNING, *sample()[1:]])
 WHOLE = view_of(EVENTS, state=RecordState.FINISHED)
+ROOT = Path(__file__).resolve().parents[4]
 RECEIVER = Path(__file__).with_name("receiver.py")
+
+
+def long_run() -> RunView:
+    events: list[RunEvent] = [BEGINNING, JobStarted(job_id="main", attempt=1)]
+    for sh in range(1, 1200):
+        events += [started("main", sh, "true"), finished("main", sh)]
+    return view_of(stamp_all(events), state=RecordState.CRASHED)
 
 
 def told(spans: Sequence[ReadableSpan]) -> list[str]:
@@ -97,9 +108,6 @@ class TestExport:
 
     def test_a_long_record_comes_in_batches(self) -> None:
         """RR-94: an exporter is given at most 512 spans at once, and all of them."""
-        events: list[RunEvent] = [BEGINNING, JobStarted(job_id="main", attempt=1)]
-        for sh in range(1, 1200):
-            events += [started("main", sh, "true"), finished("main", sh)]
         batches: list[int] = []
 
         class Counting(InMemorySpanExporter):
@@ -107,7 +115,7 @@ class TestExport:
                 batches.append(len(spans))
                 return super().export(spans)
 
-        count = export_spans(view_of(stamp_all(events), state=RecordState.CRASHED), Counting())
+        count = export_spans(long_run(), Counting())
 
         assert batches == [512, 512, 177]
         assert count == 1201
@@ -136,6 +144,33 @@ class TestExport:
             "service.name": "from-env", "host.name": "h1", "deployment.environment.name": "test",
         }  # fmt: skip
         assert resource_of(exported(WHOLE, service_name="mine"))["service.name"] == "mine"
+
+
+class TestConventions:
+    def test_the_names_are_those_of_the_conventions(self) -> None:
+        """RR-96: every name in the table that is not our own is one that OpenTelemetry's package of conventions has."""
+        known = {
+            value
+            for module in (cicd_attributes, error_attributes, host_attributes, process_attributes, service_attributes)
+            for name, value in vars(module).items()
+            if name.isupper()
+        }
+        ours = {
+            value
+            for name, value in vars(conventions).items()
+            if name.isupper() and isinstance(value, str) and "." in value and not value.startswith("procflow.")
+        }
+
+        assert len(ours) == 15
+        assert ours <= known
+
+    def test_the_results_are_those_of_the_conventions(self) -> None:
+        """RR-96: each outcome has one of the results that a pipeline and a task can have."""
+        results = {*conventions.RESULTS.values(), conventions.RESULT_TIMEOUT}
+
+        assert results == {value.value for value in cicd_attributes.CicdPipelineResultValues}
+        assert results == {value.value for value in cicd_attributes.CicdPipelineTaskRunResultValues}
+        assert error_attributes.ErrorTypeValues.OTHER.value == conventions.ERROR_OTHER
 
 
 class TestLive:
@@ -243,9 +278,15 @@ class TestProtocol:
         assert run["startTimeUnixNano"] == "1767225600000000000"
         assert (run["kind"], run["status"]["code"]) == (1, 2)
 
+    def test_a_long_record_is_several_lines(self) -> None:
+        """RR-94: as a reader of lines may have a bound, each of them is a message of at most 512 spans."""
+        lines = [json.loads(line) for line in otlp_json(long_run()).splitlines()]
+
+        assert [len(line["resourceSpans"][0]["scopeSpans"][0]["spans"]) for line in lines] == [512, 512, 177]
+
 
 def run_python(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 class TestOptional:
