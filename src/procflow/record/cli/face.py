@@ -18,6 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from procflow.record.cli.statuses import CommandError, Status
+from procflow.record.text import readable
 from procflow.record.views.looks import Look
 from procflow.record.views.words import printable
 
@@ -84,8 +85,11 @@ class Face:
 
     def data(self, value: object) -> None:
         """Write one JSON document."""
-        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-        self.raw(text + b"\n")
+        try:
+            text = msgspec.json.encode(value)
+        except UnicodeEncodeError:  # a path that is no UTF-8
+            text = msgspec.json.encode(_all_readable(msgspec.to_builtins(value)))
+        self.raw(msgspec.json.format(text, indent=2) + b"\n")
 
     def raw(self, data: bytes) -> None:
         """Write bytes as they are, and what was held back before them."""
@@ -135,11 +139,25 @@ class Face:
 
     def fail(self, error: CommandError) -> None:
         """Say what is wrong and what to do; as JSON too, if that is what the command writes."""
+        with contextlib.suppress(CommandError):  # standard output may be what cannot be written
+            self.flush()
         say(f"procflow record: {error.message}")
         say(f"  what to do: {error.advice}")
         if self.is_json and not self.is_reader_gone:
             told = {"message": error.message, "what_to_do": error.advice}
             self.data({"exit_status": int(error.status), "error": told})
+
+
+def _all_readable(value: object) -> object:
+    match value:
+        case str():
+            return readable(value)
+        case dict():
+            return {_all_readable(key): _all_readable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_all_readable(item) for item in value]
+        case _:
+            return value
 
 
 def say(text: str) -> None:

@@ -149,12 +149,7 @@ def _jobs(jobs: Sequence[JobRow], face: Face) -> list[str]:
         )
         for job in jobs
     ]  # fmt: skip
-    if not any(map(_why, jobs)):
-        return table_lines(
-            columns[:-1], [(look, cells[:-1]) for look, cells in rows],
-            width=face.width, paint=face.paint, painted=_ENDED, indent="  ",
-        )  # fmt: skip
-    return table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED, indent="  ")
+    return _table(columns, rows, face)
 
 
 def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
@@ -165,6 +160,7 @@ def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
         Column(head="TOOK", is_right=True, rank=1),
         Column(head="STDOUT", is_right=True, rank=3),
         Column(head="STDERR", is_right=True, rank=2),
+        Column(head="LOG", rank=4),
         Column(head="COMMAND", least=8),
     ]
     rows = [
@@ -172,12 +168,21 @@ def _calls(calls: Sequence[CallRow], face: Face) -> list[str]:
             look_of(call),
             (
                 job_label(call.key.job), str(call.sh), ending_word(call), _duration(call.duration_ns),
-                _bytes(call.stdout_bytes), _bytes(call.stderr_bytes), _command(call),
+                _bytes(call.stdout_bytes), _bytes(call.stderr_bytes), call.log_path or "", _command(call),
             ),
         )
         for call in calls
     ]  # fmt: skip
-    return table_lines(columns, rows, width=face.width, paint=face.paint, painted=_ENDED, indent="  ")
+    return _table(columns, rows, face)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[tuple[Look, Sequence[str]]], face: Face) -> list[str]:
+    """Return the table without the columns in which nothing stands."""
+    used = [at for at in range(len(columns)) if any(cells[at] for _, cells in rows)]
+    return table_lines(
+        [columns[at] for at in used], [(look, [cells[at] for at in used]) for look, cells in rows],
+        width=face.width, paint=face.paint, painted=_ENDED, indent="  ",
+    )  # fmt: skip
 
 
 def _open(path: Path, view: RunView, run_ns: int, work: Sequence[OpenWork], face: Face) -> Iterator[str]:

@@ -113,6 +113,17 @@ class TestPipes:
         assert done.status == 0
         assert "???" in done.out
 
+    def test_a_path_that_is_no_text(self, shell: Shell) -> None:
+        """RR-06: it is shown readably, in words and in JSON, errors included."""
+        shell.record("a")
+        os.rename(os.fsencode(shell.root / "a"), os.fsencode(shell.root) + b"/\xff")
+        odd = os.fsdecode(b"\xff")
+
+        assert "nightly" in shell.run("list").out
+        assert shell.run("list", "--json").data["runs"][0]["path"] == "runs/\\xff"
+        assert shell.run("check", odd, "--json").data["path"] == "runs/\\xff"
+        assert shell.run("check", f"{odd}{odd}", "--json").data["exit_status"] == 3
+
 
 class TestFollowing:
     def test_lines_are_there_as_they_are_written(self, shell: Shell) -> None:
