@@ -620,12 +620,13 @@ ASYNC_DUNDERS = ("__aenter__", "__aexit__", "__anext__")
 NO_CALL = {
     "ByteSource.receive": "a protocol",
     "ByteSource.aclose": "a protocol",
+    "record.Sink.aclose": "a protocol",
 }
 
 
 def public_calls() -> Iterator[str]:
     """Every coroutine function, every function that returns something to await or to enter, of every public class and module."""
-    for prefix, module in (("", pf), ("record.", procflow.record), ("testing.", procflow.testing)):
+    for prefix, module in (("", pf), ("testing.", procflow.testing), ("record.", procflow.record)):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value):
