@@ -552,10 +552,8 @@ async def followed(path: Path, sink: record.Sink) -> None:
         assert_type(lines.state, record.RecordState)
         assert_type(lines.health, record.Health)
     assert_type(await record.replay(path, sink, speed=2.0, seek_s=60), int)
-    target = record.parse_target("stdout")
-    assert_type(target, record.Target)
-    assert_type(target.open(when_full="block"), record.Sink | None)
-    assert_type(await record.replay(path, print), int)
+    for target in ("stdout", path, print):
+        assert_type(await record.replay(path, target), int)
 
 
 def kept(root: Path, secret: Secret[str]) -> None:

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from procflow.record.sinks.files import Durability
     from procflow.record.sinks.pipes import WhenFull
     from procflow.record.sinks.port import Sink
-    from procflow.record.sinks.targets import Target, parse_target
     from procflow.record.store.reports import IngestReport, StoredRun
     from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
     from procflow.record.survivors import Orphan, orphans
@@ -135,7 +134,6 @@ __all__ = (
     "Sink",
     "StoredRun",
     "Tail",
-    "Target",
     "Totals",
     "Trace",
     "Unknown",
@@ -150,7 +148,6 @@ __all__ = (
     "load",
     "open_run",
     "orphans",
-    "parse_target",
     "prune",
     "read_events",
     "record_from",
@@ -261,10 +258,6 @@ _HOMES: Final = {
     "procflow.record.sinks.files": ("Durability",),
     "procflow.record.sinks.pipes": ("WhenFull",),
     "procflow.record.sinks.port": ("Sink",),
-    "procflow.record.sinks.targets": (
-        "Target",
-        "parse_target",
-    ),
     "procflow.record.store.reports": (
         "IngestReport",
         "StoredRun",

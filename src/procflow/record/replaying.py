@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from time import perf_counter
 from typing import Final
 
@@ -22,6 +22,7 @@ from procflow.record.loading import read_events
 from procflow.record.reading.reader import Line
 from procflow.record.sinks.functions import FunctionSink
 from procflow.record.sinks.port import Sink
+from procflow.record.sinks.targets import parse_target
 
 TURN_S: Final = 0.001
 """How long lines that are due are told before other tasks run."""
@@ -54,7 +55,11 @@ class Timetable:
 
 
 async def replay(
-    path: str | os.PathLike[str], sink: Sink | Callable[[Event], object], *, speed: float = 1.0, seek_s: float = 0.0
+    path: str | os.PathLike[str],
+    sink: Sink | str | os.PathLike[str] | Callable[[Event], object],
+    *,
+    speed: float = 1.0,
+    seek_s: float = 0.0,
 ) -> int:
     """Emit every event of the record ``path`` to ``sink``, when it is due, and return how many there were.
 
@@ -62,35 +67,53 @@ async def replay(
     before ``seek_s`` is emitted at once and not left out, because what comes after it says little without.  An event of a type that this release does not
     know reaches the sink as an ``Event`` with nothing but its number and times; its line is whole.
 
-    The sink is the caller's, who closes it.  What it loses it counts; the notice that a recorder would write of that is not written here, as
-    it has no number in this record.  Cancelling leaves the sink as it is after the last event.
+    A sink that loses events counts them; the notice that a recorder would write of that is not written here, as it has no number in this record.
+    Cancelling leaves a sink of the caller's as it is after the last event.
 
     Args:
         path: The file, or the directory of the run; a run that goes on is told as far as it is written when it is read.
-        sink: Where the lines go, such as ``parse_target("stdout").open(when_full="block")`` gives; or a function, which is called with each
-            event, and whose failures are logged.
+        sink: Where the lines go, as ``open_run(events=...)`` takes it: ``"stdout"``, ``"fd:3"``, a file that is created, or a function, which is
+            called with each event, and whose failures are logged.  A slow reader is waited for, and with it the event loop.  Or a ``Sink``, which stays the caller's to close.
         speed: How many seconds of the record pass in one; ``math.inf`` for all at once.
         seek_s: The second of the record from which on time passes.
 
     Raises:
         UnreadableRecordError: As ``read_events()``.
-        ValueError: If ``speed`` is not positive, or ``seek_s`` is negative.
+        OSError: If the target cannot be opened; nothing is emitted then.
+        ValueError: If ``speed`` is not positive, ``seek_s`` is negative, or the target means nothing.
     """
     timetable = Timetable(speed=speed, seek_s=seek_s)
-    if callable(sink):
-        sink = FunctionSink(sink)
     began_s = anyio.current_time()
     turn_began_s = float("-inf")
     event_count = 0
-    with closing(read_events(path)) as lines:
-        for line in lines:
-            wait_s = began_s + timetable.due_s(line.head.mono_ns) - anyio.current_time()
-            if wait_s > 0 or perf_counter() - turn_began_s >= TURN_S:
-                await anyio.sleep(max(wait_s, 0))
-                turn_began_s = perf_counter()
-            _tell(line, sink)
-            event_count += 1
+    async with _opened(sink) as opened:
+        with closing(read_events(path)) as lines:
+            for line in lines:
+                wait_s = began_s + timetable.due_s(line.head.mono_ns) - anyio.current_time()
+                if wait_s > 0 or perf_counter() - turn_began_s >= TURN_S:
+                    await anyio.sleep(max(wait_s, 0))
+                    turn_began_s = perf_counter()
+                if opened is not None:
+                    _tell(line, opened)
+                event_count += 1
     return event_count
+
+
+@asynccontextmanager
+async def _opened(sink: Sink | str | os.PathLike[str] | Callable[[Event], object]) -> AsyncIterator[Sink | None]:
+    """Give the sink that is meant; one that is made here is closed at the end, which takes a bounded time, cancelled or not."""
+    if isinstance(sink, (str, os.PathLike)):
+        own = parse_target(sink).open(when_full="block")
+    elif callable(sink):
+        own = FunctionSink(sink)
+    else:
+        yield sink
+        return
+    try:
+        yield own
+    finally:
+        if own is not None:
+            await own.aclose()
 
 
 def _tell(line: Line, sink: Sink) -> None:

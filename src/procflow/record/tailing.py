@@ -2,7 +2,7 @@
 
 Owns the loop between a look and the next one, and when nothing more is expected.  Must not know what is done with an event.
 
-Polling, not inotify: ten looks a second cost a thousandth of a core, work on every file system, and need no descriptor beside the
+Polling, not inotify: ten looks a second cost a few thousandths of a core, work on every file system, and need no descriptor beside the
 file's.  A look asks whether the writer lives *before* it reads: what a writer has written before it died is then read in the same look, or
 in one that still counts as growth.
 

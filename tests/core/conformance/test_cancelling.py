@@ -620,6 +620,7 @@ ASYNC_DUNDERS = ("__aenter__", "__aexit__", "__anext__")
 NO_CALL = {
     "ByteSource.receive": "a protocol",
     "ByteSource.aclose": "a protocol",
+    "record.Sink.aclose": "a protocol",
 }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 import trio
 import trio.testing
@@ -19,9 +19,8 @@ from procflow.record.replaying import Timetable
 from procflow.record.sinks.files import FileSink
 from procflow.record.sinks.functions import FunctionSink
 from procflow.record.sinks.port import Dropped, Sink
-from procflow.record.sinks.targets import parse_target
 from procflow.testing import assert_no_leaks
-from tests.core.record.sample import EVENTS, LINES, RECORD
+from tests.core.record.sample import EVENTS, LINES, RECORD, job_finished, lines_of, sample, stamp_all
 
 UNKNOWN = b'{"type":"from_tomorrow","seq":2,"at_ms":7,"mono_ns":2000000,"words":["a"]}\n'
 
@@ -135,14 +134,17 @@ class TestSinks:
         assert events == [*EVENTS[:2], Event(seq=2, at_ms=7, mono_ns=2_000_000), EVENTS[3]]
         assert load(sink.path).jobs == load(file).jobs
 
-    @pytest.mark.parametrize("open_sink", [FileSink, lambda path: parse_target(f"file:{path}").open()])
-    async def test_targets(self, file: Path, tmp_path: Path, open_sink: Callable[[Path], Sink]) -> None:
-        """RR-26, RR-92: whatever a target opens takes a replay."""
-        sink = open_sink(tmp_path / "copy.jsonl")
-        await replay(file, sink, speed=math.inf)
-        await sink.aclose()
-
-        assert (tmp_path / "copy.jsonl").read_bytes() == RECORD
+    async def test_targets(self, file: Path, tmp_path: Path) -> None:
+        """RR-26, RR-92: a text or a path says where to go, as it does for a run; what was opened is closed."""
+        async with assert_no_leaks():
+            for number, target in enumerate((f"file:{tmp_path}/copy-0", str(tmp_path / "copy-1"), tmp_path / "copy-2")):
+                assert await replay(file, target, speed=math.inf) == len(LINES)
+                assert (tmp_path / f"copy-{number}").read_bytes() == RECORD
+            assert await replay(file, "null", speed=math.inf) == len(LINES)
+            with pytest.raises(FileExistsError):
+                await replay(file, tmp_path / "copy-2")
+            with pytest.raises(ValueError, match="no target"):
+                await replay(file, "nowhere:x")
 
     async def test_a_function(self, file: Path) -> None:
         """RR-37, RR-92: it is called with each event, in order; what it raises ends nothing."""
@@ -156,16 +158,25 @@ class TestSinks:
 
         assert events == EVENTS
 
-    async def test_a_pipe(self, file: Path) -> None:
-        """RR-92: to a reader that is slower than the replay, no line is lost."""
+    async def test_a_slow_reader(self, file: Path) -> None:
+        """RR-92: a replay waits for its reader; no line is lost."""
         source, target = os.pipe()
-        sink = parse_target(f"fd:{target}").open(when_full="block")
-        assert sink is not None
-        await replay(file, sink, speed=math.inf)
-        await sink.aclose()
-        os.close(target)
-        with os.fdopen(source, "rb") as reader:
-            assert reader.read() == RECORD
+        file.write_bytes(
+            b"".join(lines_of(stamp_all([*sample()[:-1], *[job_finished("lint")] * 20_000, sample()[-1]])))
+        )
+
+        async with anyio.create_task_group() as tasks:
+            read: list[bytes] = []
+
+            def read_all() -> None:
+                with os.fdopen(source, "rb") as reader:
+                    read.append(reader.read())
+
+            tasks.start_soon(anyio.to_thread.run_sync, read_all)
+            await replay(file, f"fd:{target}", speed=math.inf)
+            os.close(target)
+
+        assert read == [file.read_bytes()]
 
     async def test_a_sink_that_lost_something_goes_on(self, file: Path, tmp_path: Path) -> None:
         """RR-92: it counts what it lost, and takes what comes after it; no line of our own is among them."""

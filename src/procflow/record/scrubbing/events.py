@@ -98,7 +98,7 @@ class LineScrubber:
 
     def _scrubbed(self, raw: bytes, cleaned: dict[str, Json], *, known: frozenset[str]) -> dict[str, Json]:
         """Return the fields of ``raw`` in their order: from ``cleaned`` those that are ``known``, and all without secrets."""
-        tree: dict[str, Json] = msgspec.json.decode(raw, type=dict[str, object])
+        tree = cast("dict[str, Json]", msgspec.json.decode(raw, type=dict[str, object]))
         fields = {
             name: cleaned.get(name, value) for name, value in tree.items() if name not in known or name in cleaned
         }
