@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -18,11 +19,13 @@ FACADES = (
     "procflow.adapters",
     "procflow.ready",
     "procflow.record",
+    "procflow.record.exports",
     "procflow.record.logs",
     "procflow.record.redaction",
     "procflow.testing",
     "procflow_export",
 )
+LAZY = ("procflow.record", "procflow_export")
 ALIASES = {"procflow": "pf", "procflow.ready": "ready", "procflow.record": "record", "procflow_export": "pe"}
 
 
@@ -94,3 +97,40 @@ def test_importing_the_core_loads_no_driver_and_no_second_event_loop() -> None:
     assert not {"trio", "uvloop", "pyarrow", "asyncpg", "aiomysql", "rich", "structlog", "procflow_export"} & set(
         loaded
     )
+
+
+@pytest.mark.parametrize("facade", LAZY)
+def test_a_lazy_name_comes_from_where_a_type_checker_sees_it(facade: str) -> None:
+    module = importlib.import_module(facade)
+    [block] = [
+        node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.If) and _is_typing(node)
+    ]
+    seen = {(name.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names}
+
+    assert {(name, home) for name, home in module._HOME_OF.items()} == seen
+    assert {name for name, _ in seen} == set(module.__all__)
+
+
+@pytest.mark.parametrize("facade", LAZY)
+def test_no_lazy_name_is_that_of_a_submodule(facade: str) -> None:
+    """Importing a submodule sets its name on the package, and a lazy name would be found no more."""
+    module = importlib.import_module(facade)
+
+    assert {name for _, name, _ in pkgutil.iter_modules(module.__path__)} & set(module.__all__) == set()
+
+
+@pytest.mark.parametrize(
+    "needed", ["from procflow.record import Event, EventCodec, stamped", "import procflow.record.clocks"]
+)
+def test_who_needs_the_envelope_of_a_record_loads_no_reader(needed: str) -> None:
+    program = (
+        f"{needed}; import sys; print(*(m for m in sys.modules if m.startswith('procflow.record.') or m == 'sqlite3'))"
+    )
+
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert set(loaded) <= {"procflow.record.envelope", "procflow.record.clocks"}
+
+
+def _is_typing(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import signal
+import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, assert_never, assert_type
@@ -20,6 +21,26 @@ import procflow as pf
 import procflow_export as pe
 from procflow import ready, record
 from procflow.adapters import log_events, otel_events
+from procflow.record.exports import (
+    AttributeValue,
+    LiveSpans,
+    SpansRefusedError,
+    TraceSpan,
+    TraceSpanKind,
+    UnexportableError,
+    export_spans,
+    job_uuid,
+    lineage_events,
+    live_span_export,
+    openlineage_json,
+    otlp_exporter,
+    otlp_json,
+    parse_traceparent,
+    span_id,
+    trace_id,
+    trace_spans,
+    traceparent,
+)
 from procflow.record.logs import (
     CallLog,
     Damaged,
@@ -423,6 +444,48 @@ def stored(path: Path, database: Path) -> bytes:
     return b"".join(record.record_from(database, run.run_id))
 
 
+async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str]) -> str | None:
+    argv: record.ArgvChoice = "redacted"
+    durability: record.Durability = "job"
+    when_full: record.WhenFull = "block"
+    outcome: str | None = None
+
+    async def work(job: record.Job) -> None:
+        assert_type(job.attempt, int)
+        assert_type(await job.sh("make", token, env={"TOKEN": token}, timeout_s=5), pf.Completed)
+        job.note("build.size", 1)
+
+    try:
+        async with record.open_run(
+            "nightly",
+            record=path,
+            database=path / "runs.db",
+            events=[target],
+            secrets=[token],
+            argv=argv,
+            durability=durability,
+            when_full=when_full,
+        ) as run:
+            assert_type(run, record.Run)
+            assert_type(run.directory, Path | None)
+            run.declare("build")
+            async with run.job("test", after=["build"]) as job:
+                await work(job)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", record.LateSecretWarning)
+                run.add_secret(token)
+            assert_type(await run.run_jobs([record.JobSpec(job_id="a", work=work)]), dict[str, str])
+            run.cancel("enough")
+        outcome = run.outcome
+    except record.JobSkippedError as exc:
+        assert_type(exc.because, tuple[str, ...])
+    except record.JobsFailedError as exc:
+        assert_type(exc.outcomes, dict[str, str])
+    except record.RecordLostError as exc:
+        assert_type(exc.losses, tuple[str, ...])
+    return outcome
+
+
 def recorded(event: record.RunEvent) -> bytes:
     codec: record.EventCodec[record.RunEvent] = record.RecordCodec()
     base: record.RecordEvent = record.stamped(event, seq=0, at_ms=0, mono_ns=record.UNSTAMPED)
@@ -444,6 +507,41 @@ def recorded(event: record.RunEvent) -> bytes:
         return codec.encode(plain)
     except (record.UnrecordableError, record.MalformedEventError):
         return b""
+
+
+def exported_record(view: record.RunView, path: Path) -> None:
+    for span in trace_spans(view):
+        assert_type(span, TraceSpan)
+        assert_type(span.kind, TraceSpanKind)
+        assert_type(span.attributes, Mapping[str, AttributeValue])
+    assert_type(openlineage_json(view, namespace="etl"), bytes)
+    assert_type(lineage_events(view), list[dict[str, object]])
+    exporter = otlp_exporter("http://127.0.0.1:4318/v1/traces")
+    try:
+        path.write_bytes(otlp_json(view, service_name="nightly"))
+        assert_type(export_spans(view, exporter), int)
+    except SpansRefusedError as refused:
+        assert_type(refused.span_count - refused.exported_count, int)
+    except UnexportableError:
+        pass
+
+
+def exported_live(events: Iterable[record.RunEvent]) -> None:
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    spans = LiveSpans()
+    export = live_span_export(BatchSpanProcessor(otlp_exporter("http://127.0.0.1:4318/v1/traces")))
+    for event in events:
+        assert_type(spans.add(event), list[TraceSpan])
+        export(event)
+    assert_type(spans.finish(record.RecordState.CRASHED), list[TraceSpan])
+
+
+def named(run_id: str, key: record.CallKey) -> None:
+    trace = parse_traceparent(traceparent(run_id, key))
+    assert_type(trace, record.Trace | None)
+    assert_type((trace_id(run_id, trace), span_id(run_id, key)), tuple[int, int])
+    assert_type(str(job_uuid(run_id, key.job)), str)
 
 
 # --- procflow_export --------------------------------------------------------------------------------------------------

@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from procflow.record.cleaning import clean
-from procflow.record.clocks import Clock, SystemClock
+from procflow.record.clocks import Clock, StreamClock
 from procflow.record.codec import RecordCodec
 from procflow.record.cutting import fit
-from procflow.record.envelope import stamped
 from procflow.record.events import EventsDropped, JobStarted, RecordEvent, RunFinished, ShStarted, Totals
 from procflow.record.redaction.redactor import Redactor
 from procflow.record.sinks.port import Dropped, Sink
@@ -41,9 +40,8 @@ class Recorder:
     def __init__(self, sinks: Sequence[Sink], *, redactor: Redactor | None = None, clock: Clock | None = None) -> None:
         self._sinks: Final = tuple(sinks)
         self.redactor: Final = redactor
-        self._clock: Final[Clock] = clock if clock is not None else SystemClock()
+        self._clock: Final = StreamClock(clock)
         self._codec: Final = RecordCodec()
-        self._began_ns = self._clock.mono_ns()
         self._lock: Final = threading.RLock()
         self._pid: Final = os.getpid()
         self._seq = 0
@@ -70,7 +68,7 @@ class Recorder:
 
     def mono_ns(self) -> int:
         """Nanoseconds since the record began."""
-        return self._clock.mono_ns() - self._began_ns
+        return self._clock.mono_ns()
 
     def totals(self) -> Totals:
         """What was counted so far; lost events are those of the sink that has lost most."""
@@ -128,7 +126,7 @@ class Recorder:
                 self._is_over = True
 
     def _write(self, event: RecordEvent) -> None:
-        event = stamped(event, seq=self._seq, at_ms=self._clock.at_ms(), mono_ns=self.mono_ns())
+        event = self._clock.stamped(event, seq=self._seq)
         if self.redactor is not None:
             event = clean(event, self.redactor)
         line, event = fit(event, self._codec)

@@ -17,6 +17,7 @@ import anyio
 
 import procflow
 from procflow.record import MalformedEventError, Unknown
+from procflow.redaction import Secret
 from procflow_export.engines.keep import HeadAndTail
 from procflow_export.engines.protocol import (
     MAX_LINE_BYTES,
@@ -29,11 +30,12 @@ from procflow_export.engines.protocol import (
     parent_codec,
     worker_codec,
 )
-from procflow_export.engines.redaction import masked, secrets_of
+from procflow_export.engines.redaction import redaction_of, secrets_of
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, WorkerError, error_from
 from procflow_export.model.events import Heartbeat, UnitEvent, UnitFinished, UnitProgress, UnitStarted, UnitWarning
 from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.settings import SourceConfig
 
 SHUTDOWN: Final = procflow.Shutdown.sigterm(grace_s=3.0)
 CANCEL_WAIT_S: Final = 3.0
@@ -41,6 +43,7 @@ CANCEL_WAIT_S: Final = 3.0
 LAST_LINES_S: Final = 1.0
 """How long the outputs of a worker that has exited are read on; only a process it left behind can hold them open."""
 SHOWN_MALFORMED_CHARS: Final = 200
+MAX_SEARCHED_CHARS: Final = 10_000
 _STDOUT: Final = procflow.StreamConfig(replay=procflow.Replay.while_unsubscribed(1 << 20))
 _STDERR: Final = procflow.StreamConfig(replay=procflow.Replay.while_unsubscribed(1 << 18))
 
@@ -89,7 +92,8 @@ class WorkerChild:
         self._ended = anyio.Event()
         self._outputs_open = 2
         self._outputs_ended = anyio.Event()
-        self._secrets: frozenset[str] = frozenset()
+        self._secrets: frozenset[Secret[str]] = frozenset()
+        self._redaction = redaction_of(())
         self._stderr = HeadAndTail()
         self._codec = worker_codec()
         self._parent_codec = parent_codec()
@@ -115,7 +119,7 @@ class WorkerChild:
 
     def stderr_text(self) -> str:
         """Return what it wrote to standard error, the middle left out where it was much, secrets masked."""
-        return masked(self._stderr.text(), self._secrets)
+        return self._redaction.clean_text(self._stderr.text())
 
     async def run(self) -> None:
         """Start the child and serve it until it is gone.  Never raises for what the child does; see ``do()``."""
@@ -146,7 +150,7 @@ class WorkerChild:
             ExportError: If the unit failed, or the worker did.
         """
         job = self._job = _Job(unit, report)
-        self._secrets |= secrets_of(unit.source, self._environ)
+        self._learn_secrets(unit.source)
         try:
             await self._started.wait()
             if self._ended.is_set():
@@ -226,7 +230,8 @@ class WorkerChild:
             message = self._codec.decode(line.encode(errors="replace"))
         except MalformedEventError:
             self.malformed_lines += 1
-            shown = masked(line[:SHOWN_MALFORMED_CHARS], self._secrets)
+            # Cleaned before it is cut: half a secret would not be found.
+            shown = self._redaction.clean_text(line[:MAX_SEARCHED_CHARS])[:SHOWN_MALFORMED_CHARS]
             self._warn(Code.WORKER_PROTOCOL, f"line {self.malformed_lines} of the worker that is no event: {shown}")
             return
         match message:
@@ -278,6 +283,11 @@ class WorkerChild:
         if self._ready is None and outcome.signal is None:
             return WorkerError(Code.WORKER_NOT_STARTED, f"a worker process could not begin: it {outcome.described}")
         return WorkerError(Code.WORKER_DIED, f"the worker process {outcome.pid} {outcome.described}")
+
+    def _learn_secrets(self, source: SourceConfig) -> None:
+        secrets = self._secrets | secrets_of(source, self._environ)
+        if secrets != self._secrets:
+            self._secrets, self._redaction = secrets, redaction_of(secrets)
 
     # --- talking to it ----------------------------------------------------------------------------------------------
 

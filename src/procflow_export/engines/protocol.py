@@ -8,11 +8,11 @@ that a new field needs no new version; the version changes when an old reader wo
 
 from __future__ import annotations
 
-import time
 from typing import Final, TypeAlias, TypeVar
 
-from procflow.record import Event, EventCodec, stamped
-from procflow_export.model.events import Heartbeat, UnitEvent, UnitFinished, UnitProgress, UnitStarted, UnitWarning
+from procflow.record import Event, EventCodec
+from procflow.record.clocks import StreamClock
+from procflow_export.model.events import UNIT_EVENT_TYPES, UnitEvent
 from procflow_export.model.plan import WorkUnit
 
 PROTOCOL: Final = 1
@@ -57,18 +57,16 @@ M = TypeVar("M", bound=Event)
 class Stamp:
     """Gives the messages of one direction their place and time."""
 
-    __slots__ = ("_began_ns", "_next")
+    __slots__ = ("_clock", "_next")
 
     def __init__(self) -> None:
-        self._began_ns = time.monotonic_ns()
+        self._clock = StreamClock()
         self._next = 0
 
     def __call__(self, message: M) -> M:
         """Return ``message`` as the next one of this direction."""
         sequence, self._next = self._next, self._next + 1
-        return stamped(
-            message, seq=sequence, at_ms=time.time_ns() // 1_000_000, mono_ns=time.monotonic_ns() - self._began_ns
-        )
+        return self._clock.stamped(message, seq=sequence)
 
 
 def parent_codec() -> EventCodec[ParentMessage]:
@@ -78,4 +76,4 @@ def parent_codec() -> EventCodec[ParentMessage]:
 
 def worker_codec() -> EventCodec[WorkerMessage]:
     """Return a codec of what a worker says."""
-    return EventCodec((WorkerReady, UnitStarted, UnitProgress, UnitWarning, UnitFinished, Heartbeat))
+    return EventCodec((WorkerReady, *UNIT_EVENT_TYPES))

@@ -1,44 +1,57 @@
-"""What must not be shown of a worker's words: the secrets of the source it was given.
+"""What must not be shown of a source: its connection URL and its password, wherever they came from.
 
-A driver or a traceback may repeat a connection string; the parent knows the secrets of every unit and masks them before a worker's
-lines reach an error, an event or a screen.
+A driver or a traceback may repeat a connection string; the parent knows the secrets of every unit and takes them out before a
+worker's lines reach an error, an event, a screen or a record.  How that is done is ``procflow.redaction``'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, quote_plus
 
+from procflow.redaction import Redaction, Secret
 from procflow_export.model.errors import ExportError
 from procflow_export.model.settings import MASK, SourceConfig, SourceType
+from procflow_export.model.urls import password_of
 from procflow_export.sources.connection import server_address
 
 MIN_SECRET_CHARS: Final = 3
 """Shorter ones would mask half of every text and protect nothing."""
 
 
-def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[str]:
-    """Return every text that gives access to ``source``: its URL and its password, as written and percent-encoded."""
-    found = {source.url, source.password}
-    if source.url_env is not None:
-        found.add(environ.get(source.url_env))
-    if source.password_env is not None:
-        found.add(environ.get(source.password_env))
-    if source.type is not SourceType.SQLITE:
-        try:
-            password = server_address(source, environ).password
-        except ExportError:
-            password = None  # it could not be read here, so no worker could read it either
-        if password is not None:
-            found.add(password.reveal())
-    plain = {text for text in found if text}
+def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Secret[str]]:
+    """Return everything that gives access to ``source``, as far as it can be read here; a SQLite file has no secret."""
+    if source.type is SourceType.SQLITE:
+        return frozenset()
+    return frozenset(_urls(source, environ)) | frozenset(_passwords(source, environ))
+
+
+def redaction_of(secrets: Iterable[Secret[str]]) -> Redaction:
+    """Return what takes ``secrets`` out of a text, as written and percent-encoded, and passwords in other URLs too.
+
+    Telling words are no rule here: ``InvalidPasswordError: ...`` is what an operator has to read.
+    """
+    plain = {secret.reveal() for secret in secrets}
     encoded = {encode(text, safe="") for text in plain for encode in (quote, quote_plus)}
-    return frozenset(text for text in plain | encoded if len(text) >= MIN_SECRET_CHARS)
+    values = sorted(text for text in plain | encoded if len(text) >= MIN_SECRET_CHARS)
+    return Redaction(words=(), values=tuple(values), mark=MASK)
 
 
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every secret replaced, the longest first."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
+def _urls(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:
+    for url in (source.url, environ.get(source.url_env) if source.url_env is not None else None):
+        if url:
+            with contextlib.suppress(ValueError):  # "url" is no URL
+                yield Secret(url, name="url")
+
+
+def _passwords(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:
+    written = [source.password, environ.get(source.password_env) if source.password_env is not None else None]
+    for text in written:
+        with contextlib.suppress(ExportError):  # what could not be sent was sent by nobody
+            if (password := password_of(text)) is not None:
+                yield password
+    with contextlib.suppress(ExportError):  # what could not be read here, no worker could read either
+        if (password := server_address(source, environ).password) is not None:
+            yield password

@@ -10,7 +10,7 @@ Order of one export: ``started``, ``progress_init``, then ``progress``, ``part``
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -74,6 +74,9 @@ class Heartbeat(Event, tag="heartbeat", frozen=True, kw_only=True):
 
 
 UnitEvent: TypeAlias = UnitStarted | UnitProgress | UnitWarning | UnitFinished | Heartbeat
+
+UNIT_EVENT_TYPES: Final = (UnitStarted, UnitProgress, UnitWarning, UnitFinished, Heartbeat)
+"""Every type of ``UnitEvent``."""
 
 
 # ---- what a run says
@@ -213,25 +216,21 @@ RunEvent: TypeAlias = (
     | RunFinished
 )
 
-
-def unit_codec() -> EventCodec[UnitEvent]:
-    """Return a codec of the lines between a worker and its parent."""
-    return EventCodec((UnitStarted, UnitProgress, UnitWarning, UnitFinished, Heartbeat))
+RUN_EVENT_TYPES: Final = (
+    RunStarted,
+    Started,
+    ProgressInit,
+    Progress,
+    PartWritten,
+    ChunkFinished,
+    Retry,
+    Warned,
+    Finished,
+    RunFinished,
+)
+"""Every type of ``RunEvent``."""
 
 
 def run_codec() -> EventCodec[RunEvent]:
     """Return a codec of the lines that a run writes for programs."""
-    return EventCodec(
-        (
-            RunStarted,
-            Started,
-            ProgressInit,
-            Progress,
-            PartWritten,
-            ChunkFinished,
-            Retry,
-            Warned,
-            Finished,
-            RunFinished,
-        )
-    )
+    return EventCodec(RUN_EVENT_TYPES)

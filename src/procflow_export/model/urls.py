@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from procflow.redaction import Secret
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.settings import MASK, TlsMode
+from procflow_export.model.settings import TlsMode
 
 _ADDRESS: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^/?#@:\[\]]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?", re.DOTALL
@@ -47,31 +48,6 @@ _OPTIONS: Final = frozenset(
 _WEAK_TLS: Final = frozenset({"allow", "prefer", "preferred", "true", "1"})
 
 
-class Secret:
-    """A text that shows itself as ``***`` wherever it is printed, formatted or logged."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself: for the driver, and nothing else."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return MASK
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a secret is not pickled")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlParts:
     """What was said about the place; ``None`` where nothing was."""
@@ -79,7 +55,7 @@ class UrlParts:
     host: str | None = None
     port: int | None = None
     user: str | None = None
-    password: Secret | None = None
+    password: Secret[str] | None = None
     database: str | None = None
     tls: TlsMode | None = None
     ca_file: str | None = None
@@ -99,7 +75,7 @@ def parse_url(url: str, *, schemes: tuple[str, ...]) -> UrlParts:
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise _invalid("the connection URL cannot be read: percent-encode its user and password")
-    user, colon, password = userinfo.partition(":")
+    user, colon, in_user = userinfo.partition(":")
     query = dict(parse_qsl(match.group("query") or "", keep_blank_values=True))
     host = query.get("host") or query.get("unix_socket") or unquote(match.group("host")).strip("[]")
     mode = query.get("sslmode") or query.get("ssl-mode")
@@ -107,11 +83,27 @@ def parse_url(url: str, *, schemes: tuple[str, ...]) -> UrlParts:
         host=host or None,
         port=port_number(match.group("port") or query.get("port")),
         user=unquote(user) or query.get("user"),
-        password=Secret(unquote(password)) if colon else (Secret(query["password"]) if "password" in query else None),
+        password=password_of(unquote(in_user) if colon else query.get("password")),
         database=unquote(match.group("path") or "") or query.get("dbname"),
         tls=tls_mode(mode),
         ca_file=query.get("sslrootcert") or query.get("ssl-ca"),
     )
+
+
+def password_of(text: str | None) -> Secret[str] | None:
+    """Return ``text`` as a secret; an empty password is none.
+
+    Raises:
+        SourceError: If it is no text that could be sent, or nothing but line ends.
+    """
+    if not text:
+        return None
+    # A secret must not have its value for a name, and a password may be any word.
+    name = next(name for name in ("source", "login") if name != text.rstrip("\r\n"))
+    try:
+        return Secret(text, name=name)
+    except ValueError:
+        raise _invalid("the password of the source is no text that could be sent") from None
 
 
 def _split_user(rest: str) -> tuple[str, str]:

@@ -5,21 +5,18 @@ Owns every such call of the pipeline, so that everything else takes plain values
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+
+from procflow.record.clocks import StreamClock
+from procflow.record.ids import new_run_id as next_run_id
 
 
 def new_run_id() -> str:
-    """Return a UUIDv7 (RFC 9562 section 5.7): milliseconds since 1970, then random bits."""
-    stamp = (time.time_ns() // 1_000_000) & ((1 << 48) - 1)
-    rest = int.from_bytes(os.urandom(10), "big")
-    value = stamp << 80 | 0x7 << 76 | (rest >> 68) << 64 | 0b10 << 62 | rest & ((1 << 62) - 1)
-    return str(UUID(int=value))
+    """Return a UUIDv7: those of one process sort in the order in which they were made."""
+    return str(next_run_id())
 
 
 def utc_now() -> datetime:
@@ -44,19 +41,10 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class Clock:
+class Clock(StreamClock):
     """The two clocks of one run."""
 
-    def __init__(self) -> None:
-        self._began_ns = time.monotonic_ns()
-
-    def at_ms(self) -> int:
-        """Return the wall clock in milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
-
-    def mono_ns(self) -> int:
-        """Return monotonic nanoseconds since the run began."""
-        return time.monotonic_ns() - self._began_ns
+    __slots__ = ()
 
     def elapsed_s(self, since_ns: int = 0) -> float:
         """Return seconds since ``since_ns`` of ``mono_ns()``."""

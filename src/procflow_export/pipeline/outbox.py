@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from procflow.record import stamped
+from procflow.record import UNSTAMPED, stamped
 from procflow_export.pipeline.machine import Clock
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Outbox:
 
         A caller that has gone away is no failure of the run.
         """
-        timed = stamped(event, seq=-1, at_ms=self._clock.at_ms(), mono_ns=self._clock.mono_ns())
+        timed = self._clock.stamped(event, seq=UNSTAMPED)
         async with self._lock:
             with contextlib.suppress(anyio.BrokenResourceError):
                 await self._send.send(timed)

@@ -20,8 +20,6 @@ from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.logs import get_logger
 from procflow_export.sources import Source, open_source
 
-_log = get_logger("sources")
-
 
 class SharedSources:
     """Opens a source when it is first borrowed; an async context manager that closes them all."""
@@ -60,7 +58,7 @@ class SharedSources:
         except Exception as exc:  # noqa: BLE001 (kept for the borrower, or told)
             if is_open:
                 # Everything was read: a connection that does not close well is no failure of the export.
-                _log.warning("source_closed_badly", source=config.type.value, error=type(exc).__name__)
+                get_logger("sources").warning("source_closed_badly", source=config.type.value, error=type(exc).__name__)
             else:
                 slot.failure = exc  # the borrower raises it: a group would wrap it
                 task_status.started()

@@ -19,10 +19,11 @@ from urllib.parse import unquote
 
 import anyio.to_thread
 
+from procflow.redaction import Secret
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import SourceConfig, SourceType, TlsMode
-from procflow_export.model.urls import Secret, UrlParts, parse_url, port_number, tls_mode
+from procflow_export.model.urls import UrlParts, parse_url, password_of, port_number, tls_mode
 from procflow_export.sources.tls import default_mode, tls_context
 
 
@@ -43,7 +44,7 @@ class ServerAddress:
     host: str
     port: int
     user: str
-    password: Secret | None
+    password: Secret[str] | None
     database: str | None
     tls: TlsMode
     ca_file: str | None = None
@@ -214,7 +215,7 @@ def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -
         host=config.host or _first(environ, engine.host_variables),
         port=config.port or port_number(_first(environ, engine.port_variables)),
         user=config.user or _first(environ, engine.user_variables),
-        password=None if password is None else Secret(password),
+        password=password_of(password),
         database=config.database or _first(environ, engine.database_variables),
         tls=tls_mode(_first(environ, engine.tls_variables)),
     )

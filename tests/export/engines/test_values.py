@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procflow_export.engines.keep import HeadAndTail
-from procflow_export.engines.redaction import masked, secrets_of
+from procflow_export.engines.redaction import redaction_of, secrets_of
 from procflow_export.model.settings import SourceConfig, SourceType
 
 
@@ -46,6 +46,37 @@ def test_every_spelling_of_a_secret_is_masked(password: str) -> None:
     noise = f"cannot log in with {password} at {url} ({quote(password, safe='')})"
 
     for secrets in (by_url, by_reference):
-        assert masked(noise, secrets) == "cannot log in with *** at *** (***)"
-    assert password not in masked(noise, by_field)
-    assert quote(password, safe="") not in masked(noise, by_field)
+        assert redaction_of(secrets).clean_text(noise) == "cannot log in with *** at *** (***)"
+    cleaned = redaction_of(by_field).clean_text(noise)
+    assert password not in cleaned
+    assert quote(password, safe="") not in cleaned
+
+
+def test_secrets_that_overlap_leave_no_tail() -> None:
+    """E-2: where one secret begins inside another, all of both is taken out."""
+    sources = [
+        SourceConfig(type=SourceType.MYSQL, host="db", user="me", password=text) for text in ("abcdef", "efghij")
+    ]
+    secrets = [secret for source in sources for secret in secrets_of(source, {})]
+
+    assert redaction_of(secrets).clean_text("said abcdefghij") == "said ***"
+
+
+def test_the_password_of_another_source_is_masked_in_its_url() -> None:
+    """E-2: a URL that nobody named has its password masked."""
+    assert redaction_of(()).clean_text("at mysql://me:hunter2@db/shop") == "at mysql://me:***@db/shop"
+
+
+def test_what_an_operator_must_read_is_left() -> None:
+    """E-33: a server's complaint about a password is no password."""
+    text = 'InvalidPasswordError: password authentication failed for user "me"'
+
+    assert redaction_of(()).clean_text(text) == text
+
+
+@pytest.mark.parametrize("password", ["source", "login", "password", "url"])
+def test_a_password_may_be_any_word(password: str) -> None:
+    """E-2: no password is too plain to be kept secret."""
+    by_url = secrets_of(SourceConfig(type=SourceType.MYSQL, url=f"mysql://me:{password}@db/shop"), {})
+
+    assert redaction_of(by_url).clean_text(f"with {password}") == "with ***"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query
 from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
-from procflow_export.model.urls import Secret, parse_url
+from procflow_export.model.urls import parse_url, password_of
 from procflow_export.sources import open_source
 from procflow_export.sources.connection import server_address, sqlite_path
 from procflow_export.sources.tls import is_loopback, tls_context
@@ -43,7 +43,7 @@ def test_fields_win_over_the_environment() -> None:
     found = server_address(SourceConfig(type=PG, host="localhost", user="me"), environ)
 
     assert (found.host, found.port, found.user, found.database) == ("localhost", 1, "me", "env-db")
-    assert found.password == Secret("env-secret")
+    assert found.password == password_of("env-secret")
 
 
 def test_database_url_is_read_when_the_configuration_is_silent() -> None:
@@ -68,7 +68,7 @@ def test_references_are_followed(tmp_path: Path) -> None:
     by_field = server_address(SourceConfig(type=MY, host="localhost", user="u", password_env="X"), {"X": CANARY})
 
     assert by_env == by_file
-    assert by_field.password == Secret(CANARY)
+    assert by_field.password == password_of(CANARY)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_escaped_passwords_are_read_exactly(password: str, user: str, database: 
     """E-2: any password can be written, percent-encoded."""
     parts = parse_url(f"postgres://{user}:{quote(password, safe='')}@db.example:5433/{database}", schemes=("postgres",))
 
-    assert parts.password == Secret(password)
+    assert parts.password == password_of(password)
     assert (parts.user, parts.host, parts.port, parts.database) == (user, "db.example", 5433, database)
 
 
@@ -121,7 +121,7 @@ def test_raw_passwords_are_read_exactly(password: str) -> None:
     """E-2: a password with any character may stand in a URL as it is."""
     parts = parse_url(f"postgres://user:{password}@db.example/base", schemes=("postgres",))
 
-    assert parts.password == Secret(password)
+    assert parts.password == password_of(password)
     assert (parts.user, parts.host, parts.database) == ("user", "db.example", "base")
 
 
@@ -145,15 +145,30 @@ def test_forms_of_addresses(url: str, host: str, port: int | None, database: str
 
 def test_secret_shows_itself_nowhere() -> None:
     """E-2: a secret's text leaves it only through reveal()."""
-    secret = Secret(CANARY)
+    secret = password_of(CANARY)
+    assert secret is not None
     place = server_address(SourceConfig(type=PG, host="localhost", user="u", password=CANARY), {})
 
     shown = [repr(secret), str(secret), f"{secret}", f"{secret!r}", f"{secret:}", repr(place), repr(place.password)]
     assert not any("c4n4ry" in text for text in shown)
     assert secret.reveal() == CANARY
-    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError):
-            leak(secret)
+    assert copy.deepcopy(secret) is secret
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+
+
+@pytest.mark.parametrize(("password", "kept"), [("", None), ("source", "source"), ("login", "login"), ("a\n", "a\n")])
+def test_a_password_may_be_any_text_or_none(password: str, kept: str | None) -> None:
+    """E-2: an empty password is none; any other is kept as it is."""
+    found = parse_url(f"postgres://u:{quote(password)}@h/d", schemes=("postgres",)).password
+
+    assert (None if found is None else found.reveal()) == kept
+
+
+def test_a_password_that_cannot_be_sent_is_refused() -> None:
+    """E-2: what is wrong with a password is said without it."""
+    with pytest.raises(SourceError, match="no text that could be sent"):
+        parse_url("postgres://u:%0A@h/d", schemes=("postgres",))
 
 
 @pytest.mark.parametrize(
