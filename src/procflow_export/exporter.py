@@ -25,6 +25,7 @@ from procflow_export.engines.port import Engine
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
+from procflow_export.pipeline.observer import RunObserver, Unobserved
 from procflow_export.pipeline.outbox import EventStream, Outbox
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
@@ -58,6 +59,7 @@ class Exporter:
         environ: Mapping[str, str] | None = None,
         policy: RunPolicy | None = None,
         run_id: str | None = None,
+        observer: RunObserver | None = None,
     ) -> None:
         """Prepare a run; nothing is opened or read yet.
 
@@ -69,6 +71,7 @@ class Exporter:
             environ: Environment for references in the configuration; this process's by default.
             policy: Delays and bounds.
             run_id: A UUIDv7 of the caller's own.
+            observer: Is told of everything when it happens, whether or not the events are read.
         """
         self._config = config
         self._wanted = None if exports is None else tuple(exports)
@@ -77,6 +80,7 @@ class Exporter:
         self._environ = os.environ if environ is None else environ
         self._policy = policy or RunPolicy()
         self.run_id = run_id or new_run_id()
+        self._observer = observer or Unobserved()
         self._group = anyio.create_task_group()
         self._exit_stack = AsyncExitStack()
         self._scheduler: Scheduler | None = None
@@ -123,13 +127,14 @@ class Exporter:
         if self._outbox is not None:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
-        self._outbox = Outbox(clock, self._policy.event_buffer)
+        self._outbox = Outbox(clock, self._policy.event_buffer, self._observer)
         self._scheduler = Scheduler(
             self._targets,
             run_id=self.run_id,
             started_at=self._started_at,
             engine=self._engine,
             outbox=self._outbox,
+            observer=self._observer,
             clock=clock,
             policy=self._policy,
             environ=self._environ,
