@@ -13,6 +13,7 @@ import pytest
 
 from procflow_export import Engine, EventStream, Exporter, RetryPolicy, RunEvent, RunPolicy, RunResult, read_config
 from procflow_export.config.structs import LoadedConfig
+from procflow_export.pipeline.observer import RunObserver
 
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -84,10 +85,11 @@ async def run(
     policy: RunPolicy = NO_DELAYS,
     environ: dict[str, str] | None = None,
     on_event: Callable[[Exporter, RunEvent], object] | None = None,
+    observer: RunObserver | None = None,
 ) -> Ran:
     """Run to the end and return everything that was said."""
     events: list[RunEvent] = []
-    async with Exporter(config, engine=engine, policy=policy, environ=environ) as exporter:
+    async with Exporter(config, engine=engine, policy=policy, environ=environ, observer=observer) as exporter:
         stream: EventStream = exporter.run()
         async for event in stream:
             events.append(event)
