@@ -64,11 +64,12 @@ class RunReport:
         status = self.finished.status if self.finished is not None else Status.CANCELLED
         data: dict[str, object] = {"status": status, "exit_status": int(self.exit_status)}
         if self.finished is not None:
-            data |= {name: value for name, value in _fields(self.finished).items() if name not in data}
-        return data | {"exports": [_fields(verdict) for verdict in self.exports]}
+            data |= {name: value for name, value in fields_of(self.finished).items() if name not in data}
+        return data | {"exports": [fields_of(verdict) for verdict in self.exports]}
 
 
-def _fields(event: RunFinished | Finished) -> dict[str, object]:
+def fields_of(event: RunFinished | Finished) -> dict[str, object]:
+    """Return what ``event`` says, without its envelope: what ``--json`` prints of a verdict."""
     envelope = ("seq", "at_ms", "mono_ns", "exit_status")
     return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in envelope}
 

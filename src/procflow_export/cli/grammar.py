@@ -105,6 +105,14 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     check.add_argument("--type-report", action="store_true", help="show every column with its types")
 
+    record = command(
+        "record",
+        "show a recorded run: its summary, or what was running when it died",
+        "Show the run in a record that `run --record` has made, also while it goes on and after it died.",
+        [show],
+    )
+    record.add_argument("record", metavar="RECORD", help="the directory of the run, or its events.jsonl")
+
     schema = command("schema", "print the JSON Schema of the configuration, or the error codes", parents=[])
     schema.add_argument(
         "what", nargs="?", choices=("config", "errors"), default="config", help="(default: %(default)s)"

@@ -28,6 +28,11 @@ def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Se
     return frozenset(_urls(source, environ)) | frozenset(_passwords(source, environ))
 
 
+def secrets_of_all(sources: Iterable[SourceConfig], environ: Mapping[str, str]) -> list[Secret[str]]:
+    """Return the secrets of all ``sources``, each once."""
+    return list(dict.fromkeys(secret for source in sources for secret in secrets_of(source, environ)))
+
+
 def redaction_of(secrets: Iterable[Secret[str]]) -> Redaction:
     """Return what takes ``secrets`` out of a text, as written and percent-encoded, and passwords in other URLs too.
 

@@ -10,7 +10,7 @@ out, and what was cut because a note holds ``MAX_NOTE_BYTES``; ``cut`` in the va
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
 
@@ -18,6 +18,9 @@ from procflow.record.codec import RecordCodec, note_value
 from procflow.record.envelope import EventCodec, Head, MalformedEventError, Unknown, tag_of
 from procflow.record.events import MAX_NOTE_BYTES, Note
 from procflow_export.model.events import RUN_EVENT_TYPES, UNIT_EVENT_TYPES, RunEvent, UnitEvent
+
+if TYPE_CHECKING:
+    from procflow.record.redaction.redactor import Json
 
 PREFIX: Final = "export."
 FIRST_ATTEMPT: Final = 1
@@ -39,7 +42,7 @@ ExportEvent: TypeAlias = RunEvent | UnitEvent
 Tree: TypeAlias = dict[str, object]
 
 
-def note_of(event: ExportEvent, *, clean: Callable[[Tree], object] | None = None) -> Note:
+def note_of(event: ExportEvent, *, clean: Callable[[Json], Json] | None = None) -> Note:
     """Return the note that says ``event``, on the job of its export if it is about one.
 
     Args:
@@ -53,7 +56,7 @@ def note_of(event: ExportEvent, *, clean: Callable[[Tree], object] | None = None
     export = getattr(event, "export", None)
     return Note(
         key=f"{PREFIX}{tag_of(event)}",
-        value=note_value(_fitted(tree if clean is None else msgspec.convert(clean(tree), Tree))),
+        value=note_value(_fitted(tree if clean is None else cast(Tree, clean(cast("Json", tree))))),
         job_id=export,
         attempt=None if export is None else FIRST_ATTEMPT,
     )

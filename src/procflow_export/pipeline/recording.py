@@ -24,6 +24,7 @@ from typing import Final, assert_never
 
 from procflow.record import ErrorInfo, JobDeclared, JobFinished, JobSkipped, JobStarted, RecordEvent, UnrecordableError
 from procflow.record.events import CANCELLED, ERRORED, FAILED, SUCCEEDED
+from procflow.record.redaction.redactor import Json
 from procflow_export.model.codes import Kind
 from procflow_export.model.events import (
     ChunkFinished,
@@ -45,7 +46,7 @@ from procflow_export.model.events import (
     UnitWarning,
     Warned,
 )
-from procflow_export.model.notes import FIRST_ATTEMPT, Tree, note_of
+from procflow_export.model.notes import FIRST_ATTEMPT, note_of
 
 PROGRESS_NS: Final = 1_000_000_000
 """The least time between two notes of the progress of an export."""
@@ -59,7 +60,7 @@ _log = logging.getLogger("procflow_export.record")
 class RunTranslation:
     """The events of one run, as a record says them."""
 
-    def __init__(self, clean: Callable[[Tree], object] | None = None) -> None:
+    def __init__(self, clean: Callable[[Json], Json] | None = None) -> None:
         """``clean`` takes secrets out of a JSON value; see ``model.notes.note_of()``."""
         self._clean = clean
         self._began_ns: dict[str, int] = {}
@@ -130,7 +131,7 @@ def outcome_of(event: Finished) -> str:
 class Recording:
     """Writes what happens in a run to its record."""
 
-    def __init__(self, emit: Callable[[RecordEvent], None], *, clean: Callable[[Tree], object] | None = None) -> None:
+    def __init__(self, emit: Callable[[RecordEvent], None], *, clean: Callable[[Json], Json] | None = None) -> None:
         """``emit`` writes one event of the record; ``clean`` takes secrets out of a JSON value."""
         self._emit = emit
         self._translation = RunTranslation(clean)

@@ -171,7 +171,7 @@ def test_secrets_are_taken_out_before_anything_is_cut() -> None:
     redactor = Redactor([Secret(secret, name="source")])
     for before in range(0, 4_000, 500):
         message = "a" * before + secret + "b" * 20_000
-        note = note_of(Warned(export="orders", code="X", message=message), clean=redactor.redact_json)  # type: ignore[arg-type]  # a dict of JSON
+        note = note_of(Warned(export="orders", code="X", message=message), clean=redactor.redact_json)
 
         text = msgspec.json.encode(note.value).decode()
         assert not any(secret[n : n + 8] in text for n in range(0, len(secret), 8))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, urlsplit
 
 import anyio
 import msgspec
@@ -16,13 +19,19 @@ from procflow import record
 from procflow.record.recorder import Recorder
 from procflow.record.redaction import Redactor
 from procflow.record.sinks.files import FileSink
-from procflow_export import Engine, Exporter, InProcessEngine, ProcessEngine, Progress, RunEvent
-from procflow_export.model.events import UnitStarted
+from procflow_export import Engine, Exporter, InProcessEngine, ProcessEngine, Progress, RunEvent, read_config
+from procflow_export.engines.redaction import secrets_of_all
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import WorkerError
+from procflow_export.model.events import UnitEvent, UnitStarted, UnitWarning
+from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.settings import SourceConfig, SourceType
 from procflow_export.pipeline.recorded import export_events, read_run
 from procflow_export.pipeline.recording import Recording
 from procflow_export.ui.board import Board
 from procflow_export.ui.summary import render_summary
 from tests.export.pipeline.runs import Shop, run
+from tools.pytest_servers import mariadb_execute
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +66,7 @@ async def recorded(folder: Path, redactor: Redactor | None = None) -> AsyncItera
     recorder = Recorder([FileSink(folder / "events.jsonl")], redactor=redactor)
     recorder.emit(HEADER)
     try:
-        yield Recording(recorder.emit)
+        yield Recording(recorder.emit, clean=None if redactor is None else redactor.redact_json)
     finally:
         ending = record.RunFinished(outcome="succeeded", duration_ns=recorder.mono_ns(), totals=recorder.totals())
         recorder.emit(ending)
@@ -143,7 +152,7 @@ async def test_what_workers_say_is_written_by_their_parent(shop: Shop) -> None:
     async with recorded(folder) as recording:
         await run(shop.config(*EXPORTS[:2]), engine=ProcessEngine(max_units=2), observer=recording)
 
-    said = [event for event in export_events(line.event for line in record.read_events(folder))]
+    said = list(export_events(line.event for line in record.read_events(folder)))
     begun = [event for event in said if isinstance(event, UnitStarted)]
     assert sorted((event.export, event.chunk) for event in begun) == [("big", 0), ("big", 1), ("big", 2), ("holes", 0)]
     assert os.getpid() not in {event.pid for event in begun}
@@ -169,9 +178,86 @@ async def test_the_record_of_a_cancelled_run_balances(shop: Shop) -> None:
 
 
 CANARY = "c4n4ry/?#@:%&= ä"
+FORMS = (
+    CANARY,
+    quote(CANARY, safe=""),
+    quote_plus(CANARY),
+    json.dumps(CANARY),
+    base64.b64encode(CANARY.encode()).decode(),
+)
+
+
+class LeakyEngine(InProcessEngine):
+    """An engine whose every word holds the password, as only a bug or a driver would have it."""
+
+    async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
+        for form in FORMS:
+            report(UnitWarning(export=unit.export, chunk=unit.index, code="X", message=f"cannot log in with {form}"))
+        error = WorkerError(Code.INTERNAL, f"died of {CANARY}", stderr_tail="\n".join(FORMS))
+        error.add_note(f"at mysql://me:{quote(CANARY, safe='')}@db.example/shop")
+        raise error
+
+
+def written_below(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+async def test_no_form_of_a_password_is_in_a_record(shop: Shop) -> None:
+    """RR-76, E-2: what workers and failures say of a password is taken out of the record, whatever its form."""
+    folder = shop.root / "record"
+    source = {"type": "mysql", "url": f"mysql://me:{quote(CANARY, safe='')}@db.example/shop"}
+    sources = [SourceConfig(type=SourceType.MYSQL, url=source["url"])]
+    redactor = Redactor(secrets_of_all(sources, {}))
+    async with recorded(folder, redactor) as recording:
+        await run(shop.config(*EXPORTS[1:2]), engine=LeakyEngine(), observer=recording)
+
+    text = written_below(folder)
+    assert "cannot log in with" in text
+    assert [form for form in (*FORMS, "c4n4ry") if form in text] == []
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["in-process", "processes"])
-async def test_no_password_is_in_a_record(shop: Shop, engine: Callable[[], Engine], mariadb_database: str) -> None:
-    """RR-76, E-2: passwords of sources, as written or encoded, are nowhere below the directory of a record."""
-    ...
+async def test_no_password_reaches_the_record_of_a_real_run(
+    tmp_path: Path, engine: Callable[[], Engine], mariadb_database: str
+) -> None:
+    """RR-76, E-2: a login that works and one that the server refuses leave no password in the record."""
+    address = urlsplit(mariadb_database)
+    base = address.path[1:]
+    user = f"u{base}"[:32]
+    mariadb_execute(
+        mariadb_database,
+        f"CREATE OR REPLACE USER '{user}'@'%' IDENTIFIED BY '{CANARY}'",
+        f"GRANT SELECT ON {base}.* TO '{user}'@'%'",
+        "CREATE TABLE items (id INT PRIMARY KEY)",
+        "INSERT INTO items VALUES (1), (2)",
+    )
+    urls = {
+        "right": f"mysql://{user}:{quote(CANARY, safe='')}@127.0.0.1:{address.port}/{base}",
+        "wrong": f"mysql://{user}:{quote(CANARY + 'x', safe='')}@127.0.0.1:{address.port}/{base}",
+        "nowhere": f"mysql://{user}:{quote(CANARY, safe='')}@127.0.0.1:1/{base}",
+    }
+    loaded = read_config(
+        {
+            "sources": {name: {"type": "mysql", "url": url, "tls": {"mode": "disable"}} for name, url in urls.items()},
+            "destination": {"type": "local", "path": "out"},
+            "exports": [
+                {"name": name, "source": name, "mode": "full", "format": "csv", "table": "items"} for name in urls
+            ],
+        },
+        base_dir=tmp_path,
+    )
+    folder = tmp_path / "record"
+    redactor = Redactor(secrets_of_all([SourceConfig(type=SourceType.MYSQL, url=url) for url in urls.values()], {}))
+    with anyio.fail_after(60):
+        async with recorded(folder, redactor) as recording:
+            ran = await run(loaded, engine=engine(), observer=recording)
+    mariadb_execute(mariadb_database, f"DROP USER '{user}'@'%'")
+
+    assert {one.export: one.failure and one.failure.code.value for one in ran.result.exports} == {
+        "right": None,
+        "wrong": "SOURCE_AUTH_FAILED",
+        "nowhere": "SOURCE_UNREACHABLE",
+    }
+    text = written_below(folder)
+    assert "SOURCE_AUTH_FAILED" in text
+    assert [form for form in (*FORMS, "c4n4ry") if form in text] == []
