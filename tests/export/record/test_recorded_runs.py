@@ -36,7 +36,7 @@ from tools.pytest_servers import mariadb_execute
 pytestmark = pytest.mark.anyio
 
 ENGINES: list[Callable[[], Engine]] = [lambda: InProcessEngine(max_units=2), lambda: ProcessEngine(max_units=2)]
-EXPORTS = [
+EXPORTS: list[dict[str, Any]] = [
     {"name": "big", "table": "big", "mode": "chunked", "chunk_count": 3, "parallel": 2},
     {"name": "holes", "table": "holes"},
     {"name": "missing", "table": "nowhere"},
