@@ -8,15 +8,24 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypedDict, Unpack
 
-from procflow.redaction import Redaction
+from procflow.redaction import Redaction, Secret
 
-Argument: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+PathArgument: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""What names a program or a directory."""
+
+Word: TypeAlias = "str | bytes | Secret[str] | Secret[bytes]"
+"""What an argument list holds.  A secret is revealed to the kernel only, and taken out of the record of a run."""
+
+Argument: TypeAlias = "PathArgument | Secret[str] | Secret[bytes]"
 """What may stand in an argument list.  Numbers are not converted: write ``str(n)``."""
+
+Variable: TypeAlias = "str | Secret[str] | None"
+"""What an environment variable is set to; ``None`` removes it."""
 
 MAX_UMASK: Final = 0o777
 
@@ -30,10 +39,10 @@ _DEFAULT_REDACTION: Final = Redaction()
 class CommandChanges(TypedDict, total=False):
     """What ``Command.with_()`` can change."""
 
-    program: Argument
+    program: PathArgument
     arguments: Sequence[Argument]
-    cwd: Argument | None
-    env: Mapping[str, str | None]
+    cwd: PathArgument | None
+    env: Mapping[str, Variable]
     inherit_env: bool
     name: str | None
     umask: int | None
@@ -46,9 +55,9 @@ class Command:
 
     Attributes:
         program: A path, or a name that is looked up on ``PATH``.
-        arguments: Everything after the program.
+        arguments: Everything after the program.  A ``Secret`` stays one: nothing but the child sees its value.
         cwd: Working directory of the child; ``None``: the host's.
-        env: Changes of the environment: a text sets a variable, ``None`` removes it.
+        env: Changes of the environment: a text or a ``Secret`` sets a variable, ``None`` removes it.
         inherit_env: Whether the changes are applied to the host's environment or to an empty one.
         name: What errors, logs and outcomes call the process; by default the last part of ``program``.
             Arguments never appear in a derived name; ``describe()`` makes one that has them.
@@ -57,9 +66,9 @@ class Command:
     """
 
     program: str | bytes
-    arguments: tuple[str | bytes, ...]
+    arguments: tuple[Word, ...]
     cwd: str | bytes | None
-    env: Mapping[str, str | None] = field(hash=False)
+    env: Mapping[str, Variable] = field(hash=False)
     inherit_env: bool
     name: str
     umask: int | None
@@ -67,16 +76,16 @@ class Command:
 
     def __init__(
         self,
-        program: Argument,
+        program: PathArgument,
         *arguments: Argument,
-        cwd: Argument | None = None,
-        env: Mapping[str, str | None] | None = None,
+        cwd: PathArgument | None = None,
+        env: Mapping[str, Variable] | None = None,
         inherit_env: bool = True,
         name: str | None = None,
         umask: int | None = None,
         pass_fds: Iterable[int] = (),
     ) -> None:
-        checked_program = _checked(program, "the program")
+        checked_program = _checked_path(program, "the program")
         if not checked_program:
             raise ValueError("the program must not be empty")
         if umask is not None and not 0 <= umask <= MAX_UMASK:
@@ -87,7 +96,7 @@ class Command:
         set_field = object.__setattr__
         set_field(self, "program", checked_program)
         set_field(self, "arguments", tuple(_checked(text, f"argument {i}") for i, text in enumerate(arguments, 1)))
-        set_field(self, "cwd", None if cwd is None else _checked(cwd, "cwd"))
+        set_field(self, "cwd", None if cwd is None else _checked_path(cwd, "cwd"))
         set_field(self, "env", MappingProxyType(_checked_environment(env or {})))
         set_field(self, "inherit_env", inherit_env)
         set_field(self, "name", name if name is not None else _derived_name(checked_program))
@@ -140,8 +149,8 @@ class Command:
         """
         program = os.fsdecode(self.program)
         directory = os.fsdecode(self.cwd) if cwd and self.cwd is not None else ""
-        shown_arguments = [os.fsdecode(argument) for argument in self.arguments] if arguments else []
-        variables = {name: text for name, text in self.env.items() if text is not None}
+        shown_arguments = [_shown(argument) for argument in self.arguments] if arguments else []
+        variables = {name: str(text) for name, text in self.env.items() if text is not None}
         removed = [name for name, text in self.env.items() if text is None]
         if redaction is not None:
             program, directory = redaction.clean_values(program), redaction.clean_values(directory)
@@ -216,11 +225,28 @@ def stages_of(command: Command | Pipeline) -> tuple[Command, ...]:
     return command.stages if isinstance(command, Pipeline) else (command,)
 
 
+def revealed_arguments(command: Command) -> tuple[str | bytes, ...]:
+    """Return the arguments as the child gets them."""
+    return tuple(word.reveal() if isinstance(word, Secret) else word for word in command.arguments)
+
+
+def revealed_variables(command: Command) -> dict[str, str | None]:
+    """Return the changes of the environment as the child gets them."""
+    return {name: text.reveal() if isinstance(text, Secret) else text for name, text in command.env.items()}
+
+
+def secrets_of(command: Command) -> Iterator[Secret[str] | Secret[bytes]]:
+    """Yield the secrets among the arguments and the variables."""
+    for value in (*command.arguments, *command.env.values()):
+        if isinstance(value, Secret):
+            yield value
+
+
 def shell(
     script: str,
     *,
-    cwd: Argument | None = None,
-    env: Mapping[str, str | None] | None = None,
+    cwd: PathArgument | None = None,
+    env: Mapping[str, Variable] | None = None,
     inherit_env: bool = True,
     name: str | None = "sh",
     umask: int | None = None,
@@ -248,7 +274,7 @@ def child_environment(
     environment = {
         name: text for name, text in host.items() if command.inherit_env or name.startswith(HOST_VARIABLE_PREFIX)
     }
-    for variable, text in (*command.env.items(), *additions.items()):
+    for variable, text in (*revealed_variables(command).items(), *additions.items()):
         if text is None:
             environment.pop(os.fsencode(variable), None)
         else:
@@ -258,9 +284,9 @@ def child_environment(
 
 def _rebuilt_command(
     program: str | bytes,
-    arguments: tuple[str | bytes, ...],
+    arguments: tuple[Word, ...],
     cwd: str | bytes | None,
-    env: dict[str, str | None],
+    env: dict[str, Variable],
     inherit_env: bool,  # noqa: FBT001 (pickled arguments have no names)
     name: str,
     umask: int | None,
@@ -271,7 +297,18 @@ def _rebuilt_command(
     )
 
 
-def _checked(argument: Argument, what: str) -> str | bytes:
+def _checked(argument: Argument, what: str) -> Word:
+    if isinstance(argument, Secret):
+        _checked_path(argument.reveal(), what)
+        return argument
+    return _checked_path(argument, what)
+
+
+def _shown(word: Word) -> str:
+    return str(word) if isinstance(word, Secret) else os.fsdecode(word)
+
+
+def _checked_path(argument: PathArgument, what: str) -> str | bytes:
     # The value itself stays out of the message: arguments may be secrets.
     if not isinstance(argument, (str, bytes, os.PathLike)):
         raise TypeError(f"{what} must be str, bytes or a path, not {type(argument).__name__}")
@@ -294,8 +331,9 @@ def _require_encodable(text: str, what: str) -> None:
     raise ValueError(f"{what} cannot be encoded as {sys.getfilesystemencoding()}: {reason}")
 
 
-def _checked_environment(env: Mapping[str, str | None]) -> dict[str, str | None]:
-    for variable, text in env.items():
+def _checked_environment(env: Mapping[str, Variable]) -> dict[str, Variable]:
+    for variable, value in env.items():
+        text = value.reveal() if isinstance(value, Secret) else value
         if any(type(part) not in (str, type(None)) for part in (variable, text)):
             raise TypeError("env maps str to str, or to None where a variable is to be removed")
         if not variable or "=" in variable or "\0" in variable:

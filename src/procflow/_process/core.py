@@ -137,7 +137,14 @@ class ProcessCore:
     def start_tasks(self) -> None:
         """Start the tasks that serve the process; synchronous, so that it follows the fork without an await."""
         for stage in self.stages:
-            for work, name in stage.services(self.crew, partial(self.outcome_of, stage), self._observe, self._home):
+            services = stage.services(
+                self.crew,
+                partial(self.outcome_of, stage),
+                on_exit=self._observe,
+                on_end=self._tell_record_if_over,
+                door=self._home,
+            )
+            for work, name in services:
                 self._tasks.start(work, name)
         if self.parts.loan is not None:
             self._tasks.start(partial(keep_running, self.parts, self._observe), f"terminal watch of {self.name}")
@@ -225,6 +232,7 @@ class ProcessCore:
         self._leader.close()
         self._container.close()
         self._is_over = True
+        self._tell_record()
         self._wake_waiters()
         return error
 
@@ -266,7 +274,14 @@ class ProcessCore:
             self._set_state(ProcessState.ENDED if report.has_ended else ProcessState.SURVIVED)
         # What cannot be told to tasks because their loop is gone has nobody waiting for it either.
         steps = (self.crew.abort, self._tasks.cancel_soon, self._close_pipes, partial(return_terminal, self.parts))
-        for step in (*steps, self.stop_watching, self._leader.close, self._container.close, self._wake_waiters):
+        last_steps = (
+            self.stop_watching,
+            self._leader.close,
+            self._container.close,
+            self._tell_record,
+            self._wake_waiters,
+        )
+        for step in (*steps, *last_steps):
             with contextlib.suppress(RuntimeError):
                 step()
         if self._stopper is not None:  # its task may never take its first step: then whoever waits for it drives it
@@ -425,3 +440,12 @@ class ProcessCore:
         if state is not self.state:
             assert state in NEXT_STATES[self.state], f"{self.state} -> {state}"
             self.state = state
+            self._tell_record_if_over()
+
+    def _tell_record_if_over(self) -> None:
+        if self.state is ProcessState.ENDED and all(stage.has_ended for stage in self.stages):
+            self._tell_record()
+
+    def _tell_record(self) -> None:
+        for stage in self.stages:
+            stage.tell_record(stage.outcome_with(phases=self._phases))

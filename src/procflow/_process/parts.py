@@ -12,6 +12,7 @@ from typing import Final
 
 from procflow._containment.port import Container
 from procflow._process.leader import UNKNOWN_STATUS, LeaderPort
+from procflow._process.recording import RecordedCall
 from procflow._process.stdio.ends import Ends, OutputEnd
 from procflow._process.stdio.feeder import Feeder
 from procflow._process.stdio.stdin import InputPipe
@@ -30,13 +31,14 @@ _STDERR_OF_STAGES: Final = OutputEnd(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageParts:
-    """One started command: the whole process, or a stage of a pipeline."""
+    """One started command: the whole process, or a stage of a pipeline; ``call`` is what a record is told of it."""
 
     name: str
     leader: LeaderPort
     ends: Ends
     started_at: datetime
     started_mono_s: float
+    call: RecordedCall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

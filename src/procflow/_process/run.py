@@ -134,6 +134,7 @@ async def run(
             shutdown=shutdown,
             containment=containment,
             terminal=terminal,
+            timeout_s=timeout_s,
             checks_stdin=check_stdin,
             keeps_leader=True,
         ),

@@ -30,6 +30,7 @@ from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.core import ProcessCore
 from procflow._process.parts import make_input_error
 from procflow._process.process import Process
+from procflow._process.recording import ACTIVE, StartRecord
 from procflow._process.stand_in import stood_in
 from procflow._process.start import (
     SpawnOptions,
@@ -134,6 +135,27 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
     async def __aenter__(self) -> Process:
         if self._tasks is not None:
             raise RuntimeError("a spawn() block can be entered once")
+        record = self._begin_record()
+        try:
+            return Process(await self._start(record))
+        except BaseException as exc:
+            if record is not None:
+                record.failed(exc)
+            raise
+
+    def _begin_record(self) -> StartRecord | None:
+        recording = ACTIVE.get()
+        if recording is None:
+            return None
+        options = self._options
+        return StartRecord(
+            recording,
+            stages_of(self._command),
+            timeout_s=options.timeout_s,
+            is_streamed=options.stdio.is_streamed,
+        )
+
+    async def _start(self, record: StartRecord | None) -> ProcessCore:
         options, backing = stood_in(self._options), NO_BACKING
         if needs_backing(options.containment):
             obstacle = LENT_SESSION if options.terminal == "shared" else ""
@@ -147,7 +169,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
                 await self._tasks.__aenter__()
                 # C-3: no await from here to the return, so no cancellation can fall between the fork and the handle.
                 try:
-                    core = start_process(self._command, options, self._tasks, backing)
+                    core = start_process(self._command, options, self._tasks, backing, record)
                 except BaseException:
                     await _leave(self._tasks)
                     raise
@@ -157,7 +179,7 @@ class SpawnScope(AbstractAsyncContextManager[Process]):
         except BaseException:
             backing.close()
             raise
-        return Process(core)
+        return core
 
     @defers_interrupts
     async def __aexit__(

@@ -32,13 +32,14 @@ from procflow._process.leader import LeaderPort
 from procflow._process.parts import Parts, StageParts
 from procflow._process.pipelines.connect import open_stages
 from procflow._process.pipelines.pipeline import SHARED_SESSION, PipelineLeader
+from procflow._process.recording import RecordedCall, StartRecord
 from procflow._process.spawn import GroupChoice, PopenSpawner, Spawner, SpawnRequest
 from procflow._process.stdio.ends import Ends, Opening, StdioPlan
 from procflow._process.stdio.plans import INHERIT, NULL, OutputChoice, StdinChoice, plan_stdio
 from procflow._process.stopping.last_resort import kill_now
 from procflow._process.terminals.lending import LENT_SESSION, LentTerminal
 from procflow._process.terminals.pty import OnPty, plan_pty
-from procflow.command import Command, Pipeline, child_environment, stages_of
+from procflow.command import Command, Pipeline, child_environment, revealed_arguments, stages_of
 from procflow.errors import SpawnError, UsageError
 from procflow.observation import Spawned
 from procflow.policies import Pty, Shutdown, StreamConfig, Target
@@ -63,6 +64,9 @@ class SpawnOptions:
     terminal: TerminalChoice = "isolated"
     spawner: Spawner = _DEFAULT_SPAWNER
     container: Container | None = None
+    timeout_s: float | None = None
+    """What the caller will give it; only told to a record."""
+
     checks_stdin: bool = False
     """Whether it is an error if the child was not given all of its input."""
 
@@ -120,11 +124,15 @@ def require_startable(command: Command | Pipeline, options: SpawnOptions) -> Non
 
 @defers_interrupts
 def start_process(
-    command: Command | Pipeline, options: SpawnOptions, tasks: anyio.abc.TaskGroup, backing: Backing = NO_BACKING
+    command: Command | Pipeline,
+    options: SpawnOptions,
+    tasks: anyio.abc.TaskGroup,
+    backing: Backing = NO_BACKING,
+    record: StartRecord | None = None,
 ) -> ProcessCore:
     """Open the pipes, fork, register the handle and start its tasks: all of it synchronous.
 
-    ``backing`` is the container's, or closed.
+    ``backing`` is the container's, or closed.  ``record`` is told of each stage, its caller tells it of a failure.
 
     Raises:
         SpawnError: If the process, or a stage of it, cannot be started; then nothing is left behind.
@@ -134,7 +142,7 @@ def start_process(
     theirs: list[int] = []  # what only the child keeps
     on_failure: list[Callable[[], object]] = []
     try:
-        return _start(command, options, tasks, backing, theirs, on_failure)
+        return _start(command, options, tasks, backing, record, theirs, on_failure)
     except BaseException:
         with ExitStack() as unwinding:
             for step in on_failure:
@@ -149,6 +157,7 @@ def _start(
     options: SpawnOptions,
     tasks: anyio.abc.TaskGroup,
     backing: Backing,
+    record: StartRecord | None,
     theirs: list[int],
     on_failure: list[Callable[[], object]],
 ) -> ProcessCore:
@@ -156,24 +165,18 @@ def _start(
     container = options.container or _make_container(options, backing, is_pipeline=len(commands) > 1)
     spawner = backing.spawner(options.spawner)
     on_failure.append(container.close)
-    loan = LentTerminal() if options.terminal == "shared" else None
-    if loan is not None:
-        on_failure.append(partial(loan.take_back, restores_modes=False))
-    openings = [
-        Opening(stage.name, os.fsdecode(stage.program), theirs=theirs, on_failure=on_failure) for stage in commands
-    ]
-    try:
-        all_ends = open_stages(options.stdio, openings)
-    except OSError as exc:
-        reason = f"its pipes cannot be opened: {exc.strerror}"
-        raise SpawnError(program=os.fsdecode(commands[0].program), reason=reason, errno=exc.errno) from exc
+    loan = _borrow_terminal(options, on_failure)
+    all_ends = _open_ends(commands, options.stdio, theirs, on_failure)
+    if record is not None:
+        record.require_free_stdout(all_ends[-1])
     stages: list[StageParts] = []
     whole: LeaderPort | None = None
     for stage, ends in zip(commands, all_ends, strict=True):
+        call = record.call_of(len(stages)) if record is not None else None
         started_at, started_mono_s = datetime.now(UTC), time.monotonic()
         group = _next_group(whole, options, is_pipeline=len(commands) > 1)
         try:
-            leader, leads = _spawn(spawner, _request(stage, ends, container, group))
+            leader, leads = _spawn(spawner, _request(stage, ends, _additions(container, call), group))
         except SpawnError as exc:
             if len(commands) > 1:
                 exc.note_stage(len(stages) + 1, len(commands))
@@ -186,12 +189,21 @@ def _start(
             (whole.lead_on if leads else whole.join)(leader)
             if leads:
                 container.bind(whole)
+        if call is not None:
+            call.spawned(leader.pid)
         if observers:
             emit(Spawned, name=stage.name, pid=leader.pid, containment=container.report)
         if loan is not None and leads:
             loan.hand_over(leader.pid)
         stages.append(
-            StageParts(name=stage.name, leader=leader, ends=ends, started_at=started_at, started_mono_s=started_mono_s)
+            StageParts(
+                name=stage.name,
+                leader=leader,
+                ends=ends,
+                started_at=started_at,
+                started_mono_s=started_mono_s,
+                call=call,
+            )
         )
     assert whole is not None, "there is at least one stage"
     if loan is not None:  # whoever read the terminal before it was handed over was stopped
@@ -209,6 +221,28 @@ def _start(
     on_failure.append(core.stop_watching)
     core.start_tasks()
     return core
+
+
+def _borrow_terminal(options: SpawnOptions, on_failure: list[Callable[[], object]]) -> LentTerminal | None:
+    if options.terminal != "shared":
+        return None
+    loan = LentTerminal()
+    on_failure.append(partial(loan.take_back, restores_modes=False))
+    return loan
+
+
+def _open_ends(
+    commands: tuple[Command, ...], stdio: StdioPlan, theirs: list[int], on_failure: list[Callable[[], object]]
+) -> tuple[Ends, ...]:
+    """Open the ends of every stage."""
+    openings = [
+        Opening(stage.name, os.fsdecode(stage.program), theirs=theirs, on_failure=on_failure) for stage in commands
+    ]
+    try:
+        return open_stages(stdio, openings)
+    except OSError as exc:
+        reason = f"its pipes cannot be opened: {exc.strerror}"
+        raise SpawnError(program=os.fsdecode(commands[0].program), reason=reason, errno=exc.errno) from exc
 
 
 def _make_container(options: SpawnOptions, backing: Backing, *, is_pipeline: bool) -> Container:
@@ -259,13 +293,19 @@ def _next_group(whole: LeaderPort | None, options: SpawnOptions, *, is_pipeline:
     return "own group" if is_pipeline or options.terminal == "shared" else "own session"
 
 
-def _request(command: Command, ends: Ends, container: Container, group: GroupChoice) -> SpawnRequest:
+def _additions(container: Container, call: RecordedCall | None) -> Mapping[str, str]:
+    """Return the variables that a child gets besides its own."""
+    variables = container.environment()
+    return variables if call is None else {**call.environment, **variables}
+
+
+def _request(command: Command, ends: Ends, additions: Mapping[str, str], group: GroupChoice) -> SpawnRequest:
     return SpawnRequest(
         name=command.name,
         program=command.program,
-        arguments=command.arguments,
+        arguments=revealed_arguments(command),
         cwd=command.cwd,
-        environment=child_environment(command, host_environment(), container.environment()),
+        environment=child_environment(command, host_environment(), additions),
         umask=command.umask,
         pass_fds=command.pass_fds,
         stdin=ends.stdin.fd,

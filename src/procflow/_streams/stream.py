@@ -136,6 +136,10 @@ class OutputStream(LineAccess, JsonAccess, ConsumerAccess):
         """Call ``function`` with the number of bytes produced after every read, before anybody else knows of it."""
         self._core.log.journal = function
 
+    def copy_reads(self, function: Callable[[bytes], object]) -> None:
+        """Call ``function`` with what every read gave, before anybody else knows of it, and with nothing at the end."""
+        self._core.log.tap = function
+
     def pump_nowait(self, door: LoopDoor) -> bool:
         """Begin to read the source without a task, if the running event loop calls back for it; return whether it does.
 

@@ -66,6 +66,7 @@ def _sh_started(event: RecordEvent, redactor: Redactor) -> dict[str, object]:
         "cwd_b64": cwd_b64,
         "env_set": tuple(map(redactor.redact_text, started.env_set)),
         "env_unset": tuple(map(redactor.redact_text, started.env_unset)),
+        "env": redactor.redact_variables(started.env) if started.env else None,
     }
 
 

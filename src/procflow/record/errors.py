@@ -5,6 +5,8 @@ Owns the exception classes of this sub-package.  Must not know how anything is r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from procflow.errors import ProcflowError, UsageError
 
 
@@ -30,3 +32,44 @@ class UnreadableRecordError(ProcflowError):
         self.ours = ours
         self.feature = feature
         super().__init__(f"the record {path} cannot be read: {reason}")
+
+
+class JobSkippedError(ProcflowError):
+    """A job was not begun, because a job before it has failed.
+
+    Attributes:
+        job_id: The job.
+        because: The jobs that have failed, the nearest first.
+    """
+
+    def __init__(self, *, job_id: str, because: Sequence[str]) -> None:
+        self.job_id = job_id
+        self.because = tuple(because)
+        super().__init__(f"the job {job_id!r} was skipped, because {', '.join(map(repr, because))} failed")
+
+
+class JobsFailedError(ProcflowError):
+    """Some of several jobs did not succeed.
+
+    Attributes:
+        outcomes: How each of them ended, by its id.
+        errors: What those that failed have raised last.
+    """
+
+    def __init__(self, *, outcomes: Mapping[str, str], errors: Mapping[str, Exception]) -> None:
+        self.outcomes = dict(outcomes)
+        self.errors = dict(errors)
+        bad = [f"{job_id!r} {word}" for job_id, word in outcomes.items() if word != "succeeded"]
+        super().__init__(f"{len(bad)} of {len(outcomes)} jobs did not succeed: {', '.join(bad)}")
+
+
+class RecordLostError(ProcflowError):
+    """Events of a run could not be written, and ``strict=True`` makes that an error.
+
+    Attributes:
+        losses: What was lost, for each place that lost something.
+    """
+
+    def __init__(self, losses: Sequence[str]) -> None:
+        self.losses = tuple(losses)
+        super().__init__(f"the record is not whole: {'; '.join(losses)}")

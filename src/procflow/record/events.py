@@ -36,10 +36,12 @@ EXITED: Final = "exited"
 SIGNALED: Final = "signaled"
 TIMED_OUT: Final = "timed_out"
 SPAWN_FAILED: Final = "spawn_failed"
+DETACHED: Final = "detached"
+"""Of a call whose ending nobody knows: it was let go, or outlived its run or every attempt to end it."""
 LOST: Final = "lost"
 """Never written by a producer: recovery says it of what was open when its writer died."""
 
-SH_OUTCOMES: Final = (EXITED, SIGNALED, TIMED_OUT, CANCELLED, SPAWN_FAILED, LOST)
+SH_OUTCOMES: Final = (EXITED, SIGNALED, TIMED_OUT, CANCELLED, SPAWN_FAILED, DETACHED, LOST)
 JOB_OUTCOMES: Final = (SUCCEEDED, FAILED, ERRORED, CANCELLED, SKIPPED, LOST)
 RUN_OUTCOMES: Final = (SUCCEEDED, FAILED, ERRORED, CANCELLED, LOST)
 
@@ -161,6 +163,7 @@ class ShStarted(RecordEvent, tag="sh_started", frozen=True, kw_only=True):
         cwd: Where it runs, readable; ``cwd_b64`` likewise.
         env_set: Names of the variables that the caller set.
         env_unset: Names of those that the caller took away.
+        env: Values of the variables that are to be recorded, as the child has them.
         timeout_ms: What the call may take.
         log: Path of its output log, relative to the directory of the run.
         pipe: Shared by the stages of one pipeline.
@@ -177,6 +180,7 @@ class ShStarted(RecordEvent, tag="sh_started", frozen=True, kw_only=True):
     shell: bool = False
     env_set: tuple[str, ...] = ()
     env_unset: tuple[str, ...] = ()
+    env: dict[str, str] | None = None
     timeout_ms: int | None = None
     log: str | None = None
     pipe: str | None = None

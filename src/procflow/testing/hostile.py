@@ -27,7 +27,7 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 from procflow._process.process import Process
-from procflow.command import Command
+from procflow.command import Command, revealed_arguments
 from procflow.errors import PlatformError
 from procflow.testing.leaks import LeakError
 
@@ -139,7 +139,7 @@ class HostileTree:
     @property
     def argv(self) -> tuple[str, ...]:
         """The command as words, for hosts that are programs of their own."""
-        return tuple(os.fsdecode(word) for word in (self.command.program, *self.command.arguments))
+        return tuple(os.fsdecode(word) for word in (self.command.program, *revealed_arguments(self.command)))
 
     async def wait_ready(self, child: Process) -> Mapping[Hostile | None, Started]:
         """Wait until everybody is up and return what each said, the leader as ``None``; reads lines of ``child.stdout``.

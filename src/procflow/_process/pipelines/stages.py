@@ -18,8 +18,11 @@ import anyio
 from procflow._process.exit_watch import ExitWatch
 from procflow._process.parts import Parts, StageParts, stage_outcome
 from procflow._process.pipelines.pipefail import pipeline_outcome
+from procflow._process.recording import RecordedCall
 from procflow._streams.consumers.crew import Crew
+from procflow._streams.stream import OutputStream
 from procflow._streams.waking import Flag, LoopDoor
+from procflow.events import OutputName
 from procflow.outcome import EndedBy, Outcome, PhaseReport
 
 Service: TypeAlias = tuple[Callable[[], Awaitable[object]], str]
@@ -35,6 +38,7 @@ class StageBook:
         self.parts: Final = parts
         self.exited: Final = Flag()
         self._watch: ExitWatch | None = None
+        self._call = parts.call
         self._cause = EndedBy.ITSELF
         self._ended_at: datetime | None = None
 
@@ -82,7 +86,13 @@ class StageBook:
             self.exited.set()
 
     def services(
-        self, crew: Crew, outcome_now: Callable[[], Outcome | None], on_exit: Callable[[], object], door: LoopDoor
+        self,
+        crew: Crew,
+        outcome_now: Callable[[], Outcome | None],
+        *,
+        on_exit: Callable[[], object],
+        on_end: Callable[[], object],
+        door: LoopDoor,
     ) -> list[Service]:
         """Connect its outputs and begin to read them; return the tasks that serve it, each with its name.
 
@@ -90,9 +100,12 @@ class StageBook:
             crew: Runs the consumers of its outputs.
             outcome_now: How it ended, as its users are told.
             on_exit: Called when its exit may be seen.
+            on_end: Called when an output has ended, if there is a record.
             door: To the running event loop.
         """
         tasks: list[Service] = []
+        if self._call is not None:
+            self._copy_outputs(self._call, on_end)
         for stream in self.parts.ends.streams:
             stream.describe_ending = partial(self._ending, outcome_now)
             stream.wait_outputs = self.wait_outputs
@@ -113,6 +126,32 @@ class StageBook:
             await anyio.sleep_forever()
             raise AssertionError("sleep_forever() returned")
         return outcome
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its exit is in the book and its outputs were read to their ends."""
+        return self.has_exited and all(stream.ending is not None for stream in self.parts.ends.streams)
+
+    def tell_record(self, outcome: Outcome | None) -> None:
+        """Tell the record, if there is one and it was not told, that this is over."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.finished(
+                outcome,
+                stdout_bytes=_produced(self.parts.ends.stdout.stream),
+                stderr_bytes=_produced(self.parts.ends.stderr.stream),
+            )
+
+    def _copy_outputs(self, call: RecordedCall, on_end: Callable[[], object]) -> None:
+        def copy(output: OutputName, data: bytes) -> None:
+            call.copy(output, data)
+            if not data:
+                on_end()
+
+        if self.parts.ends.stdout.stream is not None:
+            self.parts.ends.stdout.stream.copy_reads(partial(copy, "stdout"))
+        if self.parts.ends.stderr.stream is not None:
+            self.parts.ends.stderr.stream.copy_reads(partial(copy, "stderr"))
 
     def stop_watching(self) -> None:
         """Look for its exit no more: its exit descriptor is about to be closed."""
@@ -141,3 +180,7 @@ def whole_outcome(
     if len(stages) < len(found):
         return None
     return pipeline_outcome(parts.name, stages, phases=phases, is_output_cut=is_output_cut)
+
+
+def _produced(stream: OutputStream | None) -> int:
+    return stream.produced_bytes if stream is not None else 0

@@ -90,11 +90,13 @@ class StreamLog:
         "_window",
         "journal",
         "produced",
+        "tap",
         "terminal",
     )
 
     def __init__(self, replay: Replay, *, name: str = "stream") -> None:
         self.journal: Callable[[int], object] | None = None  # told the new end at every append
+        self.tap: Callable[[bytes], object] | None = None  # given every append, and nothing at the end
         self._name = name
         self._replay = replay
         self._chunks: list[Chunk] = []
@@ -221,6 +223,8 @@ class StreamLog:
         self._appended += 1
         if self.journal is not None:
             self.journal(produced)
+        if self.tap is not None:
+            self.tap(data)
         if offset < OPENING_BYTES:
             self._opening += data[: OPENING_BYTES - offset]
         if self._last_offsets.maxlen:
@@ -237,6 +241,9 @@ class StreamLog:
         if self.terminal is not None:
             return False
         self.terminal = terminal
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap(b"")
         return True
 
     def has_room(self) -> bool:

@@ -54,17 +54,17 @@ def boot_id() -> str | None:
     return _read("/proc/sys/kernel/random/boot_id")
 
 
-def start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int, *, also_of_zombie: bool = False) -> int | None:
     """Return when the process started, in kernel ticks since the boot (``proc_pid_stat(5)``, field 22); ``None`` if it is gone.
 
-    A zombie is gone: it writes nothing any more.
+    A zombie is gone, for it does nothing any more, unless its number is all that matters.
     """
     stat = _read(f"/proc/{pid}/stat")
     if stat is None:
         return None
     # The second field is the name of the program in parentheses, and may hold anything.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return None if fields[0] in ("Z", "X") and not also_of_zombie else int(fields[19])
 
 
 def _read(path: str) -> str | None:
