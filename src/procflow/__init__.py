@@ -114,7 +114,7 @@ from procflow.policies import (
     StreamConfig,
     Target,
 )
-from procflow.redaction import Redaction
+from procflow.redaction import Redaction, Secret
 
 __all__ = (
     "INHERIT",
@@ -202,6 +202,7 @@ __all__ = (
     "Restarted",
     "Rotation",
     "RunOptions",
+    "Secret",
     "Service",
     "ServiceFailed",
     "ServiceOptions",

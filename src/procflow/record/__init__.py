@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from procflow.record.codec import RecordCodec
     from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
-    from procflow.record.errors import UnreadableRecordError, UnrecordableError
+    from procflow.record.errors import (
+        JobsFailedError,
+        JobSkippedError,
+        RecordLostError,
+        UnreadableRecordError,
+        UnrecordableError,
+    )
     from procflow.record.events import (
         FORMAT,
         CancelRequested,
@@ -45,25 +51,40 @@ if TYPE_CHECKING:
     from procflow.record.reading.reader import Health, Line, Position, RecordReader
     from procflow.record.reading.sequence import SeqGap
     from procflow.record.reading.states import RecordState
+    from procflow.record.recording.described import ArgvChoice
+    from procflow.record.recording.jobs import Job
+    from procflow.record.recording.run import LateSecretWarning, Run, open_run
+    from procflow.record.recording.runner import JobSpec
+    from procflow.record.recording.settings import EventTarget
+    from procflow.record.sinks.files import Durability
+    from procflow.record.sinks.pipes import WhenFull
 
 __all__ = (
     "FORMAT",
     "UNSTAMPED",
+    "ArgvChoice",
     "CallKey",
     "CallRow",
     "CancelRequested",
+    "Durability",
     "ErrorInfo",
     "Event",
     "EventCodec",
+    "EventTarget",
     "EventsDropped",
     "Head",
     "Health",
+    "Job",
     "JobDeclared",
     "JobFinished",
     "JobKey",
     "JobRow",
     "JobSkipped",
+    "JobSkippedError",
+    "JobSpec",
     "JobStarted",
+    "JobsFailedError",
+    "LateSecretWarning",
     "Line",
     "MalformedEventError",
     "Note",
@@ -71,9 +92,11 @@ __all__ = (
     "Position",
     "RecordCodec",
     "RecordEvent",
+    "RecordLostError",
     "RecordReader",
     "RecordState",
     "RedactionInfo",
+    "Run",
     "RunEvent",
     "RunFinished",
     "RunFold",
@@ -90,7 +113,9 @@ __all__ = (
     "UnreadableRecordError",
     "UnrecordableError",
     "Usage",
+    "WhenFull",
     "load",
+    "open_run",
     "read_events",
     "stamped",
     "state_of",
@@ -108,6 +133,9 @@ _HOMES: Final = {
         "stamped",
     ),
     "procflow.record.errors": (
+        "JobSkippedError",
+        "JobsFailedError",
+        "RecordLostError",
         "UnreadableRecordError",
         "UnrecordableError",
     ),
@@ -158,6 +186,17 @@ _HOMES: Final = {
     ),
     "procflow.record.reading.sequence": ("SeqGap",),
     "procflow.record.reading.states": ("RecordState",),
+    "procflow.record.recording.described": ("ArgvChoice",),
+    "procflow.record.recording.jobs": ("Job",),
+    "procflow.record.recording.run": (
+        "LateSecretWarning",
+        "Run",
+        "open_run",
+    ),
+    "procflow.record.recording.runner": ("JobSpec",),
+    "procflow.record.recording.settings": ("EventTarget",),
+    "procflow.record.sinks.files": ("Durability",),
+    "procflow.record.sinks.pipes": ("WhenFull",),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -19,10 +19,10 @@ class Ending:
     """
 
     outcome: str
-    exit_code: int | None
-    signal: str | None
-    escalated: bool
-    usage: Usage | None
+    exit_code: int | None = None
+    signal: str | None = None
+    escalated: bool = False
+    usage: Usage | None = None
 
 
 def ending(outcome: Outcome) -> Ending:

@@ -19,6 +19,7 @@ import pytest
 
 import procflow as pf
 from procflow._process.spawn import PopenSpawner, Spawner, SpawnRequest
+from procflow.command import revealed_arguments
 from procflow.testing import FakeSpawner, Script
 from procflow.testing.fake_process import FakeProcess
 from tests.core.process.conftest import is_alive
@@ -423,7 +424,7 @@ async def test_leader_port(world_kind: str) -> None:
         request = SpawnRequest(
             name="x",
             program=command.program,
-            arguments=command.arguments,
+            arguments=revealed_arguments(command),
             cwd=None,
             environment=None,
             umask=None,

@@ -14,7 +14,7 @@ from typing import Final
 
 from procflow.events import OutputName
 from procflow.outcome import Outcome
-from procflow.record.endings import ending
+from procflow.record.endings import Ending, ending
 from procflow.record.events import (
     CANCELLED,
     DETACHED,
@@ -101,36 +101,19 @@ class OpenCall:
     def failed(self, error: BaseException) -> None:
         """Write that there is no process: it could not be started, or a neighbour could not and it was ended with it."""
         word = CANCELLED if self._was_spawned or verdict(error) == CANCELLED else SPAWN_FAILED
-        self._end(word, error=error_info(error))
+        self._end(Ending(outcome=word), error=error_info(error))
 
     def finished(self, outcome: Outcome | None, *, stdout_bytes: int, stderr_bytes: int) -> None:
         """Write how it ended."""
-        if outcome is None:
-            self._end(DETACHED, stdout_bytes=stdout_bytes, stderr_bytes=stderr_bytes)
-            return
-        found = ending(outcome)
-        self._end(
-            found.outcome,
-            stdout_bytes=stdout_bytes,
-            stderr_bytes=stderr_bytes,
-            exit_code=found.exit_code,
-            signal=found.signal,
-            escalated=found.escalated,
-            usage=found.usage,
-        )
+        how = ending(outcome) if outcome is not None else Ending(outcome=DETACHED)
+        self._end(how, stdout_bytes=stdout_bytes, stderr_bytes=stderr_bytes)
 
     def left_open(self) -> None:
         """Write that the run is over and this is not."""
-        self._end(DETACHED)
+        self._end(Ending(outcome=DETACHED))
 
     def _end(
-        self,
-        outcome: str,
-        *,
-        stdout_bytes: int = 0,
-        stderr_bytes: int = 0,
-        error: ErrorInfo | None = None,
-        **fields: object,
+        self, how: Ending, *, stdout_bytes: int = 0, stderr_bytes: int = 0, error: ErrorInfo | None = None
     ) -> None:
         if self._is_over:
             return
@@ -142,13 +125,16 @@ class OpenCall:
         self._emit(
             ShFinished(
                 **self.key._asdict(),
-                outcome=outcome,
+                outcome=how.outcome,
                 duration_ns=self._mono_ns() - self._began_ns,
                 stdout_bytes=stdout_bytes,
                 stderr_bytes=stderr_bytes,
+                exit_code=how.exit_code,
+                signal=how.signal,
                 log_dropped_bytes=summary.dropped_bytes if summary is not None else 0,
+                escalated=how.escalated,
+                usage=how.usage,
                 error=error,
-                **fields,  # type: ignore[arg-type]  # what an ending has
             )
         )
         self._on_end(self)

@@ -30,7 +30,9 @@ def call_started(
     additions: Collection[str],
     host: Mapping[str, str],
     cwd: str,
-    **fields: object,
+    timeout_s: float | None,
+    log: str | None,
+    pipe: str | None,
 ) -> ShStarted:
     """Return the event of a call that begins.
 
@@ -42,7 +44,9 @@ def call_started(
         additions: Variables that the child gets besides.
         host: The variables of this process, which the child may inherit.
         cwd: Where this process is.
-        fields: Others of the event.
+        timeout_s: What the call may take.
+        log: Where its output is logged.
+        pipe: The pipeline that it belongs to.
     """
     words = tuple(os.fsdecode(word) for word in (command.program, *revealed_arguments(command)))
     script = _script_of(words) if argv == "redacted" else None
@@ -59,7 +63,9 @@ def call_started(
         env_set=(*(name for name, text in command.env.items() if text is not None), *additions),
         env_unset=tuple(name for name, text in command.env.items() if text is None),
         env=shown or None,
-        **fields,  # type: ignore[arg-type]  # the fields of ShStarted, by whoever calls
+        timeout_ms=round(timeout_s * 1000) if timeout_s is not None else None,
+        log=log,
+        pipe=pipe,
     )
 
 

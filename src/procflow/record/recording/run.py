@@ -283,7 +283,7 @@ class Run(Calling):
                 additions=(),
                 host=os.environ,
                 cwd=_working_directory(),
-                timeout_ms=round(timeout_s * 1000) if timeout_s is not None else None,
+                timeout_s=timeout_s,
                 log=log,
                 pipe=pipe,
             )

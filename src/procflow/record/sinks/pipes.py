@@ -11,6 +11,7 @@ into whatever the number of its owner's leads to by then.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -33,6 +34,8 @@ CLOSE_WAIT_S: Final = 5.0
 
 RESERVED: Final = frozenset({"events_dropped", "run_finished"})
 """The types that always find room: there is never more than one notice on its way, and one end."""
+
+_READER_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
 _log = logging.getLogger("procflow.record")
 
@@ -71,6 +74,7 @@ class PipeSink:
         self._bytes = 0
         self._losses = Losses()
         self._reader_is_gone = False
+        self._broken = ""
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
@@ -85,7 +89,7 @@ class PipeSink:
     @property
     def failure(self) -> str:
         """Why something was lost; a reader that went away is no failure."""
-        return self._losses.failure_of(self.name)
+        return self._broken or self._losses.failure_of(self.name)
 
     def emit(self, line: bytes, event: Event) -> None:
         """Queue ``line``.  With ``when_full="block"`` it blocks the thread while the reader is a full queue behind."""
@@ -158,8 +162,10 @@ class PipeSink:
         except OSError as exc:
             with self._changed:
                 self._give_up()
+                if exc.errno not in _READER_GONE:
+                    self._broken = f"{self.name}: events were lost: {exc.strerror}"
             with contextlib.suppress(Exception):
-                _log.warning("%s: nobody reads the events any more (%s); the run goes on", self.name, exc.strerror)
+                _log.warning("%s: the events go nowhere any more (%s); the run goes on", self.name, exc.strerror)
         finally:
             os.close(self._fd)
 
