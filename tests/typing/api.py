@@ -485,6 +485,15 @@ def seen(event: pe.RunEvent) -> None:
     assert_type(pe.run_codec().encode(event), bytes)
 
 
+async def export_with_a_record(run: record.Run, directory: Path) -> list[pe.RunEvent]:
+    async with pe.Exporter("shop.yaml", record=run):
+        pass
+    async with pe.Exporter("shop.yaml", record=directory) as exporter:
+        exporter.cancel("enough", signal="SIGTERM")
+    assert exporter.record_directory is not None
+    return list(pe.read_run(exporter.record_directory))
+
+
 def published(directory: Path) -> list[pe.PartRecord]:
     manifest: pe.Manifest = pe.decode_manifest((directory / "manifest.json").read_bytes())
     assert_type(manifest.source, pe.ManifestSource)

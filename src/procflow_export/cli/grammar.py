@@ -96,7 +96,8 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     demo.add_argument("--rows", metavar="N", type=_at_least(1000), default=None, help="rows of the largest table")
 
-    command("run", "export what a configuration names", parents=[select, work, show])
+    run = command("run", "export what a configuration names", parents=[select, work, show])
+    run.add_argument("--record", metavar="DIR", help="record the run below this folder, in a folder named by the run")
     check = command(
         "check",
         "connect, resolve types, plan; read and write no rows",

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from procflow.record import ErrorInfo, JobDeclared, JobFinished, JobSkipped, JobStarted, RecordEvent, UnrecordableError
+from procflow.record import ErrorInfo, JobDeclared, JobFinished, JobStarted, Note
 from procflow.record.events import CANCELLED, ERRORED, FAILED, SUCCEEDED
-from procflow.record.redaction.redactor import Json
 from procflow_export.model.codes import Kind
 from procflow_export.model.events import (
     ChunkFinished,
@@ -48,6 +47,12 @@ from procflow_export.model.events import (
 )
 from procflow_export.model.notes import FIRST_ATTEMPT, note_of
 
+if TYPE_CHECKING:
+    from procflow.record.redaction.redactor import Json
+
+Recorded: TypeAlias = JobDeclared | JobStarted | Note | JobFinished
+"""What a run of exports writes; the rest of a record is its writer's."""
+
 PROGRESS_NS: Final = 1_000_000_000
 """The least time between two notes of the progress of an export."""
 
@@ -66,7 +71,7 @@ class RunTranslation:
         self._began_ns: dict[str, int] = {}
         self._next_progress_ns: dict[str, int] = {}
 
-    def of(self, event: RunEvent | UnitEvent) -> Iterator[RecordEvent]:
+    def of(self, event: RunEvent | UnitEvent) -> Iterator[Recorded]:
         """Yield what the record has for ``event``; each event of the run is asked for once, in order.
 
         Raises:
@@ -82,7 +87,7 @@ class RunTranslation:
                 yield note_of(event, clean=self._clean)
             case Finished():
                 yield note_of(event, clean=self._clean)
-                yield self._ending(event)
+                yield from self._ending(event)
             case Progress():
                 if self._is_due(event):
                     yield note_of(event, clean=self._clean)
@@ -93,13 +98,12 @@ class RunTranslation:
             case _:
                 assert_never(event)
 
-    def _ending(self, event: Finished) -> RecordEvent:
+    def _ending(self, event: Finished) -> Iterator[Recorded]:
         began_ns = self._began_ns.pop(event.export, None)
         if began_ns is None:
-            # The run was cancelled before its turn came: no job before it had to fail for that.
-            return JobSkipped(job_id=event.export, because=())
+            return  # cancelled before its turn: a declared job that is not begun is skipped by the record
         failure = event.failure
-        return JobFinished(
+        yield JobFinished(
             job_id=event.export,
             attempt=FIRST_ATTEMPT,
             outcome=outcome_of(event),
@@ -129,20 +133,20 @@ def outcome_of(event: Finished) -> str:
 
 
 class Recording:
-    """Writes what happens in a run to its record."""
+    """Writes what happens in a run to its record; whatever goes wrong with that, the run goes on."""
 
-    def __init__(self, emit: Callable[[RecordEvent], None], *, clean: Callable[[Json], Json] | None = None) -> None:
-        """``emit`` writes one event of the record; ``clean`` takes secrets out of a JSON value."""
-        self._emit = emit
+    def __init__(self, write: Callable[[Recorded], None], *, clean: Callable[[Json], Json] | None = None) -> None:
+        """``write`` takes one event of the record; ``clean`` takes secrets out of a JSON value."""
+        self._write = write
         self._translation = RunTranslation(clean)
         self.unrecorded_count = 0
-        """Events that a record has no place for."""
+        """Events that could not be recorded: a number beyond 64 bits, a record that is over."""
 
     def hear(self, event: RunEvent | UnitEvent) -> None:
         """Write what the record has for ``event``."""
         try:
             for said in self._translation.of(event):
-                self._emit(said)
-        except UnrecordableError as exc:
+                self._write(said)
+        except Exception as exc:  # noqa: BLE001 (isolated, as a sink is: an export is not lost for its record)
             self.unrecorded_count += 1
             _log.warning("an event of an export is not in the record: %s", exc)

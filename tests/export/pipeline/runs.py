@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import duckdb
 import pytest
 
+from procflow.record import Run
 from procflow_export import Engine, EventStream, Exporter, RetryPolicy, RunEvent, RunPolicy, RunResult, read_config
 from procflow_export.config.structs import LoadedConfig
-from procflow_export.pipeline.observer import RunObserver
 
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -85,11 +85,11 @@ async def run(
     policy: RunPolicy = NO_DELAYS,
     environ: dict[str, str] | None = None,
     on_event: Callable[[Exporter, RunEvent], object] | None = None,
-    observer: RunObserver | None = None,
+    record: str | Path | Run | None = None,
 ) -> Ran:
     """Run to the end and return everything that was said."""
     events: list[RunEvent] = []
-    async with Exporter(config, engine=engine, policy=policy, environ=environ, observer=observer) as exporter:
+    async with Exporter(config, engine=engine, policy=policy, environ=environ, record=record) as exporter:
         stream: EventStream = exporter.run()
         async for event in stream:
             events.append(event)

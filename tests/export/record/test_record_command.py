@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,9 +20,19 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import Failure
 from procflow_export.model.events import Finished, Progress, ProgressInit, RunFinished, RunStarted, Started, Status
 from procflow_export.pipeline.recording import Recording
-from tests.export.record.test_recorded_runs import HEADER
 
 RUN_ID = "0190a0b0-0000-7000-8000-000000000001"
+HEADER = record.RunStarted(
+    format=record.FORMAT,
+    run_id=RUN_ID,
+    name="procflow-export",
+    procflow="0.1.0",
+    python="3",
+    platform="linux",
+    host="here",
+    pid=os.getpid(),
+    redaction=record.RedactionInfo(enabled=False, rules=()),
+)
 BEGUN = [
     RunStarted(run_id=RUN_ID, exports=("orders", "items"), engine="processes", max_units=2),
     Started(run_id=RUN_ID, export="orders", mode="chunked", source="sqlite", format="parquet"),

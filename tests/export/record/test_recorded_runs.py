@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
@@ -16,18 +15,13 @@ import msgspec
 import pytest
 
 from procflow import record
-from procflow.record.recorder import Recorder
-from procflow.record.redaction import Redactor
-from procflow.record.sinks.files import FileSink
 from procflow_export import Engine, Exporter, InProcessEngine, ProcessEngine, Progress, RunEvent, read_config
-from procflow_export.engines.redaction import secrets_of_all
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import WorkerError
+from procflow_export.model.errors import PlatformError, WorkerError
 from procflow_export.model.events import UnitEvent, UnitStarted, UnitWarning
+from procflow_export.model.notes import ExportEvent
 from procflow_export.model.plan import UnitResult, WorkUnit
-from procflow_export.model.settings import SourceConfig, SourceType
 from procflow_export.pipeline.recorded import export_events, read_run
-from procflow_export.pipeline.recording import Recording
 from procflow_export.ui.board import Board
 from procflow_export.ui.summary import render_summary
 from tests.export.pipeline.runs import Shop, run
@@ -48,29 +42,15 @@ FIXED_FIELDS = (
     "chunk_count", "retry_count", "warning_count",
 )  # fmt: skip
 
-HEADER = record.RunStarted(
-    format=record.FORMAT,
-    run_id="0190a0b0-0000-7000-8000-000000000000",
-    name="export",
-    procflow="0.1.0",
-    python="3",
-    platform="linux",
-    host="here",
-    pid=os.getpid(),
-    redaction=record.RedactionInfo(enabled=True, rules=()),
-)
+
+def folder_of(root: Path) -> Path:
+    """Return the directory of the one run below ``root``."""
+    [folder] = root.iterdir()
+    return folder
 
 
-@asynccontextmanager
-async def recorded(folder: Path, redactor: Redactor | None = None) -> AsyncIterator[Recording]:
-    recorder = Recorder([FileSink(folder / "events.jsonl")], redactor=redactor)
-    recorder.emit(HEADER)
-    try:
-        yield Recording(recorder.emit, clean=None if redactor is None else redactor.redact_json)
-    finally:
-        ending = record.RunFinished(outcome="succeeded", duration_ns=recorder.mono_ns(), totals=recorder.totals())
-        recorder.emit(ending)
-        assert await recorder.aclose() == []
+def said_in(folder: Path) -> list[ExportEvent]:
+    return list(export_events(line.event for line in record.read_events(folder)))
 
 
 def plain(event: RunEvent) -> RunEvent:
@@ -97,9 +77,8 @@ def summary(events: Iterable[RunEvent]) -> list[str]:
 @pytest.mark.parametrize("engine", ENGINES, ids=["in-process", "processes"])
 async def test_a_record_tells_what_the_run_told(shop: Shop, engine: Callable[[], Engine]) -> None:
     """E-66: the events read from the record are those of the run, in order; only progress is told less often."""
-    folder = shop.root / "record"
-    async with recorded(folder) as recording:
-        ran = await run(shop.config(*EXPORTS), engine=engine(), observer=recording)
+    ran = await run(shop.config(*EXPORTS), engine=engine(), record=shop.root / "runs")
+    folder = folder_of(shop.root / "runs")
 
     said = [plain(event) for event in read_run(folder)]
     told = [plain(event) for event in ran.events]
@@ -112,9 +91,8 @@ async def test_a_record_tells_what_the_run_told(shop: Shop, engine: Callable[[],
 @pytest.mark.parametrize("engine", ENGINES, ids=["in-process", "processes"])
 async def test_cards_and_summary_are_views_of_the_record(shop: Shop, engine: Callable[[], Engine]) -> None:
     """E-66: what was shown when the run ended can be shown again from its record."""
-    folder = shop.root / "record"
-    async with recorded(folder) as recording:
-        ran = await run(shop.config(*EXPORTS), engine=engine(), observer=recording)
+    ran = await run(shop.config(*EXPORTS), engine=engine(), record=shop.root / "runs")
+    folder = folder_of(shop.root / "runs")
 
     live, after = board_of(ran.events), board_of(read_run(folder))
     for name, card in live.cards.items():
@@ -129,9 +107,8 @@ async def test_cards_and_summary_are_views_of_the_record(shop: Shop, engine: Cal
 
 async def test_every_export_is_a_job_of_the_record(shop: Shop) -> None:
     """E-66: the jobs of the record are the exports, with their outcomes; why one failed stands at its job."""
-    folder = shop.root / "record"
-    async with recorded(folder) as recording:
-        await run(shop.config(*EXPORTS), engine=InProcessEngine(max_units=2), observer=recording)
+    await run(shop.config(*EXPORTS), engine=InProcessEngine(max_units=2), record=shop.root / "runs")
+    folder = folder_of(shop.root / "runs")
 
     view = record.load(folder)
     assert view.health.is_clean
@@ -146,55 +123,120 @@ async def test_every_export_is_a_job_of_the_record(shop: Shop) -> None:
     assert not view.open_jobs
 
 
-async def test_what_workers_say_is_written_by_their_parent(shop: Shop) -> None:
-    """E-66: one process writes; the record says which of its children took up which chunk."""
-    folder = shop.root / "record"
-    async with recorded(folder) as recording:
-        await run(shop.config(*EXPORTS[:2]), engine=ProcessEngine(max_units=2), observer=recording)
+async def test_every_worker_is_a_call_of_the_record(shop: Shop) -> None:
+    """E-66: one call per child; the record says which of them took up which chunk, and how each ended."""
+    await run(shop.config(*EXPORTS[:2]), engine=ProcessEngine(max_units=2), record=shop.root / "runs")
+    folder = folder_of(shop.root / "runs")
 
-    said = list(export_events(line.event for line in record.read_events(folder)))
-    begun = [event for event in said if isinstance(event, UnitStarted)]
+    begun = [event for event in said_in(folder) if isinstance(event, UnitStarted)]
     assert sorted((event.export, event.chunk) for event in begun) == [("big", 0), ("big", 1), ("big", 2), ("holes", 0)]
-    assert os.getpid() not in {event.pid for event in begun}
+    view = record.load(folder)
+    calls = {call.pid: call for call in view.calls.values()}
+    assert {event.pid for event in begun} <= set(calls)
+    assert os.getpid() not in calls
+    assert {call.job_id for call in calls.values()} == {"main"}
+    assert {(call.outcome, call.exit_code) for call in calls.values()} == {("exited", 0)}
+    assert not list(folder.rglob("*.log"))
 
 
 async def test_the_record_of_a_cancelled_run_balances(shop: Shop) -> None:
-    """RR-15: every job that was begun is finished, and one that was not is skipped."""
-    folder = shop.root / "record"
+    """RR-15: every job that was begun is finished, one that was not is skipped, and the run was cancelled."""
     slow = [{"name": f"slow{n}", "table": "big", "tuning": {"batch_size": 10, "throttle_ms": 5}} for n in range(6)]
-    async with recorded(folder) as recording:
 
-        def cancel(exporter: Exporter, event: RunEvent) -> None:
-            if isinstance(event, Progress) and event.row_count:
-                exporter.cancel()
+    def cancel(exporter: Exporter, event: RunEvent) -> None:
+        if isinstance(event, Progress) and event.row_count:
+            exporter.cancel("enough", signal="SIGTERM")
 
-        with anyio.fail_after(60):
-            await run(shop.config(*slow), engine=InProcessEngine(max_units=1), observer=recording, on_event=cancel)
+    with anyio.fail_after(60):
+        await run(shop.config(*slow), engine=InProcessEngine(max_units=1), record=shop.root / "runs", on_event=cancel)
 
-    view = record.load(folder)
+    view = record.load(folder_of(shop.root / "runs"))
     assert {job.outcome for job in view.jobs.values()} <= {"cancelled", "skipped"}
     assert len(view.jobs) == 6
     assert not any(job.synthesized for job in view.jobs.values())
+    assert (view.run.outcome, view.run.cancel_reason, view.run.cancel_signal) == ("cancelled", "enough", "SIGTERM")
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=["in-process", "processes"])
+async def test_leaving_in_the_middle_ends_the_record(shop: Shop, engine: Callable[[], Engine]) -> None:
+    """RR-15: a run that is left by a cancellation has an end in its record, and so has everything in it."""
+    slow = {"name": "slow", "table": "big", "tuning": {"batch_size": 10, "throttle_ms": 5}}
+    with anyio.fail_after(60), anyio.CancelScope() as scope:
+        async with Exporter(shop.config(slow), engine=engine(), record=shop.root / "runs") as exporter:
+            async for event in exporter.run():
+                if isinstance(event, Progress) and event.row_count:
+                    scope.cancel()
+
+    assert exporter.record_directory == folder_of(shop.root / "runs")
+    view = record.load(exporter.record_directory)
+    assert view.state is record.RecordState.FINISHED
+    assert view.run.outcome == "cancelled"
+    assert {job.job_id: job.outcome for job in view.jobs.values() if job.job_id != "main"} == {"slow": "cancelled"}
+    assert not any(row.synthesized for row in (*view.jobs.values(), *view.calls.values()))
+
+
+async def test_a_host_records_an_export_beside_its_own_jobs(shop: Shop) -> None:
+    """E-66: in a run that the host records, exports are further jobs; the run is the host's to end."""
+    async with record.open_run("nightly", record=shop.root / "runs", logs=False) as nightly:
+        async with nightly.job("prepare"):
+            pass
+        for _ in range(2):
+            await run(shop.config(*EXPORTS[1:2]), engine=ProcessEngine(max_units=1), record=nightly)
+        nightly.note("host.word", "still open")
+
+    view = record.load(folder_of(shop.root / "runs"))
+    jobs = [(job.job_id, job.attempt, job.outcome) for job in view.jobs.values()]
+    assert ("prepare", 1, "succeeded") in jobs
+    assert ("holes", 1, "succeeded") in jobs
+    assert ("holes", 2, "succeeded") in jobs
+    assert view.run.outcome == "succeeded"
+    assert len(view.calls) == 2
+    assert {note.attempt for note in view.notes if note.key == "export.part"} == {1, 2}
+
+
+async def test_an_export_may_have_any_name(shop: Shop) -> None:
+    """E-66: the job of calls outside of jobs is called main; an export of that name has a job of its own."""
+    ran = await run(
+        shop.config({"name": "main", "table": "holes"}), engine=ProcessEngine(max_units=1), record=shop.root / "runs"
+    )
+    folder = folder_of(shop.root / "runs")
+
+    assert {job.job_id for job in record.load(folder).jobs.values()} == {"main", "export main"}
+    assert [plain_of(event) for event in read_run(folder)][-1] == plain(ran.events[-1])
+
+
+async def test_a_record_that_cannot_be_written_is_told_before_anything_runs(shop: Shop) -> None:
+    """E-61: a directory that cannot be made is a mistake to fix; nothing is exported without its record."""
+    (shop.root / "runs").write_text("a file")
+
+    with pytest.raises(PlatformError, match="no record can be written"):
+        await run(shop.config(*EXPORTS[:1]), record=shop.root / "runs")
+    assert not shop.out.exists()
 
 
 CANARY = "c4n4ry/?#@:%&= ä"
-FORMS = (
-    CANARY,
-    quote(CANARY, safe=""),
-    quote_plus(CANARY),
-    json.dumps(CANARY),
-    base64.b64encode(CANARY.encode()).decode(),
-)
+
+
+def forms_of(password: str) -> tuple[str, ...]:
+    """Return the forms in which a password is looked for; one of less than 8 bytes only as it is written or in URLs."""
+    forms = dict.fromkeys((password, quote(password, safe=""), quote_plus(password)))
+    if password == CANARY:
+        forms |= dict.fromkeys((json.dumps(password)[1:-1], base64.b64encode(password.encode()).decode()))
+    return tuple(forms)
 
 
 class LeakyEngine(InProcessEngine):
     """An engine whose every word holds the password, as only a bug or a driver would have it."""
 
+    def __init__(self, forms: tuple[str, ...]) -> None:
+        super().__init__()
+        self._forms = forms
+
     async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
-        for form in FORMS:
+        for form in self._forms:
             report(UnitWarning(export=unit.export, chunk=unit.index, code="X", message=f"cannot log in with {form}"))
-        error = WorkerError(Code.INTERNAL, f"died of {CANARY}", stderr_tail="\n".join(FORMS))
-        error.add_note(f"at mysql://me:{quote(CANARY, safe='')}@db.example/shop")
+        error = WorkerError(Code.SOURCE_DENIED, f"died of {self._forms[0]}", stderr_tail="\n".join(self._forms))
+        error.add_note(f"at mysql://me:{self._forms[1 % len(self._forms)]}@db.example/shop")
         raise error
 
 
@@ -202,18 +244,19 @@ def written_below(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
 
 
-async def test_no_form_of_a_password_is_in_a_record(shop: Shop) -> None:
+@pytest.mark.parametrize("password", [CANARY, "hunter2"])
+async def test_no_form_of_a_password_is_in_a_record(shop: Shop, password: str) -> None:
     """RR-76, E-2: what workers and failures say of a password is taken out of the record, whatever its form."""
-    folder = shop.root / "record"
-    source = {"type": "mysql", "url": f"mysql://me:{quote(CANARY, safe='')}@db.example/shop"}
-    sources = [SourceConfig(type=SourceType.MYSQL, url=source["url"])]
-    redactor = Redactor(secrets_of_all(sources, {}))
-    async with recorded(folder, redactor) as recording:
-        await run(shop.config(*EXPORTS[1:2]), engine=LeakyEngine(), observer=recording)
+    forms = forms_of(password)
+    url = f"mysql://me:{quote(password, safe='')}@127.0.0.1:1/shop"
+    sources = {"lite": {"type": "sqlite", "path": "shop.db"}, "my": {"type": "mysql", "url": url}}
+    exports = [{"name": "holes", "table": "holes", "source": "lite"}, {"name": "far", "table": "t", "source": "my"}]
+    loaded = shop.config(*exports, source=None, sources=sources)
+    await run(loaded, engine=LeakyEngine(forms), record=shop.root / "runs")
 
-    text = written_below(folder)
-    assert "cannot log in with" in text
-    assert [form for form in (*FORMS, "c4n4ry") if form in text] == []
+    text = written_below(shop.root / "runs")
+    assert text.count("cannot log in with") == len(forms)
+    assert [form for form in forms if form in text] == []
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["in-process", "processes"])
@@ -246,11 +289,8 @@ async def test_no_password_reaches_the_record_of_a_real_run(
         },
         base_dir=tmp_path,
     )
-    folder = tmp_path / "record"
-    redactor = Redactor(secrets_of_all([SourceConfig(type=SourceType.MYSQL, url=url) for url in urls.values()], {}))
     with anyio.fail_after(60):
-        async with recorded(folder, redactor) as recording:
-            ran = await run(loaded, engine=engine(), observer=recording)
+        ran = await run(loaded, engine=engine(), record=tmp_path / "runs")
     mariadb_execute(mariadb_database, f"DROP USER '{user}'@'%'")
 
     assert {one.export: one.failure and one.failure.code.value for one in ran.result.exports} == {
@@ -258,6 +298,6 @@ async def test_no_password_reaches_the_record_of_a_real_run(
         "wrong": "SOURCE_AUTH_FAILED",
         "nowhere": "SOURCE_UNREACHABLE",
     }
-    text = written_below(folder)
+    text = written_below(tmp_path / "runs")
     assert "SOURCE_AUTH_FAILED" in text
-    assert [form for form in (*FORMS, "c4n4ry") if form in text] == []
+    assert [form for form in (*forms_of(CANARY), "c4n4ry") if form in text] == []
