@@ -213,9 +213,10 @@ class Exporter:
         self._record = await self._record_stack.enter_async_context(
             recorded(
                 self._record_choice,
+                run_id=self.run_id,
                 secrets=searched(secrets),
                 clean=cleaner_of(secrets),
-                meta={"export.run_id": self.run_id} | ({} if file is None else {"export.config": str(file)}),
+                meta={} if file is None else {"export.config": str(file)},
             )
         )
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 from procflow.record import ErrorInfo, JobDeclared, JobFinished, JobStarted, Note
 from procflow.record.events import CANCELLED, ERRORED, FAILED, SUCCEEDED
 from procflow_export.model.codes import Kind
+from procflow_export.model.errors import Failure
 from procflow_export.model.events import (
     ChunkFinished,
     Finished,
@@ -102,14 +103,17 @@ class RunTranslation:
         began_ns = self._began_ns.pop(event.export, None)
         if began_ns is None:
             return  # cancelled before its turn: a declared job that is not begun is skipped by the record
-        failure = event.failure
         yield JobFinished(
             job_id=event.export,
             attempt=FIRST_ATTEMPT,
             outcome=outcome_of(event),
             duration_ns=max(0, event.mono_ns - began_ns),
-            error=None if failure is None else ErrorInfo(type=failure.code.value, message=failure.message),
+            error=None if event.failure is None else self._error(event.failure),
         )
+
+    def _error(self, failure: Failure) -> ErrorInfo:
+        message = failure.message if self._clean is None else str(self._clean(failure.message))
+        return ErrorInfo(type=failure.code.value, message=message)
 
     def _is_due(self, event: Progress) -> bool:
         if event.mono_ns < self._next_progress_ns.get(event.export, 0):

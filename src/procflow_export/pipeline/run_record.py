@@ -75,6 +75,7 @@ class RunRecord:
 async def recorded(
     record: str | os.PathLike[str] | Run,
     *,
+    run_id: str,
     secrets: Iterable[Secret[str]],
     clean: Callable[[Json], Json],
     meta: Mapping[str, str],
@@ -95,7 +96,7 @@ async def recorded(
         else:
             try:
                 run = await stack.enter_async_context(
-                    open_run(NAME, record=record, secrets=secrets, meta=meta, logs=False)
+                    open_run(NAME, record=record, secrets=secrets, meta=meta, logs=False, run_id=run_id)
                 )
             except OSError as exc:
                 where = os.fspath(record)

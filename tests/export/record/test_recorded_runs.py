@@ -249,9 +249,18 @@ async def test_no_form_of_a_password_is_in_a_record(shop: Shop, password: str) -
     """RR-76, E-2: what workers and failures say of a password is taken out of the record, whatever its form."""
     forms = forms_of(password)
     url = f"mysql://me:{quote(password, safe='')}@127.0.0.1:1/shop"
-    sources = {"lite": {"type": "sqlite", "path": "shop.db"}, "my": {"type": "mysql", "url": url}}
-    exports = [{"name": "holes", "table": "holes", "source": "lite"}, {"name": "far", "table": "t", "source": "my"}]
-    loaded = shop.config(*exports, source=None, sources=sources)
+    common = {"mode": "full", "format": "csv"}
+    loaded = read_config(
+        {
+            "sources": {"lite": {"type": "sqlite", "path": "shop.db"}, "my": {"type": "mysql", "url": url}},
+            "destination": {"type": "local", "path": "out"},
+            "exports": [
+                {"name": "holes", "table": "holes", "source": "lite"} | common,
+                {"name": "far", "table": "t", "source": "my"} | common,
+            ],
+        },
+        base_dir=shop.root,
+    )
     await run(loaded, engine=LeakyEngine(forms), record=shop.root / "runs")
 
     text = written_below(shop.root / "runs")
