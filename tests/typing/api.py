@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import signal
+import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, assert_never, assert_type
@@ -400,6 +401,47 @@ def records(path: Path) -> None:
         folding.add(line.event)
     assert_type(folding.view(state=record.RecordState.RUNNING), record.RunView)
     assert_type(reader.position, record.Position)
+
+
+async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str]) -> str | None:
+    argv: record.ArgvChoice = "redacted"
+    durability: record.Durability = "job"
+    when_full: record.WhenFull = "block"
+    outcome: str | None = None
+
+    async def work(job: record.Job) -> None:
+        assert_type(job.attempt, int)
+        assert_type(await job.sh("make", token, env={"TOKEN": token}, timeout_s=5), pf.Completed)
+        job.note("build.size", 1)
+
+    try:
+        async with record.open_run(
+            "nightly",
+            record=path,
+            events=[target],
+            secrets=[token],
+            argv=argv,
+            durability=durability,
+            when_full=when_full,
+        ) as run:
+            assert_type(run, record.Run)
+            assert_type(run.directory, Path | None)
+            run.declare("build")
+            async with run.job("test", after=["build"]) as job:
+                await work(job)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", record.LateSecretWarning)
+                run.add_secret(token)
+            assert_type(await run.run_jobs([record.JobSpec(job_id="a", work=work)]), dict[str, str])
+            run.cancel("enough")
+        outcome = run.outcome
+    except record.JobSkippedError as exc:
+        assert_type(exc.because, tuple[str, ...])
+    except record.JobsFailedError as exc:
+        assert_type(exc.outcomes, dict[str, str])
+    except record.RecordLostError as exc:
+        assert_type(exc.losses, tuple[str, ...])
+    return outcome
 
 
 def recorded(event: record.RunEvent) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 import anyio
 
 import procflow as pf
 import procflow.testing
-from procflow import ready
+from procflow import ready, record
+from tests.core.record.runs import require_balance, the_run_in
 
 from .cancelling import Attempt, cancels
 
@@ -109,3 +112,28 @@ async def wait_hostile(attempt: Attempt) -> None:
                     async for line in lines:
                         if line == "ready":
                             break
+
+
+@cancels("record.open_run", "record.Run.job", "record.Run.sh", "record.Job.sh", "record.Run.run_jobs")
+async def record_a_run(attempt: Attempt) -> None:
+    """Wherever it is cancelled, whatever was begun has an end in the record."""
+
+    async def work(job: record.Job) -> None:
+        await job.sh("true", shutdown=NOW, containment="group")
+
+    with tempfile.TemporaryDirectory() as root:
+
+        async def call() -> None:
+            async with record.open_run("x", record=root) as run:
+                run.declare("a")
+                await run.sh("true", shutdown=NOW, containment="group")
+                async with run.job("b") as job:
+                    await work(job)
+                jobs = [
+                    record.JobSpec(job_id=name, work=work, after=after) for name, after in (("c", ["b"]), ("d", ["c"]))
+                ]
+                await run.run_jobs(jobs, max_running=1)
+
+        await attempt(call)
+        if any(Path(root).iterdir()):
+            require_balance(the_run_in(Path(root)))

@@ -16,6 +16,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import procflow as pf
+import procflow.record
 import procflow.testing
 from procflow._process.leader import reap_abandoned
 
@@ -623,7 +624,7 @@ NO_CALL = {
 
 def public_calls() -> Iterator[str]:
     """Every coroutine function, every function that returns something to await or to enter, of every public class and module."""
-    for prefix, module in (("", pf), ("testing.", procflow.testing)):
+    for prefix, module in (("", pf), ("testing.", procflow.testing), ("record.", procflow.record)):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value):

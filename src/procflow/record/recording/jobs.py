@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from procflow._supervision.map_run import RunOptions
-    from procflow.record.recording.run import Run
+    from procflow.record.recording.core import RunCore
 
 
 class JobRecording:
     """Records the calls of one attempt at a job: what stands in the context of its tasks."""
 
-    def __init__(self, run: Run, key: JobKey | None) -> None:
+    def __init__(self, core: RunCore, key: JobKey | None) -> None:
         """Record calls of ``key``, or of the job ``main``, which begins with the first of them."""
-        self._run = run
+        self._core = core
         self._key = key
 
     @property
     def needs_stdout(self) -> bool:
         """Whether the events of the run go to standard output."""
-        return self._run.needs_stdout
+        return self._core.needs_stdout
 
     def new_pipe(self) -> str:
         """Return a name for a pipeline, unique in the run."""
-        return self._run.new_pipe()
+        return self._core.new_pipe()
 
     def begin(self, command: Command, *, pipe: str | None, timeout_s: float | None, is_streamed: bool) -> RecordedCall:
         """Begin a call."""
-        return self._run.begin_call(self._key, command, pipe=pipe, timeout_s=timeout_s, is_streamed=is_streamed)
+        return self._core.begin_call(self._key, command, pipe=pipe, timeout_s=timeout_s, is_streamed=is_streamed)
 
 
 class Calling:
@@ -101,9 +101,9 @@ class Job(Calling):
         attempt: 1, 2, ...
     """
 
-    def __init__(self, run: Run, key: JobKey) -> None:
-        super().__init__(JobRecording(run, key))
-        self._run = run
+    def __init__(self, core: RunCore, key: JobKey) -> None:
+        super().__init__(JobRecording(core, key))
+        self._core = core
         self.job_id: Final = key.job_id
         self.attempt: Final = key.attempt
 
@@ -117,7 +117,7 @@ class Job(Calling):
             UsageError: If ``key`` has no dot.
             UnrecordableError: If ``value`` is no JSON or longer than 8 KiB.
         """
-        self._run.note(key, value, job=self)
+        self._core.note(key, value, JobKey(self.job_id, self.attempt))
 
 
 class JobBlock(AbstractAsyncContextManager[Job]):
@@ -125,15 +125,15 @@ class JobBlock(AbstractAsyncContextManager[Job]):
 
     def __init__(
         self,
-        run: Run,
+        core: RunCore,
         job_id: str,
         after: tuple[str, ...],
         *,
         slots: anyio.Semaphore | None = None,
         may_retry: bool = False,
     ) -> None:
-        self._run = run
-        self._job_id = job_id
+        self._core = core
+        self._job_id = core.recorded_id(job_id)
         self._after = after
         self._slots = slots
         self._may_retry = may_retry
@@ -143,18 +143,18 @@ class JobBlock(AbstractAsyncContextManager[Job]):
     async def __aenter__(self) -> Job:
         if self._job is not None:
             raise RuntimeError("the block of a job can be entered once")
-        run = self._run
+        core = self._core
         await checkpoint()
         if self._after:
-            run.declare(self._job_id, after=self._after)
-        because = await run.wait_before(self._job_id)
+            core.declare(self._job_id, self._after)
+        because = await core.wait_before(self._job_id)
         if because:
-            run.skip(self._job_id, because)
+            core.skip(self._job_id, because)
             raise JobSkippedError(job_id=self._job_id, because=because)
         if self._slots is not None:
             await self._slots.acquire()
         try:
-            self._job = Job(run, run.begin_job(self._job_id))
+            self._job = Job(core, core.begin_job(self._job_id))
         except BaseException:
             self._release()
             raise
@@ -168,7 +168,7 @@ class JobBlock(AbstractAsyncContextManager[Job]):
             raise RuntimeError("the block of the job was not entered")
         restore(self._before)
         is_last = not (self._may_retry and verdict(exc) in (FAILED, ERRORED))
-        self._run.end_job(JobKey(self._job.job_id, self._job.attempt), exc, is_last=is_last)
+        self._core.end_job(JobKey(self._job.job_id, self._job.attempt), exc, is_last=is_last)
         self._release()
         await checkpoint_if(exc is None)
 

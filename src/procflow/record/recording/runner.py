@@ -20,7 +20,7 @@ from procflow.record.recording.ledger import checked_job_id
 from procflow.record.recording.verdicts import verdict
 
 if TYPE_CHECKING:
-    from procflow.record.recording.run import Run
+    from procflow.record.recording.core import RunCore
 
 MAX_RUNNING: Final = 4
 
@@ -78,19 +78,19 @@ def in_order(jobs: Iterable[JobSpec], *, known: Callable[[str], bool]) -> list[J
 class JobRunner:
     """One call of ``Run.run_jobs()``."""
 
-    def __init__(self, run: Run, *, max_running: int) -> None:
+    def __init__(self, core: RunCore, *, max_running: int) -> None:
         if max_running < 1:
             raise ValueError(f"max_running must be at least 1, not {max_running}")
-        self._run = run
+        self._core = core
         self._slots = anyio.Semaphore(max_running)
         self._outcomes: dict[str, str] = {}
         self._errors: dict[str, Exception] = {}
 
     async def run(self, jobs: Iterable[JobSpec], *, check: bool) -> dict[str, str]:
         """Declare ``jobs``, run them, and return how each has ended."""
-        specs = in_order(jobs, known=self._run.knows)
+        specs = in_order(jobs, known=self._core.knows)
         for spec in specs:
-            self._run.declare(spec.job_id, after=spec.after)
+            self._core.declare(spec.job_id, spec.after)
         async with anyio.create_task_group() as tasks:
             for spec in specs:
                 tasks.start_soon(partial(self._perform, spec), name=f"procflow job {spec.job_id}")
@@ -102,7 +102,7 @@ class JobRunner:
     async def _perform(self, spec: JobSpec) -> None:
         for left in reversed(range(spec.attempts)):
             try:
-                async with JobBlock(self._run, spec.job_id, (), slots=self._slots, may_retry=left > 0) as job:
+                async with JobBlock(self._core, spec.job_id, (), slots=self._slots, may_retry=left > 0) as job:
                     await spec.work(job)
             except JobSkippedError:
                 self._outcomes[spec.job_id] = SKIPPED
