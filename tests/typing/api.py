@@ -425,6 +425,10 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
             when_full=when_full,
         ) as run:
             assert_type(run, record.Run)
+            opened = run.begin_job("told")
+            assert_type(opened, record.OpenJob)
+            opened.end("failed", error=record.ErrorInfo(type="Rejected", message="no key"))
+            run.announce_cancel("enough", signal="SIGTERM")
             assert_type(run.directory, Path | None)
             run.declare("build")
             async with run.job("test", after=["build"]) as job:
