@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from procflow.record import RecordState, UnreadableRecordError, state_of
+from procflow.record import RecordState, UnreadableRecordError, load, state_of
+from procflow.record.views.gantt import MIN_WIDTH, gantt
 from procflow_export.cli.exporting import fields_of, shown_program
 from procflow_export.cli.face import Face
 from procflow_export.cli.interrupts import Interrupts
@@ -16,6 +17,7 @@ from procflow_export.model.errors import MisuseError
 from procflow_export.pipeline.recorded import read_run
 from procflow_export.ui import words
 from procflow_export.ui.board import Board, Card
+from procflow_export.ui.clean import many_lines
 from procflow_export.ui.plain import sign_of_life
 from procflow_export.ui.summary import render_summary
 
@@ -40,6 +42,8 @@ def record_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupt
     rows = render_summary(board, width=face.width, next_command=again, glyphs=face.glyphs)
     if state is not RecordState.FINISHED:
         rows += _unfinished(board, state)
+    if face.is_verbose:
+        rows += _timeline(parsed.record, face)
     if not face.is_quiet:
         face.show(rows)
     interrupts.hold()
@@ -59,6 +63,11 @@ def _unfinished(board: Board, state: RecordState) -> list[Text]:
         )
     ]
     return rows + [Text(f"   {line}") for line in sign_of_life(board, board.now_s)]
+
+
+def _timeline(record: str, face: Face) -> list[Text]:
+    chart = gantt(load(record), width=max(face.width, MIN_WIDTH))
+    return [Text(), *(Text(line) for line in many_lines(chart))]
 
 
 def _data(board: Board, state: RecordState) -> dict[str, object]:

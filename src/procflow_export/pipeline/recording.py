@@ -153,4 +153,5 @@ class Recording:
                 self._write(said)
         except Exception as exc:  # noqa: BLE001 (isolated, as a sink is: an export is not lost for its record)
             self.unrecorded_count += 1
-            _log.warning("an event of an export is not in the record: %s", exc)
+            if self.unrecorded_count == 1:
+                _log.warning("an event is not in the record, the next ones are only counted: %s", exc)

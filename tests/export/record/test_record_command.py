@@ -104,6 +104,19 @@ def test_of_a_run_without_an_end_is_shown_what_was_running(tmp_path: Path, is_op
     assert "1 export waiting" in shown.stderr
 
 
+def test_the_timeline_shows_every_job(tmp_path: Path) -> None:
+    """E-66: with -v the record is shown as a timeline too, what has no end as lost."""
+    write(tmp_path, BEGUN, is_finished=False).close()
+
+    lines = [line.split() for line in show(tmp_path, "--verbose").stderr.splitlines() if "|" in line]
+
+    assert [(line[0], line[-1]) for line in lines] == [
+        ("procflow-export", "lost"),
+        ("orders", "lost"),
+        ("items", "skipped"),
+    ]
+
+
 def test_programs_get_the_same_as_one_document(tmp_path: Path) -> None:
     """E-60: with --json everything is one document on standard output."""
     write(tmp_path, [*BEGUN, ENDED[0]], is_finished=False).close()

@@ -24,7 +24,8 @@ from procflow_export.model.plan import UnitResult, WorkUnit
 from procflow_export.pipeline.recorded import export_events, read_run
 from procflow_export.ui.board import Board
 from procflow_export.ui.summary import render_summary
-from tests.export.pipeline.runs import Shop, run
+from tests.core.record.runs import require_balance
+from tests.export.pipeline.runs import NO_DELAYS, Shop, run
 from tools.pytest_servers import mariadb_execute
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +174,23 @@ async def test_leaving_in_the_middle_ends_the_record(shop: Shop, engine: Callabl
     assert view.run.outcome == "cancelled"
     assert {job.job_id: job.outcome for job in view.jobs.values() if job.job_id != "main"} == {"slow": "cancelled"}
     assert not any(row.synthesized for row in (*view.jobs.values(), *view.calls.values()))
+
+
+async def test_leaving_after_any_event_ends_the_record(shop: Shop) -> None:
+    """RR-15: after whatever event the run is left, its record is whole and balances."""
+    exports = [{"name": "holes", "table": "holes"}, {"name": "missing", "table": "nowhere"}]
+    ran = await run(shop.config(*exports))
+    for count in range(len(ran.events)):
+        root = shop.root / f"runs-{count}"
+        with anyio.CancelScope() as scope:
+            async with Exporter(shop.config(*exports), record=root, policy=NO_DELAYS) as exporter:
+                seen = 0
+                async for _ in exporter.run():
+                    if seen == count:
+                        scope.cancel()
+                    seen += 1
+
+        require_balance(folder_of(root))
 
 
 async def test_a_host_records_an_export_beside_its_own_jobs(shop: Shop) -> None:
