@@ -2,6 +2,8 @@
 
 uv's own lock file and pylock.toml record the address of every file, so neither is kept in the repository: uv resolves into a
 temporary place that git ignores, and each set is exported from that one resolution, so that all sets agree on versions.
+
+That place is empty in a fresh clone, so what the lock files hold already is handed to uv as wishes, unless newer versions are wanted.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,10 +31,21 @@ HEADER = """\
 
 HOST = re.compile(r"[a-z][a-z0-9+.-]*://|\bfile:|--(?:extra-)?index-url|--find-links|\bindex[-_]url\b", re.IGNORECASE)
 
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
+
 
 def hosts_in(text: str) -> list[str]:
     """Return the lines of a lock file that name a place instead of a version."""
     return [line for line in text.splitlines() if HOST.search(line)]
+
+
+def pins_in(texts: Iterable[str]) -> list[str]:
+    """Return ``name==version`` for each package that the lock files hold in one version only."""
+    versions: dict[str, set[str]] = {}
+    for text in texts:
+        for name, version in PIN.findall(text):
+            versions.setdefault(name, set()).add(version)
+    return [f"{name}=={found.pop()}" for name, found in sorted(versions.items()) if len(found) == 1]
 
 
 def check() -> int:
@@ -46,7 +60,9 @@ def check() -> int:
 
 def write(*, upgrade: bool) -> int:
     uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run([uv, "lock", "-q", *(["--upgrade"] if upgrade else [])], cwd=ROOT, check=True)
+    pins = pins_in(path.read_text("utf-8") for path in LOCKS.glob("*.txt"))
+    wishes = ["--upgrade"] if upgrade else [word for pin in pins for word in ("--upgrade-package", pin)]
+    subprocess.run([uv, "lock", "-q", *wishes], cwd=ROOT, check=True)
     LOCKS.mkdir(exist_ok=True)
     for name, selection in SETS.items():
         command = [uv, "export", "-q", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *selection]

@@ -34,6 +34,7 @@ BREACHES = {
     "stream-layers": ("procflow/_streams/log/breach_up.py", "import procflow._streams.consumers.crew"),
     "record-values": ("procflow/record/fold/breach_clock.py", "import time"),
     "recording-layers": ("procflow/record/recording/ledger.py", "import procflow.record.recording.run"),
+    "record-exports": ("procflow/record/exports/ids.py", "import procflow.record.exports.spans"),
     "record-sinks": ("procflow/record/sinks/port.py", "import procflow.record.sinks.targets"),
     "record-layers": ("procflow/record/reading/breach_up.py", "import procflow.record.fold.view"),
     "export-values": ("procflow_export/planning/breach_clock.py", "import time"),

@@ -65,6 +65,14 @@ def test_files_that_name_hosts_are_not_tracked() -> None:
     assert not names & {"uv.lock", "pylock.toml", "package-lock.json"}
 
 
+def test_what_is_locked_is_kept_unless_it_depends_on_where() -> None:
+    """A package that has one version for old Pythons and one for new ones is uv's to decide."""
+    one = "anyio==4.9.0 \\\n    --hash=sha256:00\nnumpy==2.4 ; python_full_version < '3.12' \\\n"
+    other = "anyio==4.9.0 \\\nnumpy==2.5 ; python_full_version >= '3.12' \\\nuvloop==0.23.0\n"
+
+    assert lock.pins_in([one, other]) == ["anyio==4.9.0", "uvloop==0.23.0"]
+
+
 def test_lock_files_agree_on_versions() -> None:
     versions: dict[str, set[str]] = {}
     for name in lock.SETS:

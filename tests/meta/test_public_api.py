@@ -19,6 +19,7 @@ FACADES = (
     "procflow.adapters",
     "procflow.ready",
     "procflow.record",
+    "procflow.record.exports",
     "procflow.record.logs",
     "procflow.record.redaction",
     "procflow.testing",

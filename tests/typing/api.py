@@ -21,6 +21,26 @@ import procflow as pf
 import procflow_export as pe
 from procflow import ready, record
 from procflow.adapters import log_events, otel_events
+from procflow.record.exports import (
+    AttributeValue,
+    LiveSpans,
+    SpansRefusedError,
+    TraceSpan,
+    TraceSpanKind,
+    UnexportableError,
+    export_spans,
+    job_uuid,
+    lineage_events,
+    live_span_export,
+    openlineage_json,
+    otlp_exporter,
+    otlp_json,
+    parse_traceparent,
+    span_id,
+    trace_id,
+    trace_spans,
+    traceparent,
+)
 from procflow.record.logs import (
     CallLog,
     Damaged,
@@ -469,6 +489,41 @@ def recorded(event: record.RunEvent) -> bytes:
         return codec.encode(plain)
     except (record.UnrecordableError, record.MalformedEventError):
         return b""
+
+
+def exported_record(view: record.RunView, path: Path) -> None:
+    for span in trace_spans(view):
+        assert_type(span, TraceSpan)
+        assert_type(span.kind, TraceSpanKind)
+        assert_type(span.attributes, Mapping[str, AttributeValue])
+    assert_type(openlineage_json(view, namespace="etl"), bytes)
+    assert_type(lineage_events(view), list[dict[str, object]])
+    exporter = otlp_exporter("http://127.0.0.1:4318/v1/traces")
+    try:
+        path.write_bytes(otlp_json(view, service_name="nightly"))
+        assert_type(export_spans(view, exporter), int)
+    except SpansRefusedError as refused:
+        assert_type(refused.span_count - refused.exported_count, int)
+    except UnexportableError:
+        pass
+
+
+def exported_live(events: Iterable[record.RunEvent]) -> None:
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    spans = LiveSpans()
+    export = live_span_export(BatchSpanProcessor(otlp_exporter("http://127.0.0.1:4318/v1/traces")))
+    for event in events:
+        assert_type(spans.add(event), list[TraceSpan])
+        export(event)
+    assert_type(spans.finish(record.RecordState.CRASHED), list[TraceSpan])
+
+
+def named(run_id: str, key: record.CallKey) -> None:
+    trace = parse_traceparent(traceparent(run_id, key))
+    assert_type(trace, record.Trace | None)
+    assert_type((trace_id(run_id, trace), span_id(run_id, key)), tuple[int, int])
+    assert_type(str(job_uuid(run_id, key.job)), str)
 
 
 # --- procflow_export --------------------------------------------------------------------------------------------------

@@ -14,6 +14,27 @@ class UnrecordableError(UsageError, ValueError):
     """A value cannot stand in a record: fix the calling code.  The message says why, and never shows the value."""
 
 
+class UnexportableError(ProcflowError):
+    """A record cannot be said in the words of another system.  The message says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the record cannot be exported: {reason}")
+
+
+class SpansRefusedError(ProcflowError):
+    """An exporter of OpenTelemetry failed; it has logged why.
+
+    Attributes:
+        exported_count: How many spans it took before.
+        span_count: How many there are.
+    """
+
+    def __init__(self, *, exported_count: int, span_count: int) -> None:
+        self.exported_count = exported_count
+        self.span_count = span_count
+        super().__init__(f"the exporter took {exported_count} of {span_count} spans and failed at the next ones")
+
+
 class UnreadableRecordError(ProcflowError):
     """A record as a whole cannot be read: another release is needed, or it is none, or the system does not let us.
 

@@ -19,6 +19,7 @@ import pytest
 
 import procflow as pf
 from procflow.record import (
+    CallKey,
     CancelRequested,
     Job,
     JobDeclared,
@@ -36,10 +37,12 @@ from procflow.record import (
     ShFinished,
     ShSpawned,
     ShStarted,
+    Trace,
     UnrecordableError,
     load,
     open_run,
 )
+from procflow.record.exports.ids import traceparent
 from procflow.record.logs import LogStream, read_output
 from procflow.record.recording.run import RunBlock
 from procflow.record.recording.settings import RecordSettings
@@ -708,6 +711,24 @@ async def test_a_huge_command_is_cut_in_the_record_only(tmp_path: Path) -> None:
     [started] = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert started.cut
     assert max(len(line) for line in (run.directory / "events.jsonl").read_bytes().splitlines()) <= 256 << 10
+
+
+async def test_a_child_may_know_its_span(tmp_path: Path) -> None:
+    """RR-97: with propagation a child gets TRACEPARENT of its own call, unless the caller set it; off by default."""
+    show = pf.shell('echo "$TRACEPARENT"', env={"TRACEPARENT": None})
+    outer = Trace(trace_id="0af7651916cd43dd8448eb211c80319c", parent_span_id="b7ad6b7169203331")
+    ours = pf.shell('echo "$TRACEPARENT"')
+    async with open_run("x", record=tmp_path / "on", trace=outer, propagate_trace=True) as run, run.job("j") as job:
+        told = [(await job.sh(ours)).stdout.text.strip() for _ in range(2)]
+        assert (await job.sh(ours.with_(env={"TRACEPARENT": "mine"}))).stdout.text == "mine\n"
+    async with open_run("x", record=tmp_path / "off") as silent:
+        assert (await silent.sh(show)).stdout.text == "\n"
+
+    assert told == [traceparent(run.run_id, CallKey("j", 1, sh), trace=outer) for sh in (1, 2)]
+    assert all(text.startswith("00-0af7651916cd43dd8448eb211c80319c-") for text in told)
+    assert run.directory is not None
+    started = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
+    assert [event.env_set for event in started] == [("TRACEPARENT",)] * 3
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------

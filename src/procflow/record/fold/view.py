@@ -56,8 +56,9 @@ class RunView:
 class RunFold:
     """The fold of one run in memory."""
 
-    def __init__(self) -> None:
-        self._rows = MemoryRows()
+    def __init__(self, rows: MemoryRows | None = None) -> None:
+        """Begin with nothing known, or go on with ``rows``."""
+        self._rows = rows if rows is not None else MemoryRows()
 
     def add(self, event: RunEvent | Unknown) -> None:
         """Fold one more event."""

@@ -36,7 +36,8 @@ from procflow.record.events import (
     RecordEvent,
     RunFinished,
 )
-from procflow.record.fold.rows import JobKey
+from procflow.record.exports.ids import traceparent
+from procflow.record.fold.rows import CallKey, JobKey
 from procflow.record.ids import new_run_id
 from procflow.record.logs.paths import log_path
 from procflow.record.logs.writer import CallLog
@@ -48,6 +49,9 @@ from procflow.record.recording.idle_flush import IdleFlusher
 from procflow.record.recording.ledger import MAIN, Ledger, checked_job_id
 from procflow.record.recording.settings import RecordSettings
 from procflow.record.recording.verdicts import error_info, verdict
+
+TRACEPARENT: Final = "TRACEPARENT"
+"""The variable of W3C Trace Context; TRACESTATE is inherited as it is."""
 
 
 class RunCore:
@@ -183,6 +187,7 @@ class RunCore:
                 return UNRECORDED
             key = self._ledger.next_call(job if job is not None else self._main_job())
             directory = self.directory if settings.logs and is_streamed else None
+            trace = self._trace_variables(key, command)
             log = log_path(key.job_id, attempt=key.attempt, sh=key.sh) if directory is not None else None
             self.has_called = True
             event = call_started(
@@ -190,7 +195,7 @@ class RunCore:
                 command,
                 argv=settings.argv,
                 env_values=settings.env_values,
-                additions=(),
+                additions=trace,
                 host=os.environ,
                 cwd=_working_directory(),
                 timeout_s=timeout_s,
@@ -203,7 +208,7 @@ class RunCore:
                 mono_ns=recorder.mono_ns,
                 on_end=self._forget_call,
                 flusher=self._flusher,
-                environment={},
+                environment=trace,
             )
             self._emit(event)
             self._open_calls[call] = None
@@ -252,6 +257,12 @@ class RunCore:
             duration_ns = self._recorder.mono_ns() - began_ns
             self._emit(JobFinished(**key._asdict(), outcome=outcome, duration_ns=duration_ns, error=error))
         self._job_ended.ring()
+
+    def _trace_variables(self, key: CallKey, command: Command) -> dict[str, str]:
+        """Return the variables by which a child makes its spans children of its call's."""
+        if not self._settings.propagate_trace or TRACEPARENT in command.env:
+            return {}
+        return {TRACEPARENT: traceparent(self.run_id, key, trace=self._settings.trace)}
 
     def _main_job(self) -> JobKey:
         if self._main is None:

@@ -238,6 +238,7 @@ def open_run(
     when_full: WhenFull = "drop",
     strict: bool = False,
     trace: Trace | None = None,
+    propagate_trace: bool = False,
     run_id: str | None = None,
 ) -> AbstractAsyncContextManager[Run]:
     """Return a block in which everything that procflow runs is recorded.
@@ -265,7 +266,8 @@ def open_run(
         durability: When the record is synced to the disk: see ``Durability``.
         when_full: What becomes of events for a pipe whose reader stalls: see ``WhenFull``.
         strict: Whether leaving the block raises if an event was lost.
-        trace: The span outside that the run belongs to.
+        trace: The span outside that the run belongs to, such as ``exports.parse_traceparent(os.environ["TRACEPARENT"])``.
+        propagate_trace: Whether a child gets ``TRACEPARENT`` of its own call, unless its command sets that.
         run_id: A UUIDv7 of the caller's own, as text; by default a new one.
 
     Raises:
@@ -290,5 +292,6 @@ def open_run(
             when_full=when_full,
             strict=strict,
             trace=trace,
+            propagate_trace=propagate_trace,
         ),
     )

@@ -165,7 +165,7 @@ class PipeSink:
                 if exc.errno not in _READER_GONE:
                     self._broken = f"{self.name}: events were lost: {exc.strerror}"
             with contextlib.suppress(Exception):
-                _log.warning("%s: the events go nowhere any more (%s); the run goes on", self.name, exc.strerror)
+                _log.warning("%s: nobody reads the events any more (%s); the run goes on", self.name, exc.strerror)
         finally:
             os.close(self._fd)
 
