@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 async def build(root: Path, clone: Path) -> int:
     """Build in ``clone``, recorded below ``root``; return the exit code for the shell."""
-    ours = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+    ours = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     python = pf.Command("python3", cwd=clone, env={"PATH": ours, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": None})
 
     async def compile_clone(job: Job) -> None:
@@ -67,7 +67,6 @@ async def build(root: Path, clone: Path) -> int:
             await run.run_jobs(jobs)
         except JobsFailedError as exc:
             print(f"record-build: {exc}", file=sys.stderr)
-    assert run.directory is not None
     await show(run.directory)
     return 0 if run.outcome == "succeeded" else 1
 

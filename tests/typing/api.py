@@ -470,7 +470,7 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
             assert_type(opened, record.OpenJob)
             opened.end("failed", error=record.ErrorInfo(type="Rejected", message="no key"))
             run.announce_cancel("enough", signal="SIGTERM")
-            assert_type(run.directory, Path | None)
+            assert_type(run.directory, Path)
             run.declare("build")
             async with run.job("test", after=["build"]) as job:
                 await work(job)

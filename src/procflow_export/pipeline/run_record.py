@@ -39,8 +39,8 @@ class RunRecord:
 
     @property
     def directory(self) -> Path | None:
-        """Where the record is."""
-        return self.run.directory
+        """Where the record is; ``None`` if the run of the host keeps none."""
+        return self.run.directory if self.run.has_record else None
 
     def hear(self, event: RunEvent | UnitEvent) -> None:
         """Write what the record has for ``event``."""

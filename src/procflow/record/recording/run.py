@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Token
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -20,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.recording import ACTIVE, Recording
+from procflow.errors import UsageError
 from procflow.record.clocks import Clock
 from procflow.record.errors import RecordLostError
 from procflow.record.events import (
@@ -48,7 +50,6 @@ class Run(Calling):
     Attributes:
         name: What it is called.
         run_id: UUIDv7 of it.
-        directory: Where its record and its logs are; ``None`` if they are nowhere.
     """
 
     def __init__(self, core: RunCore) -> None:
@@ -56,10 +57,25 @@ class Run(Calling):
         self._core = core
         self.name: Final = core.name
         self.run_id: Final = core.run_id
-        self.directory: Final = core.directory
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r}, {self.run_id}, {self.outcome or 'open'}>"
+
+    @property
+    def has_record(self) -> bool:
+        """Whether a record is kept: it was opened with ``record=``."""
+        return self._core.directory is not None
+
+    @property
+    def directory(self) -> Path:
+        """Where its record and its logs are.
+
+        Raises:
+            UsageError: Unless it ``has_record``.
+        """
+        if self._core.directory is None:
+            raise UsageError(f"the run {self.name!r} has no directory: it was opened without record=")
+        return self._core.directory
 
     @property
     def outcome(self) -> str | None:
