@@ -459,6 +459,7 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
         async with record.open_run(
             "nightly",
             record=path,
+            database=path / "runs.db",
             events=[target],
             secrets=[token],
             argv=argv,

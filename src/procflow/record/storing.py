@@ -1,6 +1,6 @@
 """The door to databases of runs.
 
-Owns the functions that users call; SQLite is loaded by the first of them.  Must not know tables.
+Owns the functions that users call.  Must not know tables.
 
 A database is a cache of records: it may be deleted at any time and made again by ingesting the files.
 """
@@ -14,7 +14,12 @@ from typing import TypeAlias
 from procflow.record.errors import UnknownRunError
 from procflow.record.fold.view import RunView
 from procflow.record.reading.files import open_record
+from procflow.record.store.database import open_database, open_to_read, transaction
+from procflow.record.store.ingest import Ingest
 from procflow.record.store.reports import IngestReport, StoredRun
+from procflow.record.store.reproject import rebuilt_lines, reproject_run
+from procflow.record.store.streams import all_streams, stream_of
+from procflow.record.store.viewing import stored_runs, stored_view
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -32,9 +37,6 @@ def ingest(record: AnyPath, database: AnyPath) -> IngestReport:
         ReplacedRecordError: If the database has the beginning of this run from another file.
         UnusableDatabaseError: If ``database`` belongs to another program or a newer release, or cannot be written.
     """
-    from procflow.record.store.database import open_database
-    from procflow.record.store.ingest import Ingest
-
     with open_record(record) as file, open_database(database) as connection:
         return Ingest(connection, file).run()
 
@@ -51,10 +53,6 @@ def reproject(database: AnyPath, run_id: str | None = None) -> dict[str, int]:
         UnknownRunError: If there is no such run.
         UnusableDatabaseError: As ``ingest()``.
     """
-    from procflow.record.store.database import open_database
-    from procflow.record.store.reproject import reproject_run
-    from procflow.record.store.streams import all_streams
-
     done: dict[str, int] = {}
     with open_database(database) as connection:
         for name in [run_id] if run_id is not None else [name for name, _ in list(all_streams(connection))]:
@@ -72,8 +70,6 @@ def forget(database: AnyPath, run_id: str) -> bool:
     Raises:
         UnusableDatabaseError: As ``ingest()``.
     """
-    from procflow.record.store.database import open_database, transaction
-
     with open_database(database) as connection, transaction(connection):
         return connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,)).rowcount > 0
 
@@ -84,9 +80,6 @@ def runs_in(database: AnyPath) -> list[StoredRun]:
     Raises:
         UnusableDatabaseError: If there is none, if it belongs to another program, or if the system does not let us.
     """
-    from procflow.record.store.database import open_to_read
-    from procflow.record.store.viewing import stored_runs
-
     with open_to_read(database) as connection:
         return stored_runs(connection)
 
@@ -98,9 +91,6 @@ def view_from(database: AnyPath, run_id: str) -> RunView:
         UnknownRunError: If there is no such run.
         UnusableDatabaseError: As ``runs_in()``.
     """
-    from procflow.record.store.database import open_to_read
-    from procflow.record.store.viewing import stored_view
-
     with open_to_read(database) as connection:
         view = stored_view(connection, run_id)
     if view is None:
@@ -118,10 +108,6 @@ def record_from(database: AnyPath, run_id: str) -> Iterator[bytes]:
         UnknownRunError: If there is no such run, when the first line is asked for.
         UnusableDatabaseError: As ``runs_in()``.
     """
-    from procflow.record.store.database import open_to_read
-    from procflow.record.store.reproject import rebuilt_lines
-    from procflow.record.store.streams import stream_of
-
     with open_to_read(database) as connection:
         if stream_of(connection, run_id) is None:
             raise UnknownRunError(path=os.fspath(database), run_id=run_id)

@@ -242,6 +242,7 @@ def open_run(
     name: str,
     *,
     record: str | os.PathLike[str] | None = None,
+    database: str | os.PathLike[str] | None = None,
     events: EventTarget | Iterable[EventTarget] | None = None,
     secrets: Iterable[AnySecret | str] = (),
     rules: RedactionRules | None = None,
@@ -270,6 +271,8 @@ def open_run(
     Args:
         name: What the run is called, for people.
         record: The directory of all runs; it is made if it is missing.  ``None``: nothing is kept.
+        database: A SQLite database that a thread keeps up to the record; see ``ingest()``.  One that fails is told about by the
+            logger, and can be brought up to the record later.
         events: Where else the events go: ``"stdout"``, ``"stderr"``, ``"fd:N"``, a path that does not exist, a function that is
             called with each, or several of these.  With ``"stdout"`` a child that would write there too is refused.
         secrets: What is never to be written; a text is called ``secret`` in the markers that replace it.
@@ -296,6 +299,7 @@ def open_run(
         RecordSettings(
             run_id=run_id,
             record=record,
+            database=database,
             events=as_events(events),
             secrets=tuple(secrets),
             rules=rules if rules is not None else RedactionRules(),

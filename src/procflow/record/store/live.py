@@ -3,7 +3,7 @@
 Owns a thread that ingests the record each time something was written to it.  Must not know what is written.
 
 It reads the file like any other ingester, so what it stores is what the file says, and the run owes it nothing: a database that fails is
-told about at the end, and the file can be ingested later.  The thread is one of its own, not one of a pool: a connection belongs to the
+told about by the logger, and the file can be ingested later.  The thread is one of its own, not one of a pool: a connection belongs to the
 thread that opened it, this one lives as long as the run, and most of the time it waits.  It is a daemon, because a database that
 somebody else has locked must not keep the program.
 """
@@ -66,22 +66,23 @@ class DatabaseSink:
         self._has_news: Final = threading.Event()
         self._is_closing: Final = threading.Event()
         self._thread: threading.Thread | None = None
-        self._failure = ""
+        self.trouble = ""
+        """Why the database is not complete; empty if it is, or will be."""
         self.report: IngestReport | None = None
         """What the last ingest has done; ``None`` until the sink is closed, and if it failed."""
 
     def __repr__(self) -> str:
-        return f"<DatabaseSink {self._database!r}{', failing' if self._failure else ''}>"
+        return f"<DatabaseSink {self._database!r}{', in trouble' if self.trouble else ''}>"
 
     @property
     def lost_count(self) -> int:
-        """0: what is missing in the database is in the file."""
+        """0: what the database lacks is in the file."""
         return 0
 
     @property
     def failure(self) -> str:
-        """Why the database is not complete; empty if it is, or will be."""
-        return self._failure
+        """Nothing is ever lost here; see ``trouble``."""
+        return ""
 
     def emit(self, line: bytes, event: Event) -> None:  # noqa: ARG002 (it is read from the file)
         """Note that the file has grown."""
@@ -107,7 +108,7 @@ class DatabaseSink:
         with anyio.CancelScope(shield=True):  # bounded
             await anyio.to_thread.run_sync(self._thread.join, self._close_wait_s, limiter=anyio.CapacityLimiter(1))
         if self._thread.is_alive():
-            self._failure = self._failure or f"{self._database}: not complete after {self._close_wait_s:g} s"
+            self._tell(f"it is not complete after {self._close_wait_s:g} s")
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -118,10 +119,10 @@ class DatabaseSink:
             try:
                 self.report = self._ingest()
             except Exception as exc:  # noqa: BLE001 (whatever it is, the run does not suffer from it)
-                self._tell(exc)
+                self._tell(str(exc))
                 self._is_closing.wait(RETRY_S)
             else:
-                self._failure = ""
+                self.trouble = ""
                 return
 
     def _ingest(self) -> IngestReport:
@@ -137,8 +138,8 @@ class DatabaseSink:
                 self._has_news.clear()
             return ingest.run()
 
-    def _tell(self, exc: Exception) -> None:
-        if not self._failure:
+    def _tell(self, trouble: str) -> None:
+        if not self.trouble:
             with contextlib.suppress(Exception):  # a handler of the host's logging may fail too
-                _log.warning("the rows of this run wait: %s; the run goes on", exc)
-        self._failure = f"{self._database}: {exc}"
+                _log.warning("the rows of %s wait: %s; the run goes on", self._record, trouble)
+        self.trouble = trouble

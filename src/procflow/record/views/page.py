@@ -186,7 +186,7 @@ _STYLE: Final = (
     "th,td{text-align:left;vertical-align:top;padding:4px 10px;border-bottom:1px solid var(--line)}th{color:var(--dim);font-weight:600;white-space:nowrap}"
     "tr:hover td{background:var(--band)}.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
     f".code{{font-family:{FONT};font-size:12px;overflow-wrap:anywhere;min-width:220px}}"
-    "td{overflow-wrap:anywhere;unicode-bidi:isolate}[class^=pf-ended]{white-space:nowrap;font-weight:600}"
+    "td{overflow-wrap:anywhere;unicode-bidi:isolate}td:first-child{min-width:90px}[class^=pf-ended]{white-space:nowrap;font-weight:600}"
     ".pf-ended-bad{color:light-dark(#b1341a,#ff9479)}.pf-ended-stopped{color:light-dark(#8a6100,#f0c04d)}"
     ".pf-ended-lost{color:light-dark(#7a3aa0,#cfa4ec)}.pf-ended-open{color:light-dark(#1f7a4d,#63d39b)}"
     ".pf-ended-fine,.pf-ended-skipped,.pf-ended-waiting{color:var(--dim);font-weight:400!important}"

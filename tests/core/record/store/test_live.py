@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from procflow import record
 from procflow.record import storing
 from procflow.record.errors import UnusableDatabaseError
 from procflow.record.events import RunEvent
@@ -112,7 +113,7 @@ async def test_closing_makes_it_complete(file: Path, database: Path) -> None:
     recording.emit(sample()[0])
 
     assert sink.report is not None
-    assert (sink.report.state, sink.failure, unused.report) == (RecordState.FINISHED, "", None)
+    assert (sink.report.state, sink.trouble, unused.report) == (RecordState.FINISHED, "", None)
     assert len(dump_of(database)["events"]) == len(sample())
 
 
@@ -130,15 +131,16 @@ async def test_a_run_that_is_given_up_has_crashed(file: Path, database: Path) ->
 async def test_a_database_that_cannot_be_used_does_not_reach_the_run(
     file: Path, database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RR-32, RR-54: it is told about once, and at the end; the record is whole, and can be ingested later."""
+    """RR-32, RR-54: the logger tells about it once, and no event counts as lost; the record is whole, and can be ingested later."""
     database.write_text("no database, and longer than a header of one: " + "x" * 100)
-    recording = recorder(file, sink_for(database, file))
+    sink = sink_for(database, file)
+    recording = recorder(file, sink)
 
     for event in sample():
         recording.emit(event)
-    (told,) = await recording.aclose()
+    assert await recording.aclose() == []
 
-    assert "not a database" in told
+    assert "not a database" in sink.trouble
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert len(load(file).calls) == 4
 
@@ -153,10 +155,11 @@ async def test_it_tries_again(file: Path, database: Path, monkeypatch: pytest.Mo
         for event in sample():
             recording.emit(event)
         with anyio.fail_after(60):
-            while not sink.failure:
+            while not sink.trouble:
                 await anyio.sleep(0.005)
 
-    assert await recording.aclose() == []
+    await recording.aclose()
+    assert sink.trouble == ""
     assert dump_of(database) == dump_at_once(file)
 
 
@@ -167,8 +170,8 @@ async def test_closing_does_not_wait_for_ever(file: Path, database: Path, monkey
     with open_database(database) as connection, transaction(connection):
         for event in sample():
             recording.emit(event)
-        (told,) = await recording.aclose()
-        assert "not complete" in told
+        assert await recording.aclose() == []
+        assert "not complete" in sink.trouble
         assert all(thread.daemon for thread in threading.enumerate() if thread.name == NAME)
     assert sink._thread is not None
     sink._thread.join()
@@ -199,7 +202,21 @@ async def test_whatever_breaks_is_told(file: Path, database: Path, monkeypatch: 
     recording = recorder(file, sink)
 
     recording.emit(sample()[0])
-    (told,) = await recording.aclose()
+    await recording.aclose()
 
-    assert "nothing" in told
+    assert "nothing" in sink.trouble
     assert sink.report is None
+
+
+async def test_a_recorded_run_with_a_database(tmp_path: Path, database: Path) -> None:
+    """RR-59: `open_run(database=)` has the rows of the run while it goes on, and all of them when its block was left."""
+    async with record.open_run("nightly", record=tmp_path / "runs", database=database) as run:
+        async with run.job("build") as job:
+            await job.sh("true")
+            await rows_of(database, count=5)
+            assert [row.is_open for row in storing.view_from(database, run.run_id).jobs.values()] == [True]
+
+    assert run.directory is not None
+    assert storing.view_from(database, run.run_id) == load(run.directory)
+    with pytest.raises(ValueError, match="record= is needed"):
+        record.open_run("nightly", database=database)
