@@ -58,7 +58,7 @@ SUITES: Final = {
             "runs",
         ),
     ),
-    "record": Suite("Targets of the run record", ("emit", "redaction")),
+    "record": Suite("Targets of the run record", ("emit", "redaction", "recorded", "ingest", "live_rows")),
     "tables": Suite("Targets of the export", ("export",)),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)

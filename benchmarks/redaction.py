@@ -22,11 +22,16 @@ ARGV = [
 ]  # fmt: skip
 
 
-def redactor(count: int = SECRETS) -> Redactor:
-    """Return one with secrets of 32 letters and digits: four forms each."""
+def secrets(count: int) -> list[Secret[str]]:
+    """Return secrets of 32 letters and digits: four forms each."""
     letters = random.Random(1)
     values = ["".join(letters.choices(string.ascii_letters + string.digits, k=32)) for _ in range(count)]
-    return Redactor(Secret(value, name=f"secret-{number}") for number, value in enumerate(values))
+    return [Secret(value, name=f"secret-{number}") for number, value in enumerate(values)]
+
+
+def redactor(count: int = SECRETS) -> Redactor:
+    """Return one that knows ``count`` secrets."""
+    return Redactor(secrets(count))
 
 
 def blocks(params: Params) -> Iterator[bytes]:

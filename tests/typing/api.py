@@ -423,6 +423,27 @@ def records(path: Path) -> None:
     assert_type(reader.position, record.Position)
 
 
+def stored(path: Path, database: Path) -> bytes:
+    try:
+        report = record.ingest(path, database)
+    except record.ReplacedRecordError as exc:
+        assert_type(record.forget(database, exc.run_id), bool)
+        report = record.ingest(path, database)
+    except record.UnusableDatabaseError as exc:
+        assert_type((exc.theirs, exc.ours), tuple[int | None, int | None])
+        return b""
+    assert_type(report, record.IngestReport)
+    assert_type(report.run_id, str | None)
+    assert_type(record.reproject(database), dict[str, int])
+    (run,) = record.runs_in(database)
+    assert_type(run, record.StoredRun)
+    try:
+        assert_type(record.view_from(database, run.run_id), record.RunView)
+    except record.UnknownRunError as exc:
+        assert_type(exc.run_id, str)
+    return b"".join(record.record_from(database, run.run_id))
+
+
 async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str]) -> str | None:
     argv: record.ArgvChoice = "redacted"
     durability: record.Durability = "job"
@@ -524,6 +545,32 @@ def named(run_id: str, key: record.CallKey) -> None:
     assert_type(trace, record.Trace | None)
     assert_type((trace_id(run_id, trace), span_id(run_id, key)), tuple[int, int])
     assert_type(str(job_uuid(run_id, key.job)), str)
+
+
+async def followed(path: Path, sink: record.Sink) -> None:
+    assert_type(record.tail(path), record.Tail)
+    async with record.tail(path, from_seq=7) as lines:
+        async for line in lines:
+            assert_type(line, record.Line)
+            assert_type(line.head, record.RunEvent | record.Head)
+        assert_type(lines.state, record.RecordState)
+        assert_type(lines.health, record.Health)
+    assert_type(await record.replay(path, sink, speed=2.0, seek_s=60), int)
+    for target in ("stdout", path, print):
+        assert_type(await record.replay(path, target), int)
+
+
+def kept(root: Path, secret: Secret[str]) -> None:
+    assert_type(record.records_in(root), list[record.ListedRecord])
+    retention = record.Retention(max_records=100, max_age_s=30 * 86_400, max_bytes=1 << 30)
+    done = record.prune(root, retention, dry_run=True)
+    assert_type(done, record.Pruned)
+    assert_type(done.removed, tuple[record.ListedRecord, ...])
+    try:
+        assert_type(record.orphans(root), list[record.Orphan])
+        assert_type(record.scrub(root, [secret]), record.Scrubbed)
+    except (record.RecordBusyError, record.ForeignRecordError) as exc:
+        assert_type(exc.path, str)
 
 
 # --- procflow_export --------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Owns the envelope and the codec, the events of a run, the reader and the fold; the recorder and its sinks join them here.
 
-``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one.
+``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one, ``ingest()`` puts it into a database.
 
 A name is imported when it is first used: whoever needs the envelope alone, such as a worker that talks to its parent in it, pays for
 neither readers nor views.  ``from procflow.record import load`` pays at once, which is what a program with an event loop wants.
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from procflow.record.codec import RecordCodec
     from procflow.record.envelope import UNSTAMPED, Event, EventCodec, Head, MalformedEventError, Unknown, stamped
     from procflow.record.errors import (
+        ForeignRecordError,
         JobsFailedError,
         JobSkippedError,
+        RecordBusyError,
         RecordLostError,
+        ReplacedRecordError,
+        UnknownRunError,
         UnreadableRecordError,
         UnrecordableError,
+        UnusableDatabaseError,
     )
     from procflow.record.events import (
         FORMAT,
@@ -57,8 +62,18 @@ if TYPE_CHECKING:
     from procflow.record.recording.run import LateSecretWarning, Run, open_run
     from procflow.record.recording.runner import JobSpec
     from procflow.record.recording.settings import EventTarget
+    from procflow.record.replaying import replay
+    from procflow.record.retention.choice import ListedRecord, Retention
+    from procflow.record.retention.listing import records_in
+    from procflow.record.retention.pruning import Pruned, prune
+    from procflow.record.scrubbing.scrub import Scrubbed, scrub
     from procflow.record.sinks.files import Durability
     from procflow.record.sinks.pipes import WhenFull
+    from procflow.record.sinks.port import Sink
+    from procflow.record.store.reports import IngestReport, StoredRun
+    from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
+    from procflow.record.survivors import Orphan, orphans
+    from procflow.record.tailing import Tail, tail
 
 __all__ = (
     "FORMAT",
@@ -73,8 +88,10 @@ __all__ = (
     "EventCodec",
     "EventTarget",
     "EventsDropped",
+    "ForeignRecordError",
     "Head",
     "Health",
+    "IngestReport",
     "Job",
     "JobDeclared",
     "JobFinished",
@@ -87,17 +104,23 @@ __all__ = (
     "JobsFailedError",
     "LateSecretWarning",
     "Line",
+    "ListedRecord",
     "MalformedEventError",
     "Note",
     "NoteRow",
     "OpenJob",
+    "Orphan",
     "Position",
+    "Pruned",
+    "RecordBusyError",
     "RecordCodec",
     "RecordEvent",
     "RecordLostError",
     "RecordReader",
     "RecordState",
     "RedactionInfo",
+    "ReplacedRecordError",
+    "Retention",
     "Run",
     "RunEvent",
     "RunFinished",
@@ -105,22 +128,40 @@ __all__ = (
     "RunRow",
     "RunStarted",
     "RunView",
+    "Scrubbed",
     "SeqGap",
     "ShFinished",
     "ShSpawned",
     "ShStarted",
+    "Sink",
+    "StoredRun",
+    "Tail",
     "Totals",
     "Trace",
     "Unknown",
+    "UnknownRunError",
     "UnreadableRecordError",
     "UnrecordableError",
+    "UnusableDatabaseError",
     "Usage",
     "WhenFull",
+    "forget",
+    "ingest",
     "load",
     "open_run",
+    "orphans",
+    "prune",
     "read_events",
+    "record_from",
+    "records_in",
+    "replay",
+    "reproject",
+    "runs_in",
+    "scrub",
     "stamped",
     "state_of",
+    "tail",
+    "view_from",
 )
 
 _HOMES: Final = {
@@ -135,11 +176,16 @@ _HOMES: Final = {
         "stamped",
     ),
     "procflow.record.errors": (
+        "ForeignRecordError",
         "JobSkippedError",
         "JobsFailedError",
+        "RecordBusyError",
         "RecordLostError",
+        "ReplacedRecordError",
+        "UnknownRunError",
         "UnreadableRecordError",
         "UnrecordableError",
+        "UnusableDatabaseError",
     ),
     "procflow.record.events": (
         "CancelRequested",
@@ -198,8 +244,43 @@ _HOMES: Final = {
     ),
     "procflow.record.recording.runner": ("JobSpec",),
     "procflow.record.recording.settings": ("EventTarget",),
+    "procflow.record.replaying": ("replay",),
+    "procflow.record.retention.choice": (
+        "ListedRecord",
+        "Retention",
+    ),
+    "procflow.record.retention.listing": ("records_in",),
+    "procflow.record.retention.pruning": (
+        "Pruned",
+        "prune",
+    ),
+    "procflow.record.scrubbing.scrub": (
+        "Scrubbed",
+        "scrub",
+    ),
     "procflow.record.sinks.files": ("Durability",),
     "procflow.record.sinks.pipes": ("WhenFull",),
+    "procflow.record.sinks.port": ("Sink",),
+    "procflow.record.store.reports": (
+        "IngestReport",
+        "StoredRun",
+    ),
+    "procflow.record.storing": (
+        "forget",
+        "ingest",
+        "record_from",
+        "reproject",
+        "runs_in",
+        "view_from",
+    ),
+    "procflow.record.survivors": (
+        "Orphan",
+        "orphans",
+    ),
+    "procflow.record.tailing": (
+        "Tail",
+        "tail",
+    ),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -34,9 +34,12 @@ def clean(event: E, redactor: Redactor) -> E:
     ``ShStarted`` comes with the words and the directory as they are, odd bytes as ``os.fsdecode()`` gives them, and leaves
     with what can be shown of them; its ``cmd`` is made here, unless a shell runs it.
     """
+    texts = _texts_of(event)
+    if texts is not None and redactor.leaves_alone(texts):
+        return msgspec.structs.replace(event, **_shown(event)) if isinstance(event, ShStarted) else event
     changes: dict[str, object] = {}
     text = redactor.redact_text
-    for name in ("job_id", "name", "reason", "pipe", "log"):
+    for name in _NAMES:
         value = getattr(event, name, None)
         if value is not None and (cleaned := text(value)) != value:
             changes[name] = cleaned
@@ -49,6 +52,35 @@ def clean(event: E, redactor: Redactor) -> E:
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
+_NAMES: Final = ("job_id", "name", "reason", "pipe", "log")
+"""Fields that are plain texts, whatever the event."""
+
+
+def _texts_of(event: RecordEvent) -> list[str] | None:
+    """Return every text of an event; ``None`` of one for which that takes more than a look."""
+    texts = [value for name in _NAMES if (value := getattr(event, name, None)) is not None]
+    error = getattr(event, "error", None)
+    if error is not None:
+        texts += (error.type, error.message)
+    if type(event) is ShStarted:
+        texts += (*event.argv, event.cmd, event.cwd, *event.env_set, *event.env_unset)
+        return texts if not event.env else None
+    return texts if type(event) not in _SPECIAL else None
+
+
+def _shown(started: ShStarted) -> dict[str, object]:
+    """Return what can be shown of a command: its words and its directory as text, and how it reads."""
+    argv = words(started.argv)
+    cwd, cwd_b64 = path_text(started.cwd)
+    return {
+        "argv": argv.readable,
+        "argv_b64": argv.in_base64,
+        "cmd": started.cmd if started.shell else command_line(argv.readable),
+        "cwd": cwd,
+        "cwd_b64": cwd_b64,
+    }
+
+
 def _run_started(event: RecordEvent, redactor: Redactor) -> dict[str, object]:
     started = cast(RunStarted, event)
     return {"meta": redactor.redact_variables(started.meta)} if started.meta else {}
@@ -56,14 +88,14 @@ def _run_started(event: RecordEvent, redactor: Redactor) -> dict[str, object]:
 
 def _sh_started(event: RecordEvent, redactor: Redactor) -> dict[str, object]:
     started = cast(ShStarted, event)
-    argv = words(redactor.redact_argv(started.argv))
-    cwd, cwd_b64 = path_text(redactor.redact_text(started.cwd))
+    cleaned = msgspec.structs.replace(
+        started,
+        argv=tuple(redactor.redact_argv(started.argv)),
+        cmd=redactor.redact_text(started.cmd),
+        cwd=redactor.redact_text(started.cwd),
+    )
     return {
-        "argv": argv.readable,
-        "argv_b64": argv.in_base64,
-        "cmd": redactor.redact_text(started.cmd) if started.shell else command_line(argv.readable),
-        "cwd": cwd,
-        "cwd_b64": cwd_b64,
+        **_shown(cleaned),
         "env_set": tuple(map(redactor.redact_text, started.env_set)),
         "env_unset": tuple(map(redactor.redact_text, started.env_unset)),
         "env": redactor.redact_variables(started.env) if started.env else None,

@@ -6,7 +6,7 @@ Owns the order of the steps: the writer is asked first, then everything is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from procflow.record.errors import UnreadableRecordError
 from procflow.record.events import RunStarted
@@ -41,7 +41,7 @@ def state_of(path: str | os.PathLike[str]) -> RecordState:
         return RecordState.UNREADABLE
 
 
-def read_events(path: str | os.PathLike[str], *, reader: RecordReader | None = None) -> Iterator[Line]:
+def read_events(path: str | os.PathLike[str], *, reader: RecordReader | None = None) -> Generator[Line, None, None]:
     """Yield the events of the record ``path`` with their offsets, up to its end as it is then.
 
     A ``reader`` of one's own tells afterwards what was wrong (``reader.health``) and where to go on (``reader.position``).

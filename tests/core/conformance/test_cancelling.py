@@ -21,6 +21,7 @@ import procflow.testing
 from procflow._process.leader import reap_abandoned
 
 from . import cases_of_processes as _cases  # noqa: F401 (registers them)
+from . import cases_of_records as _more_cases  # noqa: F401 (likewise)
 from .cancelling import (
     CASES,
     COVERED,
@@ -619,6 +620,7 @@ ASYNC_DUNDERS = ("__aenter__", "__aexit__", "__anext__")
 NO_CALL = {
     "ByteSource.receive": "a protocol",
     "ByteSource.aclose": "a protocol",
+    "record.Sink.aclose": "a protocol",
 }
 
 

@@ -54,7 +54,7 @@ class RunView:
 
 
 class RunFold:
-    """The fold of one run in memory."""
+    """The fold of one run in memory, which may go on from ``rows``."""
 
     def __init__(self, rows: MemoryRows | None = None) -> None:
         """Begin with nothing known, or go on with ``rows``."""

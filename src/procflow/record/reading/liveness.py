@@ -18,7 +18,8 @@ from typing import Final
 from procflow.record.events import RunStarted
 from procflow.record.reading.states import Writer
 
-_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF})
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF})
+"""What ``flock(2)`` says on a file system that has no locks."""
 
 
 def writer_by_lock(fd: int) -> Writer:
@@ -28,7 +29,7 @@ def writer_by_lock(fd: int) -> Writer:
     except BlockingIOError:
         return Writer.ALIVE
     except OSError as exc:
-        if exc.errno in _NO_LOCKS:
+        if exc.errno in NO_LOCKS:
             return Writer.UNKNOWN
         raise
     fcntl.flock(fd, fcntl.LOCK_UN)

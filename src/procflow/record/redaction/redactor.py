@@ -93,6 +93,20 @@ class Redactor:
             replaced_count=self._replaced_count,
         )
 
+    def leaves_alone(self, texts: Iterable[str]) -> bool:
+        """Whether nothing is taken out of any of ``texts``, whatever they are; a no may be wrong, a yes never is.
+
+        One look at all of them together costs a tenth of a look at each.
+        """
+        joined = "\0".join(texts)
+        table = self._table
+        if self.rules.patterns or not joined.isascii():
+            return False
+        for needle in table.in_text:  # every event comes by here; a generator takes twice the time
+            if needle.text in joined:
+                return False
+        return not (any(short in joined for short in table.whole) or self._places.triggers(joined.lower()))
+
     def redact_text(self, text: str) -> str:
         """Return ``text``, such as a script, a message or a path, without secrets."""
         return self._clean(text, self._table, lambda masked, taken: self._places.in_text(masked, taken=taken))

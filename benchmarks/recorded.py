@@ -1,0 +1,75 @@
+"""What it costs to have calls recorded: many short ones, and one that writes a lot."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import anyio
+
+import procflow as pf
+from benchmarks.harness import Benchmark, Metric, Numbers, Params, Trial, timed
+from benchmarks.redaction import SECRETS, secrets
+from benchmarks.targets import Target
+from procflow.record import open_run
+
+Opening = Callable[[str], AbstractAsyncContextManager[object]]
+
+SHORT, LONG = "many short calls", "one call that writes 256 MiB"
+
+
+def trial(opening: Opening) -> Trial:
+    """Return the trial that makes the calls in the block that ``opening`` gives for a directory."""
+
+    async def calls(params: Params, directory: str) -> Numbers:
+        command = pf.Command("true")
+        async with opening(directory):
+            for _ in range(20):
+                await pf.run(command)
+            with timed() as timing:
+                for _ in range(params["count"]):
+                    await pf.run(command)
+        return {"wall_us": timing.wall_s / params["count"] * 1e6, "cpu_us": timing.cpu_s / params["count"] * 1e6}
+
+    async def flood(params: Params, directory: str) -> Numbers:
+        script = pf.shell(f"yes 'a line of a build that says what it does' | head -c {params['bytes']}")
+        async with opening(directory):
+            with timed() as timing:
+                await pf.run(script)
+        return {"wall_us": timing.wall_s * 1e6, "cpu_us": timing.cpu_s * 1e6}
+
+    def measured(params: Params) -> Numbers:
+        with tempfile.TemporaryDirectory(prefix="procflow-bench-") as directory:
+            return anyio.run(calls if params["case"] == SHORT else flood, params, directory)
+
+    return measured
+
+
+BARE, NONE, MANY, UNLOGGED = "not recorded", "recorded", f"recorded, {SECRETS} secrets", "recorded without logs"
+
+BENCHMARK = Benchmark(
+    title="Recorded calls",
+    about="`true` is run again and again, one after the other, as `procflow.run()` does it by default; and a shell pipeline writes 256 MiB. Not recorded, and inside of `open_run()`, "
+    "with logs, all rules of redaction, and 20 secrets or none. The record is on the local disk; nothing is synced but its first and last line.",
+    variants={
+        BARE: trial(lambda _: nullcontext()),
+        UNLOGGED: trial(lambda directory: open_run("x", record=directory, logs=False)),
+        NONE: trial(lambda directory: open_run("x", record=directory)),
+        MANY: trial(lambda directory: open_run("x", record=directory, secrets=secrets(SECRETS))),
+    },
+    metrics=(
+        Metric(key="wall_us", title="µs", format=".0f", has_ratio=True),
+        Metric(key="cpu_us", title="CPU µs", format=".0f", has_ratio=True),
+    ),
+    cases={SHORT: {"case": SHORT}, LONG: {"case": LONG}},
+    params={"count": 1000, "bytes": 256 << 20},
+    quick={"count": 30, "bytes": 4 << 20},
+    rounds=5,
+    targets=(
+        Target(promise="1,000 recorded calls with 20 secrets (RR-101)", metric="wall_us", of=MANY, over=BARE, case=SHORT, at_most=1.05),
+        Target(promise="1,000 recorded calls with no secrets", metric="wall_us", of=NONE, over=BARE, case=SHORT, at_most=1.03),
+        Target(promise="a flood that is logged (RR-75)", metric="wall_us", of=NONE, over=BARE, case=LONG, at_most=1.15),
+        Target(promise="a flood that is logged with 20 secrets", metric="wall_us", of=MANY, over=BARE, case=LONG, at_most=1.15),
+    ),
+)  # fmt: skip
