@@ -46,9 +46,25 @@ def events(count: int) -> Iterator[record.RecordEvent]:
         job = {"job_id": f"job-{number}", "attempt": 1}
         yield record.JobStarted(**job)  # type: ignore[arg-type]  # one of each kind
         for sh in range(1, CALLS_OF_A_JOB + 1):
-            yield record.ShStarted(**job, sh=sh, argv=argv, cmd=" ".join(argv), cwd="/srv/repositories/project", log=f"jobs/job-{number}/sh-{sh:04}.log")  # type: ignore[arg-type]  # as above
+            yield record.ShStarted(
+                **job,
+                sh=sh,
+                argv=argv,
+                cmd=" ".join(argv),
+                cwd="/srv/repositories/project",
+                log=f"jobs/job-{number}/sh-{sh:04}.log",
+            )  # type: ignore[arg-type]  # as above
             yield record.ShSpawned(**job, sh=sh, pid=1000 + sh, pid_start=123456)  # type: ignore[arg-type]  # as above
-            yield record.ShFinished(**job, sh=sh, outcome="exited", exit_code=0, duration_ns=10**9, stdout_bytes=1234, stderr_bytes=0, usage=record.Usage(user_us=800_000, sys_us=90_000, max_rss_kb=50_000))  # type: ignore[arg-type]  # as above
+            yield record.ShFinished(
+                **job,
+                sh=sh,
+                outcome="exited",
+                exit_code=0,
+                duration_ns=10**9,
+                stdout_bytes=1234,
+                stderr_bytes=0,
+                usage=record.Usage(user_us=800_000, sys_us=90_000, max_rss_kb=50_000),
+            )  # type: ignore[arg-type]  # as above
         yield record.JobFinished(**job, outcome="succeeded", duration_ns=10**10)  # type: ignore[arg-type]  # as above
         if number * (CALLS_OF_A_JOB * 3 + 2) >= count:
             return
@@ -76,7 +92,8 @@ def lines_only(path: Path, database: Path) -> None:
             heads = [(decode(line), line.decode()) for line in batch]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
-                "INSERT INTO events VALUES (?, ?, ?, ?)", [(head.seq, head.type, head.at_ms, raw) for head, raw in heads]
+                "INSERT INTO events VALUES (?, ?, ?, ?)",
+                [(head.seq, head.type, head.at_ms, raw) for head, raw in heads],
             )
             connection.execute("COMMIT")
 
@@ -92,7 +109,7 @@ def trial(ingest: Callable[[Path, Path], object], *, is_read: bool = False) -> T
             ingest(directory / "first.jsonl", directory / "runs.db" if is_read else directory / "first.db")
             if is_read:
                 record.forget(directory / "runs.db", record.runs_in(directory / "runs.db")[0].run_id)
-            with reader(directory / "runs.db") if is_read else contextlib.nullcontext(lambda: {}) as slowest:
+            with reader(directory / "runs.db") if is_read else contextlib.nullcontext(dict) as slowest:
                 before_mib = forget_peak_mib()
                 with timed() as timing:
                     ingest(directory / "events.jsonl", directory / "runs.db")

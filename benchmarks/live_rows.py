@@ -24,7 +24,10 @@ async def recorded(directory: Path, count: int, burst: int) -> Numbers:
     took: list[tuple[float, float]] = []
     recorder.emit(next(happening))
     seq = 0
-    with timed() as timing, contextlib.closing(sqlite3.connect(directory / "runs.db", isolation_level=None)) as connection:
+    with (
+        timed() as timing,
+        contextlib.closing(sqlite3.connect(directory / "runs.db", isolation_level=None)) as connection,
+    ):
         while not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchone():
             time.sleep(0.01)
         for _ in range(count):

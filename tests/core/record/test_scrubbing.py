@@ -35,6 +35,7 @@ from procflow.record import (
     Totals,
     UnreadableRecordError,
     load,
+    open_run,
     read_events,
     scrub,
 )
@@ -482,6 +483,29 @@ class TestWhatMayBeScrubbed:
 
         modes = {stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*")}
         assert modes == {0o600, 0o700}
+
+
+@pytest.mark.anyio
+async def test_a_real_run(tmp_path: Path) -> None:
+    """RR-83: what a run has recorded because nobody named the secret is gone, and the record is as good as before."""
+    says = f"import sys; print({VALUE!r}); print({VALUE!r}, file=sys.stderr)"
+    async with open_run(JOB, record=tmp_path, rules=RedactionRules.none(), meta={"who": VALUE}) as run:
+        async with run.job(JOB) as job:
+            await job.sh(sys.executable, "-c", says, env={VALUE[:4]: VALUE})
+            await job.sh("sh", "-c", "exit 3", VALUE, check=False)
+    before = load(run.directory)
+    assert before.health.is_clean
+
+    done = scrub(run.directory, [SECRET])
+
+    assert_no_canary(run.directory)
+    assert done.log_places == 2
+    after = load(run.directory)
+    assert (after.state, after.health, after.run.outcome) == (before.state, before.health, before.run.outcome)
+    assert [(call.sh, call.exit_code, call.pid) for call in after.calls.values()] == [
+        (call.sh, call.exit_code, call.pid) for call in before.calls.values()
+    ]
+    assert [line.head.seq for line in read_events(run.directory)] == list(range(after.run.last_seq + 1))
 
 
 class Crash(BaseException):

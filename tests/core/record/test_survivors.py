@@ -6,6 +6,7 @@ import os
 import platform
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from procflow.record import CallKey, ForeignRecordError, Orphan, RecordEvent, ShSpawned, UnreadableRecordError, orphans
+from procflow.record import (
+    CallKey,
+    ForeignRecordError,
+    Orphan,
+    RecordEvent,
+    ShSpawned,
+    UnreadableRecordError,
+    orphans,
+    records_in,
+)
 from procflow.record.reading.liveness import boot_id, start_ticks
 from tests.core.record.sample import header, lines_of, sample, stamp_all, started
 from tests.core.record.writers import RecordWriter, record_writer
@@ -110,3 +120,40 @@ def test_no_record(file: Path) -> None:
     """RR-46: it is no crashed run either."""
     with pytest.raises(UnreadableRecordError):
         orphans(file)
+
+
+RECORDER = """
+import sys
+import anyio
+import procflow as pf
+from procflow.record import open_run
+
+async def main():
+    async with open_run("nightly", record=sys.argv[1]) as run, run.job("build"):
+        async with pf.spawn(pf.Command("sleep", "600"), containment="group") as child:
+            print(child.pid, flush=True)
+            await child.wait()
+
+anyio.run(main)
+"""
+
+
+def test_a_real_run(tmp_path: Path) -> None:
+    """RR-46: what nothing but its group held lives on when the host is killed, and is found by its record."""
+    with subprocess.Popen([sys.executable, "-c", RECORDER, tmp_path], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        pid = int(host.stdout.readline())
+        fd = os.pidfd_open(pid)
+        try:
+            host.kill()
+            host.wait()
+
+            [record] = records_in(tmp_path)
+            assert [(orphan.pid, orphan.call.job_id, orphan.cmd) for orphan in orphans(record.path)] == [
+                (pid, "build", "sleep 600")
+            ]
+        finally:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            select.select([fd], [], [])
+            os.close(fd)
+    assert orphans(record.path) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -24,11 +25,11 @@ from procflow.record import (
     Line,
     RecordReader,
     RecordState,
-    ShStarted,
     Unknown,
     UnreadableRecordError,
     load,
     read_events,
+    records_in,
     tail,
 )
 from procflow.record.reading.states import Writer
@@ -168,32 +169,6 @@ class TestItsEnd:
 
             assert await rest(lines) == EVENTS[1:9]
 
-    async def test_acceptance_live(self, file: Path, writer: RecordWriter) -> None:
-        """RR-43, RR-53, RR-62, RR-63: a second process tails while the run goes on; after kill -9 it sees ``crashed``, the open call named."""
-        program = (
-            "import sys, anyio\n"
-            "from procflow import record\n"
-            "async def main():\n"
-            "    async with record.tail(sys.argv[1]) as lines:\n"
-            "        async for line in lines:\n"
-            "            print(line.head.seq, flush=True)\n"
-            "        print(lines.state.value, flush=True)\n"
-            "anyio.run(main)\n"
-        )
-        with anyio.fail_after(LIMIT_S):
-            async with pf.spawn(pf.Command(sys.executable, "-c", program, str(file))) as child:
-                said = child.stdout.lines()
-                for number in range(9):
-                    writer.write(LINES[number])
-                    assert await anext(said) == str(number)
-                writer.write(LINES[9][:20])
-                writer.kill()
-                assert await anext(said) == "crashed"
-
-        view = load(file)
-        assert view.state is RecordState.CRASHED
-        assert [call.cmd for call in view.open_calls] == ["make -j4", "make docs"]
-
     def test_a_quiet_writer_is_waited_for(self, file: Path, writer: RecordWriter) -> None:
         """RR-65: half an hour of silence, in virtual time, does not end the tail of a living writer."""
         writer.write(LINES[0])
@@ -314,5 +289,60 @@ class TestWhatIsLeftOpen:
             assert await rest(lines) == [EVENTS[3], EVENTS[-1]]
 
 
-def test_the_open_call_of_the_sample() -> None:
-    assert [event.cmd for event in EVENTS[:9] if isinstance(event, ShStarted)] == ["make -j4", "make docs"]
+RECORDER = """
+import sys
+import anyio
+from procflow.record import open_run
+
+async def main():
+    async with open_run("nightly", record=sys.argv[1]) as run, run.job("build") as job:
+        await job.sh("true")
+        await job.sh("sleep", "600")
+
+anyio.run(main)
+"""
+FOLLOWER = """
+import sys
+import anyio
+from procflow.record import tail
+
+async def main():
+    async for line in (lines := tail(sys.argv[1])):
+        print(line.head.seq, line.event.__struct_config__.tag, flush=True)
+    print(lines.state.value, flush=True)
+
+anyio.run(main)
+"""
+
+
+async def test_acceptance_live(tmp_path: Path) -> None:
+    """RR-43, RR-53, RR-62, RR-63: a second process tails while the run goes on; after kill -9 it sees the crash, and the open call is named."""
+    with anyio.fail_after(LIMIT_S), subprocess.Popen([sys.executable, "-c", RECORDER, tmp_path]) as recorder:
+        try:
+            while not (found := records_in(tmp_path)):
+                await anyio.sleep(0.01)
+            async with pf.spawn(pf.Command(sys.executable, "-c", FOLLOWER, found[0].path)) as child:
+                said = child.stdout.lines()
+                words = []
+                while not words or words.count("sh_spawned") < 2:
+                    number, word = (await anext(said)).split()
+                    assert int(number) == len(words)
+                    words.append(word)
+                running = load(found[0].path)
+                recorder.kill()
+                rest_said = [line async for line in said]
+        finally:
+            recorder.kill()
+
+    assert words == [
+        "run_started",
+        "job_started",
+        *["sh_started", "sh_spawned", "sh_finished"],
+        *["sh_started", "sh_spawned"],
+    ]
+    assert rest_said == ["crashed"]
+    assert running.state is RecordState.RUNNING
+    [crashed] = records_in(tmp_path)
+    view = load(crashed.path)
+    assert (crashed.state, crashed.name, view.state) == (RecordState.CRASHED, "nightly", RecordState.CRASHED)
+    assert [(call.job_id, call.cmd, call.outcome) for call in view.open_calls] == [("build", "sleep 600", "lost")]

@@ -27,7 +27,7 @@ from procflow.record.events import (
 )
 from procflow.record.fold.rows import CallKey
 from procflow.record.logs.format import LogStream
-from procflow.record.logs.writer import CallLog, LogSummary
+from procflow.record.logs.writer import CallLog
 from procflow.record.reading.liveness import start_ticks
 from procflow.record.recording.idle_flush import IdleFlusher
 from procflow.record.recording.verdicts import error_info, verdict

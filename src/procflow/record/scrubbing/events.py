@@ -85,16 +85,13 @@ class LineScrubber:
         return fit(msgspec.convert(tree, type(event)), self._codec)[0].removesuffix(b"\n")
 
     def _cleaned(self, event: RecordEvent) -> RecordEvent:
-        cleaned = clean(_with_bytes(event), self._redactor)
-        if not isinstance(event, ShStarted) or not isinstance(cleaned, ShStarted):
-            return cleaned
-        changes: dict[str, object] = {}
-        if not event.shell and event.cmd != command_line(event.argv):
-            # It was cut by itself, or is not made of the words.
-            changes["cmd"] = self._redactor.redact_text(event.cmd)
-        if event.log is not None:
-            changes["log"] = self._moved_logs.get(event.log, cleaned.log)
-        return msgspec.structs.replace(cleaned, **changes)
+        if not isinstance(event, ShStarted):
+            return clean(event, self._redactor)
+        # What was cut by itself, or never was made of the words, is a text of its own, like the script of a shell.
+        is_text = event.shell or event.cmd != command_line(event.argv)
+        cleaned = clean(msgspec.structs.replace(_with_bytes(event), shell=is_text), self._redactor)
+        log = cleaned.log if event.log is None else self._moved_logs.get(event.log, cleaned.log)
+        return msgspec.structs.replace(cleaned, shell=event.shell, log=log)
 
     def _scrubbed(self, raw: bytes, cleaned: dict[str, Json], *, known: frozenset[str]) -> dict[str, Json]:
         """Return the fields of ``raw`` in their order: from ``cleaned`` those that are ``known``, and all without secrets."""
@@ -138,10 +135,8 @@ def moved_logs(
     return moved
 
 
-def _with_bytes(event: RecordEvent) -> RecordEvent:
+def _with_bytes(event: ShStarted) -> ShStarted:
     """Return ``event`` as it was before what is no UTF-8 was made readable."""
-    if not isinstance(event, ShStarted):
-        return event
     changes: dict[str, object] = {}
     try:
         if event.argv_b64 is not None:
