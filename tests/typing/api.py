@@ -467,7 +467,11 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
             when_full=when_full,
         ) as run:
             assert_type(run, record.Run)
-            assert_type(run.directory, Path | None)
+            opened = run.begin_job("told")
+            assert_type(opened, record.OpenJob)
+            opened.end("failed", error=record.ErrorInfo(type="Rejected", message="no key"))
+            run.announce_cancel("enough", signal="SIGTERM")
+            assert_type(run.directory, Path)
             run.declare("build")
             async with run.job("test", after=["build"]) as job:
                 await work(job)
@@ -628,6 +632,15 @@ def seen(event: pe.RunEvent) -> None:
         case _:
             assert_never(event)
     assert_type(pe.run_codec().encode(event), bytes)
+
+
+async def export_with_a_record(run: record.Run, directory: Path) -> list[pe.RunEvent]:
+    async with pe.Exporter("shop.yaml", record=run):
+        pass
+    async with pe.Exporter("shop.yaml", record=directory) as exporter:
+        exporter.cancel("enough", signal="SIGTERM")
+    assert exporter.record_directory is not None
+    return list(pe.read_run(exporter.record_directory))
 
 
 def published(directory: Path) -> list[pe.PartRecord]:

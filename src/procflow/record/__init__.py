@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from procflow.record.reading.states import RecordState
     from procflow.record.recording.described import ArgvChoice
     from procflow.record.recording.jobs import Job
+    from procflow.record.recording.open_job import OpenJob
     from procflow.record.recording.run import LateSecretWarning, Run, open_run
     from procflow.record.recording.runner import JobSpec
     from procflow.record.recording.settings import EventTarget
@@ -107,6 +108,7 @@ __all__ = (
     "MalformedEventError",
     "Note",
     "NoteRow",
+    "OpenJob",
     "Orphan",
     "Position",
     "Pruned",
@@ -234,6 +236,7 @@ _HOMES: Final = {
     "procflow.record.reading.states": ("RecordState",),
     "procflow.record.recording.described": ("ArgvChoice",),
     "procflow.record.recording.jobs": ("Job",),
+    "procflow.record.recording.open_job": ("OpenJob",),
     "procflow.record.recording.run": (
         "LateSecretWarning",
         "Run",

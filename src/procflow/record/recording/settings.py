@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+from uuid import UUID
 
 from procflow.record.envelope import Event
 from procflow.record.events import RedactionInfo, Trace
@@ -36,6 +37,7 @@ UNNAMED: Final = "secret"
 class RecordSettings:
     """Everything about a recording that is not its name."""
 
+    run_id: str | None = None
     record: str | os.PathLike[str] | None = None
     database: str | os.PathLike[str] | None = None
     events: tuple[EventTarget, ...] = ()
@@ -53,6 +55,8 @@ class RecordSettings:
     propagate_trace: bool = False
 
     def __post_init__(self) -> None:
+        if self.run_id is not None and str(UUID(self.run_id)) != self.run_id:
+            raise ValueError(f"run_id is a UUID as {UUID(self.run_id)}, not {self.run_id!r}")
         if self.argv not in ARGV_CHOICES:
             raise ValueError(f"argv must be one of {', '.join(map(repr, ARGV_CHOICES))}, not {self.argv!r}")
         if self.database is not None and self.record is None:
