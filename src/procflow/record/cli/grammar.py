@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # typeshed has one overload for each kind of namespace
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        found, unknown = super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace if namespace is not None else argparse.Namespace())
         if unknown:  # said here, the usage is that of the command and not of the whole program
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
