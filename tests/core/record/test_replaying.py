@@ -137,7 +137,8 @@ class TestSinks:
     async def test_targets(self, file: Path, tmp_path: Path) -> None:
         """RR-26, RR-92: a text or a path says where to go, as it does for a run; what was opened is closed."""
         async with assert_no_leaks():
-            for number, target in enumerate((f"file:{tmp_path}/copy-0", str(tmp_path / "copy-1"), tmp_path / "copy-2")):
+            targets: list[str | Path] = [f"file:{tmp_path}/copy-0", str(tmp_path / "copy-1"), tmp_path / "copy-2"]
+            for number, target in enumerate(targets):
                 assert await replay(file, target, speed=math.inf) == len(LINES)
                 assert (tmp_path / f"copy-{number}").read_bytes() == RECORD
             assert await replay(file, "null", speed=math.inf) == len(LINES)

@@ -48,6 +48,7 @@ from procflow.record.redaction import RedactionRules, Redactor, Secret
 from procflow.record.redaction.needles import forms_of
 from procflow.record.scrubbing.outputs import hidden_parts, scrubbed_lines
 from procflow.record.text import words
+from tests.core.record.runs import the_run_in
 from tests.core.record.sample import CODEC, LINES, RECORD, header, stamp_all
 from tests.core.record.writers import record_writer
 
@@ -493,19 +494,20 @@ async def test_a_real_run(tmp_path: Path) -> None:
         async with run.job(JOB) as job:
             await job.sh(sys.executable, "-c", says, env={VALUE[:4]: VALUE})
             await job.sh("sh", "-c", "exit 3", VALUE, check=False)
-    before = load(run.directory)
+    directory = the_run_in(tmp_path)
+    before = load(directory)
     assert before.health.is_clean
 
-    done = scrub(run.directory, [SECRET])
+    done = scrub(directory, [SECRET])
 
-    assert_no_canary(run.directory)
+    assert_no_canary(directory)
     assert done.log_places == 2
-    after = load(run.directory)
+    after = load(directory)
     assert (after.state, after.health, after.run.outcome) == (before.state, before.health, before.run.outcome)
     assert [(call.sh, call.exit_code, call.pid) for call in after.calls.values()] == [
         (call.sh, call.exit_code, call.pid) for call in before.calls.values()
     ]
-    assert [line.head.seq for line in read_events(run.directory)] == list(range(after.run.last_seq + 1))
+    assert [line.head.seq for line in read_events(directory)] == list(range(after.run.last_seq + 1))
 
 
 class Crash(BaseException):

@@ -323,7 +323,7 @@ async def test_acceptance_live(tmp_path: Path) -> None:
                 await anyio.sleep(0.01)
             async with pf.spawn(pf.Command(sys.executable, "-c", FOLLOWER, found[0].path)) as child:
                 said = child.stdout.lines()
-                words = []
+                words: list[str] = []
                 while not words or words.count("sh_spawned") < 2:
                     number, word = (await anext(said)).split()
                     assert int(number) == len(words)
