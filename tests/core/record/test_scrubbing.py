@@ -397,6 +397,16 @@ class TestLogs:
         assert output_of(path, OUT) == Redactor([SECRET]).redact_bytes(before)
         assert_no_canary(tmp_path)
 
+    def test_segments_without_a_secret(self, tmp_path: Path) -> None:
+        """RR-83: they are left as the crash left them."""
+        (tmp_path / "events.jsonl").write_bytes(b"".join(LINES[:9]))
+        put_log(tmp_path, "jobs/a/sh-0001.log", *[(OUT, b"%04d\n" % number) for number in range(300)], cap_bytes=4000)
+        before = everything(tmp_path)
+
+        assert scrub(tmp_path, [SECRET]).unsearched == ()
+
+        assert everything(tmp_path) == before
+
     def test_foreign_text_in_a_log(self, tmp_path: Path) -> None:
         """RR-83: what is no line of a log is searched too, and a torn end."""
         (tmp_path / "events.jsonl").write_bytes(RECORD)
@@ -464,11 +474,12 @@ class TestWhatMayBeScrubbed:
         directory = put(tmp_path, JobStarted(job_id="a", attempt=1))
         put_log(directory, "jobs/a/sh-0001.log", (OUT, VALUE.encode())).close(0)
         (directory / "report.html").write_text(VALUE)
+        (directory / "notes.scrub").write_text(VALUE)
         (directory / "jobs" / "a" / "core").write_text(VALUE)
 
         done = scrub(directory, [SECRET])
 
-        assert done.unsearched == ("jobs/a/core", "report.html")
+        assert done.unsearched == ("jobs/a/core", "notes.scrub", "report.html")
         assert (directory / "report.html").read_text() == VALUE
 
     def test_modes(self, tmp_path: Path) -> None:
