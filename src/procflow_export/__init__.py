@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     )
     from procflow_export.pipeline.outbox import EventStream
     from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
+    from procflow_export.pipeline.recorded import read_run
     from procflow_export.pipeline.verdicts import RunResult
 
 __all__ = (
@@ -131,6 +132,7 @@ __all__ = (
     "decode_manifest",
     "load_config",
     "read_config",
+    "read_run",
     "run_codec",
 )
 
@@ -209,6 +211,7 @@ _HOMES: Final = {
         "RetryPolicy",
         "RunPolicy",
     ),
+    "procflow_export.pipeline.recorded": ("read_run",),
     "procflow_export.pipeline.verdicts": ("RunResult",),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}

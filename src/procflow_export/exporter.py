@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
@@ -25,11 +26,16 @@ from procflow_export.engines.port import Engine
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
+from procflow_export.pipeline.observer import RunObserver, Unobserved
 from procflow_export.pipeline.outbox import EventStream, Outbox
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
 from procflow_export.pipeline.verdicts import RunResult
 from procflow_export.planning.plan import Target, target_of
+
+if TYPE_CHECKING:
+    from procflow.record import Run
+    from procflow_export.pipeline.run_record import RunRecord
 
 
 class Exporter:
@@ -58,6 +64,7 @@ class Exporter:
         environ: Mapping[str, str] | None = None,
         policy: RunPolicy | None = None,
         run_id: str | None = None,
+        record: str | os.PathLike[str] | Run | None = None,
     ) -> None:
         """Prepare a run; nothing is opened or read yet.
 
@@ -69,6 +76,8 @@ class Exporter:
             environ: Environment for references in the configuration; this process's by default.
             policy: Delays and bounds.
             run_id: A UUIDv7 of the caller's own.
+            record: Where the run is recorded: a directory, in which each run gets one of its own, or a run that is recorded
+                already.  Everything else that procflow runs inside the block is recorded there too.
         """
         self._config = config
         self._wanted = None if exports is None else tuple(exports)
@@ -77,6 +86,9 @@ class Exporter:
         self._environ = os.environ if environ is None else environ
         self._policy = policy or RunPolicy()
         self.run_id = run_id or new_run_id()
+        self._record_choice = record
+        self._record: RunRecord | None = None
+        self._record_stack = AsyncExitStack()
         self._group = anyio.create_task_group()
         self._exit_stack = AsyncExitStack()
         self._scheduler: Scheduler | None = None
@@ -92,6 +104,11 @@ class Exporter:
         if self._loaded is None:
             raise MisuseError("the exporter is not open: use it with `async with`")
         return self._loaded
+
+    @property
+    def record_directory(self) -> Path | None:
+        """Where the record of the run is; ``None`` if it is recorded nowhere.  Inside the block, and after it."""
+        return self._record.directory if self._record is not None else None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -123,13 +140,15 @@ class Exporter:
         if self._outbox is not None:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
-        self._outbox = Outbox(clock, self._policy.event_buffer)
+        observer: RunObserver = self._record or Unobserved()
+        self._outbox = Outbox(clock, self._policy.event_buffer, observer)
         self._scheduler = Scheduler(
             self._targets,
             run_id=self.run_id,
             started_at=self._started_at,
             engine=self._engine,
             outbox=self._outbox,
+            observer=observer,
             clock=clock,
             policy=self._policy,
             environ=self._environ,
@@ -137,13 +156,20 @@ class Exporter:
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
         return self._outbox.events
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "the exporter was asked to stop", *, signal: str | None = None) -> None:
         """Stop the run in order: what runs is ended, exports that are not done get the verdict ``cancelled``.
 
         The events go on to the last one.  Does nothing before ``run()`` and after its end.
+
+        Args:
+            reason: Why, for the record.
+            signal: Name of the signal that said it, if one did.
         """
-        if self._scheduler is not None:
-            self._scheduler.cancel()
+        if self._scheduler is None or self._result is not None:
+            return
+        if self._record is not None:
+            self._record.cancel_requested(reason, signal)
+        self._scheduler.cancel()
 
     async def _run(self, scheduler: Scheduler, outbox: Outbox) -> None:
         failure: Exception | None = None
@@ -167,9 +193,32 @@ class Exporter:
         ]
         if self._engine is None:
             self._engine = InProcessEngine(environ=self._environ)
-        await self._exit_stack.enter_async_context(self._engine)
-        await self._group.__aenter__()
+        await self._open_record()
+        try:
+            await self._exit_stack.enter_async_context(self._engine)
+            await self._group.__aenter__()
+        except BaseException:
+            await self._record_stack.__aexit__(*sys.exc_info())
+            raise
         return self
+
+    async def _open_record(self) -> None:
+        if self._record_choice is None:
+            return
+        from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_all
+        from procflow_export.pipeline.run_record import recorded
+
+        secrets = secrets_of_all((target.source for target in self._targets), self._environ)
+        file = self._loaded.file if self._loaded is not None else None
+        self._record = await self._record_stack.enter_async_context(
+            recorded(
+                self._record_choice,
+                run_id=self.run_id,
+                secrets=searched(secrets),
+                clean=cleaner_of(secrets),
+                meta={} if file is None else {"export.config": str(file)},
+            )
+        )
 
     async def _load(self) -> LoadedConfig:
         config = self._config
@@ -197,5 +246,8 @@ class Exporter:
         finally:
             if self._outbox is not None:
                 self._outbox.events.close()  # without a checkpoint: a cancellation must not skip the next line
-            # The engine ends after the tasks that use it.
-            await self._exit_stack.__aexit__(None, None, None)
+            # The engine ends after the tasks that use it, and the record after both.
+            try:
+                await self._exit_stack.__aexit__(None, None, None)
+            finally:
+                await self._record_stack.__aexit__(exc_type, exc, traceback)

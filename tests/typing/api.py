@@ -423,6 +423,27 @@ def records(path: Path) -> None:
     assert_type(reader.position, record.Position)
 
 
+def stored(path: Path, database: Path) -> bytes:
+    try:
+        report = record.ingest(path, database)
+    except record.ReplacedRecordError as exc:
+        assert_type(record.forget(database, exc.run_id), bool)
+        report = record.ingest(path, database)
+    except record.UnusableDatabaseError as exc:
+        assert_type((exc.theirs, exc.ours), tuple[int | None, int | None])
+        return b""
+    assert_type(report, record.IngestReport)
+    assert_type(report.run_id, str | None)
+    assert_type(record.reproject(database), dict[str, int])
+    (run,) = record.runs_in(database)
+    assert_type(run, record.StoredRun)
+    try:
+        assert_type(record.view_from(database, run.run_id), record.RunView)
+    except record.UnknownRunError as exc:
+        assert_type(exc.run_id, str)
+    return b"".join(record.record_from(database, run.run_id))
+
+
 async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str]) -> str | None:
     argv: record.ArgvChoice = "redacted"
     durability: record.Durability = "job"
@@ -438,6 +459,7 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
         async with record.open_run(
             "nightly",
             record=path,
+            database=path / "runs.db",
             events=[target],
             secrets=[token],
             argv=argv,
@@ -445,7 +467,11 @@ async def recording(path: Path, target: record.EventTarget, token: pf.Secret[str
             when_full=when_full,
         ) as run:
             assert_type(run, record.Run)
-            assert_type(run.directory, Path | None)
+            opened = run.begin_job("told")
+            assert_type(opened, record.OpenJob)
+            opened.end("failed", error=record.ErrorInfo(type="Rejected", message="no key"))
+            run.announce_cancel("enough", signal="SIGTERM")
+            assert_type(run.directory, Path)
             run.declare("build")
             async with run.job("test", after=["build"]) as job:
                 await work(job)
@@ -487,32 +513,6 @@ def recorded(event: record.RunEvent) -> bytes:
         return b""
 
 
-async def followed(path: Path, sink: record.Sink) -> None:
-    assert_type(record.tail(path), record.Tail)
-    async with record.tail(path, from_seq=7) as lines:
-        async for line in lines:
-            assert_type(line, record.Line)
-            assert_type(line.head, record.RunEvent | record.Head)
-        assert_type(lines.state, record.RecordState)
-        assert_type(lines.health, record.Health)
-    assert_type(await record.replay(path, sink, speed=2.0, seek_s=60), int)
-    for target in ("stdout", path, print):
-        assert_type(await record.replay(path, target), int)
-
-
-def kept(root: Path, secret: Secret[str]) -> None:
-    assert_type(record.records_in(root), list[record.ListedRecord])
-    retention = record.Retention(max_records=100, max_age_s=30 * 86_400, max_bytes=1 << 30)
-    done = record.prune(root, retention, dry_run=True)
-    assert_type(done, record.Pruned)
-    assert_type(done.removed, tuple[record.ListedRecord, ...])
-    try:
-        assert_type(record.orphans(root), list[record.Orphan])
-        assert_type(record.scrub(root, [secret]), record.Scrubbed)
-    except (record.RecordBusyError, record.ForeignRecordError) as exc:
-        assert_type(exc.path, str)
-
-
 def exported_record(view: record.RunView, path: Path) -> None:
     for span in trace_spans(view):
         assert_type(span, TraceSpan)
@@ -546,6 +546,32 @@ def named(run_id: str, key: record.CallKey) -> None:
     assert_type(trace, record.Trace | None)
     assert_type((trace_id(run_id, trace), span_id(run_id, key)), tuple[int, int])
     assert_type(str(job_uuid(run_id, key.job)), str)
+
+
+async def followed(path: Path, sink: record.Sink) -> None:
+    assert_type(record.tail(path), record.Tail)
+    async with record.tail(path, from_seq=7) as lines:
+        async for line in lines:
+            assert_type(line, record.Line)
+            assert_type(line.head, record.RunEvent | record.Head)
+        assert_type(lines.state, record.RecordState)
+        assert_type(lines.health, record.Health)
+    assert_type(await record.replay(path, sink, speed=2.0, seek_s=60), int)
+    for target in ("stdout", path, print):
+        assert_type(await record.replay(path, target), int)
+
+
+def kept(root: Path, secret: Secret[str]) -> None:
+    assert_type(record.records_in(root), list[record.ListedRecord])
+    retention = record.Retention(max_records=100, max_age_s=30 * 86_400, max_bytes=1 << 30)
+    done = record.prune(root, retention, dry_run=True)
+    assert_type(done, record.Pruned)
+    assert_type(done.removed, tuple[record.ListedRecord, ...])
+    try:
+        assert_type(record.orphans(root), list[record.Orphan])
+        assert_type(record.scrub(root, [secret]), record.Scrubbed)
+    except (record.RecordBusyError, record.ForeignRecordError) as exc:
+        assert_type(exc.path, str)
 
 
 # --- procflow_export --------------------------------------------------------------------------------------------------
@@ -606,6 +632,15 @@ def seen(event: pe.RunEvent) -> None:
         case _:
             assert_never(event)
     assert_type(pe.run_codec().encode(event), bytes)
+
+
+async def export_with_a_record(run: record.Run, directory: Path) -> list[pe.RunEvent]:
+    async with pe.Exporter("shop.yaml", record=run):
+        pass
+    async with pe.Exporter("shop.yaml", record=directory) as exporter:
+        exporter.cancel("enough", signal="SIGTERM")
+    assert exporter.record_directory is not None
+    return list(pe.read_run(exporter.record_directory))
 
 
 def published(directory: Path) -> list[pe.PartRecord]:

@@ -3,7 +3,8 @@
 Owns the envelope and the codec, the events of a run, the reader and the fold; the recorder and its sinks join them here.
 
 ``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one, and ``tail()`` while they are written.
-``records_in()`` and ``prune()`` are about many records, ``replay()``, ``orphans()`` and ``scrub()`` about one.
+``records_in()`` and ``prune()`` are about many records, ``replay()``, ``orphans()`` and ``scrub()`` about one, and ``ingest()`` puts it
+into a database.
 
 A name is imported when it is first used: whoever needs the envelope alone, such as a worker that talks to its parent in it, pays for
 neither readers nor views.  ``from procflow.record import load`` pays at once, which is what a program with an event loop wants.
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
         JobSkippedError,
         RecordBusyError,
         RecordLostError,
+        ReplacedRecordError,
+        UnknownRunError,
         UnreadableRecordError,
         UnrecordableError,
+        UnusableDatabaseError,
     )
     from procflow.record.events import (
         FORMAT,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from procflow.record.reading.states import RecordState
     from procflow.record.recording.described import ArgvChoice
     from procflow.record.recording.jobs import Job
+    from procflow.record.recording.open_job import OpenJob
     from procflow.record.recording.run import LateSecretWarning, Run, open_run
     from procflow.record.recording.runner import JobSpec
     from procflow.record.recording.settings import EventTarget
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
     from procflow.record.sinks.files import Durability
     from procflow.record.sinks.pipes import WhenFull
     from procflow.record.sinks.port import Sink
+    from procflow.record.store.reports import IngestReport, StoredRun
+    from procflow.record.storing import forget, ingest, record_from, reproject, runs_in, view_from
     from procflow.record.survivors import Orphan, orphans
     from procflow.record.tailing import Tail, tail
 
@@ -86,6 +93,7 @@ __all__ = (
     "ForeignRecordError",
     "Head",
     "Health",
+    "IngestReport",
     "Job",
     "JobDeclared",
     "JobFinished",
@@ -102,6 +110,7 @@ __all__ = (
     "MalformedEventError",
     "Note",
     "NoteRow",
+    "OpenJob",
     "Orphan",
     "Position",
     "Pruned",
@@ -112,6 +121,7 @@ __all__ = (
     "RecordReader",
     "RecordState",
     "RedactionInfo",
+    "ReplacedRecordError",
     "Retention",
     "Run",
     "RunEvent",
@@ -126,25 +136,34 @@ __all__ = (
     "ShSpawned",
     "ShStarted",
     "Sink",
+    "StoredRun",
     "Tail",
     "Totals",
     "Trace",
     "Unknown",
+    "UnknownRunError",
     "UnreadableRecordError",
     "UnrecordableError",
+    "UnusableDatabaseError",
     "Usage",
     "WhenFull",
+    "forget",
+    "ingest",
     "load",
     "open_run",
     "orphans",
     "prune",
     "read_events",
+    "record_from",
     "records_in",
     "replay",
+    "reproject",
+    "runs_in",
     "scrub",
     "stamped",
     "state_of",
     "tail",
+    "view_from",
 )
 
 _HOMES: Final = {
@@ -164,8 +183,11 @@ _HOMES: Final = {
         "JobsFailedError",
         "RecordBusyError",
         "RecordLostError",
+        "ReplacedRecordError",
+        "UnknownRunError",
         "UnreadableRecordError",
         "UnrecordableError",
+        "UnusableDatabaseError",
     ),
     "procflow.record.events": (
         "CancelRequested",
@@ -216,6 +238,7 @@ _HOMES: Final = {
     "procflow.record.reading.states": ("RecordState",),
     "procflow.record.recording.described": ("ArgvChoice",),
     "procflow.record.recording.jobs": ("Job",),
+    "procflow.record.recording.open_job": ("OpenJob",),
     "procflow.record.recording.run": (
         "LateSecretWarning",
         "Run",
@@ -240,6 +263,18 @@ _HOMES: Final = {
     "procflow.record.sinks.files": ("Durability",),
     "procflow.record.sinks.pipes": ("WhenFull",),
     "procflow.record.sinks.port": ("Sink",),
+    "procflow.record.store.reports": (
+        "IngestReport",
+        "StoredRun",
+    ),
+    "procflow.record.storing": (
+        "forget",
+        "ingest",
+        "record_from",
+        "reproject",
+        "runs_in",
+        "view_from",
+    ),
     "procflow.record.survivors": (
         "Orphan",
         "orphans",

@@ -57,6 +57,48 @@ class UnreadableRecordError(ProcflowError):
         super().__init__(f"the record {path} cannot be read: {reason}")
 
 
+class ReplacedRecordError(UnreadableRecordError):
+    """A record is not the file of which a database already holds the beginning.
+
+    Ingest it into another database, or let this one forget the run first.
+
+    Attributes:
+        run_id: The run that the database has.
+    """
+
+    def __init__(self, *, path: str, run_id: str, reason: str) -> None:
+        self.run_id = run_id
+        super().__init__(path=path, reason=reason)
+
+
+class UnusableDatabaseError(ProcflowError):
+    """A database cannot be used: another release is needed, it is not one of ours, or the system does not let us.
+
+    Attributes:
+        path: The file.
+        theirs: Version of its tables; ``None`` if that is not the trouble.
+        ours: Newest version that this release writes.
+    """
+
+    def __init__(self, *, path: str, reason: str, theirs: int | None = None, ours: int | None = None) -> None:
+        self.path = path
+        self.theirs = theirs
+        self.ours = ours
+        super().__init__(f"the database {path} cannot be used: {reason}")
+
+
+class UnknownRunError(UsageError, LookupError):
+    """A database has no such run.
+
+    Attributes:
+        run_id: The run that was asked for.
+    """
+
+    def __init__(self, *, path: str, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"the database {path} has no run {run_id}")
+
+
 class RecordBusyError(ProcflowError):
     """Somebody writes the record, or holds it: try again later.
 

@@ -24,6 +24,9 @@ class Words:
 
 def words(argv: Sequence[str | bytes]) -> Words:
     """Return ``argv``, which was redacted before, as text.  Nothing that exec would take is refused."""
+    plain = [word for word in argv if isinstance(word, str) and word.isascii()]
+    if len(plain) == len(argv):  # nearly always
+        return Words(readable=tuple(plain), in_base64=None)
     raw = [as_bytes(word) for word in argv]
     if all(map(_is_utf8, raw)):
         return Words(readable=tuple(word.decode() for word in raw), in_base64=None)
@@ -34,6 +37,8 @@ def words(argv: Sequence[str | bytes]) -> Words:
 
 def path_text(path: str | bytes) -> tuple[str, str | None]:
     """Return ``path`` as text, and in base64 if it is not UTF-8."""
+    if isinstance(path, str) and path.isascii():
+        return path, None
     raw = as_bytes(path)
     return readable(raw), None if _is_utf8(raw) else base64.b64encode(raw).decode()
 

@@ -48,11 +48,13 @@ class RunReport:
         exit_status: What the program exits with.
         finished: The run's last event; ``None`` when it did not come that far.
         exports: The verdict on every export that got one, in order.
+        record: The directory of the run's record; ``None`` if it was not recorded.
     """
 
     exit_status: ExitStatus
     finished: RunFinished | None
     exports: tuple[Finished, ...]
+    record: Path | None = None
 
     @property
     def is_success(self) -> bool:
@@ -64,11 +66,14 @@ class RunReport:
         status = self.finished.status if self.finished is not None else Status.CANCELLED
         data: dict[str, object] = {"status": status, "exit_status": int(self.exit_status)}
         if self.finished is not None:
-            data |= {name: value for name, value in _fields(self.finished).items() if name not in data}
-        return data | {"exports": [_fields(verdict) for verdict in self.exports]}
+            data |= {name: value for name, value in fields_of(self.finished).items() if name not in data}
+        if self.record is not None:
+            data["record"] = str(self.record)
+        return data | {"exports": [fields_of(verdict) for verdict in self.exports]}
 
 
-def _fields(event: RunFinished | Finished) -> dict[str, object]:
+def fields_of(event: RunFinished | Finished) -> dict[str, object]:
+    """Return what ``event`` says, without its envelope: what ``--json`` prints of a verdict."""
     envelope = ("seq", "at_ms", "mono_ns", "exit_status")
     return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in envelope}
 
@@ -83,6 +88,7 @@ class RunOnce:
         exports: Names of the exports to run; empty means all.
         engine: ``processes`` or ``in-process``; ``None`` takes what the configuration says.
         max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
+        record: The directory of all records; ``None`` records nothing.
         retry_command: Returns what to type to run some exports again.
         interrupts: Signals that stop the run; held from its beginning, and still afterwards.
     """
@@ -92,10 +98,12 @@ class RunOnce:
     exports: Sequence[str] = ()
     engine: str | None = None
     max_units: int | None = None
+    record: Path | None = None
     retry_command: Callable[[Sequence[str]], str]
     interrupts: Interrupts
     _board: Board = field(default_factory=Board)
     _is_stopping: bool = False
+    _recorded_in: Path | None = None
 
     def execute(self) -> RunReport:
         """Run the exports to their verdicts in an event loop of their own, say how it went, and return that."""
@@ -112,7 +120,8 @@ class RunOnce:
             async with anyio.create_task_group() as group:
                 group.start_soon(display.keep_current, name="display")
                 try:
-                    await self._follow(Exporter(self.loaded, exports=self.exports or None, engine=engine), display)
+                    exporter = Exporter(self.loaded, exports=self.exports or None, engine=engine, record=self.record)
+                    await self._follow(exporter, display)
                 except Exception as exc:  # noqa: BLE001 (raised again below)
                     failure = exc
                 group.cancel_scope.cancel()
@@ -125,6 +134,7 @@ class RunOnce:
 
     async def _follow(self, exporter: Exporter, display: Display) -> None:
         async with exporter:
+            self._recorded_in = exporter.record_directory
             events = exporter.run()
             self.interrupts.attach(partial(self._stop, exporter))
             async for event in events:
@@ -139,7 +149,7 @@ class RunOnce:
         self._board.notice = f"stopping ({name})"
         if not self.face.is_live:
             self.face.tell(f"{name}: stopping, workers are being ended")
-        exporter.cancel()
+        exporter.cancel(f"stopped by {name}", signal=name)
 
     def _open_engine(self) -> ProcessEngine | InProcessEngine:
         config = self.loaded.config
@@ -168,6 +178,8 @@ class RunOnce:
             rows = render_summary(board, width=face.width, next_command=self.retry_command, glyphs=face.glyphs)
         if isinstance(engine, ProcessEngine) and not face.is_quiet:
             rows += _remarks(engine, is_verbose=face.is_verbose)
+        if self._recorded_in is not None and not face.is_quiet:
+            rows.append(Text.assemble(" ", ("record  ", "dim"), os.path.relpath(self._recorded_in)))
         if self.interrupts.first is not None:
             rows.append(self._stopped())
         return rows
@@ -189,6 +201,7 @@ class RunOnce:
             exit_status=status,
             finished=finished,
             exports=tuple(verdict for verdict in verdicts if verdict is not None),
+            record=self._recorded_in,
         )
 
 

@@ -96,7 +96,8 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     demo.add_argument("--rows", metavar="N", type=_at_least(1000), default=None, help="rows of the largest table")
 
-    command("run", "export what a configuration names", parents=[select, work, show])
+    run = command("run", "export what a configuration names", parents=[select, work, show])
+    run.add_argument("--record", metavar="DIR", help="record the run below this folder, in a folder named by the run")
     check = command(
         "check",
         "connect, resolve types, plan; read and write no rows",
@@ -104,6 +105,14 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         [select, show],
     )
     check.add_argument("--type-report", action="store_true", help="show every column with its types")
+
+    record = command(
+        "record",
+        "show a recorded run: its summary, or what was running when it died",
+        "Show the run in a record that `run --record` has made, also while it goes on and after it died.",
+        [show],
+    )
+    record.add_argument("record", metavar="RECORD", help="the directory of the run, or its events.jsonl")
 
     schema = command("schema", "print the JSON Schema of the configuration, or the error codes", parents=[])
     schema.add_argument(

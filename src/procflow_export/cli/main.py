@@ -91,6 +91,10 @@ def _dispatch(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) ->
             from procflow_export.cli.demo import demo_command
 
             return demo_command(parsed, face, interrupts)
+        case "record":
+            from procflow_export.cli.record import record_command
+
+            return record_command(parsed, face, interrupts)
         case "schema":
             from procflow_export.cli.schema import schema_command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from procflow_export.cli.exporting import RunOnce, retry_command, shown_program
@@ -19,6 +20,7 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
     options = [f"--engine {parsed.engine}"] if parsed.engine else []
+    options += [f"--record {shlex.quote(parsed.record)}"] if parsed.record else []
     run = RunOnce(
         loaded=loaded,
         face=face,
@@ -26,6 +28,7 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
         exports=parsed.exports,
         engine=parsed.engine,
         max_units=parsed.processes,
+        record=None if parsed.record is None else Path(parsed.record),
         retry_command=retry_command(
             shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options
         ),

@@ -7,11 +7,13 @@ worker's lines reach an error, an event, a screen or a record.  How that is done
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, quote_plus
 
+from procflow.record.redaction.redactor import Json, Redactor
 from procflow.redaction import Redaction, Secret
+from procflow.redaction.secret import SEARCHED_BYTES
 from procflow_export.model.errors import ExportError
 from procflow_export.model.settings import MASK, SourceConfig, SourceType
 from procflow_export.model.urls import password_of
@@ -26,6 +28,41 @@ def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Se
     if source.type is SourceType.SQLITE:
         return frozenset()
     return frozenset(_urls(source, environ)) | frozenset(_passwords(source, environ))
+
+
+def secrets_of_all(sources: Iterable[SourceConfig], environ: Mapping[str, str]) -> frozenset[Secret[str]]:
+    """Return the secrets of all ``sources``."""
+    return frozenset(secret for source in sources for secret in secrets_of(source, environ))
+
+
+def cleaner_of(secrets: Iterable[Secret[str]]) -> Callable[[Json], Json]:
+    """Return what takes ``secrets`` out of a JSON value, as a record does, and short ones too.
+
+    A record does not search texts for secrets of less than 8 bytes; the words of an export are few, and a password is a password.
+    """
+    known = frozenset(secrets)
+    redactor = Redactor(searched(known))
+    short = redaction_of(known - searched(known))
+    if not short.values:
+        return redactor.redact_json
+
+    def clean(value: Json) -> Json:
+        match value:
+            case str():
+                return short.clean_text(value)
+            case Mapping():
+                return {key: clean(item) for key, item in value.items()}
+            case list() | tuple():
+                return [clean(item) for item in value]
+            case _:
+                return value
+
+    return lambda value: clean(redactor.redact_json(value))
+
+
+def searched(secrets: Iterable[Secret[str]]) -> frozenset[Secret[str]]:
+    """Return those of ``secrets`` that are long enough for a record to search for."""
+    return frozenset(secret for secret in secrets if len(secret.reveal_bytes().rstrip(b"\r\n")) >= SEARCHED_BYTES)
 
 
 def redaction_of(secrets: Iterable[Secret[str]]) -> Redaction:

@@ -14,6 +14,7 @@ import anyio
 
 from procflow.record import UNSTAMPED, stamped
 from procflow_export.pipeline.machine import Clock
+from procflow_export.pipeline.observer import RunObserver
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
 class Outbox:
     """The run's side."""
 
-    def __init__(self, clock: Clock, buffer: int) -> None:
+    def __init__(self, clock: Clock, buffer: int, observer: RunObserver) -> None:
         self._clock = clock
+        self._observer = observer
         self._lock = anyio.Lock()
         self._send, receive = anyio.create_memory_object_stream["RunEvent"](buffer)
         self.events = EventStream(receive)
 
     async def put(self, event: RunEvent) -> None:
-        """Deliver ``event`` after all that were put before it; waits while the caller is behind.
+        """Tell the observer of ``event``, then deliver it after all that were put before it; waits while the caller is behind.
 
         A caller that has gone away is no failure of the run.
         """
         timed = self._clock.stamped(event, seq=UNSTAMPED)
+        self._observer.hear(timed)
         async with self._lock:
             with contextlib.suppress(anyio.BrokenResourceError):
                 await self._send.send(timed)

@@ -38,6 +38,7 @@ from procflow_export.model.plan import UnitResult
 from procflow_export.pipeline.finalise import finalise
 from procflow_export.pipeline.logs import get_logger
 from procflow_export.pipeline.machine import Clock, peak_rss_bytes, utc_now
+from procflow_export.pipeline.observer import RunObserver
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.prepare import plan_target, prepare_destination
@@ -58,6 +59,7 @@ class Scheduler:
         started_at: datetime,
         engine: Engine,
         outbox: Outbox,
+        observer: RunObserver,
         clock: Clock,
         policy: RunPolicy,
         environ: Mapping[str, str],
@@ -66,6 +68,7 @@ class Scheduler:
         self._started_at = started_at
         self._engine = engine
         self._outbox = outbox
+        self._observer = observer
         self._clock = clock
         self._policy = policy
         self._environ = environ
@@ -341,6 +344,7 @@ class Scheduler:
         return failure_from(exc)
 
     def _observe(self, state: ExportState, event: UnitEvent) -> None:
+        self._observer.hear(event)
         if state.observe(event):
             self._dirty.set()
 

@@ -70,7 +70,6 @@ async def test_a_disk_that_fills_up_does_not_disturb_the_run(small_disk: Path, b
     filler = small_disk / "filler"
     filler.write_bytes(bytes(40 << 10))
     async with open_run("x", record=small_disk, logs=False) as run:
-        assert run.directory is not None
         record = run.directory / "events.jsonl"
         size, is_full = -1, False
         while not is_full:
@@ -282,7 +281,6 @@ async def test_200_overlapping_calls_in_one_millisecond(tmp_path: Path, backend:
             for number in range(200):
                 tasks.start_soon(call, job, number)
 
-    assert run.directory is not None
     require_balance(run.directory)
     view = load(run.directory)
     assert len({row.started_at_ms for row in view.calls.values()}) < 200
@@ -327,7 +325,6 @@ async def test_no_canary_is_anywhere(tmp_path: Path, backend: str) -> None:
         async with open_run(
             CANARY, record=tmp_path, secrets=[secret], meta={"key": CANARY, CANARY: "value"}, env_values=["SHOWN"]
         ) as run:
-            assert run.directory is not None
             async with run.job(f"job {CANARY}") as job:
                 job.note("canary.note", {CANARY: [CANARY, {"deep": CANARY}]})
                 await job.sh("true", CANARY, f"--token={CANARY}", secret)
@@ -348,7 +345,6 @@ async def test_no_canary_is_anywhere(tmp_path: Path, backend: str) -> None:
             run.cancel(f"because of {CANARY}")
             raise RuntimeError(f"an error with {CANARY} in it")
 
-    assert run.directory is not None
     require_balance(run.directory)
     files = [path for path in run.directory.rglob("*") if path.is_file()]
     assert len(files) > len(FORMS)
@@ -379,7 +375,6 @@ async def test_logs_are_exact_to_the_byte(seed: int, tmp_path: Path) -> None:
     async with open_run("x", record=tmp_path) as run:
         done = await run.sh(sys.executable, "-c", WRITE, str(seed), stdout=everything, stderr=everything)
 
-    assert run.directory is not None
     [finished] = [event for event in require_balance(run.directory) if isinstance(event, ShFinished)]
     log = str(run.directory / "jobs/main/sh-0001.log")
     for stream, output, count in (

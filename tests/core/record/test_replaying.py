@@ -126,7 +126,8 @@ class TestSinks:
         file.write_bytes(b"".join(LINES[:2]) + b"foreign\n\n" + UNKNOWN + LINES[0] + LINES[3] + b"torn")
         sink, events = FileSink(tmp_path / "copy.jsonl"), list[Event]()
         told = FunctionSink(events.append)
-        for each in (sink, told):
+        sinks: list[Sink] = [sink, told]
+        for each in sinks:
             assert await replay(file, each, speed=math.inf) == 4
             await each.aclose()
 
@@ -136,8 +137,8 @@ class TestSinks:
 
     async def test_targets(self, file: Path, tmp_path: Path) -> None:
         """RR-26, RR-92: a text or a path says where to go, as it does for a run; what was opened is closed."""
+        targets: list[str | Path] = [f"file:{tmp_path}/copy-0", str(tmp_path / "copy-1"), tmp_path / "copy-2"]
         async with assert_no_leaks():
-            targets: list[str | Path] = [f"file:{tmp_path}/copy-0", str(tmp_path / "copy-1"), tmp_path / "copy-2"]
             for number, target in enumerate(targets):
                 assert await replay(file, target, speed=math.inf) == len(LINES)
                 assert (tmp_path / f"copy-{number}").read_bytes() == RECORD

@@ -64,7 +64,6 @@ def stdout_of(log: Path) -> bytes:
 async def test_a_run_is_a_directory_with_its_record(tmp_path: Path) -> None:
     """RR-27: the directory of a run is new, for its owner only, and holds a record that begins with its header."""
     async with open_run("nightly", record=tmp_path / "deep" / "runs", meta={"branch": "main"}) as run:
-        assert run.directory is not None
         assert stat.S_IMODE(run.directory.stat().st_mode) == 0o700
         async with run.job("build") as job:
             done = await job.sh("sh", "-c", "echo out; echo err >&2; exit 3", check=False)
@@ -101,7 +100,6 @@ async def test_nothing_of_a_run_is_for_others(tmp_path: Path) -> None:
     finally:
         os.umask(before)
 
-    assert run.directory is not None
     paths = [run.directory, *run.directory.rglob("*")]
     assert len(paths) == 5
     assert [path for path in paths if path.stat().st_mode & 0o077] == []
@@ -113,7 +111,6 @@ async def test_signals_are_no_codes(tmp_path: Path) -> None:
         await run.sh("sh", "-c", "kill -9 $$", check=False)
         await run.sh("sh", "-c", "exit 255", check=False)
 
-    assert run.directory is not None
     killed, exited = [event for event in events_of(run.directory) if isinstance(event, ShFinished)]
     assert (killed.outcome, killed.signal, killed.exit_code) == ("signaled", "SIGKILL", None)
     assert (exited.outcome, exited.signal, exited.exit_code) == ("exited", None, 255)
@@ -134,7 +131,6 @@ async def test_a_failed_start_is_a_call_too(tmp_path: Path) -> None:
             await job.sh("cat", stdin=tmp_path / "missing")
         await job.sh("true")
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     finished = [event for event in events if isinstance(event, ShFinished)]
     assert [(event.sh, event.outcome) for event in finished] == [
@@ -153,7 +149,6 @@ async def test_the_stages_of_a_pipeline_are_calls(tmp_path: Path) -> None:
             with pytest.raises(pf.SpawnError):
                 await job.sh(pf.Command("sleep", "60") | pf.Command("no-such-program-anywhere"))
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     started = [event for event in events if isinstance(event, ShStarted)]
     assert [(event.sh, event.argv[0], event.pipe) for event in started] == [
@@ -178,7 +173,6 @@ async def test_overlapping_calls_pair_by_number(tmp_path: Path) -> None:
         for number in range(200):
             tasks.start_soon(call, number)
 
-    assert run.directory is not None
     require_balance(run.directory)
     view = load(run.directory)
     rows = list(view.calls.values())
@@ -209,7 +203,6 @@ async def test_overlapping_calls_while_the_wall_clock_goes_backwards(tmp_path: P
             for _ in range(20):
                 tasks.start_soon(job.sh, "true")
 
-    assert run.directory is not None
     require_balance(run.directory)
     view = load(run.directory)
     assert len(view.calls) == 20
@@ -244,7 +237,6 @@ async def test_the_current_job_goes_along(tmp_path: Path) -> None:
         await pf.run(pf.Command("echo", "after"))
     await pf.run(pf.Command("echo", "outside"))
 
-    assert run.directory is not None
     started = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert {(event.argv[1], event.job_id) for event in started} == {
         ("before", "main"), ("thread", "a"), ("task", "a"), ("spawned", "a"), ("mapped", "a"), ("after", "main"),
@@ -261,7 +253,6 @@ async def test_gather_and_create_task_belong_to_the_job(tmp_path: Path, backend:
         await asyncio.gather(*calls)  # noqa: TID251 (what users do)
         await asyncio.create_task(pf.run(pf.Command("echo", "3")))  # noqa: TID251 (as above)
 
-    assert run.directory is not None
     started = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert sorted((event.argv[1], event.job_id) for event in started) == [("1", "a"), ("2", "a"), ("3", "a")]
 
@@ -272,7 +263,6 @@ async def test_without_a_run_nothing_is_recorded(tmp_path: Path) -> None:
         pass
 
     assert (await pf.run(pf.Command("echo", "x"))).stdout.text == "x\n"
-    assert run.directory is not None
     assert len(events_of(run.directory)) == 2
 
 
@@ -289,7 +279,6 @@ async def test_a_task_that_outlives_its_run_is_not_recorded(tmp_path: Path) -> N
             tasks.start_soon(late)
         go.set()
 
-    assert run.directory is not None
     assert len(require_balance(run.directory)) == 2
 
 
@@ -306,7 +295,6 @@ async def test_what_outlives_its_run_is_let_go(tmp_path: Path) -> None:
         async with open_run("x", record=tmp_path) as run:
             tasks.start_soon(outlive)
             await started.wait()
-        assert run.directory is not None
         directory = run.directory
         events = require_balance(directory)
         go.set()
@@ -322,7 +310,6 @@ async def test_detached_is_no_exit(tmp_path: Path) -> None:
             await child.detach()
         os.kill(child.pid, signal.SIGKILL)
 
-    assert run.directory is not None
     [finished] = [event for event in require_balance(run.directory) if isinstance(event, ShFinished)]
     assert (finished.outcome, finished.exit_code, finished.signal) == ("detached", None, None)
 
@@ -336,7 +323,6 @@ async def test_a_call_is_over_when_its_process_is(tmp_path: Path) -> None:
                 pass
             while child.state is not pf.ProcessState.ENDED or child.stderr.ending is None:
                 await anyio.lowlevel.checkpoint()
-            assert run.directory is not None
             assert [event.stdout_bytes for event in events_of(run.directory) if isinstance(event, ShFinished)] == [2]
 
 
@@ -361,7 +347,6 @@ async def test_a_cancelled_call_is_written_before_the_cancellation_leaves(tmp_pa
             await anyio.sleep_forever()
 
     async with open_run("x", record=tmp_path) as run:
-        assert run.directory is not None
         directory = run.directory
         with anyio.CancelScope() as outer:
             await call()
@@ -378,7 +363,6 @@ async def test_a_timeout_says_so(tmp_path: Path) -> None:
             async with run.job("j") as job:
                 await job.sh("sleep", "60", timeout_s=0.05)
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     [started] = [event for event in events if isinstance(event, ShStarted)]
     [finished] = [event for event in events if isinstance(event, ShFinished)]
@@ -396,7 +380,6 @@ async def test_an_escalation_is_told(tmp_path: Path) -> None:
         async with pf.spawn(stubborn, shutdown=pf.Shutdown.sigterm(grace_s=0.1)) as child:
             await child.stdout.wait_for_line("up")
 
-    assert run.directory is not None
     [finished] = [event for event in require_balance(run.directory) if isinstance(event, ShFinished)]
     assert (finished.escalated, finished.signal) == (True, "SIGKILL")
 
@@ -417,7 +400,6 @@ async def test_the_exception_decides(tmp_path: Path, error: BaseException, word:
             raise error
 
     assert caught.value is error
-    assert run.directory is not None
     events = require_balance(run.directory)
     assert [event.outcome for event in events if isinstance(event, (JobFinished, RunFinished))] == [word, word]
 
@@ -430,7 +412,6 @@ async def test_cancelling_a_run_ends_it(tmp_path: Path) -> None:
             await anyio.sleep_forever()
 
     assert run.outcome == "cancelled"
-    assert run.directory is not None
     events = require_balance(run.directory)
     [request] = [event for event in events if isinstance(event, CancelRequested)]
     assert (request.reason, request.signal) == ("the operator wants it", "SIGTERM")
@@ -450,7 +431,6 @@ async def test_another_attempt_keeps_the_first(tmp_path: Path) -> None:
                 await job.sh("echo", text)
                 assert job.attempt == (1 if text == "first" else 2)
 
-    assert run.directory is not None
     require_balance(run.directory)
     assert stdout_of(run.directory / "jobs/j/sh-0001.log") == b"first\n"
     assert stdout_of(run.directory / "jobs/j/a2/sh-0001.log") == b"second\n"
@@ -479,7 +459,6 @@ async def test_declared_jobs_that_never_begin_are_skipped(tmp_path: Path) -> Non
             async with run.job("build") as job:
                 await job.sh("false")
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     skipped = {event.job_id: event.because for event in events if isinstance(event, JobSkipped)}
     assert skipped == {"test": ("build",), "pack": ("build",), "lint": ()}
@@ -509,7 +488,6 @@ async def test_a_job_waits_for_those_before_it(tmp_path: Path) -> None:
 
     assert order == ["build"]
     assert run.outcome == "failed"
-    assert run.directory is not None
     require_balance(run.directory)
 
 
@@ -539,7 +517,6 @@ async def test_jobs_run_in_their_order(tmp_path: Path) -> None:
     assert set(outcomes.values()) == {"succeeded"}
     assert sorted(done) == sorted(outcomes)
     assert most == 3
-    assert run.directory is not None
     events = require_balance(run.directory)
     assert sum(isinstance(event, JobDeclared) for event in events) == len(jobs)
 
@@ -577,7 +554,6 @@ async def test_a_failed_job_takes_those_behind_it(tmp_path: Path) -> None:
     }  # fmt: skip
     assert list(caught.value.errors) == ["bad"]
     assert run.outcome == "failed"
-    assert run.directory is not None
     events = require_balance(run.directory)
     assert {event.job_id: event.because for event in events if isinstance(event, JobSkipped)} == {
         "behind": ("bad",),
@@ -609,7 +585,6 @@ async def test_wrong_jobs_are_refused_before_anything_begins(tmp_path: Path) -> 
         with pytest.raises(pf.UsageError, match="cannot wait for 'z'"):
             run.declare("a", after=["z"])
 
-    assert run.directory is not None
     assert len(require_balance(run.directory)) == 2
 
 
@@ -630,7 +605,6 @@ async def test_notes(tmp_path: Path) -> None:
     with pytest.raises(pf.UsageError, match="is over"):
         run.note("a.b", 1)
 
-    assert run.directory is not None
     notes = [event for event in require_balance(run.directory) if isinstance(event, Note)]
     assert [(note.key, note.value, note.job_id, note.attempt) for note in notes] == [
         ("build.version", {"major": 1}, None, None),
@@ -645,7 +619,6 @@ async def test_a_secret_is_unwrapped_for_the_child_only(tmp_path: Path) -> None:
         done = await run.sh("sh", "-c", 'echo "$1 $TOKEN"', "sh", token, env={"TOKEN": token})
 
     assert done.stdout.text == "tok-4f9c11d2a7 tok-4f9c11d2a7\n"
-    assert run.directory is not None
     [started] = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert started.argv[-1] == "<redacted:token>"
     assert started.env_set == ("TOKEN",)
@@ -658,7 +631,6 @@ async def test_variables_are_names_only(tmp_path: Path) -> None:
     async with open_run("x", record=tmp_path, env_values=["LANG", "DB_PASSWORD", "NOT_THERE"]) as run:
         await run.sh("true", env={"LANG": "C", "COLOR": "no", "DB_PASSWORD": "hunter2hunter2", "PAGER": None})
 
-    assert run.directory is not None
     [started] = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert (started.env_set, started.env_unset) == (("LANG", "COLOR", "DB_PASSWORD"), ("PAGER",))
     assert started.env == {"LANG": "C", "DB_PASSWORD": "<redacted:assignment>"}
@@ -673,7 +645,6 @@ async def test_how_much_of_a_command_is_recorded(tmp_path: Path, choice: str, ar
     async with open_run("x", record=tmp_path, argv=choice) as run:  # type: ignore[arg-type]  # one of the three
         await run.sh(pf.shell("echo x"))
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     assert isinstance(events[0], RunStarted)
     assert events[0].redaction.argv == choice
@@ -694,7 +665,6 @@ async def test_a_late_secret_warns(tmp_path: Path) -> None:
         await run.sh("echo", "late-7c1fe0b24a")
 
     assert "7c1fe0b24a" not in str(caught[0].message)
-    assert run.directory is not None
     before, after = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert (before.argv[1], after.argv[1]) == ("late-7c1fe0b24a", "<redacted:late>")
     assert stdout_of(run.directory / "jobs/main/sh-0002.log") == b"<redacted:late>\n"
@@ -707,7 +677,6 @@ async def test_a_huge_command_is_cut_in_the_record_only(tmp_path: Path) -> None:
         done = await run.sh("sh", "-c", 'printf "%s" "$*" | wc -c', "sh", *words)
 
     assert int(done.stdout.text) == 15 * 100_000 + 14
-    assert run.directory is not None
     [started] = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert started.cut
     assert max(len(line) for line in (run.directory / "events.jsonl").read_bytes().splitlines()) <= 256 << 10
@@ -726,7 +695,6 @@ async def test_a_child_may_know_its_span(tmp_path: Path) -> None:
 
     assert told == [traceparent(run.run_id, CallKey("j", 1, sh), trace=outer) for sh in (1, 2)]
     assert all(text.startswith("00-0af7651916cd43dd8448eb211c80319c-") for text in told)
-    assert run.directory is not None
     started = [event for event in require_balance(run.directory) if isinstance(event, ShStarted)]
     assert [event.env_set for event in started] == [("TRACEPARENT",)] * 3
 
@@ -746,15 +714,12 @@ async def test_logs_and_what_the_caller_gets_are_independent(tmp_path: Path) -> 
         done = await pf.run(pf.Command("head", "-c", "100000", "/dev/zero"))
         assert done.stdout.bytes == bytes(100_000)
 
-    assert run.directory is not None
     assert stdout_of(run.directory / "jobs/main/sh-0001.log") == raw.replace(
         b"correct-horse-battery", b"<redacted:secret>"
     )
-    assert unlogged.directory is not None
     [started] = [event for event in require_balance(unlogged.directory) if isinstance(event, ShStarted)]
     assert started.log is None
     assert list(unlogged.directory.iterdir()) == [unlogged.directory / "events.jsonl"]
-    assert capped.directory is not None
     [finished] = [event for event in require_balance(capped.directory) if isinstance(event, ShFinished)]
     assert finished.stdout_bytes == 100_000
     assert 0 < finished.log_dropped_bytes < 100_000
@@ -764,7 +729,6 @@ async def test_a_log_grows_while_the_call_runs(tmp_path: Path) -> None:
     """RR-69: lines are in the log when they were read, an unfinished one after a while."""
     async with open_run("x", record=tmp_path) as run:
         async with pf.spawn(pf.shell("echo line; printf half; read x"), stdin=pf.PIPE, shutdown=NOW):
-            assert run.directory is not None
             log = run.directory / "jobs/main/sh-0001.log"
             while stdout_of(log) != b"line\nhalf":
                 await anyio.lowlevel.checkpoint()
@@ -779,7 +743,6 @@ async def test_the_path_of_a_log_is_in_its_event(tmp_path: Path) -> None:
             async with run.job(name) as job:
                 await job.sh("echo", name.replace("\0", "0"))
 
-    assert run.directory is not None
     view = load(run.directory)
     paths = [row.log_path for row in view.calls.values()]
     assert len(set(paths)) == len(names)
@@ -792,7 +755,6 @@ async def test_the_path_of_a_log_is_in_its_event(tmp_path: Path) -> None:
 async def test_a_log_that_fails_disturbs_nothing(tmp_path: Path) -> None:
     """RR-73: when a log cannot be written the call goes on, its output is read, and the record says so."""
     async with open_run("x", record=tmp_path) as run:
-        assert run.directory is not None
         (run.directory / "jobs").write_text("in the way")
         done = await pf.run(pf.Command("head", "-c", "1000000", "/dev/zero"))
 
@@ -816,7 +778,6 @@ async def test_events_go_to_functions_too(tmp_path: Path) -> None:
     ) as run:
         await run.sh("true")
 
-    assert run.directory is not None
     assert seen == [type(event).__name__ for event in events_of(run.directory)]
     assert copy.read_bytes() == (run.directory / "events.jsonl").read_bytes()
 
@@ -851,7 +812,6 @@ async def test_strict_raises_at_the_boundary(tmp_path: Path) -> None:
         os.close(fd)
 
     assert run.outcome == "succeeded"
-    assert run.directory is not None
     require_balance(run.directory)
     assert any("the record is not whole" in note for note in caught.value.__notes__)
 
@@ -913,7 +873,6 @@ async def test_calls_of_other_threads_are_in_order(tmp_path: Path) -> None:
         for _ in range(4):
             tasks.start_soon(anyio.to_thread.run_sync, work)
 
-    assert run.directory is not None
     events = require_balance(run.directory)
     assert sum(isinstance(event, ShFinished) for event in events) == 20
     assert threading.current_thread() is threading.main_thread()

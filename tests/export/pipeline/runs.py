@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import duckdb
 import pytest
 
+from procflow.record import Run
 from procflow_export import Engine, EventStream, Exporter, RetryPolicy, RunEvent, RunPolicy, RunResult, read_config
 from procflow_export.config.structs import LoadedConfig
 
@@ -84,10 +85,11 @@ async def run(
     policy: RunPolicy = NO_DELAYS,
     environ: dict[str, str] | None = None,
     on_event: Callable[[Exporter, RunEvent], object] | None = None,
+    record: str | Path | Run | None = None,
 ) -> Ran:
     """Run to the end and return everything that was said."""
     events: list[RunEvent] = []
-    async with Exporter(config, engine=engine, policy=policy, environ=environ) as exporter:
+    async with Exporter(config, engine=engine, policy=policy, environ=environ, record=record) as exporter:
         stream: EventStream = exporter.run()
         async for event in stream:
             events.append(event)

@@ -42,6 +42,12 @@ class RecordFile:
         return os.fstat(self._fd).st_size
 
     @property
+    def file_id(self) -> str:
+        """Device and inode: what the file is, whatever it is called."""
+        status = os.fstat(self._fd)
+        return f"{status.st_dev}:{status.st_ino}"
+
+    @property
     def used_at_ms(self) -> int:
         """When the file was last written or read, in milliseconds since 1970, as far as its file system notes that."""
         stat = os.fstat(self._fd)

@@ -18,7 +18,7 @@ from procflow.record.codec import RecordCodec
 from procflow.record.envelope import Head, MalformedEventError, Unknown
 from procflow.record.events import EventsDropped, RunEvent, RunFinished, RunStarted
 from procflow.record.reading.lines import LineCutter
-from procflow.record.reading.sequence import SeqGap, Sequence, Span, Verdict
+from procflow.record.reading.sequence import Earlier, SeqGap, Sequence, Span, Verdict
 from procflow.record.reading.versions import is_header
 
 CLOCK_TOLERANCE_MS: Final = 50
@@ -80,7 +80,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """Where a reader is, between two lines: another one goes on from there as if it had read everything before.
 
-    One thing is not kept: what earlier lines looked like.  A conflict with one of them then counts as a duplicate.
+    One thing is not kept: what earlier lines looked like.  Unless the other one can ask for them, a conflict with one of them then
+    counts as a duplicate.
     """
 
     offset: int = 0
@@ -96,12 +97,14 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class RecordReader:
     """Reads one record, from its bytes as they come."""
 
-    def __init__(self, path: str = "", *, position: Position = Position()) -> None:
-        """Begin at ``position``; ``path`` is for messages only."""
+    def __init__(self, path: str = "", *, position: Position = Position(), earlier: Earlier | None = None) -> None:
+        """Begin at ``position``; ``path`` is for messages only, ``earlier`` gives the last lines before ``position``."""
         self._path = path
         self._codec = RecordCodec()
         self._lines = LineCutter(offset=position.offset)
-        self._sequence = Sequence(next_seq=position.next_seq, gaps=position.gaps, dropped=position.dropped_spans)
+        self._sequence = Sequence(
+            next_seq=position.next_seq, gaps=position.gaps, dropped=position.dropped_spans, earlier=earlier
+        )
         health = position.health
         self._corrupt = health.corrupt
         self._corrupt_offsets = list(health.corrupt_offsets)

@@ -11,6 +11,8 @@ lines after it fill from its beginning.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -19,10 +21,14 @@ import msgspec
 MAX_GAPS: Final = 4096
 """How many gaps are kept apart; of more the oldest are only counted, and lines that come late for them count as repeated."""
 
-_REMEMBERED: Final = 1 << 15
+REMEMBERED: Final = 1 << 15
+"""How many lines are remembered to compare with."""
 
 Span: TypeAlias = tuple[int, int]
 """First and last number."""
+
+Earlier: TypeAlias = Callable[[], Iterable[tuple[int, bytes]]]
+"""Gives the last ``REMEMBERED`` lines that were read before, oldest first, with their numbers."""
 
 
 class Verdict(Enum):
@@ -52,12 +58,24 @@ class SeqGap(msgspec.Struct, frozen=True, kw_only=True):
 class Sequence:
     """The numbers of one record."""
 
-    def __init__(self, *, next_seq: int = 0, gaps: tuple[Span, ...] = (), dropped: tuple[Span, ...] = ()) -> None:
-        """Go on where another one was: with what it had of these three."""
+    def __init__(
+        self,
+        *,
+        next_seq: int = 0,
+        gaps: tuple[Span, ...] = (),
+        dropped: tuple[Span, ...] = (),
+        earlier: Earlier | None = None,
+    ) -> None:
+        """Go on where another one was: with what it had of these three, and its lines if ``earlier`` can give them.
+
+        ``earlier`` is asked once, when a line is there that may have been there before.
+        """
         self.next_seq = next_seq
+        self._earlier = earlier
         self._gaps: list[Span] = list(gaps)
         self._dropped: list[Span] = list(dropped)
         self._hashes: dict[int, int] = {}
+        self._remembered: deque[int] = deque()  # their numbers, oldest first
 
     @property
     def gaps(self) -> tuple[Span, ...]:
@@ -76,11 +94,10 @@ class Sequence:
                 self._add_gap((self.next_seq, seq - 1))
             self.next_seq = seq + 1
         elif not self._fill(seq):
+            self._recall()
             known = self._hashes.get(seq)
             return Verdict.DUPLICATE if known is None or known == hash(raw) else Verdict.CONFLICT
-        self._hashes[seq] = hash(raw)
-        if len(self._hashes) > _REMEMBERED:
-            del self._hashes[next(iter(self._hashes))]
+        self._remember(seq, hash(raw))
         return Verdict.NEW
 
     def note_dropped(self, first: int, last: int) -> None:
@@ -113,6 +130,23 @@ class Sequence:
             if at <= last:
                 found.append(SeqGap(first=at, last=last, is_explained=False))
         return tuple(found)
+
+    def _recall(self) -> None:
+        """Remember the lines from before this one went on, as if it had judged them."""
+        if self._earlier is None:
+            return
+        since = [(seq, self._hashes[seq]) for seq in self._remembered]
+        self._hashes.clear()
+        self._remembered.clear()
+        for seq, known in [*((seq, hash(raw)) for seq, raw in self._earlier()), *since]:
+            self._remember(seq, known)
+        self._earlier = None
+
+    def _remember(self, seq: int, known: int) -> None:
+        self._hashes[seq] = known
+        self._remembered.append(seq)
+        if len(self._remembered) > REMEMBERED:
+            del self._hashes[self._remembered.popleft()]
 
     def _fill(self, seq: int) -> bool:
         """Take a number out of its gap; return whether it was in one."""

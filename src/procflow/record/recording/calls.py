@@ -27,7 +27,7 @@ from procflow.record.events import (
 )
 from procflow.record.fold.rows import CallKey
 from procflow.record.logs.format import LogStream
-from procflow.record.logs.writer import CallLog, LogSummary
+from procflow.record.logs.writer import CallLog
 from procflow.record.reading.liveness import start_ticks
 from procflow.record.recording.idle_flush import IdleFlusher
 from procflow.record.recording.verdicts import error_info, verdict
@@ -78,9 +78,11 @@ class OpenCall:
     def copy(self, output: OutputName, data: bytes) -> None:
         """Log what was read, or that the output has ended."""
         log = self._log
-        if log is None or self._is_over:
+        if log is None:
             return
         with self._log_lock:
+            if self._is_over:  # its run was left in another thread
+                return
             if data:
                 log.append(_STREAMS[output], data, at_ns=time.time_ns(), mono_ns=time.monotonic_ns())
             else:
@@ -115,10 +117,11 @@ class OpenCall:
     def _end(
         self, how: Ending, *, stdout_bytes: int = 0, stderr_bytes: int = 0, error: ErrorInfo | None = None
     ) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        summary = self._close_log()
+        with self._log_lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            summary = self._log.close(time.time_ns()) if self._log is not None else None
         if summary is not None and summary.failure is not None:
             reason = summary.failure.strerror or type(summary.failure).__name__
             self._emit(Note(key=LOG_FAILED, value={"reason": reason}, **self.key._asdict()))
@@ -138,12 +141,6 @@ class OpenCall:
             )
         )
         self._on_end(self)
-
-    def _close_log(self) -> LogSummary | None:
-        if self._log is None:
-            return None
-        with self._log_lock:
-            return self._log.close(time.time_ns())
 
 
 class UnrecordedCall:

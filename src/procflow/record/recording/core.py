@@ -27,6 +27,7 @@ from procflow.record.events import (
     CANCELLED,
     SUCCEEDED,
     CancelRequested,
+    ErrorInfo,
     JobDeclared,
     JobFinished,
     JobSkipped,
@@ -63,7 +64,7 @@ class RunCore:
             OSError: If the record, or another target of events, cannot be opened.
         """
         self.name: Final = name
-        self.run_id: Final = str(new_run_id())
+        self.run_id: Final = settings.run_id or str(new_run_id())
         self.redactor: Final = settings.redactor()
         self._settings = settings
         root = settings.record
@@ -83,6 +84,7 @@ class RunCore:
         self._flusher = IdleFlusher()
         self._job_ended: Final = Bell()
         self._blamed: BaseException | None = None
+        self._is_cancel_announced = False
         self.scope: Final = anyio.CancelScope()
         """What ``cancel()`` cancels."""
         self.has_called = False
@@ -111,9 +113,14 @@ class RunCore:
 
     def cancel(self, reason: str, signal: str | None) -> None:
         """Record that it is to end, and cancel its block."""
-        self._require_open()
-        self._emit(CancelRequested(reason=reason, signal=signal))
+        self.announce_cancel(reason, signal)
         self.scope.cancel()
+
+    def announce_cancel(self, reason: str, signal: str | None) -> None:
+        """Record that it is to end; whoever works ends it."""
+        self._require_open()
+        self._is_cancel_announced = True
+        self._emit(CancelRequested(reason=reason, signal=signal))
 
     def recorded_id(self, job_id: str) -> str:
         """Return how a job is called in the record."""
@@ -149,7 +156,11 @@ class RunCore:
         """Record how an attempt ended."""
         if error is not None:
             self._blamed = error
-        self._end_job(key, verdict(error), error, is_last=is_last)
+        self._end_job(key, verdict(error), error_info(error), is_last=is_last)
+
+    def settle_job(self, key: JobKey, outcome: str, error: ErrorInfo | None) -> None:
+        """Record how an attempt ended that somebody else has judged."""
+        self._end_job(key, outcome, error)
 
     def skip(self, job_id: str, because: tuple[str, ...]) -> None:
         """Record that a job is not begun."""
@@ -216,7 +227,7 @@ class RunCore:
             for key in self._ledger.open_jobs():
                 if key == self._main:
                     own = error if error is not self._blamed else None
-                    self._end_job(key, verdict(own), own)
+                    self._end_job(key, verdict(own), error_info(own))
                 else:
                     self._end_job(key, CANCELLED, None)
             for job_id in self._ledger.never_begun():
@@ -233,16 +244,18 @@ class RunCore:
     def _verdict(self, error: BaseException | None) -> str:
         if self.scope.cancel_called and verdict(error) in (SUCCEEDED, CANCELLED):
             return CANCELLED
-        return self._ledger.outcome() if error is None else verdict(error)
+        if error is not None:
+            return verdict(error)
+        return CANCELLED if self._is_cancel_announced and self._ledger.is_cut_short() else self._ledger.outcome()
 
-    def _end_job(self, key: JobKey, outcome: str, error: BaseException | None, *, is_last: bool = True) -> None:
+    def _end_job(self, key: JobKey, outcome: str, error: ErrorInfo | None, *, is_last: bool = True) -> None:
         with self._lock:
             began_ns = self._began_ns.pop(key, None)
             if began_ns is None:
                 return
             self._ledger.end(key, outcome, is_last=is_last)
             duration_ns = self._recorder.mono_ns() - began_ns
-            self._emit(JobFinished(**key._asdict(), outcome=outcome, duration_ns=duration_ns, error=error_info(error)))
+            self._emit(JobFinished(**key._asdict(), outcome=outcome, duration_ns=duration_ns, error=error))
         self._job_ended.ring()
 
     def _trace_variables(self, key: CallKey, command: Command) -> dict[str, str]:

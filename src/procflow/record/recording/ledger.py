@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from procflow.errors import UsageError
-from procflow.record.events import FAILED, MAX_JOB_ID_BYTES, SKIPPED, SUCCEEDED
+from procflow.record.events import CANCELLED, FAILED, MAX_JOB_ID_BYTES, SKIPPED, SUCCEEDED
 from procflow.record.fold.recovery import FAILURES, failed_before
 from procflow.record.fold.rows import CallKey, JobKey
 
@@ -126,3 +126,7 @@ class Ledger:
     def outcome(self) -> str:
         """Return how a run has ended whose own code went through to its end."""
         return FAILED if any(job.outcome in FAILURES for job in self._jobs.values()) else SUCCEEDED
+
+    def is_cut_short(self) -> bool:
+        """Whether a job was cancelled or not begun."""
+        return any(job.outcome in (CANCELLED, SKIPPED) for job in self._jobs.values())

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Token
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -20,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.recording import ACTIVE, Recording
+from procflow.errors import UsageError
 from procflow.record.clocks import Clock
 from procflow.record.errors import RecordLostError
 from procflow.record.events import (
@@ -29,6 +31,7 @@ from procflow.record.logs.cap import DEFAULT_CAP_BYTES
 from procflow.record.recording.core import RunCore
 from procflow.record.recording.described import ArgvChoice
 from procflow.record.recording.jobs import Calling, Job, JobBlock, JobRecording, restore
+from procflow.record.recording.open_job import OpenJob
 from procflow.record.recording.runner import MAX_RUNNING, JobRunner, JobSpec
 from procflow.record.recording.settings import EventTarget, RecordSettings, as_events, as_texts
 from procflow.record.redaction.redactor import AnySecret
@@ -47,7 +50,6 @@ class Run(Calling):
     Attributes:
         name: What it is called.
         run_id: UUIDv7 of it.
-        directory: Where its record and its logs are; ``None`` if they are nowhere.
     """
 
     def __init__(self, core: RunCore) -> None:
@@ -55,10 +57,25 @@ class Run(Calling):
         self._core = core
         self.name: Final = core.name
         self.run_id: Final = core.run_id
-        self.directory: Final = core.directory
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r}, {self.run_id}, {self.outcome or 'open'}>"
+
+    @property
+    def has_record(self) -> bool:
+        """Whether a record is kept: it was opened with ``record=``."""
+        return self._core.directory is not None
+
+    @property
+    def directory(self) -> Path:
+        """Where its record and its logs are.
+
+        Raises:
+            UsageError: Unless it ``has_record``.
+        """
+        if self._core.directory is None:
+            raise UsageError(f"the run {self.name!r} has no directory: it was opened without record=")
+        return self._core.directory
 
     @property
     def outcome(self) -> str | None:
@@ -92,6 +109,16 @@ class Run(Calling):
             UsageError: As ``job()``.
         """
         self._core.declare(job_id, after)
+
+    def begin_job(self, job_id: str) -> OpenJob:
+        """Begin an attempt at a job that no block surrounds: for a scheduler that is told when jobs begin and end.
+
+        The run's outcome is ``failed`` if one of its jobs has failed.  A job that is still open when the run is left was cancelled.
+
+        Raises:
+            UsageError: If ``job_id`` can name no job, if an attempt at it runs already, or if the run is over.
+        """
+        return OpenJob(self._core, self._core.begin_job(self._core.recorded_id(job_id)))
 
     async def run_jobs(
         self, jobs: Iterable[JobSpec], *, max_running: int = MAX_RUNNING, check: bool = True
@@ -153,6 +180,20 @@ class Run(Calling):
         """
         self._core.cancel(reason, signal)
 
+    def announce_cancel(self, reason: str, *, signal: str | None = None) -> None:
+        """Record that the run is to end, for a program that ends what runs itself.
+
+        The run's outcome is ``cancelled`` if a job of it was cancelled or never begun.
+
+        Args:
+            reason: Why, for people.
+            signal: Name of the signal that said it, if one did.
+
+        Raises:
+            UsageError: If the run is over.
+        """
+        self._core.announce_cancel(reason, signal)
+
 
 class RunBlock(AbstractAsyncContextManager[Run]):
     """The block around a run; may be entered once."""
@@ -201,6 +242,7 @@ def open_run(
     name: str,
     *,
     record: str | os.PathLike[str] | None = None,
+    database: str | os.PathLike[str] | None = None,
     events: EventTarget | Iterable[EventTarget] | None = None,
     secrets: Iterable[AnySecret | str] = (),
     rules: RedactionRules | None = None,
@@ -214,6 +256,7 @@ def open_run(
     strict: bool = False,
     trace: Trace | None = None,
     propagate_trace: bool = False,
+    run_id: str | None = None,
 ) -> AbstractAsyncContextManager[Run]:
     """Return a block in which everything that procflow runs is recorded.
 
@@ -228,6 +271,8 @@ def open_run(
     Args:
         name: What the run is called, for people.
         record: The directory of all runs; it is made if it is missing.  ``None``: nothing is kept.
+        database: A SQLite database that a thread keeps up to the record; see ``ingest()``.  One that fails is told about by the
+            logger, and can be brought up to the record later.
         events: Where else the events go: ``"stdout"``, ``"stderr"``, ``"fd:N"``, a path that does not exist, a function that is
             called with each, or several of these.  With ``"stdout"`` a child that would write there too is refused.
         secrets: What is never to be written; a text is called ``secret`` in the markers that replace it.
@@ -242,6 +287,7 @@ def open_run(
         strict: Whether leaving the block raises if an event was lost.
         trace: The span outside that the run belongs to, such as ``exports.parse_traceparent(os.environ["TRACEPARENT"])``.
         propagate_trace: Whether a child gets ``TRACEPARENT`` of its own call, unless its command sets that.
+        run_id: A UUIDv7 of the caller's own, as text; by default a new one.
 
     Raises:
         ValueError: If ``events`` names no target, or another argument cannot be used.
@@ -251,7 +297,9 @@ def open_run(
     return RunBlock(
         name,
         RecordSettings(
+            run_id=run_id,
             record=record,
+            database=database,
             events=as_events(events),
             secrets=tuple(secrets),
             rules=rules if rules is not None else RedactionRules(),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+from uuid import UUID
 
 from procflow.record.envelope import Event
 from procflow.record.events import RedactionInfo, Trace
@@ -36,7 +37,9 @@ UNNAMED: Final = "secret"
 class RecordSettings:
     """Everything about a recording that is not its name."""
 
+    run_id: str | None = None
     record: str | os.PathLike[str] | None = None
+    database: str | os.PathLike[str] | None = None
     events: tuple[EventTarget, ...] = ()
     secrets: tuple[AnySecret | str, ...] = field(default=(), repr=False)
     rules: RedactionRules = field(default_factory=RedactionRules)
@@ -52,8 +55,12 @@ class RecordSettings:
     propagate_trace: bool = False
 
     def __post_init__(self) -> None:
+        if self.run_id is not None and str(UUID(self.run_id)) != self.run_id:
+            raise ValueError(f"run_id is a UUID as {UUID(self.run_id)}, not {self.run_id!r}")
         if self.argv not in ARGV_CHOICES:
             raise ValueError(f"argv must be one of {', '.join(map(repr, ARGV_CHOICES))}, not {self.argv!r}")
+        if self.database is not None and self.record is None:
+            raise ValueError("a database is made of the record, so record= is needed too")
         if self.log_cap_bytes is not None and self.log_cap_bytes <= 0:
             raise ValueError(f"log_cap_bytes must be positive, not {self.log_cap_bytes}")
         if not all(isinstance(text, str) for pair in self.meta.items() for text in pair):
@@ -89,6 +96,10 @@ class RecordSettings:
                 record = FileSink(os.path.join(run_directory, EVENTS_FILE), durability=self.durability)
                 undo.callback(record.close)
                 sinks.append(record)
+                if self.database is not None:
+                    from procflow.record.store.live import DatabaseSink  # SQLite is for those who want it
+
+                    sinks.append(DatabaseSink(self.database, run_directory))
             for target in self.events:
                 if callable(target):
                     sinks.append(FunctionSink(target))

@@ -8,11 +8,11 @@ are not: ``=`` ended well, ``#`` ended badly, ``->`` still open, ``~?`` lost.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from procflow.record.events import CANCELLED, EXITED, SKIPPED, SUCCEEDED
-from procflow.record.fold.rows import CallRow, JobKey, JobRow
+from procflow.record.fold.rows import CallRow, JobKey, JobRow, RunRow
 from procflow.record.fold.view import RunView
+from procflow.record.views.looks import Look, ending_word, look_of
 from procflow.record.views.spans import Span, SpanKind, job_label, timeline
 from procflow.record.views.words import duration_text, fitted
 
@@ -23,8 +23,26 @@ _WORD_COLUMNS: Final = 9
 _FRAME_COLUMNS: Final = 4  # a bar on each side of the chart, and two spaces
 
 
+class ChartLine(NamedTuple):
+    """One line of the chart, in the pieces that may have colours of their own; together they are the whole line."""
+
+    name: str
+    bar: str
+    ending: str
+    look: Look
+
+
 def gantt(view: RunView, *, width: int = 80) -> str:
     """Return the chart, with a newline behind each of its lines, none of which is wider than ``width``.
+
+    Raises:
+        ValueError: If ``width`` is below ``MIN_WIDTH``.
+    """
+    return "".join(f"{line.name}{line.bar}{line.ending}\n" for line in chart_lines(view, width=width))
+
+
+def chart_lines(view: RunView, *, width: int = 80, has_calls: bool = True) -> list[ChartLine]:
+    """Return the lines of the chart; without ``has_calls`` only those of the run and its attempts.
 
     Raises:
         ValueError: If ``width`` is below ``MIN_WIDTH``.
@@ -39,23 +57,25 @@ def gantt(view: RunView, *, width: int = 80) -> str:
     if chart < 12:
         names, chart = names - (12 - chart), 12
 
-    def line(name: str, span: Span | None, word: str) -> str:
+    def line(name: str, span: Span | None, row: RunRow | JobRow | CallRow) -> ChartLine:
         bar = _bar(span, total_ns, chart) if span is not None else " " * chart
         time = duration_text(span.duration_ns) if span is not None else ""
-        return f"{fitted(name, names)} |{bar}|{time:>{_TIME_COLUMNS}} {fitted(word, _WORD_COLUMNS)}".rstrip() + "\n"
+        ending = f"|{time:>{_TIME_COLUMNS}} {fitted(ending_word(row), _WORD_COLUMNS)}".rstrip()
+        return ChartLine(f"{fitted(name, names)} |", bar, ending, look_of(row))
 
     by_key = {span.key: span for span in spans}
-    lines = [line(view.run.name or "run", run, _word(view.run.outcome))]
+    lines = [line(view.run.name or "run", run, view.run)]
     calls: dict[JobKey, list[CallRow]] = {}
     for call in view.calls.values():
         calls.setdefault(call.key.job, []).append(call)
     for key, job in view.jobs.items():
-        lines.append(line(f" {job_label(key)}", by_key.get(key), _job_word(job)))
-        lines += [
-            line(f"  {call.cmd or call.sh}", by_key.get(call.key), _call_word(call))
-            for call in sorted(calls.get(key, []), key=lambda call: call.sh)
-        ]
-    return "".join(lines)
+        lines.append(line(f" {job_label(key)}", by_key.get(key), job))
+        if has_calls:
+            lines += [
+                line(f"  {call.cmd or call.sh}", by_key.get(call.key), call)
+                for call in sorted(calls.get(key, []), key=lambda call: call.sh)
+            ]
+    return lines
 
 
 def _bar(span: Span, total_ns: int, columns: int) -> str:
@@ -69,25 +89,5 @@ def _bar(span: Span, total_ns: int, columns: int) -> str:
     elif span.is_open:
         drawn = "-" * (length - 1) + ">"
     else:
-        drawn = ("=" if _is_fine(span) else "#") * length
+        drawn = ("=" if look_of(span.row) is Look.FINE else "#") * length
     return " " * first + drawn + " " * (columns - last)
-
-
-def _is_fine(span: Span) -> bool:
-    if isinstance(span.row, CallRow):
-        return span.row.outcome == EXITED and span.row.exit_code == 0
-    return span.outcome == SUCCEEDED
-
-
-def _word(outcome: str | None) -> str:
-    return outcome or "open"
-
-
-def _job_word(job: JobRow) -> str:
-    return _word(job.outcome) if job.has_begun or job.outcome else "waiting"
-
-
-def _call_word(call: CallRow) -> str:
-    if call.outcome == EXITED:
-        return f"exit {call.exit_code}" if call.exit_code is not None else EXITED
-    return call.signal if call.signal and call.outcome not in (CANCELLED, SKIPPED) else _word(call.outcome)
