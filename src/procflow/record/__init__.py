@@ -2,7 +2,9 @@
 
 Owns the envelope and the codec, the events of a run, the reader and the fold; the recorder and its sinks join them here.
 
-``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one, ``ingest()`` puts it into a database.
+``load()`` gives a whole record as a ``RunView``, ``read_events()`` its events one by one, and ``tail()`` while they are written.
+``records_in()`` and ``prune()`` are about many records, ``replay()``, ``orphans()`` and ``scrub()`` about one, and ``ingest()`` puts it
+into a database.
 
 A name is imported when it is first used: whoever needs the envelope alone, such as a worker that talks to its parent in it, pays for
 neither readers nor views.  ``from procflow.record import load`` pays at once, which is what a program with an event loop wants.

@@ -48,6 +48,7 @@ from procflow.record.redaction import RedactionRules, Redactor, Secret
 from procflow.record.redaction.needles import forms_of
 from procflow.record.scrubbing.outputs import hidden_parts, scrubbed_lines
 from procflow.record.text import words
+from tests.core.record.runs import the_run_in
 from tests.core.record.sample import CODEC, LINES, RECORD, header, stamp_all
 from tests.core.record.writers import record_writer
 
@@ -396,6 +397,16 @@ class TestLogs:
         assert output_of(path, OUT) == Redactor([SECRET]).redact_bytes(before)
         assert_no_canary(tmp_path)
 
+    def test_segments_without_a_secret(self, tmp_path: Path) -> None:
+        """RR-83: they are left as the crash left them."""
+        (tmp_path / "events.jsonl").write_bytes(b"".join(LINES[:9]))
+        put_log(tmp_path, "jobs/a/sh-0001.log", *[(OUT, b"%04d\n" % number) for number in range(300)], cap_bytes=4000)
+        before = everything(tmp_path)
+
+        assert scrub(tmp_path, [SECRET]).unsearched == ()
+
+        assert everything(tmp_path) == before
+
     def test_foreign_text_in_a_log(self, tmp_path: Path) -> None:
         """RR-83: what is no line of a log is searched too, and a torn end."""
         (tmp_path / "events.jsonl").write_bytes(RECORD)
@@ -463,11 +474,12 @@ class TestWhatMayBeScrubbed:
         directory = put(tmp_path, JobStarted(job_id="a", attempt=1))
         put_log(directory, "jobs/a/sh-0001.log", (OUT, VALUE.encode())).close(0)
         (directory / "report.html").write_text(VALUE)
+        (directory / "notes.scrub").write_text(VALUE)
         (directory / "jobs" / "a" / "core").write_text(VALUE)
 
         done = scrub(directory, [SECRET])
 
-        assert done.unsearched == ("jobs/a/core", "report.html")
+        assert done.unsearched == ("jobs/a/core", "notes.scrub", "report.html")
         assert (directory / "report.html").read_text() == VALUE
 
     def test_modes(self, tmp_path: Path) -> None:
@@ -493,19 +505,20 @@ async def test_a_real_run(tmp_path: Path) -> None:
         async with run.job(JOB) as job:
             await job.sh(sys.executable, "-c", says, env={VALUE[:4]: VALUE})
             await job.sh("sh", "-c", "exit 3", VALUE, check=False)
-    before = load(run.directory)
+    directory = the_run_in(tmp_path)
+    before = load(directory)
     assert before.health.is_clean
 
-    done = scrub(run.directory, [SECRET])
+    done = scrub(directory, [SECRET])
 
-    assert_no_canary(run.directory)
+    assert_no_canary(directory)
     assert done.log_places == 2
-    after = load(run.directory)
+    after = load(directory)
     assert (after.state, after.health, after.run.outcome) == (before.state, before.health, before.run.outcome)
     assert [(call.sh, call.exit_code, call.pid) for call in after.calls.values()] == [
         (call.sh, call.exit_code, call.pid) for call in before.calls.values()
     ]
-    assert [line.head.seq for line in read_events(run.directory)] == list(range(after.run.last_seq + 1))
+    assert [line.head.seq for line in read_events(directory)] == list(range(after.run.last_seq + 1))
 
 
 class Crash(BaseException):

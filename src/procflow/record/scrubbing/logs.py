@@ -40,20 +40,22 @@ def other_paths(directory: str, events_file: str) -> list[str]:
     )
 
 
-def remove_beginnings(directory: str) -> None:
+def remove_beginnings(directory: str, events_file: str) -> None:
     """Remove the beginnings of files that an earlier attempt has left."""
     for path in _files(directory):
         if path.endswith(BESIDE_SUFFIX):
-            os.unlink(os.path.join(directory, path))
+            whole = path.removesuffix(BESIDE_SUFFIX)
+            if whole == events_file or (_is_in_jobs(whole) and _LOG.fullmatch(os.path.basename(whole))):
+                os.unlink(os.path.join(directory, path))
 
 
 def scrub_log(path: str, redactor: Redactor) -> bool:
     """Take the secrets out of the log ``path``; return whether there were any."""
     before = redactor.statistics().replaced_count
-    _merge_segments(path)
     parts = hidden_parts(read_log(path), redactor)
     if not any(parts.values()) and not _has_foreign_parts(path):
         return False
+    _merge_segments(path)
     beside = write_beside(path, scrubbed_lines(read_log(path), parts, redactor))
     if redactor.statistics().replaced_count == before:
         os.unlink(beside)
@@ -73,8 +75,11 @@ def move_logs(directory: str, moved: Mapping[str, str]) -> None:
             continue
         make_private_directories(directory, os.path.dirname(new))
         os.rename(source, target)
-        for changed in (source, target):
-            sync_directory(os.path.dirname(changed))
+        sync_directory(os.path.dirname(source))
+        changed = os.path.dirname(target)
+        while changed != directory:  # it may have been made just now
+            sync_directory(changed)
+            changed = os.path.dirname(changed)
 
 
 def remove_empty_directories(directory: str) -> None:
@@ -98,6 +103,10 @@ def _has_foreign_parts(path: str) -> bool:
     """Whether there is anything in the log that is no line of one: such parts are searched while it is rewritten."""
     if any(isinstance(item, Damaged) for item in read_log(path)):
         return True
+    return any(map(_is_torn, (path, *(segment for segment, _ in segments_of(path)))))
+
+
+def _is_torn(path: str) -> bool:
     with open(path, "rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return False

@@ -72,7 +72,7 @@ def scrub(path: str | os.PathLike[str], secrets: Iterable[AnySecret]) -> Scrubbe
     if load(events_file).state is RecordState.RUNNING:
         raise RecordBusyError(path=directory)
     with held_record(directory, events_file, alone=False):
-        remove_beginnings(directory)
+        remove_beginnings(directory, name)
         moved = moved_logs(
             _events(events_file), redactor, lambda job_id, attempt, sh: log_path(job_id, attempt=attempt, sh=sh)
         )
