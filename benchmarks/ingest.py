@@ -43,29 +43,19 @@ def events(count: int) -> Iterator[record.RecordEvent]:
     )  # fmt: skip
     argv = ("cc", "-O2", "-c", "source.c", "-o", "source.o", "-Iinclude", "-Wall")
     for number in itertools.count(1):
-        job = record.JobKey(f"job-{number}", 1)._asdict()
-        yield record.JobStarted(**job)
+        job_id = f"job-{number}"
+        yield record.JobStarted(job_id=job_id, attempt=1)
         for sh in range(1, CALLS_OF_A_JOB + 1):
+            log = f"jobs/{job_id}/sh-{sh:04}.log"
             yield record.ShStarted(
-                **job,
-                sh=sh,
-                argv=argv,
-                cmd=" ".join(argv),
-                cwd="/srv/repositories/project",
-                log=f"jobs/job-{number}/sh-{sh:04}.log",
+                job_id=job_id, attempt=1, sh=sh, argv=argv, cmd=" ".join(argv), cwd="/srv/repositories/project", log=log
             )
-            yield record.ShSpawned(**job, sh=sh, pid=1000 + sh, pid_start=123456)
+            yield record.ShSpawned(job_id=job_id, attempt=1, sh=sh, pid=1000 + sh, pid_start=123456)
             yield record.ShFinished(
-                **job,
-                sh=sh,
-                outcome="exited",
-                exit_code=0,
-                duration_ns=10**9,
-                stdout_bytes=1234,
-                stderr_bytes=0,
+                job_id=job_id, attempt=1, sh=sh, outcome="exited", exit_code=0, duration_ns=10**9, stdout_bytes=1234, stderr_bytes=0,
                 usage=record.Usage(user_us=800_000, sys_us=90_000, max_rss_kb=50_000),
-            )
-        yield record.JobFinished(**job, outcome="succeeded", duration_ns=10**10)
+            )  # fmt: skip
+        yield record.JobFinished(job_id=job_id, attempt=1, outcome="succeeded", duration_ns=10**10)
         if number * (CALLS_OF_A_JOB * 3 + 2) >= count:
             return
 

@@ -39,7 +39,7 @@ async def build(root: Path, clone: Path) -> int:
     python = pf.Command("python3", cwd=clone, env={"PATH": ours, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": None})
 
     async def compile_clone(job: Job) -> None:
-        await job.sh("git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), clone)
+        await job.sh("git", "clone", "--quiet", ".", clone, cwd=ROOT)
         async with anyio.create_task_group() as both:
             for package in ("procflow", "procflow_export"):
                 both.start_soon(job.sh, python.with_(arguments=["-m", "compileall", "-q", f"src/{package}"]))

@@ -323,7 +323,12 @@ async def test_no_canary_is_anywhere(tmp_path: Path, backend: str) -> None:
     secret = pf.Secret(CANARY, name="canary")
     with pytest.raises(RuntimeError):
         async with open_run(
-            CANARY, record=tmp_path, secrets=[secret], meta={"key": CANARY, CANARY: "value"}, env_values=["SHOWN"]
+            CANARY,
+            record=tmp_path,
+            database=tmp_path / "rows.db",
+            secrets=[secret],
+            meta={"key": CANARY, CANARY: "value"},
+            env_values=["SHOWN"],
         ) as run:
             async with run.job(f"job {CANARY}") as job:
                 job.note("canary.note", {CANARY: [CANARY, {"deep": CANARY}]})
@@ -346,7 +351,7 @@ async def test_no_canary_is_anywhere(tmp_path: Path, backend: str) -> None:
             raise RuntimeError(f"an error with {CANARY} in it")
 
     require_balance(run.directory)
-    files = [path for path in run.directory.rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "rows.db", *run.directory.rglob("*")) if path.is_file()]
     assert len(files) > len(FORMS)
     for path in files:
         held = path.read_bytes()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from procflow.record.envelope import Unknown
 from procflow.record.errors import UnreadableRecordError
 from procflow.record.events import EventsDropped, JobStarted, RunEvent
+from procflow.record.reading import sequence as sequence_module
 from procflow.record.reading.lines import LineCutter
 from procflow.record.reading.reader import Health, Line, Position, RecordReader
 from procflow.record.reading.sequence import MAX_GAPS, SeqGap, Sequence, Verdict
@@ -195,6 +196,25 @@ class TestNumbers:
         missing = {seq for first, last in sequence.gaps for seq in range(first, last + 1)}
         assert missing == set(range(max(numbers, default=-1) + 1)) - naive
         assert all(one[1] + 1 < other[0] for one, other in zip(sequence.gaps, sequence.gaps[1:], strict=False))
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        numbers=st.lists(st.tuples(st.integers(min_value=0, max_value=12), st.sampled_from([b"x", b"y"])), max_size=30),
+        stop=st.integers(min_value=0, max_value=30),
+    )
+    def test_going_on_with_the_lines_from_before(self, numbers: list[tuple[int, bytes]], stop: int) -> None:
+        """RR-41: one that may ask for the last lines before it judges as if it had seen them itself."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sequence_module, "REMEMBERED", 5)
+            whole = Sequence()
+            verdicts = [whole.judge(seq, raw) for seq, raw in numbers]
+            first = Sequence()
+            before = [first.judge(seq, raw) for seq, raw in numbers[:stop]]
+            new = [line for line, verdict in zip(numbers, before, strict=False) if verdict is Verdict.NEW]
+            second = Sequence(next_seq=first.next_seq, gaps=first.gaps, dropped=first.dropped, earlier=lambda: new[-5:])
+            after = [second.judge(seq, raw) for seq, raw in numbers[stop:]]
+
+        assert before + after == verdicts
 
     @settings(max_examples=60, deadline=None)
     @given(

@@ -39,8 +39,12 @@ from procflow.record import (
     ShStarted,
     Trace,
     UnrecordableError,
+    UnusableDatabaseError,
+    ingest,
     load,
     open_run,
+    runs_in,
+    view_from,
 )
 from procflow.record.exports.ids import traceparent
 from procflow.record.logs import LogStream, read_output
@@ -670,6 +674,17 @@ async def test_a_late_secret_warns(tmp_path: Path) -> None:
     assert stdout_of(run.directory / "jobs/main/sh-0002.log") == b"<redacted:late>\n"
 
 
+async def test_a_call_is_three_lines(tmp_path: Path) -> None:
+    """RR-101: what recording adds to a call is three lines, whatever it does, and one file for its log."""
+    async with open_run("x", record=tmp_path) as run:
+        for _ in range(5):
+            await run.sh("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; done", env={"A": "b"})
+
+    events = require_balance(run.directory)
+    assert len(events) == 1 + 1 + 5 * 3 + 2
+    assert len(list((run.directory / "jobs/main").iterdir())) == 5
+
+
 async def test_a_huge_command_is_cut_in_the_record_only(tmp_path: Path) -> None:
     """RR-100: arguments of 1.5 MB are recorded cut, with their size, and run uncut."""
     words = ["x" * 100_000 for _ in range(15)]
@@ -752,6 +767,24 @@ async def test_the_path_of_a_log_is_in_its_event(tmp_path: Path) -> None:
         assert stdout_of(run.directory / row.log_path) == row.job_id.replace("\0", "0").encode() + b"\n"
 
 
+async def test_a_flood_is_logged_without_waiting(tmp_path: Path) -> None:
+    """RR-75: a log has no queue that could fill up: what was read is in it before the caller can have it."""
+    async with open_run("x", record=tmp_path, log_cap_bytes=None) as run:
+        async with pf.spawn(pf.shell(f"yes {'x' * 2000} | head -c 3000000"), shutdown=NOW) as child:
+            got, looks = 0, 0
+            async with child.stdout.subscribe() as events:
+                async for event in events:
+                    assert isinstance(event, pf.Chunk)
+                    got += len(event.data)
+                    if got >= looks * 500_000:
+                        looks += 1
+                        assert (
+                            len(stdout_of(run.directory / "jobs/main/sh-0001.log")) >= got - 2001
+                        )  # half a line waits
+
+    assert len(stdout_of(run.directory / "jobs/main/sh-0001.log")) == got == 3_000_000
+
+
 async def test_a_log_that_fails_disturbs_nothing(tmp_path: Path) -> None:
     """RR-73: when a log cannot be written the call goes on, its output is read, and the record says so."""
     async with open_run("x", record=tmp_path) as run:
@@ -780,6 +813,29 @@ async def test_events_go_to_functions_too(tmp_path: Path) -> None:
 
     assert seen == [type(event).__name__ for event in events_of(run.directory)]
     assert copy.read_bytes() == (run.directory / "events.jsonl").read_bytes()
+
+
+def any_call_in(database: Path) -> bool:
+    try:
+        return any(view_from(database, found.run.run_id or "").calls for found in runs_in(database))
+    except UnusableDatabaseError:  # it was not made yet
+        return False
+
+
+async def test_rows_while_the_run_goes_on(tmp_path: Path) -> None:
+    """RR-59: with database= the rows are there while the run runs, and in the end they are those of an ingest afterwards."""
+    live, later = tmp_path / "live.db", tmp_path / "later.db"
+    async with open_run("x", record=tmp_path / "runs", database=live) as run:
+        async with run.job("j") as job:
+            await job.sh("true")
+            while not any_call_in(live):
+                await anyio.lowlevel.checkpoint()
+            await job.sh("false", check=False)
+    ingest(run.directory, later)
+
+    assert view_from(live, run.run_id) == view_from(later, run.run_id) == load(run.directory)
+    with pytest.raises(ValueError, match="record= is needed"):
+        open_run("x", database=live)
 
 
 async def test_a_target_that_is_wrong_leaves_nothing(tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ from procflow.record.views.facts import ending_text, facts
 from procflow.record.views.looks import Look, ending_word, look_of
 from procflow.record.views.open_work import OpenWork, elapsed_ns, open_work
 from procflow.record.views.spans import job_label
-from procflow.record.views.summary import check_status, health_line, summary
+from procflow.record.views.summary import Summary, check_status, health_line, summary
 from procflow.record.views.words import bytes_text, counted, duration_text
 
 _ENDED: Final = "ENDED"
 _SHOWN_PLACES: Final = 20
-_QUIET_CALLS: Final = 50
+_SHOWN_CALLS: Final = 50
 
 
 def show_command(parsed: argparse.Namespace, face: Face) -> Status:
@@ -41,26 +41,20 @@ def show_command(parsed: argparse.Namespace, face: Face) -> Status:
         face.data(run_document(path, view, figures))
         return Status.DONE
     face.lines(_title(view, face))
-    known = facts(view, figures)
-    head = max((len(word) for word, _ in known[:8]), default=0)
-    for word, value in known:
-        face.lines(
-            [f"  {face.paint(f'{face.cut(word, used=4):<{head}}', is_dim=True)}  {face.cut(value, used=head + 4)}"]
-        )
+    face.lines(_facts(view, figures, face))
     if view.jobs:
-        face.lines(
-            ["", face.paint(counted(len(view.jobs), "attempt"), is_bold=True), *_jobs(list(view.jobs.values()), face)]
-        )
+        face.lines(_section(counted(len(view.jobs), "attempt"), _jobs(list(view.jobs.values()), face), face))
     calls = list(view.calls.values())
-    bad = [call for call in calls if look_of(call) is not Look.FINE]
     if parsed.calls:
-        face.lines(["", face.paint(counted(len(calls), "call"), is_bold=True), *_calls(calls, face)])
-    elif bad:
-        face.lines(["", face.paint("calls that did not end well", is_bold=True), *_calls(bad[:_QUIET_CALLS], face)])
-        if len(bad) > _QUIET_CALLS:
-            face.lines([f"  and {len(bad) - _QUIET_CALLS} more; --calls shows every call"])
-    if figures.slowest and not parsed.calls:
-        face.lines(["", face.paint("slowest calls", is_bold=True), *_calls(figures.slowest, face)])
+        face.lines(_section(counted(len(calls), "call"), _calls(calls, face), face))
+        return Status.DONE
+    bad = [call for call in calls if look_of(call) is not Look.FINE]
+    if bad:
+        face.lines(_section("calls that did not end well", _calls(bad[:_SHOWN_CALLS], face), face))
+    if len(bad) > _SHOWN_CALLS:
+        face.lines([f"  and {len(bad) - _SHOWN_CALLS} more; --calls shows every call"])
+    if figures.slowest:
+        face.lines(_section("slowest calls", _calls(figures.slowest, face), face))
     return Status.DONE
 
 
@@ -116,9 +110,8 @@ def what_up_command(parsed: argparse.Namespace, face: Face) -> Status:
         if face.is_json:
             documents.append(open_document(os.fspath(path), view, run_ns, work))
         else:
-            face.lines(
-                ["", *_open(path, view, run_ns, work, face)] if number else _open(path, view, run_ns, work, face)
-            )
+            face.lines([""] if number else [])
+            face.lines(_open(path, view, run_ns, work, face))
     if face.is_json:
         face.data({"runs": documents})
     elif not paths:
@@ -129,6 +122,18 @@ def what_up_command(parsed: argparse.Namespace, face: Face) -> Status:
 def _title(view: RunView, face: Face) -> Iterator[str]:
     name = face.cut(view.run.name or "a run without a name", used=24)
     yield f"{face.paint(name, is_bold=True)}  {face.paint(ending_text(view), look_of(view.run))}"
+
+
+def _facts(view: RunView, figures: Summary, face: Face) -> Iterator[str]:
+    known = facts(view, figures)
+    # The last ones are what the caller says of the run: their names may be as long as they like.
+    columns = max((len(word) for word, _ in known[:8]), default=0)
+    for word, value in known:
+        yield f"  {face.paint(f'{face.cut(word, used=4):<{columns}}', is_dim=True)}  {face.cut(value, used=columns + 4)}"
+
+
+def _section(title: str, lines: Sequence[str], face: Face) -> list[str]:
+    return ["", face.paint(title, is_bold=True), *lines]
 
 
 def _jobs(jobs: Sequence[JobRow], face: Face) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from procflow.record.events import FORMAT, RedactionInfo, RunStarted, Trace
 from procflow.record.reading.liveness import boot_id, start_ticks
@@ -37,6 +36,8 @@ def run_started(
 
 
 def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # dear, and of use here only
+
     try:
         return version("procflow")
     except PackageNotFoundError:  # run from its sources

@@ -11,6 +11,7 @@ from there.  Reading needs no lock, so the lock on the database is held for one 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -51,6 +52,7 @@ class Ingest:
     def __init__(self, connection: sqlite3.Connection, file: RecordFile, *, batch_events: int = BATCH_EVENTS) -> None:
         self._connection: Final = connection
         self._file: Final = file
+        self._path: Final = readable(os.path.abspath(file.path))
         self._batch_events: Final = batch_events
         self._identity: Identity | None = None
         self._stream: Stream | None = None  # as it was committed last; None before the first event
@@ -152,7 +154,7 @@ class Ingest:
             rows.flush()
             count = put_lines(self._connection, run_id, batch)
             stream = Stream(
-                path=readable(self._file.path),
+                path=self._path,
                 file_id=self._file.file_id,
                 head_sha256=self._identity.head_sha256,
                 position=position,
@@ -173,9 +175,7 @@ class Ingest:
         if self._stream.state in OVER:
             state = self._stream.state
         torn_bytes = self._reader.health.torn_bytes
-        settled = replace(
-            self._stream, path=readable(self._file.path), file_id=self._file.file_id, state=state, torn_bytes=torn_bytes
-        )
+        settled = replace(self._stream, path=self._path, file_id=self._file.file_id, state=state, torn_bytes=torn_bytes)
         if settled == self._stream:
             return True
         with transaction(self._connection):

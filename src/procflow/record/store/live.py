@@ -59,8 +59,9 @@ class DatabaseSink:
         gather_s: float = GATHER_S,
         close_wait_s: float = CLOSE_WAIT_S,
     ) -> None:
-        self._database: Final = os.fspath(database)
-        self._record: Final = os.fspath(record)
+        # Absolute, because the thread opens them when the program may have changed its directory.
+        self._database: Final = os.path.abspath(database)
+        self._record: Final = os.path.abspath(record)
         self._gather_s: Final = gather_s
         self._close_wait_s: Final = close_wait_s
         self._has_news: Final = threading.Event()

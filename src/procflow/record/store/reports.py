@@ -37,7 +37,7 @@ class StoredRun:
 
     Attributes:
         run_id: What it is called there: its id, or, if the first line of its record was damaged, ``head-`` and a hash.
-        path: Where its record was when it was ingested last.
+        path: Where its record was when it was ingested last; absolute.
         state: What the record was then; ``RUNNING`` also while it is being ingested.
         run: The run itself.
         health: What is wrong with the record.

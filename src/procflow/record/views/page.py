@@ -181,7 +181,7 @@ _STYLE: Final = (
     "summary{cursor:pointer}"
     "dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(360px,1fr));gap:2px 24px;margin:0 0 16px}"
     "dl div{display:flex;gap:10px;min-width:0}dt{color:var(--dim);flex:0 0 96px;overflow-wrap:anywhere}dd{margin:0;min-width:0;overflow-wrap:anywhere}"
-    "figure{margin:0;border:1px solid var(--line);border-radius:6px;overflow-x:auto}figure svg{display:block;min-width:900px;width:100%;height:auto}"
+    "figure{margin:0;border:1px solid var(--line);border-radius:6px;overflow-x:auto}figure>svg{display:block;min-width:900px;width:100%;height:auto}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13px}"
     "th,td{text-align:left;vertical-align:top;padding:4px 10px;border-bottom:1px solid var(--line)}th{color:var(--dim);font-weight:600;white-space:nowrap}"
     "tr:hover td{background:var(--band)}.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"

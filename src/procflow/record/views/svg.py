@@ -36,9 +36,17 @@ _FOOT: Final = 46.0
 _COLUMN: Final = 6.65
 """Width of a letter of 11 px, of a font whose letters have one width."""
 
-_TITLE_COLUMNS: Final = 300
+_TITLE_COLUMN: Final = 9.1
+"""The same of the title."""
+
+_TOLD_COLUMNS: Final = 300
+"""How much of a long text is told to who points at a bar."""
+
 _SLIVER: Final = 1.5
+"""The least width of a bar."""
+
 _THIN: Final = 4.0
+"""Below this a bar has the colour of its edge, and no edge."""
 
 
 def svg(view: RunView, *, width: int = 1200) -> str:
@@ -97,18 +105,18 @@ class _Picture:
         look = look_of(run)
         self._looks.add(look)
         took = duration_text(self._layout.run.duration_ns) if self._layout.run is not None else "?"
-        verb = "so far" if look is Look.OPEN else "took"
         facts = [
             f"{SIGNS[look]} {ending_word(run)}",
             f"record {view.state.value}",
             f"began {instant_text(run.started_at_ms)} UTC",
+            f"{took} so far" if look is Look.OPEN else f"took {took}",
         ]
-        facts += [f"{took} so far" if verb == "so far" else f"took {took}"]
-        facts += [f"run {run.run_id}"] if run.run_id else []
-        title_columns = int((self._width - 2 * _EDGE) / 9.1)
+        if run.run_id:
+            facts.append(f"run {run.run_id}")
+        title_columns = int((self._width - 2 * _EDGE) / _TITLE_COLUMN)
         return [
             element("text", text(run.name or "a run without a name", columns=title_columns), x=_EDGE, y=28.0, class_="pf-title"),
-            element("text", text(" · ".join(facts), columns=self._columns(self._width)), x=_EDGE, y=48.0, class_="pf-dim"),
+            element("text", text(" · ".join(facts), columns=self._columns(self._width - 2 * _EDGE)), x=_EDGE, y=48.0, class_="pf-dim"),
         ]  # fmt: skip
 
     def _grid(self, end: float) -> list[Markup]:
@@ -132,7 +140,7 @@ class _Picture:
         self._looks.add(look)
         name = element(
             "text",
-            element("title", lines([job.job_id], columns=_TITLE_COLUMNS)),
+            element("title", lines([job.job_id], columns=_TOLD_COLUMNS)),
             text(job.job_id, columns=self._columns(_NAMES - 10)),
             x=_EDGE, y=y + _PAD + 8, class_="pf-ink pf-name",
         )  # fmt: skip
@@ -168,7 +176,7 @@ class _Picture:
         # Everything that was is seen, however short it was.
         length = max(span.duration_ns * self._scale, _SLIVER)
         x = min(x, self._left + self._chart - length)
-        children = [element("title", lines(told(span), columns=_TITLE_COLUMNS))]
+        children = [element("title", lines(told(span), columns=_TOLD_COLUMNS))]
         if length < _THIN:
             children.append(_rect(x, y, length, height, class_=f"pf-sliver-{look.value}"))
         elif look is Look.OPEN:

@@ -109,14 +109,15 @@ def test_who_was_gone_stays_gone_until_there_is_more(file: Path) -> None:
             assert stored_view(connection, RUN) == load(file)
 
 
-def test_the_list_of_runs(tmp_path: Path) -> None:
-    """RR-50: every run of a database, the oldest first, with what its record is and where it was."""
+def test_the_list_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RR-50: every run of a database, the oldest first, with what its record is and where it was, however it was called then."""
     database = tmp_path / "runs.db"
+    monkeypatch.chdir(tmp_path)
     for name, back_at, size in (("late", 20, None), ("early", 0, 8)):
         (tmp_path / name).mkdir()
         events = stamp_all([header(run_id=name)], back_at=back_at)
         append(tmp_path / name / "events.jsonl", b"".join([*lines_of(events), *LINES[1:size]]))
-        storing.ingest(tmp_path / name, database)
+        storing.ingest(name, database)
 
     found = storing.runs_in(database)
 
