@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 import procflow as pf
 from procflow.record import (
     Line,
-    RecordReader,
     RecordState,
     Unknown,
     UnreadableRecordError,
+    ingest,
     load,
-    read_events,
+    record_from,
     records_in,
+    runs_in,
     tail,
 )
 from procflow.record.reading.states import Writer
@@ -96,33 +97,33 @@ class TestWhatComes:
             assert await rest(tail(file, from_seq=seq)) == EVENTS[seq:]
 
     async def test_all_see_the_same(self, file: Path, writer: RecordWriter) -> None:
-        """RR-64: two tails, and a reader that comes again and again, while it is written."""
-        seen: dict[str, list[Line]] = {"first": [], "second": [], "reader": []}
-        is_over = False
+        """RR-64: two tails and an ingest at once, while it is written."""
+        seen: dict[str, list[Line]] = {"first": [], "second": []}
+        database = file.with_name("runs.db")
+        written = anyio.Event()
 
         async def follow(name: str) -> None:
-            nonlocal is_over
             async for line in tail(file):
                 seen[name].append(line)
-            is_over = True
 
-        async def ingest() -> None:
-            reader = RecordReader()
-            while not is_over:
-                seen["reader"] += read_events(file, reader=reader)
-                await anyio.sleep(0.01)
-            seen["reader"] += read_events(file, reader=reader)
+        async def ingest_again_and_again() -> None:
+            while not written.is_set():
+                await anyio.to_thread.run_sync(ingest, file, database)
+            await anyio.to_thread.run_sync(ingest, file, database)
 
         with anyio.fail_after(LIMIT_S):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(follow, "first")
                 tasks.start_soon(follow, "second")
-                tasks.start_soon(ingest)
+                tasks.start_soon(ingest_again_and_again)
                 for start in range(0, len(RECORD), 97):
                     await anyio.to_thread.run_sync(writer.write, RECORD[start : start + 97])
+                written.set()
 
-        assert seen["first"] == seen["second"] == seen["reader"]
+        assert seen["first"] == seen["second"]
         assert [line.event for line in seen["first"]] == EVENTS
+        [run] = runs_in(database)
+        assert b"".join(record_from(database, run.run_id)) == RECORD
 
     async def test_damage_costs_its_line(self, file: Path) -> None:
         """RR-40, RR-62: foreign text and unknown types do not end a tail."""
