@@ -448,4 +448,6 @@ class ProcessCore:
 
     def _tell_record(self) -> None:
         for stage in self.stages:
-            stage.tell_record(stage.outcome_with(phases=self._phases))
+            # A stage that was gone before the stop has nothing to do with its steps.
+            has_part = len(self.stages) == 1 or stage.was_stopped
+            stage.tell_record(stage.outcome_with(phases=self._phases if has_part else ()))

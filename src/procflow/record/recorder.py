@@ -42,7 +42,8 @@ class Recorder:
         self.redactor: Final = redactor
         self._clock: Final = StreamClock(clock)
         self._codec: Final = RecordCodec()
-        self._lock: Final = threading.RLock()
+        self.lock: Final = threading.RLock()
+        """Held while an event is written: whoever holds it decides what comes next, and has one lock less to take in order."""
         self._pid: Final = os.getpid()
         self._seq = 0
         self._is_emitting = False
@@ -87,7 +88,7 @@ class Recorder:
         """
         if not self.is_here:
             return
-        with self._lock:
+        with self.lock:
             if self._is_emitting:
                 self._later.append(event)
                 return
@@ -100,12 +101,17 @@ class Recorder:
                 self._is_emitting = False
 
     async def aclose(self) -> list[str]:
-        """Close every sink; return what was wrong with them, for people.  Idempotent."""
+        """Close every sink, also if it is interrupted; return what was wrong with them, for people.  Idempotent."""
+        interruption: BaseException | None = None
         for sink in self._sinks:
             try:
                 await sink.aclose()
             except Exception as exc:  # noqa: BLE001 (the others are closed all the same)
                 self._tell_failure(sink, exc)
+            except BaseException as exc:  # noqa: BLE001 (as above, then it goes on)
+                interruption = exc
+        if interruption is not None:
+            raise interruption
         return [sink.failure for sink in self._sinks if sink.failure]
 
     def _emit(self, event: RecordEvent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -377,3 +378,20 @@ def test_threads_and_forks_do_not_meet_a_lock_that_is_held() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+async def test_an_interruption_leaves_no_sink_open(tmp_path: Path) -> None:
+    """RR-36: an interruption while a sink is closed, such as a second Ctrl-C, goes on when the others are closed too."""
+
+    class Interrupted(Kept):
+        async def aclose(self) -> None:
+            raise KeyboardInterrupt
+
+    path, last = tmp_path / "events.jsonl", Kept()
+    recorder = Recorder([Interrupted(), FileSink(path), last])
+    with pytest.raises(KeyboardInterrupt):
+        await recorder.aclose()
+
+    assert last.is_closed
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

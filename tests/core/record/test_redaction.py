@@ -7,9 +7,10 @@ import json
 import os
 import re
 import shlex
+import threading
 import urllib.parse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -343,3 +344,25 @@ def test_what_is_left_alone_would_have_stayed(words: list[str], value: str) -> N
         assert [made.redact_text(word) for word in words] == words
     else:
         assert made.leaves_alone([]) is True
+
+
+def test_a_finalizer_may_redact_in_the_middle_of_anything() -> None:
+    """RR-15: the end of a call that a finalizer tells while a secret is added, or a part is counted, does not block the thread."""
+    known = Redactor([Secret("correct-horse-battery", name="first")])
+    cleaned: list[str] = []
+
+    class Dropped:
+        def __del__(self) -> None:
+            cleaned.append(known.redact_text("a correct-horse-battery b"))
+
+    def secrets() -> Iterator[Secret[str]]:
+        dropped = Dropped()
+        del dropped  # the garbage collector may come at any moment
+        yield Secret("second-horse-battery", name="second")
+
+    thread = threading.Thread(target=lambda: known._add(secrets()), daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert cleaned == ["a <redacted:first> b"]
+    assert not thread.is_alive()

@@ -68,6 +68,11 @@ class StageBook:
         if not self.parts.leader.observe():
             self._cause = cause
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody was ending it when it exited."""
+        return self._cause is not EndedBy.ITSELF
+
     def observe(self) -> bool:
         """Look whether it has exited, and book it."""
         if not self.parts.leader.observe():

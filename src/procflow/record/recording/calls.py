@@ -7,6 +7,7 @@ Nothing here raises for a disk or a record: a call goes on as if nobody wrote it
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -58,7 +59,9 @@ class OpenCall:
         self._on_end = on_end
         self._flusher = flusher
         self._log: CallLog | None = None
-        self._log_lock: Final = threading.RLock()
+        self._read_bytes: Final[dict[OutputName, int]] = {"stdout": 0, "stderr": 0}
+        self._lock: Final = threading.RLock()
+        self._host_pid: Final = os.getpid()
         self._began_ns = mono_ns()
         self._was_spawned = False
         self._is_over = False
@@ -68,7 +71,10 @@ class OpenCall:
 
     def log_to(self, log: CallLog) -> None:
         """Write its outputs to ``log``, which is closed with it."""
-        self._log = log
+        with self._lock:
+            self._log = log
+            if self._is_over:  # its run was left meanwhile, in another thread
+                log.close(time.time_ns())
 
     def spawned(self, pid: int) -> None:
         """Write that it runs."""
@@ -76,12 +82,13 @@ class OpenCall:
         self._emit(ShSpawned(**self.key._asdict(), pid=pid, pid_start=start_ticks(pid, also_of_zombie=True)))
 
     def copy(self, output: OutputName, data: bytes) -> None:
-        """Log what was read, or that the output has ended."""
-        log = self._log
-        if log is None:
-            return
-        with self._log_lock:
-            if self._is_over:  # its run was left in another thread
+        """Count and log what was read, or that the output has ended."""
+        with self._lock:
+            if self._is_over or not self._is_here:  # its run was left in another thread, or this is a forked copy
+                return
+            self._read_bytes[output] += len(data)
+            log = self._log
+            if log is None:
                 return
             if data:
                 log.append(_STREAMS[output], data, at_ns=time.time_ns(), mono_ns=time.monotonic_ns())
@@ -96,7 +103,7 @@ class OpenCall:
         log = self._log
         if log is None:
             return None
-        with self._log_lock:
+        with self._lock:
             log.flush_idle(mono_ns)
             return log.due_ns
 
@@ -112,35 +119,45 @@ class OpenCall:
 
     def left_open(self) -> None:
         """Write that the run is over and this is not."""
-        self._end(Ending(outcome=DETACHED))
+        self._end(
+            Ending(outcome=DETACHED), stdout_bytes=self._read_bytes["stdout"], stderr_bytes=self._read_bytes["stderr"]
+        )
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this is the process that records, and not a forked copy of it, which must write nothing."""
+        return os.getpid() == self._host_pid
 
     def _end(
         self, how: Ending, *, stdout_bytes: int = 0, stderr_bytes: int = 0, error: ErrorInfo | None = None
     ) -> None:
-        with self._log_lock:
+        if not self._is_here:
+            return
+        with self._lock:
             if self._is_over:
                 return
             self._is_over = True
             summary = self._log.close(time.time_ns()) if self._log is not None else None
-        if summary is not None and summary.failure is not None:
-            reason = summary.failure.strerror or type(summary.failure).__name__
-            self._emit(Note(key=LOG_FAILED, value={"reason": reason}, **self.key._asdict()))
-        self._emit(
-            ShFinished(
-                **self.key._asdict(),
-                outcome=how.outcome,
-                duration_ns=self._mono_ns() - self._began_ns,
-                stdout_bytes=stdout_bytes,
-                stderr_bytes=stderr_bytes,
-                exit_code=how.exit_code,
-                signal=how.signal,
-                log_dropped_bytes=summary.dropped_bytes if summary is not None else 0,
-                escalated=how.escalated,
-                usage=how.usage,
-                error=error,
+            # Under the lock: whoever leaves the run in another thread waits here, and writes its end after this one.
+            if summary is not None and summary.failure is not None:
+                reason = summary.failure.strerror or type(summary.failure).__name__
+                self._emit(Note(key=LOG_FAILED, value={"reason": reason}, **self.key._asdict()))
+            self._emit(
+                ShFinished(
+                    **self.key._asdict(),
+                    outcome=how.outcome,
+                    duration_ns=self._mono_ns() - self._began_ns,
+                    stdout_bytes=stdout_bytes,
+                    stderr_bytes=stderr_bytes,
+                    exit_code=how.exit_code,
+                    signal=how.signal,
+                    log_dropped_bytes=summary.dropped_bytes if summary is not None else 0,
+                    escalated=how.escalated,
+                    usage=how.usage,
+                    error=error,
+                )
             )
-        )
-        self._on_end(self)
+            self._on_end(self)
 
 
 class UnrecordedCall:

@@ -9,7 +9,6 @@ Its jobs belong to tasks of one event loop.  Calls may come from any thread.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -17,7 +16,7 @@ from typing import Final
 import anyio
 import msgspec
 
-from procflow._process.recording import RecordedCall
+from procflow._process.recording import RecordedCall, Recording
 from procflow._streams.waking import Bell
 from procflow.command import Command, secrets_of
 from procflow.errors import UsageError
@@ -48,7 +47,7 @@ from procflow.record.recording.header import run_started
 from procflow.record.recording.idle_flush import IdleFlusher
 from procflow.record.recording.ledger import MAIN, Ledger, checked_job_id
 from procflow.record.recording.settings import RecordSettings
-from procflow.record.recording.verdicts import error_info, verdict
+from procflow.record.recording.verdicts import adds_to, error_info, verdict
 
 TRACEPARENT: Final = "TRACEPARENT"
 """The variable of W3C Trace Context; TRACESTATE is inherited as it is."""
@@ -57,13 +56,16 @@ TRACEPARENT: Final = "TRACEPARENT"
 class RunCore:
     """What is known of one run while it is recorded; ``Run`` is what users see of it."""
 
-    def __init__(self, name: str, settings: RecordSettings, *, clock: Clock | None = None) -> None:
-        """Write the header.
+    def __init__(
+        self, name: str, settings: RecordSettings, *, clock: Clock | None = None, outer: Recording | None = None
+    ) -> None:
+        """Write the header; ``outer`` is whoever records around this run.
 
         Raises:
             OSError: If the record, or another target of events, cannot be opened.
         """
         self.name: Final = name
+        self.outer: Final = outer
         self.run_id: Final = settings.run_id or str(new_run_id())
         self.redactor: Final = settings.redactor()
         self._settings = settings
@@ -75,7 +77,7 @@ class RunCore:
         )
         sinks = settings.open_sinks(str(self.directory) if self.directory is not None else None)
         self._recorder: Final = Recorder(sinks, redactor=self.redactor, clock=clock)
-        self._lock: Final = threading.RLock()
+        self._lock: Final = self._recorder.lock  # one for both: a sink that calls a function may come back here
         self._ledger = Ledger()
         self._began_ns: dict[JobKey, int] = {}
         self._main: JobKey | None = None
@@ -85,6 +87,7 @@ class RunCore:
         self._job_ended: Final = Bell()
         self._blamed: BaseException | None = None
         self._is_cancel_announced = False
+        self._is_left = False
         self.scope: Final = anyio.CancelScope()
         """What ``cancel()`` cancels."""
         self.has_called = False
@@ -154,7 +157,7 @@ class RunCore:
 
     def end_job(self, key: JobKey, error: BaseException | None, *, is_last: bool = True) -> None:
         """Record how an attempt ended."""
-        if error is not None:
+        if error is not None and verdict(error) != CANCELLED:
             self._blamed = error
         self._end_job(key, verdict(error), error_info(error), is_last=is_last)
 
@@ -165,9 +168,14 @@ class RunCore:
     def skip(self, job_id: str, because: tuple[str, ...]) -> None:
         """Record that a job is not begun."""
         with self._lock:
-            self._ledger.skip(job_id)
-            self._emit(JobSkipped(job_id=job_id, because=because))
+            if self._ledger.skip(job_id):
+                self._emit(JobSkipped(job_id=job_id, because=because))
         self._job_ended.ring()
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether calls are recorded still: until its block is left."""
+        return not self._is_left
 
     def new_pipe(self) -> str:
         """Return a name for a pipeline."""
@@ -183,7 +191,7 @@ class RunCore:
         for secret in secrets_of(command):
             self.redactor.add(secret)
         with self._lock:
-            if recorder.is_over or not recorder.is_here:
+            if self._is_left or not recorder.is_here:
                 return UNRECORDED
             key = self._ledger.next_call(job if job is not None else self._main_job())
             directory = self.directory if settings.logs and is_streamed else None
@@ -219,14 +227,20 @@ class RunCore:
     # --- for its block ----------------------------------------------------------------------------------------------
 
     def finish(self, error: BaseException | None) -> None:
-        """Write the ends of everything that has none, and that of the run; synchronous."""
+        """Write the ends of everything that has none, and that of the run; synchronous.  Nothing in a forked copy of the host."""
+        if not self._recorder.is_here:
+            return
         with self._lock:
-            for call in tuple(self._open_calls):
-                call.left_open()
-            self._flusher.close()
+            self._is_left = True
+            open_calls = tuple(self._open_calls)
+        # Unlocked: one of them may be ending in another thread, which needs the lock to say so.
+        for call in open_calls:
+            call.left_open()
+        self._flusher.close()
+        with self._lock:
             for key in self._ledger.open_jobs():
                 if key == self._main:
-                    own = error if error is not self._blamed else None
+                    own = error if error is not None and adds_to(error, self._blamed) else None
                     self._end_job(key, verdict(own), error_info(own))
                 else:
                     self._end_job(key, CANCELLED, None)

@@ -19,6 +19,7 @@ ArgvChoice: TypeAlias = Literal["redacted", "program", "none"]
 ARGV_CHOICES: Final = ("redacted", "program", "none")
 
 _SHELL_WORDS: Final = 3
+_MAX_TIMEOUT_MS: Final = 2**63 - 1
 
 
 def call_started(
@@ -63,10 +64,17 @@ def call_started(
         env_set=(*(name for name, text in command.env.items() if text is not None), *additions),
         env_unset=tuple(name for name, text in command.env.items() if text is None),
         env=shown or None,
-        timeout_ms=round(timeout_s * 1000) if timeout_s is not None else None,
+        timeout_ms=_in_ms(timeout_s),
         log=log,
         pipe=pipe,
     )
+
+
+def _in_ms(timeout_s: float | None) -> int | None:
+    """Return a timeout as it can stand on a line; one that no clock reaches is none."""
+    if timeout_s is None or not timeout_s * 1000 <= _MAX_TIMEOUT_MS:
+        return None
+    return round(timeout_s * 1000)
 
 
 def _script_of(words: tuple[str, ...]) -> str | None:

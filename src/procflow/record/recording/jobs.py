@@ -39,16 +39,24 @@ class JobRecording:
 
     @property
     def needs_stdout(self) -> bool:
-        """Whether the events of the run go to standard output."""
-        return self._core.needs_stdout
+        """Whether the events of the run, or of one around it, go to standard output."""
+        outer = self._core.outer
+        return self._core.needs_stdout or (outer is not None and outer.needs_stdout)
 
     def new_pipe(self) -> str:
         """Return a name for a pipeline, unique in the run."""
-        return self._core.new_pipe()
+        return self._core.new_pipe() if self._heir is None else self._heir.new_pipe()
 
     def begin(self, command: Command, *, pipe: str | None, timeout_s: float | None, is_streamed: bool) -> RecordedCall:
         """Begin a call."""
+        if self._heir is not None:
+            return self._heir.begin(command, pipe=pipe, timeout_s=timeout_s, is_streamed=is_streamed)
         return self._core.begin_call(self._key, command, pipe=pipe, timeout_s=timeout_s, is_streamed=is_streamed)
+
+    @property
+    def _heir(self) -> Recording | None:
+        """Whoever records what goes on after the end of the run: the run around it, if there is one."""
+        return None if self._core.takes_calls else self._core.outer
 
 
 class Calling:
@@ -166,7 +174,7 @@ class JobBlock(AbstractAsyncContextManager[Job]):
     ) -> None:
         if self._job is None:
             raise RuntimeError("the block of the job was not entered")
-        restore(self._before)
+        restore(self._before, self._job._recording)  # noqa: SLF001 (its own block)
         is_last = not (self._may_retry and verdict(exc) in (FAILED, ERRORED))
         self._core.end_job(JobKey(self._job.job_id, self._job.attempt), exc, is_last=is_last)
         self._release()
@@ -177,13 +185,15 @@ class JobBlock(AbstractAsyncContextManager[Job]):
             self._slots.release()
 
 
-def restore(before: Token[Recording | None] | None) -> None:
-    """Let whoever recorded before record again."""
-    if before is not None:
-        try:
-            ACTIVE.reset(before)
-        except ValueError:  # the block is left in another context than it was entered in
-            ACTIVE.set(None)
+def restore(before: Token[Recording | None] | None, own: Recording) -> None:
+    """Let whoever recorded before record again, in place of ``own``."""
+    if before is None:
+        return
+    try:
+        ACTIVE.reset(before)
+    except ValueError:  # the block is left in another context than it was entered in, which may be somebody else's
+        if ACTIVE.get() is own:
+            ACTIVE.set(None if before.old_value is Token.MISSING else before.old_value)
 
 
 async def checkpoint_if(is_wanted: bool) -> None:  # noqa: FBT001 (the condition in its name)

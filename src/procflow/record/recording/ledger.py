@@ -39,7 +39,9 @@ class _Job:
     after: tuple[str, ...] = ()
     is_declared: bool = False
     attempt: int = 0
-    call_count: int = 0
+    call_counts: dict[int, int] = field(default_factory=dict)
+    """By attempt: tasks of an earlier one may still make calls."""
+
     is_open: bool = False
     outcome: str | None = None
     """Of its last attempt, once no other one will follow."""
@@ -95,15 +97,14 @@ class Ledger:
         if job.is_open:
             raise UsageError(f"the job {job_id!r} runs already; another attempt can begin when this one is over")
         job.attempt += 1
-        job.call_count = 0
         job.is_open, job.outcome = True, None
         return JobKey(job_id, job.attempt)
 
     def next_call(self, key: JobKey) -> CallKey:
         """Return the next call of an attempt, whether or not that is over."""
-        job = self._jobs[key.job_id]
-        job.call_count += 1
-        return CallKey(key.job_id, key.attempt, job.call_count)
+        counts = self._jobs[key.job_id].call_counts
+        counts[key.attempt] = sh = counts.get(key.attempt, 0) + 1
+        return CallKey(key.job_id, key.attempt, sh)
 
     def end(self, key: JobKey, outcome: str, *, is_last: bool = True) -> None:
         """Note how an attempt ended; unless it ``is_last``, others go on waiting for the job."""
@@ -111,9 +112,13 @@ class Ledger:
         job.is_open = False
         job.outcome = outcome if is_last else None
 
-    def skip(self, job_id: str) -> None:
-        """Note that a declared job is not begun."""
-        self._jobs[job_id].outcome = SKIPPED
+    def skip(self, job_id: str) -> bool:
+        """Note that a declared job is not begun; return whether that is new, and it never was."""
+        job = self._jobs[job_id]
+        if job.attempt or job.outcome is not None:
+            return False
+        job.outcome = SKIPPED
+        return True
 
     def never_begun(self) -> list[str]:
         """Return the declared jobs that were neither begun nor skipped, in the order of their declaration."""

@@ -203,6 +203,7 @@ class RunBlock(AbstractAsyncContextManager[Run]):
         self._settings = settings
         self._clock = clock
         self._core: RunCore | None = None
+        self._recording: JobRecording | None = None
         self._before: Token[Recording | None] | None = None
         mark_for_trio()
 
@@ -211,25 +212,28 @@ class RunBlock(AbstractAsyncContextManager[Run]):
         if self._core is not None:
             raise RuntimeError("an open_run() block can be entered once")
         await checkpoint()
-        self._core = core = RunCore(self._name, self._settings, clock=self._clock)
+        self._core = core = RunCore(self._name, self._settings, clock=self._clock, outer=ACTIVE.get())
         core.scope.__enter__()
-        self._before = ACTIVE.set(JobRecording(core, None))
+        self._recording = JobRecording(core, None)
+        self._before = ACTIVE.set(self._recording)
         return Run(core)
 
     @defers_interrupts
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        core = self._core
-        if core is None:
+        core, recording = self._core, self._recording
+        if core is None or recording is None:
             raise RuntimeError("the open_run() block was not entered")
-        restore(self._before)
+        restore(self._before, recording)
         try:
             core.finish(exc)
         finally:
-            is_swallowed = bool(core.scope.__exit__(exc_type, exc, traceback))
-            with anyio.CancelScope(shield=True):
-                lost = await core.aclose()
+            try:
+                is_swallowed = bool(core.scope.__exit__(exc_type, exc, traceback))
+            finally:  # also if the block is left where it must not be, which the scope refuses
+                with anyio.CancelScope(shield=True):
+                    lost = await core.aclose()
         if lost and self._settings.strict:
             error = RecordLostError(lost)
             if exc is None or is_swallowed:

@@ -40,6 +40,13 @@ def error_info(error: BaseException | None) -> ErrorInfo | None:
     return ErrorInfo(type=type(counting[0]).__name__, message=_text(counting[0])) if counting else None
 
 
+def adds_to(error: BaseException, known: BaseException | None) -> bool:
+    """Whether ``error`` is about more than ``known``: a task group wraps what it passes on."""
+    counting = [leaf for leaf in leaves(error) if not _is_cancellation(leaf)]
+    old = list(leaves(known)) if known is not None else []
+    return not counting or any(all(leaf is not one for one in old) for leaf in counting)
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions of a group, and of the groups in it; of anything else itself."""
     if isinstance(error, BaseExceptionGroup):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import RLock
 from typing import Final, TypeAlias
 
 from procflow.record.redaction.markers import holds_marker, marker, markers_in
@@ -67,7 +67,7 @@ class Redactor:
         self._places: Final = self.rules.places
         self._secrets: dict[AnySecret, None] = {}
         self._replaced_count = 0
-        self._lock = Lock()
+        self._lock = RLock()  # a finalizer may end a call, and redact its log, in the middle of anything
         self._table = NeedleTable.of((), other_names=self.rules.names)
         self._add(secrets)
 
@@ -181,6 +181,8 @@ class Redactor:
     def _add(self, secrets: Iterable[AnySecret]) -> None:
         with self._lock:
             new = {secret: stripped(secret.reveal_bytes()) for secret in secrets if secret not in self._secrets}
+            if not new:  # every call of a command that holds a secret comes by here
+                return
             for secret, value in new.items():
                 if holds_marker(value):
                     raise ValueError(f"the secret {secret.name!r} holds a marker of what was taken out somewhere else")
