@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -213,7 +214,7 @@ class RunCore:
             self._emit(event)
             self._open_calls[call] = None
         if directory is not None and log is not None:
-            call.log_to(CallLog(str(directory), log, cap_bytes=settings.log_cap_bytes, redactor=self.redactor))
+            call.log_to(partial(CallLog, str(directory), log, cap_bytes=settings.log_cap_bytes, redactor=self.redactor))
         return call
 
     # --- for its block ----------------------------------------------------------------------------------------------
