@@ -28,6 +28,7 @@ from procflow.record import (
 )
 from procflow.record.logs import LogLine, read_log
 from procflow.record.recording.core import RunCore
+from procflow.record.recording.header import this_writer
 from procflow.record.recording.settings import RecordSettings
 
 from .runs import events_of, require_balance, the_run_in
@@ -254,8 +255,9 @@ async def test_a_forked_copy_leaves_logs_alone(tmp_path: Path, backend: str) -> 
     """RR-24: a forked copy of the host that leaves the block writes nothing, neither events nor output that waits."""
     if backend != "asyncio":
         pytest.skip("a core knows no back end")
-    core = RunCore("x", RecordSettings(record=tmp_path))
+    core = RunCore("x", RecordSettings(record=tmp_path), this_writer())
     call = core.begin_call(None, pf.Command("true"), pipe=None, timeout_s=None, is_streamed=True)
+    call.spawned(os.getpid())
     call.copy("stdout", b"half")
 
     copy = os.fork()
@@ -294,7 +296,7 @@ def hasty_threads() -> Iterator[None]:
 async def test_a_call_that_ends_while_its_run_is_left_has_its_end(tmp_path: Path) -> None:
     """RR-15: calls that end in another thread while the run is left have one end each, before that of the run."""
     for number in range(30):
-        core = RunCore("x", RecordSettings(record=tmp_path / str(number)))
+        core = RunCore("x", RecordSettings(record=tmp_path / str(number)), this_writer())
         calls = [
             core.begin_call(None, pf.Command("true"), pipe=None, timeout_s=None, is_streamed=True) for _ in range(20)
         ]
@@ -353,7 +355,7 @@ async def test_a_function_that_gets_events_may_use_the_run(backend: str) -> None
 
 async def test_events_of_a_late_log_are_refused(tmp_path: Path) -> None:
     """RR-03: what a forgotten call is told after its run was left changes neither the record nor its log."""
-    core = RunCore("x", RecordSettings(record=tmp_path))
+    core = RunCore("x", RecordSettings(record=tmp_path), this_writer())
     call = core.begin_call(None, pf.Command("true"), pipe=None, timeout_s=None, is_streamed=True)
     core.finish(None)
     await core.aclose()

@@ -58,6 +58,7 @@ class OpenCall:
         self._mono_ns = mono_ns
         self._on_end = on_end
         self._flusher = flusher
+        self._open_log: Callable[[], CallLog] | None = None
         self._log: CallLog | None = None
         self._read_bytes: Final[dict[OutputName, int]] = {"stdout": 0, "stderr": 0}
         self._lock: Final = threading.RLock()
@@ -69,17 +70,24 @@ class OpenCall:
     def __repr__(self) -> str:
         return f"<call {self.key.sh} of {self.key.job_id!r}, {'over' if self._is_over else 'open'}>"
 
-    def log_to(self, log: CallLog) -> None:
-        """Write its outputs to ``log``, which is closed with it."""
-        with self._lock:
-            self._log = log
-            if self._is_over:  # its run was left meanwhile, in another thread
-                log.close(time.time_ns())
+    def log_to(self, open_log: Callable[[], CallLog]) -> None:
+        """Write its outputs to what ``open_log`` gives, which is closed with it.
+
+        It is opened once the command runs: to make a file takes as long as a program takes to begin, and the two can overlap.
+        """
+        self._open_log = open_log
 
     def spawned(self, pid: int) -> None:
         """Write that it runs."""
         self._was_spawned = True
+        with self._lock:
+            if not self._is_over:  # its run may have been left in another thread
+                self._make_log()
         self._emit(ShSpawned(**self.key._asdict(), pid=pid, pid_start=start_ticks(pid, also_of_zombie=True)))
+
+    def _make_log(self) -> None:
+        if self._open_log is not None and self._log is None:
+            self._log = self._open_log()
 
     def copy(self, output: OutputName, data: bytes) -> None:
         """Count and log what was read, or that the output has ended."""
@@ -137,6 +145,7 @@ class OpenCall:
             if self._is_over:
                 return
             self._is_over = True
+            self._make_log()
             summary = self._log.close(time.time_ns()) if self._log is not None else None
             # Under the lock: whoever leaves the run in another thread waits here, and writes its end after this one.
             if summary is not None and summary.failure is not None:
