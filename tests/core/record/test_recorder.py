@@ -380,7 +380,7 @@ def test_threads_and_forks_do_not_meet_a_lock_that_is_held() -> None:
         thread.join()
 
 
-async def test_an_interruption_leaves_no_sink_open(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_sink_open(tmp_path: Path) -> None:
     """RR-36: an interruption while a sink is closed, such as a second Ctrl-C, goes on when the others are closed too."""
 
     class Interrupted(Kept):
@@ -390,7 +390,7 @@ async def test_an_interruption_leaves_no_sink_open(tmp_path: Path) -> None:
     path, last = tmp_path / "events.jsonl", Kept()
     recorder = Recorder([Interrupted(), FileSink(path), last])
     with pytest.raises(KeyboardInterrupt):
-        await recorder.aclose()
+        anyio.run(recorder.aclose)
 
     assert last.is_closed
     with path.open("rb") as file:
