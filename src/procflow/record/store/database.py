@@ -30,15 +30,22 @@ _OLDEST_SQLITE: Final = (3, 37, 0)  # the first with STRICT tables
 
 
 @contextmanager
-def open_database(path: str | os.PathLike[str], *, busy_wait_s: float = BUSY_WAIT_S) -> Iterator[sqlite3.Connection]:
-    """Open the database ``path`` for writing; make it, readable for nobody else, if there is none.
+def open_database(
+    path: str | os.PathLike[str], *, busy_wait_s: float = BUSY_WAIT_S, is_new_allowed: bool = True
+) -> Iterator[sqlite3.Connection]:
+    """Open the database ``path`` for writing; make it, readable for nobody else, if there is none and that ``is_new_allowed``.
 
     Raises:
         UnusableDatabaseError: If it is not one of ours, needs a newer release, or the system does not let us; also if that
             turns out inside the block.
     """
-    with _errors_of(path), contextlib.closing(_connect(path, busy_wait_s)) as connection:
+    with (
+        _errors_of(path),
+        contextlib.closing(_connect(path, busy_wait_s, is_new_allowed=is_new_allowed)) as connection,
+    ):
         version = _checked_version(connection, path)
+        if not version and not is_new_allowed:
+            raise UnusableDatabaseError(path=os.fspath(path), reason="there is nothing in it")
         if version > VERSION:
             reason = f"its tables have version {version}, this release writes {VERSION}; it can be read"
             raise UnusableDatabaseError(path=os.fspath(path), reason=reason, theirs=version, ours=VERSION)
@@ -88,11 +95,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _connect(path: str | os.PathLike[str], busy_wait_s: float, *, is_read_only: bool = False) -> sqlite3.Connection:
+def _connect(
+    path: str | os.PathLike[str], busy_wait_s: float, *, is_read_only: bool = False, is_new_allowed: bool = False
+) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         reason = f"SQLite {sqlite3.sqlite_version} is too old, 3.37 is needed"
         raise UnusableDatabaseError(path=os.fspath(path), reason=reason)
-    if not is_read_only:
+    if is_new_allowed:
         _create_private(path)
     address = f"{Path(path).absolute().as_uri()}?mode={'ro' if is_read_only else 'rw'}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_wait_s)

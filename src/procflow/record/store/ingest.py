@@ -127,8 +127,7 @@ class Ingest:
                 if len(batch) >= self._batch_events or size >= BATCH_BYTES:
                     yield batch
                     batch, size = [], 0
-        if not self._reader.has_events and self._reader.health.corrupt:
-            raise UnreadableRecordError(path=self._file.path, reason="no line of it is an event")
+        self._reader.check_is_record()
         yield batch
 
     def _commit(self, batch: Sequence[Line]) -> int | None:

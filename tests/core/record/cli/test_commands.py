@@ -310,6 +310,17 @@ class TestStore:
         assert (done.status, done.data["runs"]) == (0, [{"run_id": RUN_ID, "events": len(EVENTS)}])
         assert len(view_from(shell.root / "records.sqlite", RUN_ID).notes) == 2
 
+    def test_reproject_makes_no_database(self, shell: Shell) -> None:
+        """RR-55: it has nothing to make one of; a name that was mistyped is told, and nothing is left there."""
+        (shell.folder / "empty").touch()
+
+        for name in ("mistyped", "empty"):
+            done = shell.run("reproject", "--database", name)
+            assert done.status == 3
+            assert name in done.err
+        assert not (shell.folder / "mistyped").exists()
+        assert not (shell.folder / "empty").stat().st_size
+
     def test_a_database_of_somebody_else(self, shell: Shell) -> None:
         """RR-58: it is left alone, and named."""
         (shell.folder / "x.sqlite").write_text("no database")
