@@ -63,7 +63,7 @@ def scrub_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Take a secret, which comes from standard input, out of a record that is over."""
     path = find_run(parsed.run, root_of(parsed.root))
     try:
-        secret = Secret(secret_from(sys.stdin), name=parsed.name)
+        secret = Secret(secret_from(sys.stdin) if sys.stdin is not None else b"", name=parsed.name)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ShortSecretWarning)
             done = scrub(path, [secret])

@@ -103,8 +103,18 @@ def _connect(
         raise UnusableDatabaseError(path=os.fspath(path), reason=reason)
     if is_new_allowed:
         _create_private(path)
-    address = f"{Path(path).absolute().as_uri()}?mode={'ro' if is_read_only else 'rw'}"
+    mode = "rw" if not is_read_only else "ro&immutable=1" if _is_frozen(path) else "ro"
+    address = f"{Path(path).absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_wait_s)
+
+
+def _is_frozen(path: str | os.PathLike[str]) -> bool:
+    """Whether all of the database is in its file and that cannot change; SQLite cannot make what WAL needs beside it then, nor needs it."""
+    try:
+        is_read_only_system = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:  # not there: that is said when it is opened
+        return False
+    return is_read_only_system and not os.path.lexists(f"{os.fspath(path)}-wal")
 
 
 def _create_private(path: str | os.PathLike[str]) -> None:
@@ -130,4 +140,6 @@ def _errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise UnusableDatabaseError(path=os.fspath(path), reason=str(exc)) from exc
+        code: int | None = getattr(exc, "sqlite_errorcode", None)  # misuse of the module has none
+        primary = code & 0xFF if code is not None else None
+        raise UnusableDatabaseError(path=os.fspath(path), reason=str(exc), sqlite_code=primary) from exc

@@ -10,10 +10,13 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from procflow.record.cli import main
+from procflow.record.errors import UnusableDatabaseError
 from procflow.record.events import ShSpawned
 from procflow.record.loading import load
 from procflow.record.reading.liveness import boot_id, start_ticks
@@ -321,6 +324,19 @@ class TestStore:
         assert not (shell.folder / "mistyped").exists()
         assert not (shell.folder / "empty").stat().st_size
 
+    @pytest.mark.parametrize(("code", "status"), [(sqlite3.SQLITE_FULL, 7), (sqlite3.SQLITE_BUSY, 5), (None, 3)])
+    def test_a_full_disk_is_told_from_a_damaged_database(
+        self, monkeypatch: pytest.MonkeyPatch, code: int | None, status: int
+    ) -> None:
+        """RR-57: whoever waits and tries again, and whoever has to make room, sees it by the status."""
+
+        def fails(parsed: object, face: object) -> NoReturn:
+            raise UnusableDatabaseError(path="runs.db", reason="no", sqlite_code=code)
+
+        monkeypatch.setitem(main.COMMANDS, "ingest", fails)
+
+        assert main.run(["record", "ingest"]) == status
+
     def test_a_database_of_somebody_else(self, shell: Shell) -> None:
         """RR-58: it is left alone, and named."""
         (shell.folder / "x.sqlite").write_text("no database")
@@ -404,6 +420,17 @@ class TestScrub:
 
         assert shell.run("scrub", RUN_ID, "--secret-from-stdin").status == 64
         assert (directory / "events.jsonl").read_bytes() == before
+
+    def test_no_standard_input(self, shell: Shell) -> None:
+        """RR-83: is an empty one."""
+        directory = self.record(shell)
+        command = " ".join(shell.command("scrub", directory, "--secret-from-stdin"))
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} <&-"], cwd=shell.folder, env=shell.env, check=False, capture_output=True
+        )
+
+        assert done.returncode == 64
+        assert b"Traceback" not in done.stderr
 
     def test_a_run_that_goes_on(self, shell: Shell) -> None:
         """RR-83: is refused with a status of its own."""
