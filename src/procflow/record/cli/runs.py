@@ -46,8 +46,8 @@ def find_run(typed: str, root: Path) -> Path:
     if not typed:
         raise CommandError(Status.USAGE, "RUN must not be empty", _ADVICE)
     path = Path(typed)
-    if os.sep in typed or typed in (os.curdir, os.pardir) or path.is_file() or is_record(path):
-        if not path.exists():
+    if os.sep in typed or typed in (os.curdir, os.pardir) or os.path.isfile(path) or is_record(path):
+        if not os.path.lexists(path):
             raise CommandError(Status.UNREADABLE, f"there is no record {typed}: no such file or directory", _ADVICE)
         return path
     if is_record(root / typed):  # no need to look at all the others
@@ -110,8 +110,8 @@ _ADVICE: Final = (
 
 
 def is_record(directory: Path) -> bool:
-    """Whether ``directory`` holds a file of events."""
-    return any((directory / name).exists() for name in (EVENTS_FILE, f"{EVENTS_FILE}.gz"))
+    """Whether ``directory`` holds a file of events that can be seen."""
+    return any(os.path.exists(directory / name) for name in (EVENTS_FILE, f"{EVENTS_FILE}.gz"))
 
 
 def _candidate(record: ListedRecord) -> Candidate:

@@ -29,7 +29,7 @@ class Status(IntEnum):
 
 MEANINGS: Final = {
     Status.DONE: "done; check: the record is complete and clean",
-    Status.DEFECTS: "done, and something needs a look: defects (check, ingest), processes alive (orphans)",
+    Status.DEFECTS: "done, and something needs a look: defects (check, ingest), processes alive (orphans), rest on the disk (prune)",
     Status.CRASHED: "check: the writer died before the end of the record",
     Status.UNREADABLE: "there is no such record or database, or it cannot be read",
     Status.RUNNING: "check: the run goes on",

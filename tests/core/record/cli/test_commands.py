@@ -15,11 +15,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from procflow.record.cli import main
+from procflow.record.cli import keeping, main
 from procflow.record.errors import UnusableDatabaseError
 from procflow.record.events import ShSpawned
 from procflow.record.loading import load
 from procflow.record.reading.liveness import boot_id, start_ticks
+from procflow.record.retention.pruning import Pruned
 from procflow.record.storing import view_from
 from tests.core.record.cli.conftest import RUN_ID, Shell
 from tests.core.record.sample import EVENTS, LINES, finished, header, sample, stamp_all, started
@@ -93,6 +94,16 @@ class TestShow:
         assert "exit 2" in shown.out
         assert "git.sha" not in shown.out
 
+    def test_how_long_a_running_run_has_taken_is_said_with_its_end(self, shell: Shell) -> None:
+        """RR-93: a run that hangs writes nothing, so what its record says ends with its last event, and is not taken for now."""
+        directory = shell.root / "a"
+        directory.mkdir()
+        with record_writer(directory / "events.jsonl") as writer:
+            writer.write(b"".join(LINES[:8]))
+            shown = shell.run("show", "a")
+
+        assert "up to its last event" in shown.out
+
     def test_json_is_the_view(self, shell: Shell) -> None:
         """RR-93: every row of the run, and the figures."""
         view = load(shell.record())
@@ -156,6 +167,32 @@ class TestCheck:
         assert (checked.status, checked.err) == (3, "")
         assert checked.out.startswith("unreadable: ")
         assert shell.run("check", "a", "--json").data["exit_status"] == 3
+
+    def test_a_name_that_no_file_can_have(self, shell: Shell) -> None:
+        """RR-93: there is no such run, and the system is not to blame."""
+        done = shell.run("check", "x" * 10_000)
+
+        assert done.status == 3
+        assert "there is no run" in done.err
+
+    def test_a_directory_that_may_not_be_entered(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        """RR-93: its record is one that cannot be read, by its name as by its path."""
+        shell.record("a").chmod(0)
+        monkeypatch.chdir(shell.folder)
+        euid = os.geteuid()
+        shell.folder.chmod(0o755)
+        shell.root.chmod(0o755)
+        if not euid and any(not parent.stat().st_mode & 0o001 for parent in shell.root.parents):
+            pytest.skip("whoever is not root cannot get there")
+        try:
+            if not euid:
+                os.seteuid(65534)
+            found = [main.run(["record", "check", "--root", "runs", name]) for name in ("a", "runs/a")]
+        finally:
+            os.seteuid(euid)
+            (shell.root / "a").chmod(0o700)
+
+        assert found == [3, 3]
 
     def test_there_is_none(self, shell: Shell) -> None:
         """RR-93: 3 as well, with one error that names it."""
@@ -378,6 +415,16 @@ class TestPrune:
         assert dry.out == wet.out
         assert [line.split()[0] for line in wet.out.splitlines()[1:]] == ["run-0", "run-1"]
         assert os.listdir(shell.root) == ["run-2"]
+
+    def test_what_cannot_be_deleted_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """RR-102: records that went and still take room are not passed over in silence."""
+        done = Pruned(removed=(), kept=(), unfinished=("runs/.removed-1-a",))
+        monkeypatch.setattr(keeping, "prune", lambda root, retention, dry_run: done)
+
+        assert main.run(["record", "prune", "--keep", "1", "--root", str(tmp_path)]) == 1
+        assert "runs/.removed-1-a is left" in capfd.readouterr().err
 
     def test_without_a_bound(self, shell: Shell) -> None:
         """RR-102: nothing goes because somebody forgot to say what stays."""
