@@ -58,7 +58,9 @@ SUITES: Final = {
             "runs",
         ),
     ),
-    "record": Suite("Targets of the run record", ("emit", "redaction", "recorded", "ingest", "live_rows", "tail")),
+    "record": Suite(
+        "Targets of the run record", ("emit", "redaction", "recorded", "aside", "ingest", "live_rows", "tail")
+    ),
     "tables": Suite("Targets of the export", ("export",)),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)

@@ -46,7 +46,7 @@ async def build(root: Path, clone: Path) -> int:
 
     async def test_clone(job: Job) -> None:
         async with anyio.create_task_group() as all_three:
-            for name in ("ids", "text", "events"):
+            for name in ("ids", "secret", "log_paths"):
                 arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/core/record/test_{name}.py"]
                 all_three.start_soon(job.sh, python.with_(arguments=arguments, name=f"test {name}"))
 

@@ -8,7 +8,7 @@ emits an event passes the numbers to ``stamped()``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, Union
 
 import msgspec
 
@@ -88,6 +88,10 @@ class EventCodec(Generic[E_co]):
             raise ValueError("two event types share one tag")
         self._types = {_tag(event_type): event_type for event_type in types}
         self._synonyms = dict(synonyms or {})
+        # A union of one is not asked for its tag.
+        self._any: msgspec.json.Decoder[E_co] | None = (
+            msgspec.json.Decoder(Union[tuple(types)]) if len(types) > 1 else None  # noqa: UP007 (made when it runs)
+        )
         self._heads = msgspec.json.Decoder(Head)
         self._encoder = msgspec.json.Encoder()
 
@@ -105,6 +109,11 @@ class EventCodec(Generic[E_co]):
             MalformedEventError: If the line is no event at all, or a broken one of a known type.
         """
         line = line.rstrip(b"\r\n")
+        if self._any is not None:
+            try:  # one look at nearly every line
+                return self._any.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # looked at again, for its type and for what is wrong
         try:
             head = self._heads.decode(line)
             decoder = self._decoders.get(head.type)

@@ -137,9 +137,6 @@ def _program() -> str:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from procflow.record.release import release  # looks at the disk
 
-    try:
-        return version("procflow")
-    except PackageNotFoundError:
-        return "(not installed)"
+    return release() or "(not installed)"

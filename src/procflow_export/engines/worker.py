@@ -28,6 +28,7 @@ import anyio
 import anyio.to_thread
 
 from procflow.record import MalformedEventError, Unknown
+from procflow.record.release import release
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.protocol import (
     PROTOCOL,
@@ -100,8 +101,7 @@ class _Worker:
         return self._exit_status
 
     async def _take_tasks(self, engine: InProcessEngine, group: anyio.abc.TaskGroup) -> None:
-        release = _release()
-        self._lines.write(WorkerReady(protocol=PROTOCOL, pid=os.getpid(), release=release))
+        self._lines.write(WorkerReady(protocol=PROTOCOL, pid=os.getpid(), release=release()))
         while not (self._is_draining and self._unit_scope is None) and not self._lines.is_broken:
             line = await anyio.to_thread.run_sync(self._tasks.readline, abandon_on_cancel=True)
             if not line:
@@ -200,12 +200,3 @@ def end_now(status: int) -> NoReturn:
 
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
-
-
-def _release() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("procflow")
-    except PackageNotFoundError:
-        return ""

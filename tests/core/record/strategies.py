@@ -80,6 +80,7 @@ BY_TYPE: dict[type[RunEvent], st.SearchStrategy[RunEvent]] = {
         shell=st.booleans(),
         env_set=names,
         env_unset=names,
+        env=st.none() | st.dictionaries(texts, texts, min_size=1, max_size=2),
         timeout_ms=maybe_count,
         log=maybe_text,
         pipe=maybe_text,

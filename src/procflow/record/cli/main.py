@@ -135,9 +135,6 @@ def _end(status: int) -> NoReturn:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from procflow.record.release import release  # looks at the disk
 
-    try:
-        return version("procflow")
-    except PackageNotFoundError:
-        return "(not installed)"
+    return release() or "(not installed)"

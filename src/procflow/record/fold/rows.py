@@ -138,6 +138,7 @@ class CallRow(Row, frozen=True, kw_only=True, omit_defaults=True):
     shell: bool = False
     env_set: tuple[str, ...] = ()
     env_unset: tuple[str, ...] = ()
+    env: dict[str, str] | None = None
     timeout_ms: int | None = None
     log_path: str | None = None
     pipe: str | None = None

@@ -126,6 +126,7 @@ def step_call(row: CallRow | None, event: CallEvent) -> CallRow:
                 shell=event.shell,
                 env_set=event.env_set,
                 env_unset=event.env_unset,
+                env=event.env,
                 timeout_ms=event.timeout_ms,
                 log_path=event.log,
                 pipe=event.pipe,

@@ -70,8 +70,7 @@ class CallLog:
         self._summary: LogSummary | None = None
         self._name: Final = path
         try:
-            make_private_directories(root, os.path.dirname(path))
-            self._files = LogFiles(os.path.join(root, path), cap_bytes=cap_bytes)
+            self._files = _opened(root, path, cap_bytes)
         except OSError as exc:
             self._failure = exc
 
@@ -159,3 +158,12 @@ class CallLog:
         except OSError as exc:
             self._failure = exc
             self._unwritten_bytes += output_bytes - (self._files.plan.output_bytes - before)
+
+
+def _opened(root: str, path: str, cap_bytes: int | None) -> LogFiles:
+    where = os.path.join(root, path)
+    try:
+        return LogFiles(where, cap_bytes=cap_bytes)
+    except FileNotFoundError:  # the first call of its job
+        make_private_directories(root, os.path.dirname(path))
+        return LogFiles(where, cap_bytes=cap_bytes)

@@ -57,6 +57,7 @@ class OpenCall:
         self._mono_ns = mono_ns
         self._on_end = on_end
         self._flusher = flusher
+        self._open_log: Callable[[], CallLog] | None = None
         self._log: CallLog | None = None
         self._log_lock: Final = threading.RLock()
         self._began_ns = mono_ns()
@@ -66,14 +67,22 @@ class OpenCall:
     def __repr__(self) -> str:
         return f"<call {self.key.sh} of {self.key.job_id!r}, {'over' if self._is_over else 'open'}>"
 
-    def log_to(self, log: CallLog) -> None:
-        """Write its outputs to ``log``, which is closed with it."""
-        self._log = log
+    def log_to(self, open_log: Callable[[], CallLog]) -> None:
+        """Write its outputs to what ``open_log`` gives, which is closed with it.
+
+        It is opened once the command runs: to make a file takes as long as a program takes to begin, and the two can overlap.
+        """
+        self._open_log = open_log
 
     def spawned(self, pid: int) -> None:
         """Write that it runs."""
         self._was_spawned = True
+        self._make_log()
         self._emit(ShSpawned(**self.key._asdict(), pid=pid, pid_start=start_ticks(pid, also_of_zombie=True)))
+
+    def _make_log(self) -> None:
+        if self._open_log is not None and self._log is None:
+            self._log = self._open_log()
 
     def copy(self, output: OutputName, data: bytes) -> None:
         """Log what was read, or that the output has ended."""
@@ -121,6 +130,7 @@ class OpenCall:
             if self._is_over:
                 return
             self._is_over = True
+            self._make_log()
             summary = self._log.close(time.time_ns()) if self._log is not None else None
         if summary is not None and summary.failure is not None:
             reason = summary.failure.strerror or type(summary.failure).__name__

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ from procflow.record.logs.writer import CallLog
 from procflow.record.recorder import Recorder
 from procflow.record.recording.calls import UNRECORDED, OpenCall
 from procflow.record.recording.described import call_started
-from procflow.record.recording.header import run_started
+from procflow.record.recording.header import Writer, run_started
 from procflow.record.recording.idle_flush import IdleFlusher
 from procflow.record.recording.ledger import MAIN, Ledger, checked_job_id
 from procflow.record.recording.settings import RecordSettings
@@ -57,7 +58,7 @@ TRACEPARENT: Final = "TRACEPARENT"
 class RunCore:
     """What is known of one run while it is recorded; ``Run`` is what users see of it."""
 
-    def __init__(self, name: str, settings: RecordSettings, *, clock: Clock | None = None) -> None:
+    def __init__(self, name: str, settings: RecordSettings, writer: Writer, *, clock: Clock | None = None) -> None:
         """Write the header.
 
         Raises:
@@ -69,10 +70,6 @@ class RunCore:
         self._settings = settings
         root = settings.record
         self.directory: Final = Path(root, self.run_id) if root is not None else None
-        # Made before the record begins: some of it takes milliseconds, the first time.
-        header = run_started(
-            self.run_id, name, meta=settings.meta, redaction=settings.redaction_info(), trace=settings.trace
-        )
         sinks = settings.open_sinks(str(self.directory) if self.directory is not None else None)
         self._recorder: Final = Recorder(sinks, redactor=self.redactor, clock=clock)
         self._lock: Final = threading.RLock()
@@ -91,7 +88,16 @@ class RunCore:
         """Whether a call was recorded."""
         self.outcome: str | None = None
         """How it ended; ``None`` while it runs."""
-        self._emit(header)
+        self._emit(
+            run_started(
+                self.run_id,
+                name,
+                writer,
+                meta=settings.meta,
+                redaction=settings.redaction_info(),
+                trace=settings.trace,
+            )
+        )
 
     # --- for whoever says something about it --------------------------------------------------------------------------
 
@@ -213,7 +219,7 @@ class RunCore:
             self._emit(event)
             self._open_calls[call] = None
         if directory is not None and log is not None:
-            call.log_to(CallLog(str(directory), log, cap_bytes=settings.log_cap_bytes, redactor=self.redactor))
+            call.log_to(partial(CallLog, str(directory), log, cap_bytes=settings.log_cap_bytes, redactor=self.redactor))
         return call
 
     # --- for its block ----------------------------------------------------------------------------------------------

@@ -50,8 +50,7 @@ def call_started(
     """
     words = tuple(os.fsdecode(word) for word in (command.program, *revealed_arguments(command)))
     script = _script_of(words) if argv == "redacted" else None
-    variables = {**(host if command.inherit_env else {}), **revealed_variables(command)}
-    shown = {name: text for name in env_values if (text := variables.get(name)) is not None}
+    shown = _values(command, env_values, host) if env_values else None
     return ShStarted(
         job_id=key.job_id,
         attempt=key.attempt,
@@ -67,6 +66,14 @@ def call_started(
         log=log,
         pipe=pipe,
     )
+
+
+def _values(command: Command, names: Collection[str], host: Mapping[str, str]) -> dict[str, str]:
+    """Return what the child has in the variables ``names``, as far as it has them."""
+    own = revealed_variables(command)
+    inherited = host if command.inherit_env else {}
+    found = {name: own[name] if name in own else inherited.get(name) for name in names}
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def _script_of(words: tuple[str, ...]) -> str | None:

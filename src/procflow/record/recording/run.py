@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final
 
 import anyio
-from anyio.lowlevel import checkpoint
+import anyio.to_thread
 
 from procflow._process.backend import defers_interrupts, mark_for_trio
 from procflow._process.recording import ACTIVE, Recording
@@ -30,6 +30,7 @@ from procflow.record.events import (
 from procflow.record.logs.cap import DEFAULT_CAP_BYTES
 from procflow.record.recording.core import RunCore
 from procflow.record.recording.described import ArgvChoice
+from procflow.record.recording.header import this_writer
 from procflow.record.recording.jobs import Calling, Job, JobBlock, JobRecording, restore
 from procflow.record.recording.open_job import OpenJob
 from procflow.record.recording.runner import MAX_RUNNING, JobRunner, JobSpec
@@ -210,8 +211,8 @@ class RunBlock(AbstractAsyncContextManager[Run]):
     async def __aenter__(self) -> Run:
         if self._core is not None:
             raise RuntimeError("an open_run() block can be entered once")
-        await checkpoint()
-        self._core = core = RunCore(self._name, self._settings, clock=self._clock)
+        writer = await anyio.to_thread.run_sync(this_writer)
+        self._core = core = RunCore(self._name, self._settings, writer, clock=self._clock)
         core.scope.__enter__()
         self._before = ACTIVE.set(JobRecording(core, None))
         return Run(core)

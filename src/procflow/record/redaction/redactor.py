@@ -181,6 +181,8 @@ class Redactor:
     def _add(self, secrets: Iterable[AnySecret]) -> None:
         with self._lock:
             new = {secret: stripped(secret.reveal_bytes()) for secret in secrets if secret not in self._secrets}
+            if not new:
+                return
             for secret, value in new.items():
                 if holds_marker(value):
                     raise ValueError(f"the secret {secret.name!r} holds a marker of what was taken out somewhere else")

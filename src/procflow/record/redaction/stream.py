@@ -109,6 +109,8 @@ class StreamRedactor:
 
     def finish_pieces(self) -> list[Piece]:
         """Do what ``finish()`` does, and say where the bytes come from."""
+        if not self.is_holding:
+            return []
         return self._release(self._held, len(self._held), self._table(), is_last=True)
 
     def _release(self, text: bytes, cut: int, table: NeedleTable, *, is_last: bool = False) -> list[Piece]:

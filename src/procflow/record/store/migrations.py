@@ -61,7 +61,7 @@ _FIRST: Final = (
         run_id TEXT NOT NULL, job_id TEXT NOT NULL, attempt INTEGER NOT NULL, sh INTEGER NOT NULL,
         first_seq INTEGER NOT NULL, started_seq INTEGER, spawned_seq INTEGER, finished_seq INTEGER,
         argv TEXT NOT NULL, argv_b64 TEXT, cmd TEXT, cwd TEXT, cwd_b64 TEXT, shell INTEGER NOT NULL,
-        env_set TEXT NOT NULL, env_unset TEXT NOT NULL, timeout_ms INTEGER, log_path TEXT, pipe TEXT, cut TEXT,
+        env_set TEXT NOT NULL, env_unset TEXT NOT NULL, env TEXT, timeout_ms INTEGER, log_path TEXT, pipe TEXT, cut TEXT,
         pid INTEGER, pid_start INTEGER,
         started_at_ms INTEGER, start_mono_ns INTEGER, finished_at_ms INTEGER, duration_ns INTEGER,
         outcome TEXT, exit_code INTEGER, signal TEXT, stdout_bytes INTEGER, stderr_bytes INTEGER,
