@@ -63,6 +63,7 @@ def find_run(typed: str, root: Path) -> Path:
 def chosen(typed: str, known: Sequence[Candidate]) -> list[Candidate]:
     """Return which of ``known`` are meant: by id, else by the beginning of directory or id, else by name, else the latest of all."""
     for found in (
+        [one for one in known if one.handle == typed],  # one that cannot be looked into, too
         [one for one in known if one.run_id == typed],
         [one for one in known if one.handle.startswith(typed) or one.run_id.startswith(typed)],
         [one for one in known if one.name == typed],

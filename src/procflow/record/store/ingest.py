@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from procflow.record.errors import UnreadableRecordError
 from procflow.record.fold.fold import fold
 from procflow.record.reading.files import RecordFile
 from procflow.record.reading.liveness import writer_by_pid
