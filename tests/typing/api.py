@@ -430,7 +430,7 @@ def stored(path: Path, database: Path) -> bytes:
         assert_type(record.forget(database, exc.run_id), bool)
         report = record.ingest(path, database)
     except record.UnusableDatabaseError as exc:
-        assert_type((exc.theirs, exc.ours), tuple[int | None, int | None])
+        assert_type((exc.theirs, exc.ours, exc.sqlite_code), tuple[int | None, int | None, int | None])
         return b""
     assert_type(report, record.IngestReport)
     assert_type(report.run_id, str | None)

@@ -78,12 +78,22 @@ class UnusableDatabaseError(ProcflowError):
         path: The file.
         theirs: Version of its tables; ``None`` if that is not the trouble.
         ours: Newest version that this release writes.
+        sqlite_code: What SQLite said, without what it adds to it: ``sqlite3.SQLITE_FULL``, say; ``None`` if it was not asked.
     """
 
-    def __init__(self, *, path: str, reason: str, theirs: int | None = None, ours: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        reason: str,
+        theirs: int | None = None,
+        ours: int | None = None,
+        sqlite_code: int | None = None,
+    ) -> None:
         self.path = path
         self.theirs = theirs
         self.ours = ours
+        self.sqlite_code = sqlite_code
         super().__init__(f"the database {path} cannot be used: {reason}")
 
 

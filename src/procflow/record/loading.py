@@ -47,12 +47,13 @@ def read_events(path: str | os.PathLike[str], *, reader: RecordReader | None = N
     A ``reader`` of one's own tells afterwards what was wrong (``reader.health``) and where to go on (``reader.position``).
 
     Raises:
-        UnreadableRecordError: As ``load()``, except that a file without any event yields nothing.
+        UnreadableRecordError: As ``load()``; that no line is an event is known at the end only.
     """
     with open_record(path) as file:
         reader = reader or RecordReader(file.path)
         for block in file.blocks(reader.next_offset):
             yield from reader.feed(block)
+        reader.check_is_record()
 
 
 def _load(file: RecordFile) -> RunView:
@@ -73,7 +74,6 @@ def _load(file: RecordFile) -> RunView:
         # The header names the writer, so it can be asked only now; what it wrote meanwhile is read after it was asked.
         writer = writer_by_pid(header)
         read_on()
-    if not reader.has_events and reader.health.corrupt:
-        raise UnreadableRecordError(path=file.path, reason="no line of it is an event")
+    reader.check_is_record()
     state = record_state(is_finished=reader.is_finished, writer=writer)
     return folding.view(state=state, health=reader.health)

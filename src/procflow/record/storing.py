@@ -51,10 +51,10 @@ def reproject(database: AnyPath, run_id: str | None = None) -> dict[str, int]:
 
     Raises:
         UnknownRunError: If there is no such run.
-        UnusableDatabaseError: As ``ingest()``.
+        UnusableDatabaseError: As ``ingest()``, and if there is no database.
     """
     done: dict[str, int] = {}
-    with open_database(database) as connection:
+    with open_database(database, is_new_allowed=False) as connection:
         for name in [run_id] if run_id is not None else [name for name, _ in list(all_streams(connection))]:
             count = reproject_run(connection, name)
             if count is None and run_id is not None:
@@ -68,9 +68,9 @@ def forget(database: AnyPath, run_id: str) -> bool:
     """Delete everything that ``database`` has of a run; return whether there was such a run.  No record is touched.
 
     Raises:
-        UnusableDatabaseError: As ``ingest()``.
+        UnusableDatabaseError: As ``reproject()``.
     """
-    with open_database(database) as connection, transaction(connection):
+    with open_database(database, is_new_allowed=False) as connection, transaction(connection):
         return connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,)).rowcount > 0
 
 

@@ -100,7 +100,8 @@ class Tail(ObjectReceiveStream[Line]):
 
         Raises:
             anyio.EndOfStream: The run is finished, or its writer is gone and nothing came for a second.  Every further call says the same.
-            UnreadableRecordError: The record needs another release, or the system does not let us read on.
+            UnreadableRecordError: The record needs another release, the system does not let us read on, or it is over and no line of
+                it is an event.
             anyio.ClosedResourceError: This tail was closed.
             anyio.BusyResourceError: Another task is receiving from it.
         """
@@ -150,6 +151,7 @@ class Tail(ObjectReceiveStream[Line]):
             self._lines = self._reader.feed(block)
         elif self._watch.is_over(now_s, is_finished=self._reader.is_finished, writer=self._writer):
             self._end()
+            self._reader.check_is_record()
         return bool(block) or self._is_over
 
     def _read(self) -> bytes:

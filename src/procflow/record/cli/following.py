@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -117,27 +118,45 @@ def _show(raw: bytes, event: RunEvent | Unknown, face: Face, *, is_raw: bool) ->
 
 
 async def _follow(path: Path, parsed: argparse.Namespace, face: Face) -> RecordState:
-    async with tail(path, parsed.from_seq) as lines, anyio.create_task_group() as group:
-        group.start_soon(_watch_reader, face, group.cancel_scope, name="watch the reader of standard output")
-        async for line in lines:
-            _show(line.raw + b"\n", line.event, face, is_raw=parsed.json)
-            face.flush()
-            if face.is_reader_gone:
-                break
-        group.cancel_scope.cancel()
+    async with tail(path, parsed.from_seq) as lines:
+
+        async def show() -> None:
+            async for line in lines:
+                _show(line.raw + b"\n", line.event, face, is_raw=parsed.json)
+                face.flush()
+                if face.is_reader_gone:
+                    break
+
+        await _while_somebody_reads(face, show)
     return lines.state
 
 
 async def _replay(path: Path, parsed: argparse.Namespace, face: Face, sink: Sink) -> None:
-    async with anyio.create_task_group() as group:
+    async def tell() -> None:
+        await replay(path, sink, speed=parsed.speed, seek_s=parsed.seek)
+
+    try:
         if isinstance(sink, _FaceSink):
-            group.start_soon(_watch_reader, face, group.cancel_scope, name="watch the reader of standard output")
+            await _while_somebody_reads(face, tell)
+        else:
+            await tell()
+    finally:
+        with anyio.CancelScope(shield=True):  # a sink has a deadline of its own
+            await sink.aclose()
+
+
+async def _while_somebody_reads(face: Face, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work`` until it is done, or until nobody reads standard output any more; what it raises comes out as it is."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_watch_reader, face, group.cancel_scope, name="watch the reader of standard output")
         try:
-            await replay(path, sink, speed=parsed.speed, seek_s=parsed.seek)
-        finally:
-            with anyio.CancelScope(shield=True):  # a sink has a deadline of its own
-                await sink.aclose()
+            await work()
+        except Exception as exc:  # noqa: BLE001 (raised below, where the group cannot wrap it)
+            failure = exc
         group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _watch_reader(face: Face, scope: anyio.CancelScope) -> None:

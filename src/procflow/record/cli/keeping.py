@@ -8,7 +8,7 @@ import getpass
 import os
 import sys
 import warnings
-from typing import TextIO
+from typing import Final, TextIO
 
 from procflow.record.cli.documents import listed_document
 from procflow.record.cli.face import Face
@@ -63,7 +63,7 @@ def scrub_command(parsed: argparse.Namespace, face: Face) -> Status:
     """Take a secret, which comes from standard input, out of a record that is over."""
     path = find_run(parsed.run, root_of(parsed.root))
     try:
-        secret = Secret(secret_from(sys.stdin), name=parsed.name)
+        secret = Secret(secret_from(sys.stdin) if sys.stdin is not None else b"", name=parsed.name)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ShortSecretWarning)
             done = scrub(path, [secret])
@@ -129,4 +129,11 @@ def prune_command(parsed: argparse.Namespace, face: Face) -> Status:
         face.say(f"{counted(len(done.removed), 'record')} {verb}, {freed}")
         for record in done.kept:
             face.say(f"{record.path} had to go and stays: somebody holds it, or the system does not let us")
-    return Status.REFUSED if done.kept else Status.DONE
+        for path in done.unfinished:
+            face.say(f"{path} is left of a removal, and takes room until {_DELETED[parsed.dry_run]}")
+    if done.kept:
+        return Status.REFUSED
+    return Status.DEFECTS if done.unfinished and not parsed.dry_run else Status.DONE
+
+
+_DELETED: Final = {True: "prune deletes it", False: "it can be deleted: the next prune tries again"}

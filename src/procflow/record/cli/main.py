@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ def run(arguments: Sequence[str]) -> Status:
             face, CommandError(Status.REFUSED, str(exc), "wait until the run is over, or stop it, and try again")
         )
     except UnusableDatabaseError as exc:
-        return _failed(face, CommandError(Status.UNREADABLE, str(exc), _unusable_advice(exc)))
+        return _failed(face, _unusable(exc))
     except OSError as exc:
         name = f"{exc.filename}: " if exc.filename else ""
         advice = "mend that, and try again"
@@ -109,10 +110,19 @@ def _unreadable_advice(error: UnreadableRecordError) -> str:
     return "give the directory of a run, or its file of events, that you may read"
 
 
-def _unusable_advice(error: UnusableDatabaseError) -> str:
+def _unusable(error: UnusableDatabaseError) -> CommandError:
+    status, advice = (
+        Status.UNREADABLE,
+        "name another one with --database; it can be made again from the records at any time",
+    )
     if error.theirs is not None:
-        return "use the release of procflow that wrote it, or ingest into another database"
-    return "name another one with --database; it can be made again from the records at any time"
+        advice = "use the release of procflow that wrote it, or ingest into another database"
+    match error.sqlite_code:
+        case sqlite3.SQLITE_BUSY:
+            status, advice = Status.REFUSED, "wait until whoever writes to it is done, and try again"
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PERM:
+            status, advice = Status.ENVIRONMENT, "mend that and try again, or name another one with --database"
+    return CommandError(status, str(error), advice)
 
 
 def _end(status: int) -> NoReturn:

@@ -46,8 +46,8 @@ def find_run(typed: str, root: Path) -> Path:
     if not typed:
         raise CommandError(Status.USAGE, "RUN must not be empty", _ADVICE)
     path = Path(typed)
-    if os.sep in typed or typed in (os.curdir, os.pardir) or path.is_file() or is_record(path):
-        if not path.exists():
+    if os.sep in typed or typed in (os.curdir, os.pardir) or os.path.isfile(path) or is_record(path):
+        if not os.path.lexists(path):
             raise CommandError(Status.UNREADABLE, f"there is no record {typed}: no such file or directory", _ADVICE)
         return path
     if is_record(root / typed):  # no need to look at all the others
@@ -63,6 +63,7 @@ def find_run(typed: str, root: Path) -> Path:
 def chosen(typed: str, known: Sequence[Candidate]) -> list[Candidate]:
     """Return which of ``known`` are meant: by id, else by the beginning of directory or id, else by name, else the latest of all."""
     for found in (
+        [one for one in known if one.handle == typed],  # one that cannot be looked into, too
         [one for one in known if one.run_id == typed],
         [one for one in known if one.handle.startswith(typed) or one.run_id.startswith(typed)],
         [one for one in known if one.name == typed],
@@ -110,8 +111,8 @@ _ADVICE: Final = (
 
 
 def is_record(directory: Path) -> bool:
-    """Whether ``directory`` holds a file of events."""
-    return any((directory / name).exists() for name in (EVENTS_FILE, f"{EVENTS_FILE}.gz"))
+    """Whether ``directory`` holds a file of events that can be seen."""
+    return any(os.path.exists(directory / name) for name in (EVENTS_FILE, f"{EVENTS_FILE}.gz"))
 
 
 def _candidate(record: ListedRecord) -> Candidate:

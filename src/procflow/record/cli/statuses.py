@@ -29,11 +29,11 @@ class Status(IntEnum):
 
 MEANINGS: Final = {
     Status.DONE: "done; check: the record is complete and clean",
-    Status.DEFECTS: "done, and something needs a look: defects (check, ingest), processes alive (orphans)",
+    Status.DEFECTS: "done, and something needs a look: defects (check, ingest), processes alive (orphans), rest on the disk (prune)",
     Status.CRASHED: "check: the writer died before the end of the record",
     Status.UNREADABLE: "there is no such record or database, or it cannot be read",
     Status.RUNNING: "check: the run goes on",
-    Status.REFUSED: "refused: the record is in use, or what was asked for could do harm",
+    Status.REFUSED: "refused: the record or the database is in use, or what was asked for could do harm",
     Status.BUG: "a bug of ours: please report it",
     Status.ENVIRONMENT: "the system does not let us: no permission, a full disk, output that cannot be written",
     Status.USAGE: "the command line is wrong",

@@ -16,6 +16,7 @@ import msgspec
 
 from procflow.record.codec import RecordCodec
 from procflow.record.envelope import Head, MalformedEventError, Unknown
+from procflow.record.errors import UnreadableRecordError
 from procflow.record.events import EventsDropped, RunEvent, RunFinished, RunStarted
 from procflow.record.reading.lines import LineCutter
 from procflow.record.reading.sequence import Earlier, SeqGap, Sequence, Span, Verdict
@@ -173,6 +174,15 @@ class RecordReader:
             event = self._event(offset, raw)
             if event is not None and raw is not None:
                 yield Line(offset, event, raw)
+
+    def check_is_record(self) -> None:
+        """Judge what was read to its end.
+
+        Raises:
+            UnreadableRecordError: If there are lines and none of them is an event: the file is something else.
+        """
+        if self._corrupt and not self.has_events:
+            raise UnreadableRecordError(path=self._path, reason="no line of it is an event")
 
     def _event(self, offset: int, raw: bytes | None) -> RunEvent | Unknown | None:
         if raw is not None and not raw.strip():

@@ -109,8 +109,7 @@ def _header(first: bytes, path: str) -> RunStarted | None:
     for line in reader.feed(first):
         if isinstance(line.event, RunStarted):
             return line.event
-    if not reader.has_events and reader.health.corrupt:
-        raise UnreadableRecordError(path=path, reason="no line of it is an event")
+    reader.check_is_record()
     return None
 
 

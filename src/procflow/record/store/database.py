@@ -30,15 +30,22 @@ _OLDEST_SQLITE: Final = (3, 37, 0)  # the first with STRICT tables
 
 
 @contextmanager
-def open_database(path: str | os.PathLike[str], *, busy_wait_s: float = BUSY_WAIT_S) -> Iterator[sqlite3.Connection]:
-    """Open the database ``path`` for writing; make it, readable for nobody else, if there is none.
+def open_database(
+    path: str | os.PathLike[str], *, busy_wait_s: float = BUSY_WAIT_S, is_new_allowed: bool = True
+) -> Iterator[sqlite3.Connection]:
+    """Open the database ``path`` for writing; make it, readable for nobody else, if there is none and that ``is_new_allowed``.
 
     Raises:
         UnusableDatabaseError: If it is not one of ours, needs a newer release, or the system does not let us; also if that
             turns out inside the block.
     """
-    with _errors_of(path), contextlib.closing(_connect(path, busy_wait_s)) as connection:
+    with (
+        _errors_of(path),
+        contextlib.closing(_connect(path, busy_wait_s, is_new_allowed=is_new_allowed)) as connection,
+    ):
         version = _checked_version(connection, path)
+        if not version and not is_new_allowed:
+            raise UnusableDatabaseError(path=os.fspath(path), reason="there is nothing in it")
         if version > VERSION:
             reason = f"its tables have version {version}, this release writes {VERSION}; it can be read"
             raise UnusableDatabaseError(path=os.fspath(path), reason=reason, theirs=version, ours=VERSION)
@@ -88,14 +95,26 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _connect(path: str | os.PathLike[str], busy_wait_s: float, *, is_read_only: bool = False) -> sqlite3.Connection:
+def _connect(
+    path: str | os.PathLike[str], busy_wait_s: float, *, is_read_only: bool = False, is_new_allowed: bool = False
+) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         reason = f"SQLite {sqlite3.sqlite_version} is too old, 3.37 is needed"
         raise UnusableDatabaseError(path=os.fspath(path), reason=reason)
-    if not is_read_only:
+    if is_new_allowed:
         _create_private(path)
-    address = f"{Path(path).absolute().as_uri()}?mode={'ro' if is_read_only else 'rw'}"
+    mode = "rw" if not is_read_only else "ro&immutable=1" if _is_frozen(path) else "ro"
+    address = f"{Path(path).absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_wait_s)
+
+
+def _is_frozen(path: str | os.PathLike[str]) -> bool:
+    """Whether all of the database is in its file and that cannot change; SQLite cannot make what WAL needs beside it then, nor needs it."""
+    try:
+        is_read_only_system = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:  # not there: that is said when it is opened
+        return False
+    return is_read_only_system and not os.path.lexists(f"{os.fspath(path)}-wal")
 
 
 def _create_private(path: str | os.PathLike[str]) -> None:
@@ -121,4 +140,6 @@ def _errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise UnusableDatabaseError(path=os.fspath(path), reason=str(exc)) from exc
+        code: int | None = getattr(exc, "sqlite_errorcode", None)  # misuse of the module has none
+        primary = code & 0xFF if code is not None else None
+        raise UnusableDatabaseError(path=os.fspath(path), reason=str(exc), sqlite_code=primary) from exc

@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from procflow.record.errors import UnreadableRecordError
 from procflow.record.fold.fold import fold
 from procflow.record.reading.files import RecordFile
 from procflow.record.reading.liveness import writer_by_pid
@@ -127,8 +126,7 @@ class Ingest:
                 if len(batch) >= self._batch_events or size >= BATCH_BYTES:
                     yield batch
                     batch, size = [], 0
-        if not self._reader.has_events and self._reader.health.corrupt:
-            raise UnreadableRecordError(path=self._file.path, reason="no line of it is an event")
+        self._reader.check_is_record()
         yield batch
 
     def _commit(self, batch: Sequence[Line]) -> int | None:

@@ -20,7 +20,7 @@ def facts(view: RunView, figures: Summary) -> list[tuple[str, str]]:
     began = f"{instant_text(run.started_at_ms)} UTC"
     known = (
         ("record", f"{view.state.value}; {figures.health}"),
-        ("began", f"{began}, {took} so far" if look_of(run) is Look.OPEN else f"{began}, took {took}"),
+        ("began", f"{began}, {took} up to its last event" if look_of(run) is Look.OPEN else f"{began}, took {took}"),
         ("jobs", counts_text(figures.jobs)),
         ("calls", counts_text(figures.calls)),
         ("longest path", _path(figures)),

@@ -109,7 +109,7 @@ class _Picture:
             f"{SIGNS[look]} {ending_word(run)}",
             f"record {view.state.value}",
             f"began {instant_text(run.started_at_ms)} UTC",
-            f"{took} so far" if look is Look.OPEN else f"took {took}",
+            f"{took} up to its last event" if look is Look.OPEN else f"took {took}",
         ]
         if run.run_id:
             facts.append(f"run {run.run_id}")

@@ -10,13 +10,17 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from procflow.record.cli import keeping, main
+from procflow.record.errors import UnusableDatabaseError
 from procflow.record.events import ShSpawned
 from procflow.record.loading import load
 from procflow.record.reading.liveness import boot_id, start_ticks
+from procflow.record.retention.pruning import Pruned
 from procflow.record.storing import view_from
 from tests.core.record.cli.conftest import RUN_ID, Shell
 from tests.core.record.sample import EVENTS, LINES, finished, header, sample, stamp_all, started
@@ -90,6 +94,16 @@ class TestShow:
         assert "exit 2" in shown.out
         assert "git.sha" not in shown.out
 
+    def test_how_long_a_running_run_has_taken_is_said_with_its_end(self, shell: Shell) -> None:
+        """RR-93: a run that hangs writes nothing, so what its record says ends with its last event, and is not taken for now."""
+        directory = shell.root / "a"
+        directory.mkdir()
+        with record_writer(directory / "events.jsonl") as writer:
+            writer.write(b"".join(LINES[:8]))
+            shown = shell.run("show", "a")
+
+        assert "up to its last event" in shown.out
+
     def test_json_is_the_view(self, shell: Shell) -> None:
         """RR-93: every row of the run, and the figures."""
         view = load(shell.record())
@@ -153,6 +167,23 @@ class TestCheck:
         assert (checked.status, checked.err) == (3, "")
         assert checked.out.startswith("unreadable: ")
         assert shell.run("check", "a", "--json").data["exit_status"] == 3
+
+    def test_a_name_that_no_file_can_have(self, shell: Shell) -> None:
+        """RR-93: there is no such run, and the system is not to blame."""
+        done = shell.run("check", "x" * 10_000)
+
+        assert done.status == 3
+        assert "there is no run" in done.err
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter everything")
+    def test_a_directory_that_may_not_be_entered(self, shell: Shell) -> None:
+        """RR-93: its record is one that cannot be read, by its name as by its path."""
+        shell.record("a").chmod(0)
+
+        found = [shell.run("check", name).status for name in ("a", "runs/a")]
+        (shell.root / "a").chmod(0o700)
+
+        assert found == [3, 3]
 
     def test_there_is_none(self, shell: Shell) -> None:
         """RR-93: 3 as well, with one error that names it."""
@@ -310,6 +341,30 @@ class TestStore:
         assert (done.status, done.data["runs"]) == (0, [{"run_id": RUN_ID, "events": len(EVENTS)}])
         assert len(view_from(shell.root / "records.sqlite", RUN_ID).notes) == 2
 
+    def test_reproject_makes_no_database(self, shell: Shell) -> None:
+        """RR-55: it has nothing to make one of; a name that was mistyped is told, and nothing is left there."""
+        (shell.folder / "empty").touch()
+
+        for name in ("mistyped", "empty"):
+            done = shell.run("reproject", "--database", name)
+            assert done.status == 3
+            assert name in done.err
+        assert not (shell.folder / "mistyped").exists()
+        assert not (shell.folder / "empty").stat().st_size
+
+    @pytest.mark.parametrize(("code", "status"), [(sqlite3.SQLITE_FULL, 7), (sqlite3.SQLITE_BUSY, 5), (None, 3)])
+    def test_a_full_disk_is_told_from_a_damaged_database(
+        self, monkeypatch: pytest.MonkeyPatch, code: int | None, status: int
+    ) -> None:
+        """RR-57: whoever waits and tries again, and whoever has to make room, sees it by the status."""
+
+        def fails(parsed: object, face: object) -> NoReturn:
+            raise UnusableDatabaseError(path="runs.db", reason="no", sqlite_code=code)
+
+        monkeypatch.setitem(main.COMMANDS, "ingest", fails)
+
+        assert main.run(["record", "ingest"]) == status
+
     def test_a_database_of_somebody_else(self, shell: Shell) -> None:
         """RR-58: it is left alone, and named."""
         (shell.folder / "x.sqlite").write_text("no database")
@@ -352,6 +407,16 @@ class TestPrune:
         assert [line.split()[0] for line in wet.out.splitlines()[1:]] == ["run-0", "run-1"]
         assert os.listdir(shell.root) == ["run-2"]
 
+    def test_what_cannot_be_deleted_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """RR-102: records that went and still take room are not passed over in silence."""
+        done = Pruned(removed=(), kept=(), unfinished=("runs/.removed-1-a",))
+        monkeypatch.setattr(keeping, "prune", lambda root, retention, dry_run: done)
+
+        assert main.run(["record", "prune", "--keep", "1", "--root", str(tmp_path)]) == 1
+        assert "runs/.removed-1-a is left" in capfd.readouterr().err
+
     def test_without_a_bound(self, shell: Shell) -> None:
         """RR-102: nothing goes because somebody forgot to say what stays."""
         shell.record()
@@ -393,6 +458,17 @@ class TestScrub:
 
         assert shell.run("scrub", RUN_ID, "--secret-from-stdin").status == 64
         assert (directory / "events.jsonl").read_bytes() == before
+
+    def test_no_standard_input(self, shell: Shell) -> None:
+        """RR-83: is an empty one."""
+        directory = self.record(shell)
+        command = " ".join(shell.command("scrub", directory, "--secret-from-stdin"))
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} <&-"], cwd=shell.folder, env=shell.env, check=False, capture_output=True
+        )
+
+        assert done.returncode == 64
+        assert b"Traceback" not in done.stderr
 
     def test_a_run_that_goes_on(self, shell: Shell) -> None:
         """RR-83: is refused with a status of its own."""

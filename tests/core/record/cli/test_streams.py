@@ -205,6 +205,35 @@ class TestFollowing:
         assert "there" in done.err
         assert (shell.folder / "there").read_text() == "precious"
 
+    @pytest.mark.parametrize("command", [["tail"], ["tail", "--no-follow"], ["replay", "--speed", "inf"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (LINES[0].replace(b'"format":[1,0]', b'"format":[2,0]'), "its format is 2.0"),
+            (b"hello\nworld\n", "no line of it is an event"),
+        ],
+        ids=["of a later release", "something else"],
+    )
+    def test_what_cannot_be_read(self, shell: Shell, command: list[str], content: bytes, reason: str) -> None:
+        """RR-10: is refused in words, whichever command meets it."""
+        (shell.record("a") / "events.jsonl").write_bytes(content)
+        done = shell.run(*command, "a")
+
+        assert (done.status, done.out) == (3, "")
+        assert reason in done.err
+        assert "Traceback" not in done.err
+
+    @pytest.mark.parametrize("command", [["tail"], ["replay", "--speed", "inf"]], ids=" ".join)
+    def test_a_full_disk(self, shell: Shell, command: list[str]) -> None:
+        """RR-35: data that is lost is an error, in one line, also of a command that goes on."""
+        shell.record()
+        with open("/dev/full", "wb") as full:
+            done = shell.run(*command, "nightly", stdout=full)
+
+        assert done.status == 7
+        assert "standard output cannot be written" in done.err
+        assert "Traceback" not in done.err
+
 
 def on_terminal(shell: Shell, *arguments: str | Path, columns: int, env: dict[str, str] | None = None) -> str:
     """Return what a command writes to a terminal of this width."""

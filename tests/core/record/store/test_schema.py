@@ -139,6 +139,39 @@ def test_what_is_no_database_of_ours(file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_database_on_a_read_only_file_system_is_read(file: Path, tmp_path: Path) -> None:
+    """RR-57: a backup needs no files of WAL beside it; to write there is an error that says so."""
+    path = tmp_path / "there" / "runs.db"
+    path.parent.mkdir()
+    storing.ingest(file, path)
+    script = f"""
+import subprocess, sys
+from procflow.record import UnusableDatabaseError, ingest, load, runs_in, view_from
+mounting = [["mount", "--bind", {str(path.parent)!r}, {str(path.parent)!r}], ["mount", "-o", "remount,ro,bind", {str(path.parent)!r}]]
+for command in mounting:
+    if subprocess.run(command, capture_output=True).returncode:
+        sys.exit(77)
+assert [stored.run_id for stored in runs_in({str(path)!r})] == [{RUN!r}]
+assert view_from({str(path)!r}, {RUN!r}) == load({str(file)!r})
+try:
+    ingest({str(file)!r}, {str(path)!r})
+except UnusableDatabaseError as exc:
+    assert exc.sqlite_code is not None
+else:
+    raise AssertionError("nothing can be written there")
+"""
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", sys.executable, "-c", script], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("needs unshare(1)")
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("needs the right to mount")
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_nobody_else_may_read_it(file: Path, tmp_path: Path) -> None:
     """RR-103: with a umask of 0 the database and what SQLite keeps beside it are their owner's alone."""
     path = tmp_path / "runs.db"
