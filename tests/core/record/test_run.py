@@ -395,6 +395,7 @@ async def test_an_escalation_is_told(tmp_path: Path) -> None:
         (pf.SpawnError(program="x", reason="y"), "failed"),
         (ExceptionGroup("g", [pf.SpawnError(program="x", reason="y"), ValueError("v")]), "errored"),
         (SystemExit(3), "errored"),
+        (SystemExit(0), "succeeded"),
     ],
 )
 async def test_the_exception_decides(tmp_path: Path, error: BaseException, word: str) -> None:

@@ -23,12 +23,13 @@ def verdict(error: BaseException | None) -> str:
     """Return the outcome of what was left with ``error``.
 
     Of several exceptions in a group those that are no cancellation count, and one that is no failure of a child makes it ``errored``.
+    ``sys.exit(0)`` is no failure.
     """
     if error is None:
         return SUCCEEDED
-    counting = [leaf for leaf in leaves(error) if not _is_cancellation(leaf)]
+    counting = _counting(error)
     if not counting:
-        return CANCELLED
+        return SUCCEEDED if all(map(_is_success, leaves(error))) else CANCELLED
     return FAILED if all(isinstance(leaf, _FAILURES) for leaf in counting) else ERRORED
 
 
@@ -36,13 +37,13 @@ def error_info(error: BaseException | None) -> ErrorInfo | None:
     """Return what a record says of ``error``: of a group the first exception that counts; nothing of a cancellation."""
     if error is None:
         return None
-    counting = [leaf for leaf in leaves(error) if not _is_cancellation(leaf)]
+    counting = _counting(error)
     return ErrorInfo(type=type(counting[0]).__name__, message=_text(counting[0])) if counting else None
 
 
 def adds_to(error: BaseException, known: BaseException | None) -> bool:
     """Whether ``error`` is about more than ``known``: a task group wraps what it passes on."""
-    counting = [leaf for leaf in leaves(error) if not _is_cancellation(leaf)]
+    counting = _counting(error)
     old = list(leaves(known)) if known is not None else []
     return not counting or any(all(leaf is not one for one in old) for leaf in counting)
 
@@ -54,6 +55,14 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(part)
     else:
         yield error
+
+
+def _counting(error: BaseException) -> list[BaseException]:
+    return [leaf for leaf in leaves(error) if not (_is_cancellation(leaf) or _is_success(leaf))]
+
+
+def _is_success(error: BaseException) -> bool:
+    return isinstance(error, SystemExit) and error.code in (None, 0)
 
 
 def _is_cancellation(error: BaseException) -> bool:
