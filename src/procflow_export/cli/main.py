@@ -137,6 +137,10 @@ def _program() -> str:
 
 
 def _version() -> str:
-    from procflow.record.release import release  # looks at the disk
+    # Not procflow.record's: importing that would load what a simple question does not need.
+    from importlib.metadata import PackageNotFoundError, version
 
-    return release() or "(not installed)"
+    try:
+        return version("procflow")
+    except PackageNotFoundError:
+        return "(not installed)"

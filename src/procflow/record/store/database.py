@@ -128,8 +128,9 @@ def _create_private(path: str | os.PathLike[str]) -> None:
 
 
 def _checked_version(connection: sqlite3.Connection, path: str | os.PathLike[str]) -> int:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    # In this order: somebody else may be making it, and whoever sees its tables finds their owner too.
     (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
     if count and application != APPLICATION_ID:
         raise UnusableDatabaseError(path=os.fspath(path), reason="it belongs to another program")
     return version_of(connection)
