@@ -18,6 +18,7 @@ import pyarrow as pa
 NATIVE_TYPE_KEY: Final = b"procflow.native_type"
 LOGICAL_TYPE_KEY: Final = b"procflow.logical_type"
 FIDELITY_KEY: Final = b"procflow.fidelity"
+ON_INVALID_KEY: Final = b"procflow.on_invalid"
 
 MAX_DECIMAL128_PRECISION: Final = 38
 MAX_DECIMAL_PRECISION: Final = 76
@@ -34,6 +35,17 @@ class Fidelity(Enum):
 
     TEXT = "text"
     """The database's own text form, because Arrow has no such type or its precision is not known."""
+
+
+class OnInvalid(Enum):
+    """What becomes of a value that its column's Arrow type cannot hold (spec E-21); every changed value is counted."""
+
+    ERROR = "error"
+    """The export fails, and the error names column and row."""
+
+    NULL = "null"
+    CLAMP = "clamp"
+    """The nearest value that the type holds; where there is none (NaN, a date that never was), an error."""
 
 
 class LogicalType(Enum):
@@ -77,6 +89,7 @@ class Column:
         arrow_type: What every batch carries for it.
         is_nullable: False only where the database guarantees it.
         fidelity: How faithful ``arrow_type`` is to ``native_type``.
+        on_invalid: What becomes of values that ``arrow_type`` cannot hold.
     """
 
     name: str
@@ -85,6 +98,7 @@ class Column:
     arrow_type: pa.DataType
     is_nullable: bool = True
     fidelity: Fidelity = Fidelity.EXACT
+    on_invalid: OnInvalid = OnInvalid.ERROR
 
     def field(self) -> pa.Field[pa.DataType]:
         """Return the Arrow field, with native type, logical type and fidelity in its metadata."""
@@ -93,6 +107,8 @@ class Column:
             LOGICAL_TYPE_KEY: self.logical_type.value.encode(),
             FIDELITY_KEY: self.fidelity.value.encode(),
         }
+        if self.on_invalid is not OnInvalid.ERROR:
+            metadata[ON_INVALID_KEY] = self.on_invalid.value.encode()
         return pa.field(self.name, self.arrow_type, nullable=self.is_nullable, metadata=metadata)
 
 
@@ -145,4 +161,5 @@ def _column(field: pa.Field[pa.DataType]) -> Column:
         arrow_type=field.type,
         is_nullable=field.nullable,
         fidelity=Fidelity(metadata[FIDELITY_KEY].decode()),
+        on_invalid=OnInvalid(metadata.get(ON_INVALID_KEY, OnInvalid.ERROR.value.encode()).decode()),
     )

@@ -6,6 +6,7 @@ rows, and decodes each block in a worker thread.  Must not know a wire format: t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Final, Protocol
 
@@ -22,7 +23,12 @@ class BlockDecoder(Protocol):
     """Turns blocks of whole rows into batches.  Decoders of one wire format are peers: equal blocks, equal batches.
 
     ``cut`` and ``decode`` are called in turn, never at once; ``decode`` from a worker thread.
+
+    Attributes:
+        changed_values: How many values a column's ``on_invalid`` changed so far, by column name.
     """
+
+    changed_values: Counter[str]
 
     def cut(self, data: bytes | bytearray) -> int:
         """Return the length of the longest prefix of ``data`` that holds whole rows only; 0 if there is none."""

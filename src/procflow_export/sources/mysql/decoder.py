@@ -9,6 +9,7 @@ ends, which proves the whole block.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -60,6 +61,7 @@ class PacketDecoder:
         self._binary = binary
         self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
         self._row_count = 0
+        self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
         """Return the length of ``data``: the scanner lets only whole rows through."""

@@ -10,6 +10,7 @@ does not (years before 1 and after 9999), and finds the row of a value that does
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -63,6 +64,7 @@ class CsvDecoder:
         self._typed = [_reader_type(column) for column in self._columns]
         self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
         self._row_count = 0
+        self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
         """Return the length of the prefix that ends with a row: at the last newline that no quotes surround."""
