@@ -64,6 +64,18 @@ class NullKeys(msgspec.Struct, frozen=True, kw_only=True, tag="null_keys", tag_f
 TableChunk: TypeAlias = KeyRange | NullKeys | Everything
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One state of a database that several readers share (spec E-11), by a name that only its source understands.
+
+    It lives as long as whoever holds it; see ``sources.port``.
+
+    Attributes:
+        name: What a reader asks its source for.
+    """
+
+    name: str
+
+
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One chunk of one export: all that a worker needs, in whatever process it runs.
 
@@ -80,6 +92,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         destination: Where to; the path is absolute, placeholders are filled in.
         part_stem: Name of the parts without part number and suffix: ``<stem>-p000.parquet``.
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
+        snapshot: The state that all chunks of the export are read in; None reads whatever is committed by then.
         row_estimate: Rows that are expected; None when nobody knows.
         attempt: 1 for the first try.
     """
@@ -95,6 +108,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     destination: DestinationConfig
     part_stem: str
     batch_rows: int
+    snapshot: Snapshot | None = None
     row_estimate: int | None = None
     attempt: int = 1
 
@@ -128,6 +142,7 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         elapsed_s: From the first statement to the last acknowledged part.
         peak_rss_bytes: Largest resident size of the process that did the work, so far.
         longest_statement_s: Longest single statement at the source.
+        longest_transaction_s: Longest transaction at the source, from its first statement to its end.
         changed_values: Values that a policy changed, per column.
     """
 
@@ -138,6 +153,7 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     elapsed_s: float
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
+    longest_transaction_s: float = 0.0
     changed_values: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property

@@ -33,7 +33,7 @@ from procflow_export.model.plan import PartRecord, UnitResult, WorkUnit
 from procflow_export.model.types import arrow_schema, decode_columns
 from procflow_export.pipeline.machine import peak_rss_bytes
 from procflow_export.planning.names import part_key
-from procflow_export.sources import Source
+from procflow_export.sources import ChunkRequest, ReadStatistics, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,11 +71,12 @@ async def run_unit(
     """
     began = time.monotonic()
     handover = _Handover(unit, report)
+    statistics = ReadStatistics()
     work = _PartWork(unit, destination, handover)
     failure: Exception | None = None
     with handover:
         async with anyio.create_task_group() as group:
-            group.start_soon(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
+            group.start_soon(_read, unit, source, handover, statistics, name=f"read {unit.export}[{unit.index}]")
             try:
                 await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
             except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
@@ -99,16 +100,24 @@ async def run_unit(
         schema_fingerprint=work.schema_fingerprint,
         elapsed_s=time.monotonic() - began,
         peak_rss_bytes=peak_rss_bytes(),
-        longest_statement_s=source.statistics.longest_statement_s,
+        longest_statement_s=statistics.longest_statement_s,
+        longest_transaction_s=statistics.longest_transaction_s,
+        changed_values=dict(statistics.changed_values),
     )
 
 
-async def _read(unit: WorkUnit, source: Source, handover: _Handover) -> None:
+async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics: ReadStatistics) -> None:
     """Move the chunk's batches into the hand-over; a failure goes the same way."""
     throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
-    columns = decode_columns(unit.columns)
+    request = ChunkRequest(
+        selection=unit.selection,
+        columns=decode_columns(unit.columns),
+        chunk=unit.chunk,
+        batch_rows=unit.batch_rows,
+        snapshot=unit.snapshot,
+    )
     try:
-        async with source.read_chunk(unit.selection, columns, unit.chunk, batch_rows=unit.batch_rows) as batches:
+        async with source.read_chunk(request, statistics) as batches:
             async for batch in batches:
                 await handover.send(batch)
                 if throttle_s:

@@ -11,9 +11,9 @@ from typing import assert_never
 
 from procflow_export.model.settings import SourceConfig, SourceType
 from procflow_export.sources.connection import server_address, sqlite_path
-from procflow_export.sources.port import Source, SourceStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, ReadStatistics, Source, TableProfile
 
-__all__ = ("Source", "SourceStatistics", "TableProfile", "open_source")
+__all__ = ("ChunkRequest", "ReadStatistics", "Source", "TableProfile", "open_source")
 
 
 @asynccontextmanager

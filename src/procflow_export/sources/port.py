@@ -15,14 +15,15 @@ the server sees the socket close and gives the statement up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from procflow_export.model.plan import Selection, TableChunk
+from procflow_export.model.plan import Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
 KIB: Final = 1024
@@ -77,25 +78,52 @@ class KeyBounds:
         return self.low is None and not self.has_nulls
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRequest:
+    """What a chunk reader is to read.
+
+    Attributes:
+        selection: What to read.
+        columns: All or some columns of ``profile(selection)``, in the order wanted.
+        chunk: Which of its rows.
+        batch_rows: The most rows in a batch.
+        snapshot: The state to read them in; None reads what is committed when the statement begins.
+    """
+
+    selection: Selection
+    columns: tuple[Column, ...]
+    chunk: TableChunk
+    batch_rows: int
+    snapshot: Snapshot | None = None
+
+
 @dataclass(slots=True)
-class SourceStatistics:
-    """What the reading did to the server so far.
+class ReadStatistics:
+    """What reading did to the server, and to values, so far; the figures only grow.
 
     Attributes:
         statement_count: Statements that were finished.
         longest_statement_s: Longest time between sending a statement and its last byte, the time in which the caller
             did not ask for more included.
+        longest_transaction_s: Longest transaction, from its first statement to its end.
         received_bytes: Wire bytes of chunk data.
+        changed_values: How many values ``Column.on_invalid`` changed, by column name.
     """
 
     statement_count: int = 0
     longest_statement_s: float = 0.0
+    longest_transaction_s: float = 0.0
     received_bytes: int = 0
+    changed_values: Counter[str] = field(default_factory=Counter)
 
     def record_statement(self, elapsed_s: float) -> None:
         """Count one finished statement."""
         self.statement_count += 1
         self.longest_statement_s = max(self.longest_statement_s, elapsed_s)
+
+    def record_transaction(self, elapsed_s: float) -> None:
+        """Take note of a transaction that has ended."""
+        self.longest_transaction_s = max(self.longest_transaction_s, elapsed_s)
 
 
 @runtime_checkable
@@ -107,8 +135,8 @@ class Source(Protocol):
     """
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         ...
 
     @property
@@ -139,18 +167,16 @@ class Source(Protocol):
         ...
 
     def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AbstractAsyncContextManager[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows.
+        """Read the rows of one chunk in batches of at most ``request.batch_rows`` rows.
 
-        Every batch has the schema ``arrow_schema(columns)``; no batch is empty; a chunk without rows gives none.
+        Every batch has the schema ``arrow_schema(request.columns)``; no batch is empty; a chunk without rows gives none.
         Leaving the block ends the statement, however it is left.
 
         Args:
-            selection: What to read.
-            columns: All or some columns of ``profile(selection)``, in the order wanted.
-            chunk: Which of its rows.
-            batch_rows: The most rows in a batch.
+            request: What to read.
+            statistics: Is kept up to date while the rows are read, and complete once the block was left.
 
         Raises:
             ExportError: While iterating: the connection failed, or a value does not fit its column.

@@ -14,7 +14,7 @@ import pyarrow as pa
 from procflow_export.model.plan import Everything, Query, Relation, Selection, TableChunk
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
 from procflow_export.model.types import Column, arrow_schema
-from procflow_export.sources import Source, open_source
+from procflow_export.sources import ChunkRequest, ReadStatistics, Source, open_source
 from tools.pytest_servers import mariadb_execute, postgres_execute
 
 FAST = Tuning(profile=TuningProfile.FAST)
@@ -120,7 +120,10 @@ async def read(
     selection = Relation(table=selection) if isinstance(selection, str) else selection
     columns = (await source.profile(selection)).columns if columns is None else columns
     batches = []
-    async with source.read_chunk(selection, columns, chunk or Everything(), batch_rows=batch_rows) as reader:
+    request = ChunkRequest(
+        selection=selection, columns=tuple(columns), chunk=chunk or Everything(), batch_rows=batch_rows
+    )
+    async with source.read_chunk(request, ReadStatistics()) as reader:
         async for batch in reader:
             assert 0 < batch.num_rows <= batch_rows
             batch.validate(full=True)
@@ -129,10 +132,18 @@ async def read(
 
 
 @asynccontextmanager
-async def reading(source: Source, selection: Selection, *, batch_rows: int = 1000) -> AsyncIterator[Any]:
+async def reading(
+    source: Source,
+    selection: Selection,
+    *,
+    columns: Sequence[Column] | None = None,
+    batch_rows: int = 1000,
+    statistics: ReadStatistics | None = None,
+) -> AsyncIterator[Any]:
     """A chunk reader over everything."""
-    columns = (await source.profile(selection)).columns
-    async with source.read_chunk(selection, columns, Everything(), batch_rows=batch_rows) as reader:
+    columns = (await source.profile(selection)).columns if columns is None else columns
+    request = ChunkRequest(selection=selection, columns=tuple(columns), chunk=Everything(), batch_rows=batch_rows)
+    async with source.read_chunk(request, statistics or ReadStatistics()) as reader:
         yield reader
 
 

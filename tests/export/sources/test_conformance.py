@@ -17,9 +17,9 @@ import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation
+from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation
 from procflow_export.model.types import Column, arrow_schema, decode_columns, encode_columns
-from procflow_export.sources.port import READ_BUFFER_BYTES, Source
+from procflow_export.sources.port import READ_BUFFER_BYTES, ReadStatistics, Source
 from tests.export.sources.databases import Database, opened, read, reading, values
 
 pytestmark = pytest.mark.anyio
@@ -352,7 +352,7 @@ async def test_cancellation_during_decoding_stays_a_cancellation(
 
 async def read_all(source: Source, columns: tuple[Column, ...]) -> None:
     """Read everything of the view, and throw it away."""
-    async with source.read_chunk(Relation(table="wide"), columns, Everything(), batch_rows=1000) as batches:
+    async with reading(source, Relation(table="wide"), columns=columns) as batches:
         async for _ in batches:
             pass
 
@@ -371,7 +371,7 @@ async def test_slow_statement_can_be_cancelled(database: Database) -> None:
         renamed = [replace(columns[0], name="x")]
         with anyio.fail_after(30):
             with anyio.move_on_after(0.2) as scope:
-                async with source.read_chunk(Query(text=slow), renamed, Everything(), batch_rows=10) as batches:
+                async with reading(source, Query(text=slow), columns=renamed, batch_rows=10) as batches:
                     await anext(batches)
             assert scope.cancelled_caught
             assert (await read(source, "t")).num_rows == 10
@@ -385,14 +385,15 @@ async def test_slow_consumer_bounds_what_is_read(database: Database) -> None:
         f"INSERT INTO t SELECT n, '{'x' * width}' FROM ({database.numbers(rows)}) AS g",
     )
 
+    statistics = ReadStatistics()
     async with opened(database) as source:
-        async with reading(source, Relation(table="t"), batch_rows=100) as batches:
+        async with reading(source, Relation(table="t"), batch_rows=100, statistics=statistics) as batches:
             await anext(batches)
             settled = -1
-            while settled != source.statistics.received_bytes:
-                settled = source.statistics.received_bytes
+            while settled != statistics.received_bytes:
+                settled = statistics.received_bytes
                 await anyio.wait_all_tasks_blocked()
-            held = source.statistics.received_bytes
+            held = statistics.received_bytes
             seen = 100
             async for batch in batches:
                 seen += batch.num_rows
@@ -418,13 +419,17 @@ async def test_writes_are_refused(database: Database) -> None:
 
 
 async def test_statistics_grow(database: Database) -> None:
-    """E-5: the longest statement is measured."""
+    """E-5: the longest statement and the longest transaction are measured."""
     make_table(database)
+    statistics = ReadStatistics()
 
     async with opened(database) as source:
-        await read(source, "t")
+        async with reading(source, Relation(table="t"), statistics=statistics) as batches:
+            async for _ in batches:
+                pass
 
-        assert source.statistics.statement_count >= 2
-        assert source.statistics.longest_statement_s > 0
-        assert source.statistics.received_bytes > 0
+        assert source.statistics.statement_count >= 1
         assert source.description
+    assert statistics.statement_count >= 1
+    assert 0 < statistics.longest_statement_s <= statistics.longest_transaction_s
+    assert statistics.received_bytes > 0

@@ -19,7 +19,7 @@ from procflow_export.model.types import Fidelity
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.sqlite.decoder import RefusedError, decode_column
 from procflow_export.sources.sqlite.types import declared_column
-from tests.export.sources.databases import SqliteDatabase, opened, read
+from tests.export.sources.databases import SqliteDatabase, opened, read, reading
 
 pytestmark = pytest.mark.anyio
 
@@ -197,11 +197,8 @@ async def test_one_reader_sees_one_state(sqlite: SqliteDatabase) -> None:
     )
 
     async with opened(sqlite) as source:
-        columns = (await source.profile(Relation(table="t"))).columns
-        from procflow_export.model.plan import Everything
-
         seen = []
-        async with source.read_chunk(Relation(table="t"), columns, Everything(), batch_rows=100) as batches:
+        async with reading(source, Relation(table="t"), batch_rows=100) as batches:
             seen += (await anext(batches))["id"].to_pylist()
             sqlite.execute("DELETE FROM t WHERE id > 10")
             async for batch in batches:

@@ -35,7 +35,7 @@ from procflow_export.sources.mysql.catalog import (
 from procflow_export.sources.mysql.decoder import PacketDecoder
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
-from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -43,7 +43,7 @@ class MysqlSource:
     """A MySQL or MariaDB database, open for reading."""
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
-        self._statistics = SourceStatistics()
+        self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
 
@@ -64,8 +64,8 @@ class MysqlSource:
         )
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -95,22 +95,25 @@ class MysqlSource:
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
         started = time.monotonic()
         async with (
             self._connections.lease() as connection,
-            _result(connection, selection, columns, chunk) as (rows, decoder),
+            _result(connection, request.selection, request.columns, request.chunk) as (rows, decoder),
             # Left early, the result is unread, so the connection is not idle and is closed.
             open_task_group(),
-            open_byte_chunks(_Translated(rows), self._statistics) as chunks,
+            open_byte_chunks(_Translated(rows), statistics) as chunks,
         ):
-            batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
+            batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
             try:
                 yield batches
             finally:
-                self._statistics.record_statement(time.monotonic() - started)
+                elapsed_s = time.monotonic() - started
+                statistics.record_statement(elapsed_s)
+                statistics.record_transaction(elapsed_s)
+                statistics.changed_values.update(decoder.changed_values)
                 with anyio.CancelScope(shield=True):
                     await batches.aclose()
 

@@ -6,7 +6,7 @@ Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,16 +15,15 @@ import anyio
 import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Everything, Query, Selection, TableChunk
+from procflow_export.model.plan import Everything, Query, Selection
 from procflow_export.model.settings import ReadLimits
-from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
     has_unknown_precision,
@@ -44,7 +43,7 @@ class PostgresSource:
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._limits = limits
-        self._statistics = SourceStatistics()
+        self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
 
@@ -62,8 +61,8 @@ class PostgresSource:
         )
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -124,18 +123,20 @@ class PostgresSource:
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        decoder = CsvDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
+        chunk = request.chunk
+        decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
         source = PushSource()
         async with self._connections.lease() as connection:
+            started = time.monotonic()
             await session.begin(connection, self._limits)
-            async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
+            async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
-                copy = partial(self._copy, connection, selection, columns, chunk)
+                copy = partial(self._copy, connection, request, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
-                batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
+                batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
                 try:
                     yield batches
                 finally:
@@ -144,19 +145,21 @@ class PostgresSource:
                     with anyio.CancelScope(shield=True):
                         await session.cancel_between_reads(copying)
                         await batches.aclose()
+                    statistics.changed_values.update(decoder.changed_values)
             if source.is_finished:
                 await session.commit(connection)
+            statistics.record_transaction(time.monotonic() - started)
 
     async def _copy(
         self,
         connection: Connection,
-        selection: Selection,
-        columns: Sequence[Column],
-        chunk: TableChunk,
+        request: ChunkRequest,
+        statistics: ReadStatistics,
         source: PushSource,
         scope: anyio.CancelScope,
     ) -> None:
         started = time.monotonic()
+        selection, columns, chunk = request.selection, request.columns, request.chunk
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
             with scope, session.translated(connection):
@@ -175,7 +178,7 @@ class PostgresSource:
             if not scope.cancelled_caught:
                 source.finish()
         finally:
-            self._statistics.record_statement(time.monotonic() - started)
+            statistics.record_statement(time.monotonic() - started)
 
 
 @asynccontextmanager

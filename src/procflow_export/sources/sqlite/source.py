@@ -22,7 +22,7 @@ from procflow_export.model.plan import Relation, Selection, TableChunk
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
-from procflow_export.sources.port import MIB, KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.port import MIB, ChunkRequest, KeyBounds, ReadStatistics, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
@@ -39,11 +39,11 @@ class SqliteSource:
         self._path = path
         self._busy_timeout_s = lock_timeout_s or DEFAULT_BUSY_TIMEOUT_S
         self._limiter = anyio.CapacityLimiter(MAX_THREADS)
-        self._statistics = SourceStatistics()
+        self._statistics = ReadStatistics()
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -73,20 +73,23 @@ class SqliteSource:
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
+        started = time.monotonic()
         async with self._open() as database:
-            batches = self._batches(database, selection, columns, chunk, batch_rows)
+            batches = self._batches(database, request, statistics)
             try:
                 yield batches
             finally:
+                statistics.record_transaction(time.monotonic() - started)
                 with anyio.CancelScope(shield=True):
                     await batches.aclose()
 
     async def _batches(
-        self, database: Database, selection: Selection, columns: Sequence[Column], chunk: TableChunk, batch_rows: int
+        self, database: Database, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncGenerator[pa.RecordBatch, None]:
+        selection, columns, chunk, batch_rows = request.selection, request.columns, request.chunk, request.batch_rows
         statement = sql.SQLITE.select(selection, [sql.SQLITE.identifier(column.name) for column in columns], chunk)
         decoder = RowDecoder(columns)
         started = time.monotonic()
@@ -107,7 +110,7 @@ class SqliteSource:
                 if batch is None:
                     return
                 row_count += batch.num_rows
-                self._statistics.received_bytes += batch.nbytes
+                statistics.received_bytes += batch.nbytes
                 yield batch
                 fetch_rows = max(1, min(batch_rows, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes)))
         except RefusedError as exc:
@@ -121,7 +124,7 @@ class SqliteSource:
             for cursor in opened:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
-            self._statistics.record_statement(time.monotonic() - started)
+            statistics.record_statement(time.monotonic() - started)
 
     async def _place(self, database: Database, selection: Selection, refused: RefusedError) -> str:
         """Say where a refused value stands."""
