@@ -200,7 +200,7 @@ class Source(Protocol):
         """The database's product and version, for people; no host, user or secret."""
         ...
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and integer key of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those

@@ -124,9 +124,13 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
             raise
         return connection
 
-    return JoinedReaders(
-        connect=prepared, begin=begin, is_reusable=lambda connection: connection.is_idle, end=session.close
-    )
+    async def end(connection: WireConnection) -> None:
+        try:
+            await session.close(connection)
+        finally:
+            session.abort(connection)
+
+    return JoinedReaders(connect=prepared, begin=begin, is_reusable=lambda connection: connection.is_idle, end=end)
 
 
 @asynccontextmanager

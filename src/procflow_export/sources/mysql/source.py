@@ -113,9 +113,9 @@ class MysqlSource:
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
         return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
-        async with self._connections.lease() as connection:
+        async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)

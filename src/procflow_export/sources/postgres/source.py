@@ -75,26 +75,23 @@ class PostgresSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
-        async with self._connections.lease() as connection:
-            started = time.monotonic()
+        async with self._asking(snapshot) as connection:
             if isinstance(selection, Query):
-                result = await self._query_profile(connection, selection)
-            else:
-                await session.begin(connection, self._limits)
-                result = await relation_profile(connection, selection)
-                await session.commit(connection)
-            self._statistics.record_statement(time.monotonic() - started)
+                return await self._query_profile(connection, selection, snapshot)
+            await session.begin(connection, self._limits, snapshot=snapshot)
+            result = await relation_profile(connection, selection)
+            await session.commit(connection)
             return result
 
-    async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
-        await session.begin(connection, self._limits)
+    async def _query_profile(self, connection: Connection, query: Query, snapshot: Snapshot | None) -> TableProfile:
+        await session.begin(connection, self._limits, snapshot=snapshot)
         result = await query_profile(connection, query)
         await session.commit(connection)
         if not has_unknown_precision(result):
             return result
-        await session.begin(connection, self._limits, is_read_only=False)
+        await session.begin(connection, self._limits, is_read_only=False, snapshot=snapshot)
         try:
             result = replace(result, columns=await precise_query_columns(connection, query))
         except SourceError as exc:
@@ -106,8 +103,7 @@ class PostgresSource:
 
     async def key_bounds(self, selection: Selection, column: str, snapshot: Snapshot | None = None) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
-        async with self._connections.lease() as connection:
-            started = time.monotonic()
+        async with self._asking(snapshot) as connection:
             await session.begin(connection, self._limits, snapshot=snapshot)
             with session.translated(connection):
                 # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
@@ -116,11 +112,19 @@ class PostgresSource:
                     f" FROM ({sql.POSTGRES.bounds(selection, column)}) AS bounds (low, high)"
                 )
             await session.commit(connection)
-            self._statistics.record_statement(time.monotonic() - started)
         for bound in (low, high):
             if bound is not None and type(bound) is not int:
                 raise unreadable_bounds(column, f"of type {type(bound).__name__}")
         return KeyBounds(low=low, high=high, has_nulls=has_nulls)
+
+    @asynccontextmanager
+    async def _asking(self, snapshot: Snapshot | None) -> AsyncIterator[Connection]:
+        """Lend a connection for a question about what is read."""
+        async with self._connections.lease() as connection:
+            started = time.monotonic()
+            with session.in_snapshot(snapshot):
+                yield connection
+            self._statistics.record_statement(time.monotonic() - started)
 
     @asynccontextmanager
     async def read_chunk(
@@ -129,10 +133,10 @@ class PostgresSource:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
         decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
-        source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)
+            source = PushSource()
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, request, statistics)
@@ -190,7 +194,7 @@ class PostgresSource:
         selection, columns, chunk = request.selection, request.columns, request.chunk
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
-            with scope, session.translated(connection):
+            with scope, session.in_snapshot(request.snapshot), session.translated(connection):
                 found = await hold_shape(connection, selection, columns)
                 dialect = dialect_for_key(found, chunk)
                 statement = dialect.select(selection, [projection(column) for column in columns], chunk)
@@ -198,7 +202,7 @@ class PostgresSource:
                 await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
-            source.finish(session.in_snapshot(exc, request.snapshot))
+            source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
             pass

@@ -62,9 +62,9 @@ class SqliteSource:
         """Product and version."""
         return f"SQLite {sqlite3.sqlite_version}"
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
-        async with self._open() as database:
+        async with self._open(snapshot) as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection))
             self._statistics.record_statement(time.monotonic() - started)
