@@ -188,7 +188,7 @@ class SqliteSource:
         del selection  # a snapshot is of the whole file
         monitor = await self._connect()
         try:
-            async with hold_joined(monitor, self._joined) as holder:
+            async with hold_joined(monitor, self._joined, self._connect_to_write) as holder:
                 yield holder
         finally:
             monitor.close()
@@ -207,6 +207,9 @@ class SqliteSource:
 
     async def _connect(self) -> Database:
         return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+    async def _connect_to_write(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s, is_read_only=False)
 
     def _open(self, snapshot: Snapshot | None = None) -> AbstractAsyncContextManager[Database]:
         if snapshot is not None:
