@@ -26,7 +26,6 @@ ENVIRONMENTS: Final[dict[str, tuple[str, ...]]] = {
     "pandas": ("pandas", "psycopg[binary]", "pyarrow", "pymysql", "sqlalchemy"),
     "asyncmy": ("asyncmy", "pyarrow"),
     "mariadb": ("mariadb[binary]", "pyarrow"),
-    "mysql-connector": ("mysql-connector-python", "pyarrow"),
 }
 """What is installed into each."""
 

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from benchmarks import environments, exported
 from benchmarks.export_peers import URL_VARIABLE
@@ -42,18 +41,31 @@ METRICS: Final = (
 )
 
 
-def numbers_of(seen: Observation, rows: int, all_rows: int) -> Numbers:
-    """Return what a command took for ``rows`` rows, its wall time as for the whole table."""
+def numbers_of(
+    seen: Observation, rows: int, *, share: float = 1, start_wall_s: float = 0, start_cpu_s: float = 0
+) -> Numbers:
+    """Return what a command took.
+
+    Args:
+        seen: What was seen of it.
+        rows: How many rows it had.
+        share: Which share of the table that is: the numbers are those of the whole, in proportion, but for the memory.
+        start_wall_s: Wall time of what it does once, not for every row.
+        start_cpu_s: CPU of that.
+    """
+    wall_s = start_wall_s + (seen.wall_s - start_wall_s) / share
+    client_cpu_s = start_cpu_s + (seen.client_cpu_s - start_cpu_s) / share
+    all_rows = rows / share
     return {
-        "wall_s": seen.wall_s / rows * all_rows,
-        "k_rows_s": rows / seen.wall_s / 1e3,
-        "client_us_row": seen.client_cpu_s / rows * 1e6,
+        "wall_s": wall_s,
+        "k_rows_s": all_rows / wall_s / 1e3,
+        "client_us_row": client_cpu_s / all_rows * 1e6,
         "server_us_row": seen.server_cpu_s / rows * 1e6,
         "peak_mib": seen.peak_bytes / MIB,
     }
 
 
-def written_numbers(directory: Path, table: Table, scale: float, rows: int, all_rows: int) -> Numbers:
+def written_numbers(directory: Path, table: Table, scale: float, rows: int, *, share: float = 1) -> Numbers:
     """Return what is to say of the files in ``directory``, which must hold the first ``rows`` rows.
 
     Raises:
@@ -64,7 +76,7 @@ def written_numbers(directory: Path, table: Table, scale: float, rows: int, all_
     assert found == rows, f"{found} rows written instead of {rows}"
     sample = first_rows(table, scale, min(exported.SAMPLE_ROWS, rows))
     inexact = exported.inexact_columns(files, table, sample)
-    return {"written_mb": exported.size_bytes(files) / 1e6 / rows * all_rows, "inexact": len(inexact)}
+    return {"written_mb": exported.size_bytes(files) / 1e6 / share, "inexact": len(inexact)}
 
 
 def first_part(table: Table, scale: float, share: float) -> tuple[str, int]:
@@ -129,8 +141,8 @@ def ours(*options: str, parallel: int = 1, url: str = "url") -> Trial:
                 if (key := f"longest_{what}_s") in verdict
             }
             return {
-                **numbers_of(seen, rows, rows),
-                **written_numbers(directory / "out", table, params["scale"], rows, rows),
+                **numbers_of(seen, rows),
+                **written_numbers(directory / "out", table, params["scale"], rows),
                 **longest,
             }
 
@@ -169,8 +181,8 @@ def rivet(*, parallel: int = 1) -> Trial:
             argv = [str(program), "run", "-c", str(path)]
             seen = observed(argv, environ_of(params), server_pid=params["server_pid"], drains=True)
             return {
-                **numbers_of(seen, rows, rows),
-                **written_numbers(directory / "out", table, params["scale"], rows, rows),
+                **numbers_of(seen, rows),
+                **written_numbers(directory / "out", table, params["scale"], rows),
             }
 
     return trial
@@ -188,17 +200,20 @@ def peer(name: str, *, environment: str | None = None, share: float = 1, writes:
 
     def trial(params: Params) -> Numbers:
         table = TABLES[params["table"]]
-        all_rows = row_count(table, params["scale"])
         query, rows = first_part(table, params["scale"], share)
+        exact_share = rows / row_count(table, params["scale"])
         python = sys.executable
         if environment is not None:
             python = str(environments.ensure(environment, is_made=False) / "python")
         with scratch() as directory:
             argv = [python, "-m", "benchmarks.export_peers", name, query, str(directory / "peer.parquet")]
-            seen = observed(argv, environ_of(params), server_pid=params["server_pid"], drains=True)
-            numbers = numbers_of(seen, rows, all_rows)
+            seen = observed(argv, environ_of(params), server_pid=params["server_pid"])
+            start = json.loads(seen.output)
+            numbers = numbers_of(
+                seen, rows, share=exact_share, start_wall_s=start["wall_s"], start_cpu_s=start["cpu_s"]
+            )
             if writes:
-                numbers |= written_numbers(directory, table, params["scale"], rows, all_rows)
+                numbers |= written_numbers(directory, table, params["scale"], rows, share=exact_share)
             return numbers
 
     return trial
@@ -212,21 +227,9 @@ def drain(command: Callable[[str, str], Sequence[str]]) -> Trial:
         rows = row_count(table, params["scale"])
         argv = command(params["url"], table.name)
         seen = observed(argv, os.environ, server_pid=params["server_pid"], drains=True)
-        return numbers_of(seen, rows, rows)
+        return numbers_of(seen, rows)
 
     return trial
-
-
-def mariadb_arguments(url: str) -> list[str]:
-    """Return the arguments of MariaDB's own client for a URL."""
-    parts = urlsplit(url)
-    return [
-        "--no-defaults",
-        f"--host={parts.hostname}",
-        f"--port={parts.port}",
-        f"--user={parts.username}",
-        parts.path[1:],
-    ]
 
 
 def install(names: Sequence[str], say: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import uuid
 from collections.abc import Sequence
@@ -58,14 +59,21 @@ def is_same(column: Column, mine: object, right: object) -> bool:
     """Return whether a stored value says exactly what the source's does: a text is no number, nor is a float a decimal."""
     if mine is None or right is None:
         return mine is right
-    if column.kind == "json":
-        with contextlib.suppress(ValueError, TypeError):
-            return bool(json.loads(mine) == right) if isinstance(mine, str | bytes) else False
-        return False
-    if column.kind == "uuid":
-        return mine == right or mine == str(right) or mine == uuid.UUID(str(right)).bytes
+    match column.kind:
+        case "json":
+            return is_same_json(mine, right)
+        case "uuid":
+            known = uuid.UUID(str(right))
+            return mine in (known, str(known), known.bytes)
     if pa.types.is_decimal(column.arrow):
         return isinstance(mine, Decimal | int) and mine == right
-    if pa.types.is_timestamp(column.arrow) and getattr(mine, "tzinfo", "") is None:
-        return mine == right.replace(tzinfo=None)  # type: ignore[attr-defined]  # a datetime: the column says so
+    if isinstance(mine, dt.datetime) and isinstance(right, dt.datetime) and mine.tzinfo is None:
+        return mine == right.replace(tzinfo=None)
     return mine == right
+
+
+def is_same_json(mine: object, right: object) -> bool:
+    """Return whether a text is JSON of this value."""
+    with contextlib.suppress(ValueError):
+        return isinstance(mine, str | bytes) and json.loads(mine) == right
+    return False
