@@ -13,6 +13,7 @@ import msgspec
 
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Format,
@@ -56,6 +57,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         chunk_count: Number of equal key ranges, instead of ``chunk_size``.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
         parallel: Chunks of this export that are read at the same time.
+        consistency: ``snapshot``: all parts show one state of the database, or the export fails.  ``chunk``: short
+            transactions, and chunks may differ in time.  Without it, ``snapshot`` where it can be had; where it cannot,
+            the run warns before it reads and goes on with ``chunk``.
         format: What the files are.
         compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
         compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9).
@@ -79,6 +83,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     chunk_count: Positive | None = None
     chunk_max_attempts: Positive | None = None
     parallel: Positive = 1
+    consistency: Consistency | None = None
     format: Format
     compression: Compression | None = None
     compression_level: int | None = None

@@ -71,9 +71,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: What a reader asks its source for.
+        is_joined: Whether only connections read it that joined when it was taken (see ``Source.join_snapshot``), not
+            any connection that names it.
     """
 
     name: str
+    is_joined: bool = False
 
 
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +98,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         snapshot: The state that all chunks of the export are read in; None reads whatever is committed by then.
         row_estimate: Rows that are expected; None when nobody knows.
         attempt: 1 for the first try.
+        keeps_connection: Whether the worker may keep its connection for the next unit.
     """
 
     run_id: str
@@ -111,6 +115,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: Snapshot | None = None
     row_estimate: int | None = None
     attempt: int = 1
+    keeps_connection: bool = True
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True):

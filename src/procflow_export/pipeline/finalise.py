@@ -82,7 +82,7 @@ def build_manifest(
         schema_fingerprint=fingerprints.pop(),
         row_count=sum(result.row_count for result in ordered),
         parts=tuple(part for result in ordered for part in result.parts),
-        consistency="chunk",
+        consistency=plan.consistency.value,
         started_at=_instant(started_at),
         finished_at=_instant(finished_at),
         changed_values=changed_values(results),

@@ -9,12 +9,15 @@ import anyio
 import anyio.to_thread
 
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
+from procflow_export.model.plan import Snapshot
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
 
 
-async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
+async def plan_target(target: Target, sources: SharedSources, *, snapshot: Snapshot | None = None) -> ExportPlan:
     """Ask the source for columns, estimate and key, and return the plan.  Reads no rows.
+
+    With a snapshot the key's bounds are those of its rows, and the chunks will be read in it.
 
     Raises:
         ExportError: If the source cannot be reached or does not hold what the export names, or no plan is possible.
@@ -24,9 +27,9 @@ async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
         column = chunk_key(target, columns=profile.columns, integer_key=profile.integer_key)
         key = None
         if column is not None:
-            bounds = await source.key_bounds(target.selection, column)
+            bounds = await source.key_bounds(target.selection, column, snapshot)
             key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
-    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
+    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key, snapshot=snapshot)
 
 
 async def check_destination(target: Target, threads: anyio.CapacityLimiter) -> None:

@@ -16,9 +16,10 @@ from procflow_export.config.sizes import parse_size
 from procflow_export.config.structs import CompressionProfile, Config, ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
-from procflow_export.model.plan import Query, Relation, Selection, WorkUnit
+from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Environment,
@@ -101,6 +102,7 @@ class ExportPlan:
         chunks: The chunks.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         warnings: What the operator should know.
     """
 
@@ -110,6 +112,7 @@ class ExportPlan:
     chunks: Chunks
     row_estimate: int | None
     row_bytes: int
+    snapshot: Snapshot | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -127,7 +130,13 @@ class ExportPlan:
         """Rows that one unit is expected to have."""
         return None if self.row_estimate is None else -(-self.row_estimate // len(self.chunks))
 
-    def unit(self, index: int, *, attempt: int = 1) -> WorkUnit:
+    @property
+    def consistency(self) -> Consistency:
+        """What the parts have in common: one statement is one state without further ado."""
+        is_one_state = self.snapshot is not None or len(self.chunks) == 1
+        return Consistency.SNAPSHOT if is_one_state else Consistency.CHUNK
+
+    def unit(self, index: int, *, attempt: int = 1, keeps_connection: bool = True) -> WorkUnit:
         """Return the work unit of chunk ``index``."""
         target = self.target
         return WorkUnit(
@@ -142,8 +151,10 @@ class ExportPlan:
             destination=target.destination,
             part_stem=part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
+            snapshot=self.snapshot,
             row_estimate=self.unit_rows,
             attempt=attempt,
+            keeps_connection=keeps_connection,
         )
 
 
@@ -240,7 +251,12 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
 
 
 def plan_export(
-    target: Target, *, columns: tuple[Column, ...], row_estimate: int | None, key: KeyFacts | None
+    target: Target,
+    *,
+    columns: tuple[Column, ...],
+    row_estimate: int | None,
+    key: KeyFacts | None,
+    snapshot: Snapshot | None = None,
 ) -> ExportPlan:
     """Return the plan of one export.
 
@@ -249,6 +265,7 @@ def plan_export(
         columns: Its columns, from the source's profile.
         row_estimate: Rows that are expected, from the same profile.
         key: The bounds of the column that ``chunk_key()`` named; None when it named none.
+        snapshot: The state that the bounds were read in, for all chunks to be read in.
 
     Raises:
         PlanError: If the key makes too many ranges.
@@ -278,5 +295,6 @@ def plan_export(
         chunks=chunks,
         row_estimate=row_estimate,
         row_bytes=estimated_row_bytes(columns),
+        snapshot=snapshot,
         warnings=tuple(warnings),
     )

@@ -15,7 +15,7 @@ import anyio
 import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Everything, Query, Selection
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -23,7 +23,7 @@ from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
     has_unknown_precision,
@@ -34,6 +34,7 @@ from procflow_export.sources.postgres.catalog import (
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
+from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
 from procflow_export.sources.postgres.types import dialect_for_key, projection
 from procflow_export.sources.scopes import open_task_group
 
@@ -103,11 +104,11 @@ class PostgresSource:
         await session.rollback(connection)
         return result
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
+    async def key_bounds(self, selection: Selection, column: str, snapshot: Snapshot | None = None) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=snapshot)
             with session.translated(connection):
                 # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
                 low, high, has_nulls = await connection.fetchrow(
@@ -131,7 +132,7 @@ class PostgresSource:
         source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=request.snapshot)
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, request, statistics)
@@ -149,6 +150,33 @@ class PostgresSource:
             if source.is_finished:
                 await session.commit(connection)
             statistics.record_transaction(time.monotonic() - started)
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One transaction holds it, and bounds are read by another."""
+        return SnapshotPrice(holder=1, preparing=1, is_joined=False)
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now."""
+        await self._connections.aclose()
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
+        """Export a state of the database: see ``Source.hold_snapshot``."""
+        async with (
+            self._connections.lease() as connection,
+            hold_exported(connection, selection, self._limits) as holder,
+        ):
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Nothing: any connection imports an exported snapshot."""
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
 
     async def _copy(
         self,
@@ -170,7 +198,7 @@ class PostgresSource:
                 await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
-            source.finish(exc)
+            source.finish(session.in_snapshot(exc, request.snapshot))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
             pass
