@@ -11,6 +11,7 @@ import anyio.to_thread
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.model.plan import Snapshot
 from procflow_export.pipeline.sources import SharedSources
+from procflow_export.planning.names import run_stem
 from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
 
 
@@ -51,6 +52,22 @@ async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) ->
     owner = Owner(export=target.export.name, run_id=target.run_id)
     async with open_destination(target.destination, owner=owner) as destination:
         await anyio.to_thread.run_sync(_prepare, destination, target.export.name, limiter=threads)
+
+
+async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
+    """Remove every part that this run has stored for an export; none of them is published.
+
+    Raises:
+        DestinationError: If the place cannot be used.
+    """
+    stem = run_stem(target.export.name, target.run_id)
+
+    def discard() -> None:
+        for found in list(destination.list(stem)):
+            destination.remove(found.key)
+
+    async with open_destination(target.destination) as destination:
+        await anyio.to_thread.run_sync(discard, limiter=threads)
 
 
 def _prepare(destination: Destination, export: str) -> None:

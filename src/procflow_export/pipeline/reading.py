@@ -22,7 +22,7 @@ from procflow_export.model.settings import Consistency
 from procflow_export.pipeline.connections import Account, Connections
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
-from procflow_export.pipeline.prepare import plan_target, prepare_destination
+from procflow_export.pipeline.prepare import discard_parts, plan_target, prepare_destination
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.snapshots import open_snapshot
 from procflow_export.pipeline.sources import SharedSources
@@ -71,8 +71,7 @@ class Reading:
                 attempt += 1
                 error = await self._attempt(state)
                 if error is not None and await self._may_go_on(state, error, attempt):
-                    state.start_over()
-                    self._notify()
+                    await self._start_over(state)
         state.is_read = True
         state.settle()
         self._notify()
@@ -130,6 +129,16 @@ class Reading:
 
     # ---- one attempt
 
+    async def _start_over(self, state: ExportState) -> None:
+        if state.results:
+            try:
+                await discard_parts(state.target, self._stores)
+            except ExportError as exc:
+                # No manifest will name them: that they are still there is untidy, not wrong.
+                await self._warn(state, exc.code.value, f"parts of a lost snapshot were not removed: {exc.message}")
+        state.start_over()
+        self._notify()
+
     async def _attempt(self, state: ExportState) -> Exception | None:
         """Have an export read; return why it is not complete, if that is not its failure already."""
         error: Exception | None
@@ -163,9 +172,11 @@ class Reading:
                 state.plan = plan
                 state.is_preparing = False
                 self._notify()
-                await self._until_settled(state, holder)
-                if holder is not None:
-                    state.longest_transaction_s = max(state.longest_transaction_s, holder.held_s)
+                try:
+                    await self._until_settled(state, holder)
+                finally:
+                    if holder is not None:
+                        state.longest_transaction_s = max(state.longest_transaction_s, holder.held_s)
         finally:
             self._give_back(state, account, keep=0)
             state.is_preparing = False

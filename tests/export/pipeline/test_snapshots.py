@@ -162,6 +162,7 @@ async def test_export_starts_over_when_its_snapshot_is_lost(table: MovingTable, 
     assert succeeded(ran), ran.result
     assert [event.failure.code for event in ran.of(Retry) if event.chunk == -1] == [Code.SOURCE_SNAPSHOT_LOST]
     assert len(ran.of(ChunkFinished)) > 8
+    assert len(list(tmp_path.glob("out/accounts/*.parquet"))) == len(manifest(tmp_path)["parts"])
     assert table.is_one_state(files(tmp_path))
     assert manifest(tmp_path)["consistency"] == "snapshot"
 
