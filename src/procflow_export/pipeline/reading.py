@@ -7,6 +7,7 @@ not know which unit runs when, nor how parts are published.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -118,11 +119,11 @@ class Reading:
                             row_count=profile.row_estimate,
                             row_bytes=estimated_row_bytes(profile.columns),
                         )
-                        await self._tidy(state)
                     continue
                 except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                     error = exc
                 finally:
+                    await self._tidy(state)
                     account.give(1)
                 await self._may_go_on(state, error, attempt)
         self._notify()
@@ -178,6 +179,7 @@ class Reading:
                     if holder is not None:
                         state.longest_transaction_s = max(state.longest_transaction_s, holder.held_s)
         finally:
+            await self._tidy(state)
             self._give_back(state, account, keep=0)
             state.is_preparing = False
             self._notify()
@@ -255,7 +257,10 @@ class Reading:
         await self._outbox.put(Warned(export=state.name, code=code, message=message))
 
     async def _tidy(self, state: ExportState) -> None:
-        if not self._connections.of(state.target.source).may_keep:
+        """Close what only planning used, before it is given back; also when cancelled."""
+        if self._connections.of(state.target.source).may_keep:
+            return
+        with anyio.CancelScope(shield=True), contextlib.suppress(ExportError):
             async with self._sources.borrowed(state.target.source) as source:
                 await source.close_idle()
 
