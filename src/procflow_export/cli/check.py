@@ -10,7 +10,7 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -25,7 +25,7 @@ from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
 from procflow_export.model.plan import Query
-from procflow_export.pipeline.prepare import check_destination, plan_target
+from procflow_export.pipeline.prepare import check_consistency, check_destination, plan_target
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.plan import ExportPlan, Target
 from procflow_export.ui import words
@@ -95,6 +95,9 @@ async def _check(
     async with limiter:
         try:
             one.plan = await plan_target(one.target, sources)
+            remark = await check_consistency(one.plan, sources)
+            if remark is not None:
+                one.plan = replace(one.plan, warnings=(*one.plan.warnings, remark))
         except Exception as exc:  # noqa: BLE001 (recorded: the other exports are checked too)
             failures.append(_recorded(exc, face))
         try:

@@ -9,7 +9,10 @@ import anyio
 import anyio.to_thread
 
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Snapshot
+from procflow_export.model.settings import Consistency
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.names import run_stem
 from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
@@ -31,6 +34,25 @@ async def plan_target(target: Target, sources: SharedSources, *, snapshot: Snaps
             bounds = await source.key_bounds(target.selection, column, snapshot)
             key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
     return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key, snapshot=snapshot)
+
+
+async def check_consistency(plan: ExportPlan, sources: SharedSources) -> str | None:
+    """Return what the operator should know of the snapshot that a run would ask for; None if nothing.
+
+    Raises:
+        SourceError: If it would be refused, and the configuration insists on it.
+    """
+    export = plan.target.export
+    if export.consistency is Consistency.CHUNK or len(plan.chunks) == 1:
+        return None
+    try:
+        async with sources.borrowed(plan.target.source) as source:
+            await source.check_snapshot(plan.target.selection)
+    except SourceError as exc:
+        if exc.code is not Code.SOURCE_SNAPSHOT_REFUSED or export.consistency is Consistency.SNAPSHOT:
+            raise
+        return f"parts may differ in time (consistency: chunk): {exc.message}"
+    return None
 
 
 async def check_destination(target: Target, threads: anyio.CapacityLimiter) -> None:

@@ -245,6 +245,14 @@ class Source(Protocol):
         """What ``hold_snapshot()`` takes."""
         ...
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Find out whether ``hold_snapshot()`` would be refused, as far as that can be told without keeping anybody waiting.
+
+        Raises:
+            SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if it would.
+        """
+        ...
+
     def hold_snapshot(self, selection: Selection) -> AbstractAsyncContextManager[SnapshotHolder]:
         """Fix one state of what a selection reads, for readers of this and other processes.
 

@@ -33,7 +33,7 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.snapshot import MysqlHolder, hold_joined, joined_readers
+from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, SnapshotPrice, TableProfile
@@ -88,6 +88,11 @@ class MysqlSource:
     def snapshot_price(self) -> SnapshotPrice:
         """One connection locks, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Look for the right to lock and at the table's engine: see ``Source.check_snapshot``."""
+        async with self._connections.lease() as connection:
+            await check_joined(connection, selection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:

@@ -164,6 +164,9 @@ class PostgresSource:
         """Close the connections that nobody uses now."""
         await self._connections.aclose()
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: whoever may read may export a snapshot."""
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
         """Export a state of the database: see ``Source.hold_snapshot``."""

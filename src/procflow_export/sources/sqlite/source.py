@@ -182,6 +182,9 @@ class SqliteSource:
         """One connection watches, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: it depends on who writes when."""
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[SqliteHolder]:
         """Let readers begin, and see whether anybody wrote meanwhile: see ``Source.hold_snapshot``."""
