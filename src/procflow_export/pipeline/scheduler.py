@@ -45,6 +45,7 @@ from procflow_export.pipeline.prepare import plan_target, prepare_destination
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.verdicts import RunResult, sum_up, verdict_of
+from procflow_export.planning.keys import described
 from procflow_export.planning.plan import Target
 
 
@@ -140,8 +141,8 @@ class Scheduler:
             while state.is_active and state.plan is None:
                 attempt += 1
                 try:
-                    await prepare_destination(target, self._stores)
-                    plan = await plan_target(target, sources)
+                    previous = await prepare_destination(target, self._stores)
+                    plan = await plan_target(target, sources, previous)
                 except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                     await self._plan_again(state, exc, attempt)
                     continue
@@ -152,7 +153,8 @@ class Scheduler:
                         export=state.name,
                         total_chunks=len(plan.chunks),
                         row_estimate=plan.row_estimate,
-                        key=plan.chunks.column,
+                        key=described(plan.chunks.key) or None,
+                        cut=plan.cut.description or None,
                     )
                 )
                 state.plan = plan
@@ -280,7 +282,7 @@ class Scheduler:
         await state.settled.wait()
         publication: Publication | None = None
         plan = state.plan
-        if plan is not None and state.is_active:
+        if plan is not None and state.is_active and not plan.is_nothing_new:
             try:
                 publication = await finalise(
                     plan,
