@@ -14,6 +14,7 @@ import anyio
 
 from procflow_export.model.errors import ExportError, Failure
 from procflow_export.model.events import Status, UnitEvent, UnitProgress, UnitWarning
+from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import UnitResult
 from procflow_export.planning.order import remaining_cost
 from procflow_export.planning.plan import ExportPlan, Target
@@ -30,6 +31,7 @@ class ExportState:
     Attributes:
         target: What was known at the start.
         whole_cost: How much work it is, by estimate; known once its source was asked.
+        published: What its destination showed before; known with ``whole_cost``.
         admitted: Set once it may be planned and read: the scheduler has kept a place and connections for it.
         plan: Known once it is planned; None again while it starts over.
         lost: Why what was read so far is of no use: the snapshot is gone.
@@ -53,6 +55,7 @@ class ExportState:
 
     target: Target
     whole_cost: float | None = None
+    published: Manifest | None = None
     admitted: anyio.Event = field(default_factory=anyio.Event)
     plan: ExportPlan | None = None
     lost: ExportError | None = None

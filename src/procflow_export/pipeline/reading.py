@@ -27,6 +27,7 @@ from procflow_export.pipeline.prepare import discard_parts, plan_target, prepare
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.snapshots import open_snapshot
 from procflow_export.pipeline.sources import SharedSources
+from procflow_export.planning.keys import described
 from procflow_export.planning.memory import estimated_row_bytes
 from procflow_export.planning.order import whole_cost
 from procflow_export.sources.port import SnapshotHolder
@@ -110,7 +111,7 @@ class Reading:
                 attempt += 1
                 await account.wait_taken(1)
                 try:
-                    await prepare_destination(target, self._stores)
+                    state.published = await prepare_destination(target, self._stores)
                     async with self._sources.borrowed(target.source) as source:
                         state.price = source.snapshot_price
                         profile = await source.profile(target.selection)
@@ -158,7 +159,9 @@ class Reading:
         account = self._connections.of(target.source)
         try:
             async with self._held(state) as holder:
-                plan = await plan_target(target, self._sources, snapshot=None if holder is None else holder.snapshot)
+                plan = await plan_target(
+                    target, self._sources, state.published, snapshot=None if holder is None else holder.snapshot
+                )
                 await self._prepared(state, holder)
                 for message in plan.warnings:
                     await self._warn(state, "PLAN", message)
@@ -167,7 +170,8 @@ class Reading:
                         export=state.name,
                         total_chunks=len(plan.chunks),
                         row_estimate=plan.row_estimate,
-                        key=plan.chunks.column,
+                        key=described(plan.chunks.key) or None,
+                        cut=plan.cut.description or None,
                     )
                 )
                 state.plan = plan

@@ -267,7 +267,7 @@ class Scheduler:
         await state.settled.wait()
         publication: Publication | None = None
         plan = state.plan
-        if plan is not None and state.is_active:
+        if plan is not None and state.is_active and not plan.is_nothing_new:
             try:
                 publication = await finalise(
                     plan,

@@ -25,12 +25,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Selection, Snapshot, TableChunk
+from procflow_export.model.keys import NO_INDEXES, Indexes, KeyValues
+from procflow_export.model.plan import KeyRange, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
 KIB: Final = 1024
@@ -50,13 +52,12 @@ class TableProfile:
     Attributes:
         columns: In the order of the selection; never empty, names unique.
         row_estimate: From the statistics that the database keeps; ``None`` where it has none.  Never a count.
-        integer_key: A NOT NULL integer column with a full (not partial) primary or unique index of its own, so that key
-            ranges over it cut the table without loss; ``None`` for queries and where there is no such column.
+        indexes: What cuts it well; nothing is known of a query's.
     """
 
     columns: tuple[Column, ...]
     row_estimate: int | None
-    integer_key: str | None
+    indexes: Indexes = NO_INDEXES
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, or ``None``."""
@@ -64,25 +65,22 @@ class TableProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyBounds:
-    """The lowest and the highest key, both inclusive; integers of any size.
+class KeySearch:
+    """Which key is to be found, of the rows of a selection in the order of their keys.
 
-    ``low`` and ``high`` are both ``None`` exactly when there is no row with a key that is not NULL: a bound that could
-    not be read is an error, never an empty range.
+    Attributes:
+        selection: Where.
+        within: The range of keys that are looked at, and by that the key.
+        among: Further chunks that a row must be in to count.
+        nth: Which of them, from 1.
+        is_from_end: Whether they are counted from the last one.
     """
 
-    low: int | None
-    high: int | None
-    has_nulls: bool
-
-    def __post_init__(self) -> None:
-        if (self.low is None) != (self.high is None):
-            raise ValueError("a key range has both bounds or none")
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no row has a key, NULL keys included."""
-        return self.low is None and not self.has_nulls
+    selection: Selection
+    within: KeyRange
+    among: tuple[TableChunk, ...] = ()
+    nth: int = 1
+    is_from_end: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +198,13 @@ class Source(Protocol):
         """The database's product and version, for people; no host, user or secret."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Which database it is, as one text without user or secret: what is said here again is the same data."""
+        ...
+
     async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection, without reading its rows.
+        """Return columns, row estimate and indexes of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those
         the values' types are looked up in one pass.
@@ -211,15 +214,23 @@ class Source(Protocol):
         """
         ...
 
-    async def key_bounds(self, selection: Selection, column: str, snapshot: Snapshot | None = None) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL (presence, not a count).
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key, or ``None`` when there are fewer rows than that; with a snapshot, of its rows.
 
-        With a snapshot they are those of its rows: a row that came before the state was fixed lies between them.  Both bounds are ``None`` exactly when no row has a key that is not NULL: a bound that cannot be read is an error,
-        never an empty range.
+        The database orders and compares, by the columns' own collations.  With an index that begins with the key's columns
+        no row is read.
 
         Raises:
-            ExportError: If the column is missing or its bounds are not integers.
+            ExportError: If a column is missing, or the key cannot be read exactly: that is never taken for "no rows".
         """
+        ...
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row: the first one ends the search, and nothing is counted."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time of the database's clock, in UTC, to the second."""
         ...
 
     def read_chunk(

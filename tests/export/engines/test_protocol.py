@@ -41,7 +41,7 @@ UNIT = WorkUnit(
     export="orders",
     index=3,
     selection=Relation(schema="public", table="orders"),
-    chunk=KeyRange(column="id", low=-5, high=2**70),
+    chunk=KeyRange.of_integers("id", -5, 2**70),
     columns=b"\x00columns\xff",
     source=SourceConfig(type=SourceType.POSTGRES, url_env="DATABASE_URL"),
     format=FormatOptions(format=Format.PARQUET),

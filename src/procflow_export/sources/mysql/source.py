@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import KeyValue, KeyValues
 from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
@@ -23,20 +25,22 @@ from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
+from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
     columns_of,
-    key_bounds,
     profile,
+    query_columns,
     refuse_changes_by_wrapping,
+    rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
-from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, SnapshotPrice, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -44,6 +48,7 @@ class MysqlSource:
     """A MySQL or MariaDB database, open for reading."""
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
+        self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
@@ -74,6 +79,11 @@ class MysqlSource:
     def description(self) -> str:
         """Product, and version once a connection was made."""
         return self._version or "MySQL"
+
+    @property
+    def identity(self) -> str:
+        """Server and database."""
+        return f"mysql {self._address.place}"
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -119,18 +129,38 @@ class MysqlSource:
         return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
 
     async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
+        """Return columns, row estimate and indexes of a selection."""
         async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
-    async def key_bounds(self, selection: Selection, column: str, snapshot: Snapshot | None = None) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.MYSQL.nth_key(search), search.selection, snapshot)
+        if not rows:
+            return None
+        texts = [text for text in rows[0] if text is not None]
+        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, texts, strict=True))
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.MYSQL.presence(selection, chunk), selection, snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        ((text,),) = await self._rows("SELECT UNIX_TIMESTAMP()", None)
+        return datetime.fromtimestamp(int(text or 0), UTC)
+
+    async def _rows(
+        self, statement: str, selection: Selection | None, snapshot: Snapshot | None = None
+    ) -> list[list[str | None]]:
         async with self._lease(snapshot) as connection:
             started = time.monotonic()
-            result = await key_bounds(connection, selection, column)
+            if isinstance(selection, Query):
+                refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
+            result = await rows_of(connection, statement)
             self._statistics.record_statement(time.monotonic() - started)
             return result
 

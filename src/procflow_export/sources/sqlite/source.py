@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +18,14 @@ import anyio.to_thread
 import pyarrow as pa
 
 from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import KeyValues
 from procflow_export.model.plan import Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
-from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
+from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.joined import JoinedReaders
-from procflow_export.sources.port import MIB, ChunkRequest, KeyBounds, ReadStatistics, SnapshotPrice, TableProfile
+from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
@@ -62,25 +65,38 @@ class SqliteSource:
         """Product and version."""
         return f"SQLite {sqlite3.sqlite_version}"
 
+    @property
+    def identity(self) -> str:
+        """The file."""
+        return f"sqlite {self._path}"
+
     async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
+        """Return columns, row estimate and indexes of a selection."""
         async with self._open(snapshot) as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
-    async def key_bounds(self, selection: Selection, column: str, snapshot: Snapshot | None = None) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.SQLITE.nth_key(search), snapshot)
+        return tuple(map(sqlite_value, rows[0])) if rows else None
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of this machine's clock, which is the database's, too."""
+        return datetime.now(UTC).replace(microsecond=0)
+
+    async def _rows(self, statement: str, snapshot: Snapshot | None = None) -> list[tuple[object, ...]]:
         async with self._open(snapshot) as database:
             started = time.monotonic()
-            ((low, high),) = await database.rows(sql.SQLITE.bounds(selection, column))
-            nulls = await database.rows(sql.SQLITE.null_presence(selection, column))
+            result = await database.rows(statement)
             self._statistics.record_statement(time.monotonic() - started)
-        for bound in (low, high):
-            if bound is not None and not isinstance(bound, int):
-                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
-        return KeyBounds(low=low, high=high, has_nulls=bool(nulls))  # type: ignore[arg-type]  # checked above
+            return result
 
     @asynccontextmanager
     async def read_chunk(
