@@ -6,7 +6,7 @@ Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -27,6 +27,7 @@ from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
+from procflow_export.sources.pieces import Pacer
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
@@ -36,6 +37,7 @@ from procflow_export.sources.postgres.catalog import (
     relation_profile,
 )
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
+from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
@@ -212,16 +214,18 @@ class PostgresSource:
         source: PushSource,
         scope: anyio.CancelScope,
     ) -> None:
-        started = time.monotonic()
-        selection, columns, chunk = request.selection, request.columns, request.chunk
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
             with scope, session.in_snapshot(request.snapshot), session.translated(connection):
-                await hold_shape(connection, selection, columns)
-                statement = sql.POSTGRES.select(selection, [projection(column) for column in columns], chunk)
+                await hold_shape(connection, request.selection, request.columns)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, statement)
-                await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
+                await session.hold(connection, _statement(request))
+                for piece in _pieces(request, await _page_count(connection, request)):
+                    started = time.monotonic()
+                    try:
+                        await connection.copy_from_query(piece, output=source.put, **COPY_OPTIONS)
+                    finally:
+                        statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -230,8 +234,33 @@ class PostgresSource:
         else:
             if not scope.cancelled_caught:
                 source.finish()
-        finally:
-            statistics.record_statement(time.monotonic() - started)
+
+
+def _statement(request: ChunkRequest, *conditions: str) -> str:
+    expressions = [projection(column) for column in request.columns]
+    return sql.POSTGRES.select(request.selection, expressions, request.chunk, also=conditions)
+
+
+async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
+    """Return how many pages a chunk is read by: all of a table, in a snapshot; ``None`` for one statement."""
+    if request.snapshot is None or not isinstance(request.chunk, Everything):
+        return None
+    return await page_count(connection, request.selection) if isinstance(request.selection, Relation) else None
+
+
+def _pieces(request: ChunkRequest, pages: int | None) -> Iterator[str]:
+    """Give the statements that read a chunk together, each when the one before is done."""
+    if pages is None:
+        yield _statement(request)
+        return
+    pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
+    low, high = 0, pacer.width
+    while low < pages:
+        started = time.monotonic()
+        # The last piece has no end: that no row lies behind it need not be proven.
+        yield _statement(request, in_pages(low, high if high < pages else None))
+        pacer.note(time.monotonic() - started)
+        low, high = high, high + pacer.width
 
 
 @asynccontextmanager
