@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from procflow_export import (
@@ -20,6 +21,7 @@ from procflow_export import (
     InProcessEngine,
     ProcessEngine,
     Progress,
+    ProgressInit,
     Retry,
     RunEvent,
     Started,
@@ -291,3 +293,57 @@ async def test_truncated_table_is_one_state(postgres_database: str, engine: Engi
     rows = select(f"select count(*), count(distinct owner), min(balance), max(balance) from '{files(tmp_path)}'")
     assert rows[0][:2] == (table.rows, table.rows)
     assert rows[0][2] == rows[0][3]
+
+
+@pytest.mark.parametrize("moment", [Started, ProgressInit, ChunkFinished])
+async def test_run_that_is_cancelled_leaves_no_session(
+    table: MovingTable, engine: Engine, tmp_path: Path, moment: type[RunEvent]
+) -> None:
+    """E-11, E-34: whenever a run is cancelled, nobody holds a snapshot or a lock afterwards."""
+
+    def cancel(exporter: Exporter, event: RunEvent) -> None:
+        if isinstance(event, moment):
+            exporter.cancel()
+
+    ran = await run(config(table, tmp_path), engine=engine, on_event=cancel)
+
+    assert ran.result.exit_status is ExitStatus.INTERRUPTED
+    with executing(table.kind, table.place) as execute, anyio.fail_after(30):
+        if table.kind == "postgres":
+            while execute(
+                "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            ):
+                await anyio.sleep(0.01)
+        elif table.kind == "mysql":
+            while execute(
+                "select 1 from information_schema.processlist where db = database() and id <> connection_id()"
+            ):
+                await anyio.sleep(0.01)
+        execute("update accounts set balance = balance")
+
+
+async def test_spare_reader_takes_the_place_of_one_that_was_killed(mariadb_database: str, tmp_path: Path) -> None:
+    """E-11: one reader that dies costs its chunk only: the spare sees the same state."""
+    table = MovingTable("mysql", mariadb_database)
+    engine = InProcessEngine(max_units=3)
+    killed: list[int] = []
+
+    def kill_one(_: Exporter, event: RunEvent) -> None:
+        if isinstance(event, ChunkFinished):
+            table.wait(3)
+            if not killed:
+                with executing(table.kind, table.place) as execute:
+                    ((number,), *_) = execute(
+                        "select p.id from information_schema.processlist p join information_schema.innodb_trx t"
+                        " on t.trx_mysql_thread_id = p.id where p.db = database() and t.trx_is_read_only = 1"
+                    )
+                    execute(f"kill {number}")
+                killed.append(number)
+
+    with table.moving():
+        ran = await run(config(table, tmp_path), engine=engine, on_event=kill_one)
+
+    assert killed
+    assert succeeded(ran), ran.result
+    assert all(event.chunk >= 0 for event in ran.of(Retry)), "no new snapshot was needed"
+    assert table.is_one_state(files(tmp_path))
