@@ -32,9 +32,9 @@ CLIENT: Final = "mariadb -q to nothing"
 def server(params: Params) -> Iterator[Params]:
     """Start a server, load the tables and install the peers."""
     if params["installs"]:
-        install(("rivet", "connectorx", "pandas", "asyncmy", "mariadb"), say)
+        install(("tpchgen", "rivet", "connectorx", "pandas", "asyncmy", "mariadb"), say)
     with loaded("mariadb", scale=params["scale"], say=say) as urls:
-        yield {"server": "mysql", "url": urls["mariadb"], "server_pid": pid_of(urls["mariadb"])}
+        yield {"source": "mysql", "url": urls["mariadb"], "server_pid": pid_of(urls["mariadb"])}
 
 
 def pid_of(url: str) -> int:
@@ -92,7 +92,6 @@ BENCHMARK = Benchmark(
                 of=OURS,
                 over=LOOP,
                 at_least=8,
-                limit=CLIENT,
             )
             for case in CASES
         ),
