@@ -23,7 +23,7 @@ ENVIRONMENTS: Final[dict[str, tuple[str, ...]]] = {
     "rivet": ("rivet-cli",),
     "connectorx": ("connectorx", "pyarrow"),
     "adbc": ("adbc-driver-postgresql", "pyarrow"),
-    "pandas": ("pandas", "psycopg[binary]", "pyarrow", "pymysql", "sqlalchemy"),
+    "pandas": ("pandas", "psycopg[binary]", "pyarrow", "sqlalchemy[pymysql]"),
     "asyncmy": ("asyncmy", "pyarrow"),
     "mariadb": ("mariadb[binary]", "pyarrow"),
 }
