@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from decimal import Decimal
 from pathlib import Path
 
+import asyncpg
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -19,9 +23,10 @@ import pytest
 from benchmarks import environments, export_trials, exported, observing, table_files
 from benchmarks.environments import ENVIRONMENTS, PINS, NotInstalledError
 from benchmarks.export_peers import PEERS, Writer, array, table_of
+from benchmarks.export_postgres import DRAINS, SAME_COPY
 from benchmarks.observing import MIB, TICKS, Peak, Server, observed
 from benchmarks.table_files import first_rows, row_count, table_file
-from benchmarks.tables import NARROW, PLAIN, TABLES, WIDE, Column
+from benchmarks.tables import NARROW, PLAIN, SERVER_TABLES, TABLES, WIDE, Column
 from tools.lock import PIN
 
 SCALE = 0.002
@@ -87,6 +92,39 @@ def test_a_share_of_the_rows_is_that_of_the_lowest_keys() -> None:
     assert query == f"SELECT * FROM narrow WHERE id < {rows + 1}"
     assert rows == row_count(NARROW, SCALE) // 10
     assert export_trials.first_part(NARROW, SCALE, 1) == ("SELECT * FROM narrow", row_count(NARROW, SCALE))
+
+
+@pytest.mark.postgres
+def test_the_drain_is_in_the_format_in_which_the_table_is_read(postgres_database: str, tmp_path: Path) -> None:
+    """Otherwise the distance to the limit would be that to another limit."""
+    log = asyncio.run(make_logged(postgres_database))
+    exports = [
+        {"name": table.name, "table": table.name, "mode": "full", "format": "parquet"} for table in SERVER_TABLES
+    ]
+    config = tmp_path / "all.yaml"
+    source = {"type": "postgres", "url_env": "PROCFLOW_BENCH_URL"}
+    destination = {"type": "local", "path": "{export}"}
+    config.write_text(json.dumps({"source": source, "destination": destination, "exports": exports}))
+
+    argv = [sys.executable, "-m", "procflow_export", "run", str(config), "--quiet", "--engine", "in-process"]
+    subprocess.run(argv, env={**os.environ, "PROCFLOW_BENCH_URL": postgres_database}, check=True)
+
+    asked = re.findall(r"""COPY .* FROM \S*?(\w+)"?\b.* \(FORMAT '?(\w+)""", log.read_text())
+    assert {table: DRAINS[format_name] for table, format_name in asked} == SAME_COPY
+
+
+async def make_logged(url: str) -> Path:
+    """Make the tables, without rows, and return where the server notes every statement about this database from now on."""
+    connection = await asyncpg.connect(url)
+    for table in SERVER_TABLES:
+        columns = ", ".join(f"{column.name} {column.postgres}" for column in table.columns)
+        await connection.execute(f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))")
+    await connection.execute(
+        f"ALTER DATABASE {await connection.fetchval('SELECT current_database()')} SET log_statement = 'all'"
+    )
+    directory = await connection.fetchval("SHOW data_directory")
+    await connection.close()
+    return Path(directory).parent / "log"
 
 
 # --- peers ----------------------------------------------------------------------------------------------------------
