@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pymysql
 
+from benchmarks.environments import versions
 from benchmarks.export_targets import CHILD, CHILDREN, ONE, OURS, TWO, shared_targets
 from benchmarks.export_trials import CASES, METRICS, drain, install, ours, peer, rivet
 from benchmarks.harness import Benchmark, Params, say
@@ -59,7 +60,8 @@ def client(url: str, table: str) -> list[str]:
 
 BENCHMARK = Benchmark(
     title="Export from MariaDB",
-    about="The same tables and the same job as from PostgreSQL, with an InnoDB buffer pool of 3 GB. Who gets 5 % or a tenth of the rows: "
+    about="The same tables and the same job as from PostgreSQL, with an InnoDB buffer pool of 3 GB. Peers: "
+    f"{versions('connectorx', 'mariadb', 'asyncmy', 'pandas', 'pymysql')}, and the aiomysql that we use too. Who gets 5 % or a tenth of the rows: "
     "the numbers are in proportion, less what its start takes. rivet does not run on MariaDB: its row says why. "
     "`mariadb -q`, the server's own client, takes every row as it comes and prints it to nothing; the base line is a loop over an unbuffered aiomysql cursor.",
     variants={

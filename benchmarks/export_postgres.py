@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from benchmarks.environments import versions
 from benchmarks.export_targets import CHILD, CHILDREN, ONE, TWO, shared_targets
 from benchmarks.export_trials import CASES, CHUNKS, METRICS, drain, install, ours, peer, rivet
 from benchmarks.harness import Benchmark, Params, Trial, say
@@ -84,8 +85,10 @@ BENCHMARK = Benchmark(
     about="Whole commands, their start included: one table to zstd-3 Parquet files on the local disk. "
     "The tables are TPC-H's `lineitem` at scale 0.5 (2,999,671 rows of 16 columns, 4 of them decimals), `wide` (500,000 × 20: integers, doubles, "
     "decimals, instants, dates, booleans, UUIDs, JSON, texts, bytes, half of them nullable) and `narrow` (5,000,000 × 2 integers). "
-    "Everybody reads the same server (shared_buffers of 3 GB, so that all of it is in memory) over TCP on the loopback, but for one row. "
-    f"Chunks are {CHUNKS} ranges of the key. Peers are installed from the registry, each into an environment of its own; rivet has its profile *fast*. "
+    "Everybody reads the same server (that of the tests, with shared_buffers of 3 GB, so that all of it is in memory) over TCP on the loopback, but for one row. "
+    f"Chunks are {CHUNKS} ranges of the key. Peers are installed from the registry, each into an environment of its own "
+    f"({versions('rivet-cli', 'connectorx', 'adbc-driver-postgresql', 'pandas', 'psycopg')}); rivet has its profile *fast*. DuckDB is not among them: what reads "
+    "PostgreSQL there is an extension that it would have to download. "
     "Who gets a tenth of the rows: the numbers are in proportion, less what its start takes; its memory is what that tenth took. "
     "CPU is that of all processes of the client, or of the server; memory is resident, all processes together. "
     "*Columns not exact* counts those in which the first 2,000 rows are not what was loaded: a decimal that became a float or a text. "

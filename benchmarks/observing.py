@@ -23,7 +23,7 @@ from benchmarks.harness import ROOT
 from benchmarks.runs import descendants
 from tools.servers import PR_SET_CHILD_SUBREAPER, libc_prctl
 
-SAMPLE_S: Final = 0.01
+SAMPLE_S: Final = 0.02
 SETTLE_S: Final = 2.0
 """How long a server may need to end what it had started for a client that is gone."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
