@@ -146,11 +146,11 @@ class ChunkFinished(Event, tag="chunk_finished", frozen=True, kw_only=True):
 
 
 class Retry(Event, tag="retry", frozen=True, kw_only=True):
-    """A unit failed in a way that may pass, and is tried again after ``delay_s``."""
+    """A unit, or an export as a whole, failed in a way that may pass, and is tried again after ``delay_s``."""
 
     export: str
     chunk: int
-    """The chunk; -1 while the export was planned."""
+    """The chunk; -1 for the whole export: while it was planned, or because its snapshot is lost and it starts over."""
     attempt: int
     """The attempt that failed."""
     delay_s: float
