@@ -241,7 +241,8 @@ def translate(exc: BaseException, *, is_closed: bool) -> SourceError | None:
         return refusal(exc)
     if isinstance(exc, asyncpg.InterfaceError) and not is_closed:
         return SourceError(Code.SOURCE_FAILED, "the PostgreSQL driver refused the statement")
-    if isinstance(exc, asyncpg.InterfaceError | OSError):
+    # What a server says of its own accord, its last words, makes the driver lose its place (``InternalClientError``).
+    if isinstance(exc, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
         return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
     return None
 
