@@ -89,7 +89,7 @@ class MariaDatabase:
         return mariadb_rows(self.url, statement)
 
     def numbers(self, count: int) -> str:
-        return f"SELECT seq AS n FROM seq_1_to_{count}"
+        return f"SELECT CAST(seq AS signed) AS n FROM seq_1_to_{count}"
 
 
 class SqliteDatabase:
