@@ -105,5 +105,5 @@ class Clock:
     def advance(self, **step: float) -> None:
         self.now += timedelta(**step)
 
-    async def read(self, _source: object) -> datetime:
+    async def read(self) -> datetime:
         return self.now
