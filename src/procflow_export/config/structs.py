@@ -13,6 +13,7 @@ import msgspec
 
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Format,
@@ -100,6 +101,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         keyset_incremental: Go on behind the last key of the run before; with ``chunk_by_key`` only.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
         parallel: Chunks of this export that are read at the same time.
+        consistency: ``snapshot``: all parts show one state of the database, or the export fails.  ``chunk``: short
+            transactions, and chunks may differ in time.  Without it, ``snapshot`` where it can be had; where it cannot,
+            the run warns before it reads and goes on with ``chunk``.
         format: What the files are.
         compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
         compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9).
@@ -133,6 +137,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keyset_incremental: bool = False
     chunk_max_attempts: Positive | None = None
     parallel: Positive = 1
+    consistency: Consistency | None = None
     format: Format
     compression: Compression | None = None
     compression_level: int | None = None

@@ -98,6 +98,8 @@ class Code(StrEnum):
     SOURCE_OUT_OF_RESOURCES = "SOURCE_OUT_OF_RESOURCES"
     SOURCE_DEADLOCK = "SOURCE_DEADLOCK"
     SOURCE_LOCKED = "SOURCE_LOCKED"
+    SOURCE_SNAPSHOT_LOST = "SOURCE_SNAPSHOT_LOST"
+    SOURCE_SNAPSHOT_REFUSED = "SOURCE_SNAPSHOT_REFUSED"
 
     TYPE_NOT_SUPPORTED = "TYPE_NOT_SUPPORTED"
     VALUE_REFUSED = "VALUE_REFUSED"
@@ -179,6 +181,12 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.SOURCE_OUT_OF_RESOURCES: _Meaning(Kind.RETRY, "Check memory and disk of the server, then run again.", 5.0),
     Code.SOURCE_DEADLOCK: _Meaning(Kind.RETRY, "Run again.", 1.0),
     Code.SOURCE_LOCKED: _Meaning(Kind.RETRY, "Run again when whoever holds the lock is done."),
+    Code.SOURCE_SNAPSHOT_LOST: _Meaning(
+        Kind.RETRY, "Run again; with `consistency: chunk` parts may differ in time, and no snapshot is needed.", 1.0
+    ),
+    Code.SOURCE_SNAPSHOT_REFUSED: _Meaning(
+        Kind.FIX, "Give the user what the message names, or accept parts that differ in time: `consistency: chunk`."
+    ),
     Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Select the column as text, or leave it out."),
     Code.VALUE_REFUSED: _Meaning(
         Kind.REFUSED, "Decide what becomes of the value: correct it at the source, or cast the column in a `query`."

@@ -90,8 +90,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         schema_fingerprint: Digest of the written schema.
         row_count: Rows of all parts.
         parts: Every part: those of earlier runs that stay in the set first, then the run's by chunk and part number.
-        consistency: ``chunk``: every chunk is one statement, chunks may differ in time.  ``snapshot``: all parts
-            show one instant.
+        consistency: ``snapshot``: all parts of the run show one state of the database.  ``chunk``: each chunk shows one,
+            and chunks may differ in time.
         started_at: RFC 3339, UTC.
         finished_at: RFC 3339, UTC.
         changed_values: Values that a policy changed, per column.

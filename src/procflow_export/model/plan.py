@@ -97,9 +97,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: What a reader asks its source for.
+        is_joined: Whether only connections read it that joined when it was taken (see ``Source.join_snapshot``), not
+            any connection that names it.
     """
 
     name: str
+    is_joined: bool = False
 
 
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -122,6 +125,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         row_estimate: Rows that are expected; None when nobody knows.
         writes_empty: Whether there is a part also when there are no rows, so that a reader finds the columns.
         attempt: 1 for the first try.
+        keeps_connection: Whether the worker may keep its connection for the next unit.
     """
 
     run_id: str
@@ -139,6 +143,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     row_estimate: int | None = None
     writes_empty: bool = False
     attempt: int = 1
+    keeps_connection: bool = True
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

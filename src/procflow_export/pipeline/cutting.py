@@ -18,7 +18,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
 from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue, KeyValues, is_integer_text
 from procflow_export.model.manifest import Manifest, StoredCursor
-from procflow_export.model.plan import KeyRange, NullKeys, TableChunk
+from procflow_export.model.plan import KeyRange, NullKeys, Snapshot, TableChunk
 from procflow_export.planning.chunks import DEFAULT_CHUNK_SIZE, Chunks, cut_days, cut_integers, day_value
 from procflow_export.planning.cursors import (
     LATER_SCOPE,
@@ -56,9 +56,11 @@ _LAST_DAYS: Final = re.compile(r"infinity|\d{5,}-.*", re.DOTALL)
 class Cutter:
     """Cuts one selection of an open source."""
 
-    def __init__(self, source: Source, facts: Facts) -> None:
+    def __init__(self, source: Source, facts: Facts, snapshot: Snapshot | None = None) -> None:
+        """Ask ``source``; with a snapshot, about the rows that there are in it."""
         self._source = source
         self._facts = facts
+        self._snapshot = snapshot
 
     async def chunked(self, export: ExportConfig) -> Cut:
         """Return the cut of a chunked export.
@@ -235,13 +237,14 @@ class Cutter:
         if previous is not None and any(part.scope == NULL_SCOPE and part.row_count for part in previous.parts):
             return True
         is_nullable = any(part.is_nullable for part in key)
-        return is_nullable and await self._source.has_rows(self._facts.selection, NullKeys(key=key))
+        return is_nullable and await self._source.has_rows(self._facts.selection, NullKeys(key=key), self._snapshot)
 
     async def _find(
         self, within: KeyRange, *, among: tuple[TableChunk, ...] = (), nth: int = 1, is_from_end: bool = False
     ) -> KeyValues | None:
         return await self._source.find_key(
-            KeySearch(selection=self._facts.selection, within=within, among=among, nth=nth, is_from_end=is_from_end)
+            KeySearch(selection=self._facts.selection, within=within, among=among, nth=nth, is_from_end=is_from_end),
+            self._snapshot,
         )
 
 

@@ -87,7 +87,7 @@ def build_manifest(
         parts=tuple(
             msgspec.structs.replace(part, scope=plan.scope(result.index)) for result in ordered for part in result.parts
         ),
-        consistency="chunk",
+        consistency=plan.consistency.value,
         started_at=_instant(started_at),
         finished_at=_instant(finished_at),
         changed_values=changed_values(results),

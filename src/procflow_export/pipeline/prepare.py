@@ -11,6 +11,7 @@ import anyio.to_thread
 from procflow_export.config.structs import Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.model.manifest import Manifest
+from procflow_export.model.plan import Snapshot
 from procflow_export.pipeline.cutting import Cutter
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.cursors import own_cursor
@@ -18,13 +19,16 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.plan import WHOLE, ExportPlan, Target, plan_export
 
 
-async def plan_target(target: Target, sources: SharedSources, previous: Manifest | None = None) -> ExportPlan:
+async def plan_target(
+    target: Target, sources: SharedSources, previous: Manifest | None = None, *, snapshot: Snapshot | None = None
+) -> ExportPlan:
     """Ask the source for columns, estimate and keys, and return the plan.  Reads no rows.
 
     Args:
         target: The export.
         sources: Open sources.
         previous: The set that is published now.
+        snapshot: The state that chunks will be read in: the key's bounds are those of its rows.
 
     Raises:
         ExportError: If the source cannot be reached or does not hold what the export names, if no plan is possible, or if the
@@ -42,7 +46,7 @@ async def plan_target(target: Target, sources: SharedSources, previous: Manifest
             indexes=profile.indexes,
             row_estimate=profile.row_estimate,
         )
-        cutter = Cutter(source, facts)
+        cutter = Cutter(source, facts, snapshot)
         if export.mode is Mode.TIME_WINDOW:
             cut = await cutter.last_days(export, stored, base)
         elif export.is_cumulative:
@@ -52,8 +56,8 @@ async def plan_target(target: Target, sources: SharedSources, previous: Manifest
         else:
             cut = WHOLE
     if export.is_cumulative:
-        return plan_export(target, facts, cut, previous=base, owner=owner)
-    return plan_export(target, facts, cut)
+        return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
+    return plan_export(target, facts, cut, snapshot=snapshot)
 
 
 async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manifest | None:

@@ -130,6 +130,10 @@ async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics:
         # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
         # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
         handover.close_sending()
+        if not unit.keeps_connection:
+            # It counts until it is closed (see ``pipeline.connections``).
+            with anyio.CancelScope(shield=True):
+                await source.close_idle()
 
 
 @dataclass(frozen=True, slots=True)

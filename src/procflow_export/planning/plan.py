@@ -16,9 +16,10 @@ from procflow_export.config.sizes import parse_size
 from procflow_export.config.structs import CompressionProfile, Config, ExportConfig
 from procflow_export.model.keys import KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
-from procflow_export.model.plan import Query, Relation, Selection, WorkUnit
+from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Environment,
@@ -121,6 +122,7 @@ class ExportPlan:
         cut: How it is cut.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         cursor: Where the next run goes on; None when it does not.
         continuation: The set that the run adds to; None when it replaces whatever is published.
         writes_empty: Whether there is a part without rows if there are no rows.
@@ -133,6 +135,7 @@ class ExportPlan:
     cut: Cut
     row_estimate: int | None
     row_bytes: int
+    snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
     continuation: Continuation | None = None
     writes_empty: bool = True
@@ -167,7 +170,13 @@ class ExportPlan:
         """Return what of the table chunk ``index`` holds, where later runs export that anew."""
         return scope_of(self.cut, index) if self.target.export.is_cumulative else None
 
-    def unit(self, index: int, *, attempt: int = 1) -> WorkUnit:
+    @property
+    def consistency(self) -> Consistency:
+        """What the parts have in common: one statement is one state without further ado."""
+        is_one_state = self.snapshot is not None or len(self.chunks) == 1
+        return Consistency.SNAPSHOT if is_one_state else Consistency.CHUNK
+
+    def unit(self, index: int, *, attempt: int = 1, keeps_connection: bool = True) -> WorkUnit:
         """Return the work unit of chunk ``index``."""
         target = self.target
         return WorkUnit(
@@ -182,10 +191,12 @@ class ExportPlan:
             destination=target.destination,
             part_stem=target.part_directory + part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
+            snapshot=self.snapshot,
             row_estimate=self.unit_rows,
             # The first chunk: readers of the published set find the columns there.
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
+            keeps_connection=keeps_connection,
         )
 
 
@@ -262,6 +273,7 @@ def plan_export(
     *,
     previous: Manifest | None = None,
     owner: CursorOwner | None = None,
+    snapshot: Snapshot | None = None,
 ) -> ExportPlan:
     """Return the plan of one export.
 
@@ -271,6 +283,7 @@ def plan_export(
         cut: How it is cut.
         previous: The set that it goes on from; None when it begins anew.
         owner: What its cursor belongs to; None when it has none.
+        snapshot: The state that the cut was made in, for all chunks to be read in.
     """
     continuation = None
     warnings = list(cut.notes)
@@ -283,6 +296,7 @@ def plan_export(
             )
     return ExportPlan(
         target=target,
+        snapshot=snapshot,
         columns=facts.columns,
         encoded_columns=encode_columns(facts.columns),
         cut=cut,

@@ -95,6 +95,17 @@ async def rows_of(
             return [list(row) for row in await cursor.fetchall()]
 
 
+async def engine_of(connection: WireConnection, relation: Relation) -> str | None:
+    """Return the storage engine of a table; ``None`` for a view."""
+    schema, arguments = _named(relation)
+    rows = await rows_of(
+        connection,
+        f"SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        arguments,
+    )
+    return rows[0][0] if rows else None
+
+
 async def _relation_profile(connection: WireConnection, relation: Relation) -> TableProfile:
     schema, arguments = _named(relation)
     described = await rows_of(

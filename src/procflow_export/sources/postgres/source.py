@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, TableChunk
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -27,7 +27,7 @@ from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
-from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
     has_unknown_precision,
@@ -38,6 +38,7 @@ from procflow_export.sources.postgres.catalog import (
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
+from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
 from procflow_export.sources.postgres.types import projection
 from procflow_export.sources.scopes import open_task_group
 
@@ -113,16 +114,16 @@ class PostgresSource:
         await session.rollback(connection)
         return result
 
-    async def find_key(self, search: KeySearch) -> KeyValues | None:
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
-        row = await self._first_row(sql.POSTGRES.nth_key(search))
+        row = await self._first_row(sql.POSTGRES.nth_key(search), snapshot)
         if row is None:
             return None
         return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, row, strict=True))
 
-    async def has_rows(self, selection: Selection, chunk: TableChunk) -> bool:
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
-        return await self._first_row(sql.POSTGRES.presence(selection, chunk)) is not None
+        return await self._first_row(sql.POSTGRES.presence(selection, chunk), snapshot) is not None
 
     async def now(self) -> datetime:
         """Return the time of the server's clock."""
@@ -130,10 +131,10 @@ class PostgresSource:
         assert row is not None, "a SELECT without FROM has one row"
         return datetime.fromtimestamp(row[0], UTC)
 
-    async def _first_row(self, statement: str) -> asyncpg.Record | None:
+    async def _first_row(self, statement: str, snapshot: Snapshot | None = None) -> asyncpg.Record | None:
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=snapshot)
             with session.translated(connection):
                 row = await connection.fetchrow(statement)
             await session.commit(connection)
@@ -150,7 +151,7 @@ class PostgresSource:
         source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=request.snapshot)
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, request, statistics)
@@ -168,6 +169,33 @@ class PostgresSource:
             if source.is_finished:
                 await session.commit(connection)
             statistics.record_transaction(time.monotonic() - started)
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One transaction holds it, and bounds are read by another."""
+        return SnapshotPrice(holder=1, preparing=1, is_joined=False)
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now."""
+        await self._connections.aclose()
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
+        """Export a state of the database: see ``Source.hold_snapshot``."""
+        async with (
+            self._connections.lease() as connection,
+            hold_exported(connection, selection, self._limits) as holder,
+        ):
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Nothing: any connection imports an exported snapshot."""
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
 
     async def _copy(
         self,
@@ -188,7 +216,7 @@ class PostgresSource:
                 await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
-            source.finish(exc)
+            source.finish(session.in_snapshot(exc, request.snapshot))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
             pass
