@@ -5,6 +5,7 @@ Owns the choice and its refusals.  What it costs to cut that way is asked of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,11 +13,35 @@ from typing import Final, TypeAlias
 from procflow_export.config.structs import ExportConfig
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
-from procflow_export.model.keys import Indexes, Key, KeyKind, KeyPart, key_kind
+from procflow_export.model.keys import Indexes, Key, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Selection
-from procflow_export.model.types import Column
+from procflow_export.model.types import Column, LogicalType
 
 CALENDAR_KINDS: Final = (KeyKind.DATE, KeyKind.TIMESTAMP, KeyKind.INSTANT)
+_KINDS: Final = {
+    LogicalType.INTEGER: KeyKind.INTEGER,
+    LogicalType.DECIMAL: KeyKind.DECIMAL,
+    LogicalType.TEXT: KeyKind.TEXT,
+    LogicalType.BYTES: KeyKind.BYTES,
+    LogicalType.UUID: KeyKind.UUID,
+    LogicalType.DATE: KeyKind.DATE,
+    LogicalType.TIMESTAMP: KeyKind.TIMESTAMP,
+    LogicalType.INSTANT: KeyKind.INSTANT,
+}
+_SET: Final = re.compile(r"set(\(.*\))?", re.IGNORECASE | re.DOTALL)
+
+
+def key_kind(column: Column) -> KeyKind | None:
+    """Return the kind of key that a column can be, or ``None``.
+
+    Floats are none, because their text does not always lead back to them; neither are types whose order is not that of
+    their text and that the database compares with texts otherwise (MySQL's ``enum``, ``set``, ``year``).
+    """
+    if column.logical_type is LogicalType.TEXT and _SET.fullmatch(column.native_type):
+        return None
+    if column.logical_type is LogicalType.OTHER and column.native_type == "numeric":
+        return KeyKind.DECIMAL
+    return _KINDS.get(column.logical_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,16 @@ def published(root: Path) -> list[tuple[int, str]]:
         return connection.execute(f"select id, v from read_parquet({files!r}) order by all").fetchall()
 
 
+def visible_files(root: Path) -> set[str]:
+    return {path.name for path in (root / "out" / "t").iterdir() if not path.name.startswith(".")}
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_run_and_a_rerun_hold_every_row_once(point: str, tmp_path: Path) -> None:
-    """E-42, E-43: the cursor is in the manifest, so no crash lies between them: no row is lost, none is there twice (lesson 8)."""
+    """E-42, E-43: the cursor is in the manifest, so no crash lies between them: no row is lost, none is there twice (lesson 8).
+
+    What was durable before the rerun is there after it, named by a manifest or not: nothing is moved away (lesson 7).
+    """
     (tmp_path / "c.yaml").write_text(CONFIG)
     execute(
         tmp_path,
@@ -69,7 +76,7 @@ def test_a_killed_run_and_a_rerun_hold_every_row_once(point: str, tmp_path: Path
     execute(tmp_path, "INSERT INTO t VALUES (4, 2, 'b'), (5, 3, 'b')", "UPDATE t SET v = 'b' WHERE at IS NULL")
 
     assert run(tmp_path, point) == -signal.SIGKILL
-    between = published(tmp_path)
+    between, left = published(tmp_path), visible_files(tmp_path)
     execute(tmp_path, "INSERT INTO t VALUES (6, 3, 'c')")
     assert run(tmp_path) == 0
 
@@ -78,3 +85,4 @@ def test_a_killed_run_and_a_rerun_hold_every_row_once(point: str, tmp_path: Path
     is_committed = point.startswith("publish.m") or point == "put.synced:3"
     assert between == (new if is_committed else old)
     assert published(tmp_path) == [*new, (6, "c")]
+    assert left <= visible_files(tmp_path)

@@ -268,6 +268,31 @@ async def test_the_manifest_of_a_run_names_its_own_parts_and_the_canonical_one_a
     assert second.cursor.position != first.cursor.position
 
 
+async def test_every_sibling_of_a_rotated_chunk_stays_in_the_set(out: Outcome) -> None:
+    """E-42: a chunk of several parts is in the set with all of them, also after later runs (lesson 6)."""
+    integer = out.database.integer
+    out.database.execute(
+        f"CREATE TABLE t (id {integer} NOT NULL PRIMARY KEY, v varchar(40))",
+        f"INSERT INTO t SELECT n, 'value' FROM ({out.database.numbers(9_000)}) AS g",
+    )
+    rotated = {
+        "table": "t",
+        "mode": "incremental",
+        "cursor_column": "id",
+        "max_file_size": "20KB",
+        "compression": "none",
+    }
+
+    await out.run(rotated)
+    first = [part.key for part in out.manifest().parts]
+    out.database.execute("INSERT INTO t VALUES (10000, 'late')")
+    await out.run(rotated)
+
+    assert len(first) >= 3
+    assert [part.key for part in out.manifest().parts][:-1] == first
+    assert out.values("id") == [*range(1, 9_001), 10_000]
+
+
 async def test_parts_go_where_the_path_says_and_the_manifest_stays(out: Outcome) -> None:
     """E-41, E-42: placeholders that differ from run to run are part of the names of parts."""
     make(out)

@@ -7,11 +7,11 @@ from datetime import date
 
 import pytest
 
-from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue, KeyValues, key_kind
+from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue, KeyValues
 from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation
 from procflow_export.pipeline.cutting import Cutter
 from procflow_export.planning.chunks import day_value
-from procflow_export.planning.keys import Slices
+from procflow_export.planning.keys import Slices, key_kind
 from procflow_export.sources import Source, sql
 from procflow_export.sources.port import KeySearch
 from tests.export.sources.databases import Database, facts_of, opened, read, values
