@@ -665,11 +665,11 @@ def published(directory: Path) -> list[pe.PartRecord]:
     manifest: pe.Manifest = pe.decode_manifest((directory / "manifest.json").read_bytes())
     assert_type(manifest.source, pe.ManifestSource)
     if manifest.cursor is not None:
-        stored(manifest.cursor)
+        place_of(manifest.cursor)
     return list(manifest.parts)
 
 
-def stored(cursor: pe.StoredCursor) -> dict[str, str]:
+def place_of(cursor: pe.StoredCursor) -> dict[str, str]:
     assert_type(cursor.owner, pe.CursorOwner)
     parts: tuple[pe.KeyPart, ...] = cursor.key
     values: tuple[pe.KeyValue, ...] = cursor.position or ()

@@ -148,7 +148,7 @@ def chunked_way(export: ExportConfig, facts: Facts) -> tuple[Way, tuple[str, ...
         PlanError: If a key is named that does not exist or cannot be used, or none is named and there is none.
     """
     if export.chunk_by_key is not None:
-        key, notes = _named_key(export.chunk_by_key, facts)
+        key, notes = named_key(export.chunk_by_key, facts)
         return Slices(key=key, rows=export.chunk_size, count=export.chunk_count), notes
     if export.chunk_column is not None:
         part = facts.part(export.chunk_column)
@@ -185,7 +185,12 @@ def index_notes(part: KeyPart, facts: Facts, *, each: str) -> tuple[str, ...]:
     return (f"no index begins with {part}: every {each} reads the whole table",)
 
 
-def _named_key(named: str | Sequence[str], facts: Facts) -> tuple[Key, tuple[str, ...]]:
+def named_key(named: str | Sequence[str], facts: Facts) -> tuple[Key, tuple[str, ...]]:
+    """Return the key that a configuration names, and what its operator should know of it.
+
+    Raises:
+        PlanError: If it is no key of the table; of a query, if a column is missing or cannot be a bound.
+    """
     names = (named,) if isinstance(named, str) else tuple(named)
     key = tuple(facts.part(name) for name in names)
     if isinstance(facts.selection, Query):

@@ -300,7 +300,7 @@ def plan_export(
         columns=facts.columns,
         encoded_columns=encode_columns(facts.columns),
         cut=cut,
-        row_estimate=facts.row_estimate if owner is None else None,
+        row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,

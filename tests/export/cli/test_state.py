@@ -85,6 +85,18 @@ def test_a_misspelt_export_is_an_error_with_the_nearest_name(shop: Shop, config:
     assert "did you mean 'orders'" in ended.err
 
 
+def test_check_says_how_an_export_is_cut_and_that_nothing_is_new(shop: Shop, config: Path) -> None:
+    """E-22: check asks the destination and the source as a run does, and shows the same cut."""
+    before = shop.run("check", str(config))
+    insert(shop, 9000)
+    after = shop.run("check", str(config), "-e", "orders", "--json", "-q")
+
+    assert "nothing new" in before.err
+    (export,) = after.data["exports"]
+    assert (export["chunks"], export["key"]) == (1, "(cents, id)")
+    assert export["cut"] == "rows behind a cursor of (cents, id)"
+
+
 def test_nothing_to_decide_is_an_error(shop: Shop, config: Path) -> None:
     """E-13: a command that would change nothing does not say that it did (lesson 40)."""
     for arguments in (("accept", "orders"), ("reset", "items")):

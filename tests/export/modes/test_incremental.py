@@ -196,6 +196,18 @@ async def test_a_key_can_be_the_cursor(out: Outcome) -> None:
     assert [event.status for event in third.of(Finished)] == [Status.SKIPPED]
 
 
+async def test_going_on_behind_what_is_no_key_is_refused(out: Outcome) -> None:
+    """E-10: a partial, nullable or missing unique index makes no key, whatever it is used for (lesson 10)."""
+    integer = out.database.integer
+    out.database.execute(f"CREATE TABLE t (id {integer} NOT NULL PRIMARY KEY, n {integer} UNIQUE)")
+
+    verdict = await out.refused(table="t", mode="chunked", chunk_by_key="n", keyset_incremental=True)
+
+    assert verdict.failure is not None
+    assert verdict.failure.code.value == "PLAN_KEY_NOT_USABLE"
+    assert "usable: id" in verdict.failure.message
+
+
 async def test_rows_that_are_not_old_enough_do_not_move_the_cursor(
     out: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
