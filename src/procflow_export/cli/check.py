@@ -151,7 +151,7 @@ def _described(one: _Checked) -> str:
     if plan.row_estimate is not None:
         pieces.append(f"about {words.compact(plan.row_estimate)} rows")
     how = f" ({one_line(plan.cut.description)})" if plan.cut.description else ""
-    pieces.append(f"{words.plural(len(plan.chunks), 'chunk')}{how}")
+    pieces.append("nothing new" if plan.is_nothing_new else f"{words.plural(len(plan.chunks), 'chunk')}{how}")
     options = one.target.format
     pieces.append(f"{options.format.value} ({options.compression.value})")
     return ", ".join(pieces)

@@ -23,6 +23,8 @@ class Status(StrEnum):
     """How an export or a run ended."""
 
     SUCCESS = "success"
+    SKIPPED = "skipped"
+    """There was nothing to do: what was published stays as it was."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -191,6 +193,8 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     """Directory or prefix that holds manifest and parts."""
     manifest: str | None = None
     """Key of the manifest that was published; None when nothing was."""
+    skip_reason: str | None = None
+    """Why there was nothing to do."""
     failure: Failure | None = None
 
 
@@ -211,6 +215,7 @@ class RunFinished(Event, tag="run_finished", frozen=True, kw_only=True):
     longest_statement_s: float = 0.0
     """The longest of all exports, at their sources."""
     longest_transaction_s: float = 0.0
+    skipped: int = 0
 
 
 RunEvent: TypeAlias = (

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from procflow_export.destinations import Publication
 from procflow_export.model.codes import ExitStatus, worst
 from procflow_export.model.events import Finished, RunFinished, Status
 from procflow_export.pipeline.finalise import changed_values
 from procflow_export.pipeline.progress import ExportState
+
+NOTHING_NEW: Final = "nothing is new since the run before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +24,7 @@ class RunResult:
 
     Attributes:
         run_id: The run.
-        status: ``success`` when every export succeeded.
+        status: ``success`` when every export succeeded, or had nothing to do.
         exit_status: What a program should exit with (E-61).
         exports: The verdict on every export, in the order of the configuration.
     """
@@ -54,6 +57,7 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         changed_values=changed_values(state.results),
         destination=state.target.destination.path or "",
         manifest=None if publication is None else publication.manifest_key,
+        skip_reason=NOTHING_NEW if state.status is Status.SKIPPED else None,
         failure=state.failure,
     )
 
@@ -79,6 +83,7 @@ def sum_up(
         succeeded=counts[Status.SUCCESS],
         failed=counts[Status.FAILED],
         cancelled=counts[Status.CANCELLED],
+        skipped=counts[Status.SKIPPED],
         row_count=sum(verdict.row_count for verdict in published),
         part_count=sum(verdict.part_count for verdict in published),
         size_bytes=sum(verdict.size_bytes for verdict in published),
