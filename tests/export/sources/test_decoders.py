@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from procflow_export.model.types import Column, LogicalType, decimal_type
 from procflow_export.sources.mysql.decoder import PacketDecoder, split_fields
 from procflow_export.sources.mysql.packets import FramingError, ResultScanner, split_rows
-from procflow_export.sources.postgres.csv_decoder import CsvDecoder
+from procflow_export.sources.postgres.decoding.binary import BinaryDecoder
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 

@@ -31,10 +31,10 @@ from procflow_export.sources.postgres.catalog import (
     query_profile,
     relation_profile,
 )
-from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
-from procflow_export.sources.postgres.types import dialect_for_key, projection
+from procflow_export.sources.postgres.types import dialect_for_key
+from procflow_export.sources.postgres.wire import WireFormat, wire_format_for
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -127,14 +127,15 @@ class PostgresSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
-        decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        wire = wire_format_for(request.columns)
+        decoder = wire.decoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
         source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits)
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
-                copy = partial(self._copy, connection, request, statistics)
+                copy = partial(self._copy, connection, request, wire, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
                 batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
                 try:
@@ -154,6 +155,7 @@ class PostgresSource:
         self,
         connection: Connection,
         request: ChunkRequest,
+        wire: WireFormat,
         statistics: ReadStatistics,
         source: PushSource,
         scope: anyio.CancelScope,
@@ -165,10 +167,10 @@ class PostgresSource:
             with scope, session.translated(connection):
                 found = await hold_shape(connection, selection, columns)
                 dialect = dialect_for_key(found, chunk)
-                statement = dialect.select(selection, [projection(column) for column in columns], chunk)
+                statement = dialect.select(selection, wire.select_list(columns), chunk)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
                 await session.hold(connection, statement)
-                await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
+                await connection.copy_from_query(statement, output=source.put, **wire.copy_options)
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
