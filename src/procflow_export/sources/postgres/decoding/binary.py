@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from procflow_export.sources.arrays import Values
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.postgres.decoding import fixed, lists, texts
 from procflow_export.sources.postgres.decoding.binary_cells import text_of
+from procflow_export.sources.postgres.decoding.cells import DecimalType
 from procflow_export.sources.postgres.decoding.decimals import DecimalReader
 from procflow_export.sources.postgres.decoding.fields import Block, Field, FramingError
 from procflow_export.sources.postgres.decoding.framing import Framer, header_length
@@ -26,6 +27,21 @@ from procflow_export.sources.postgres.decoding.layout import MARK, layout_of
 from procflow_export.sources.postgres.decoding.misfits import MisfitError, Misfits
 
 Reader: TypeAlias = Callable[[Field], Values]
+FallibleReader: TypeAlias = Callable[[Field, Misfits], Values]
+
+_NUMBERS: Final = frozenset({pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()})
+_PLAIN: Final[dict[pa.DataType, Reader]] = {
+    pa.bool_(): fixed.read_bools,
+    pa.uuid(): fixed.read_uuids,
+    pa.binary(): texts.read_bytes,
+}
+_FALLIBLE: Final[dict[pa.DataType, FallibleReader]] = {
+    pa.date32(): fixed.read_dates,
+    pa.time64("us"): fixed.read_times,
+    pa.timestamp("us"): fixed.read_timestamps,
+    pa.timestamp("us", "UTC"): fixed.read_instants,
+    pa.string(): texts.read_texts,
+}
 
 
 class BinaryDecoder:
@@ -63,8 +79,6 @@ class BinaryDecoder:
             begin = 0 if self._is_begun else header_length(block)
             self._is_begun = True
             fields = self._framer.fields(Block(block), begin)
-            if fields is None:
-                return pa.RecordBatch.from_pylist([], self._schema)
             arrays = [self._read(index, fields) for index in range(len(self._columns))]
         except FramingError as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
@@ -97,30 +111,18 @@ class BinaryDecoder:
 
 def reader_for(arrow_type: pa.DataType, native_type: str, misfits: Misfits) -> Reader:
     """Return what reads the values of a type."""
-    types = pa.types
-    if types.is_boolean(arrow_type):
-        return fixed.read_bools
-    if types.is_integer(arrow_type) or types.is_floating(arrow_type):
-        return partial(fixed.read_numbers, arrow_type=arrow_type)
-    if types.is_date(arrow_type):
-        return partial(fixed.read_dates, misfits=misfits)
-    if types.is_time(arrow_type):
-        return partial(fixed.read_times, misfits=misfits)
-    if types.is_timestamp(arrow_type):
-        return partial(fixed.read_timestamps, arrow_type=arrow_type, misfits=misfits)
-    if types.is_decimal(arrow_type):
+    if isinstance(arrow_type, DecimalType):
         return DecimalReader(arrow_type, misfits).read
-    if types.is_binary(arrow_type):
-        return texts.read_bytes
-    if types.is_dictionary(arrow_type):
-        return partial(texts.read_enums, arrow_type=arrow_type, misfits=misfits)
-    if types.is_list(arrow_type):
+    if isinstance(arrow_type, pa.ListType):
         elements = reader_for(arrow_type.value_type, native_type.removesuffix("[]"), misfits)
         return partial(lists.read_lists, arrow_type=arrow_type, read_elements=elements, misfits=misfits)
-    if isinstance(arrow_type, pa.UuidType):
-        return fixed.read_uuids
+    if isinstance(arrow_type, pa.DictionaryType):
+        return partial(texts.read_enums, arrow_type=arrow_type, misfits=misfits)
     if isinstance(arrow_type, pa.JsonType):
         return partial(texts.read_jsonb if native_type == "jsonb" else texts.read_json, misfits=misfits)
-    if types.is_string(arrow_type):
-        return partial(texts.read_texts, misfits=misfits)
-    raise TypeError(f"{arrow_type} has no binary form")
+    if arrow_type in _NUMBERS:
+        return partial(fixed.read_numbers, arrow_type=arrow_type)
+    if arrow_type in _PLAIN:
+        return _PLAIN[arrow_type]
+    read = _FALLIBLE[arrow_type]
+    return lambda field: read(field, misfits)

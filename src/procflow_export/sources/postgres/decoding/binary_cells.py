@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import uuid
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from procflow_export.sources.postgres.decoding.cells import (
     ENOUGH,
     NOT_A_LIST,
     CellMisfitError,
+    DecimalType,
     Settle,
     fitting_decimal,
     fitting_moment,
@@ -35,7 +36,7 @@ _SPECIAL: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 _NEGATIVE: Final = 0x4000
 
 
-def value_of(arrow_type: pa.DataType, native_type: str, raw: bytes | None, settle: Settle) -> Any:
+def value_of(arrow_type: pa.DataType, native_type: str, raw: bytes | None, settle: Settle) -> object:
     """Return a value in the form in which ``pa.array`` takes it, dates and times as numbers.
 
     Args:
@@ -108,12 +109,12 @@ def text_of(arrow_type: pa.DataType, native_type: str, raw: bytes) -> str:
         value = _value(arrow_type, native_type, raw)
     except CellMisfitError:
         return ""
-    if isinstance(arrow_type, pa.UuidType):
-        return str(uuid.UUID(bytes=value))
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return str(uuid.UUID(bytes=value)) if isinstance(arrow_type, pa.UuidType) else f"\\x{value.hex()}"
+    return str(value)
 
 
-def _value(arrow_type: pa.DataType, native_type: str, raw: bytes) -> Any:
+def _value(arrow_type: pa.DataType, native_type: str, raw: bytes) -> object:
     types = pa.types
     if types.is_boolean(arrow_type):
         return _integer(raw, 1) == 1
@@ -121,7 +122,7 @@ def _value(arrow_type: pa.DataType, native_type: str, raw: bytes) -> Any:
         return _integer(raw, arrow_type.bit_width // 8)
     if types.is_floating(arrow_type):
         return struct.unpack(">f" if types.is_float32(arrow_type) else ">d", raw)[0]
-    if types.is_decimal(arrow_type):
+    if isinstance(arrow_type, DecimalType):
         return fitting_decimal(decimal_of(raw), arrow_type)
     if types.is_date(arrow_type) or types.is_timestamp(arrow_type):
         if infinity := _infinity(raw):

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from procflow_export.sources.postgres.dates import DAY_US
 
+DecimalType: TypeAlias = pa.Decimal128Type | pa.Decimal256Type
+
 NOT_UTF8: Final = "the text is not valid UTF-8"
 NOT_A_LIST: Final = "an array of several dimensions, or with a lower bound other than 1, is no list"
 
@@ -39,14 +41,15 @@ Settle: TypeAlias = Callable[[CellMisfitError], object]
 """Returns what takes the place of a value that does not fit, or raises."""
 
 
-def nearest_decimal(number: Decimal, arrow_type: pa.DataType) -> Decimal:
+def nearest_decimal(number: Decimal, arrow_type: DecimalType) -> Decimal:
     """Return the decimal of the type that is nearest to a number other than NaN; half goes to even."""
     limit = Decimal(10**arrow_type.precision - 1).scaleb(-arrow_type.scale, ENOUGH)
-    bounded = min(max(number, -limit), limit)
+    # Not ``-limit``: that rounds to the digits of the thread's context.
+    bounded = min(max(number, limit.copy_negate()), limit)
     return bounded.quantize(Decimal(1).scaleb(-arrow_type.scale), ROUND_HALF_EVEN, ENOUGH)
 
 
-def fitting_decimal(number: Decimal, arrow_type: pa.DataType) -> Decimal:
+def fitting_decimal(number: Decimal, arrow_type: DecimalType) -> Decimal:
     """Return a number with the decimals of its type.
 
     Raises:

@@ -23,12 +23,11 @@ import pyarrow as pa
 
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.postgres.decoding.binary_cells import decimal_of
-from procflow_export.sources.postgres.decoding.cells import ENOUGH, nearest_decimal
+from procflow_export.sources.postgres.decoding.cells import ENOUGH, DecimalType, nearest_decimal
 from procflow_export.sources.postgres.decoding.fields import Field, FramingError, Mask, Positions
 from procflow_export.sources.postgres.decoding.fixed import validity
 from procflow_export.sources.postgres.decoding.misfits import Misfits
 
-DecimalType: TypeAlias = pa.Decimal128Type | pa.Decimal256Type
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 HEAD: Final = np.dtype((np.void, 16))

@@ -123,7 +123,7 @@ class Packed:
     def pieces(self) -> tuple[pa.Buffer, pa.Buffer]:
         """Return the values one after another, as the offsets and the data of an Arrow array."""
         offsets = np.arange(0, (len(self) + 1) * self.width, self.width, dtype=np.int32)
-        return buffer_of(offsets), buffer_of(self._column.view(np.dtype((np.void, self.width))))
+        return buffer_of(offsets), buffer_of(np.ascontiguousarray(self._column).view(np.uint8))
 
 
 class Loose:
@@ -195,7 +195,7 @@ class Loose:
         bounds[:, 0] = self.start
         bounds[:, 1] = self.stop
         everything = pa.Array.from_buffers(
-            pa.binary(), 2 * count - 1, [None, pa.py_buffer(bounds), pa.py_buffer(self.block.data)]
+            pa.binary(), 2 * count - 1, [None, buffer_of(bounds), pa.py_buffer(self.block.data)]
         )
         _, offsets, data = pc.take(everything, _every_second(count), boundscheck=False).buffers()
         return offsets, data
@@ -205,7 +205,7 @@ Field: TypeAlias = Packed | Loose
 
 
 def _every_second(count: int) -> Values:
-    """Return the indices 0, 2, 4, …"""
+    """Return the indices 0, 2, 4 and so on."""
     return _even_numbers(max(16, count.bit_length())).slice(0, count)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from procflow_export.sources.arrays import Values
+from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.postgres.dates import DAY_US
 from procflow_export.sources.postgres.decoding.binary_cells import UNIX_EPOCH_DAYS, UNIX_EPOCH_US
 from procflow_export.sources.postgres.decoding.fields import Field, Mask, Numbers
@@ -25,12 +25,12 @@ _UUID: Final = np.dtype((np.void, 16))
 
 def array_of(arrow_type: pa.DataType, values: Numbers, is_null: Mask | None) -> Values:
     """Return an Arrow array over the memory of ``values``, which are contiguous."""
-    return pa.Array.from_buffers(arrow_type, len(values), [validity(is_null), pa.py_buffer(values)])
+    return pa.Array.from_buffers(arrow_type, len(values), [validity(is_null), buffer_of(values)])
 
 
 def validity(is_null: Mask | None) -> pa.Buffer | None:
     """Return the bitmap of the values that are not NULL; None if none is NULL."""
-    return None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
+    return None if is_null is None else buffer_of(np.packbits(~is_null, bitorder="little"))
 
 
 def read_numbers(field: Field, arrow_type: pa.DataType) -> Values:
@@ -42,16 +42,14 @@ def read_numbers(field: Field, arrow_type: pa.DataType) -> Values:
 def read_bools(field: Field) -> Values:
     """Return truth values."""
     values = field.fixed(_BYTE)
-    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+    bits = buffer_of(np.packbits(values, bitorder="little"))
     return pa.Array.from_buffers(pa.bool_(), len(field), [validity(field.is_null), bits])
 
 
 def read_uuids(field: Field) -> Values:
     """Return UUIDs."""
     values = np.ascontiguousarray(field.fixed(_UUID))
-    storage = pa.Array.from_buffers(
-        pa.binary(_UUID.itemsize), len(field), [validity(field.is_null), pa.py_buffer(values)]
-    )
+    storage = pa.Array.from_buffers(pa.binary(_UUID.itemsize), len(field), [validity(field.is_null), buffer_of(values)])
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 
@@ -60,9 +58,14 @@ def read_dates(field: Field, misfits: Misfits) -> Values:
     return _read_moments(field, pa.date32(), _DATE, UNIX_EPOCH_DAYS, misfits)
 
 
-def read_timestamps(field: Field, arrow_type: pa.DataType, misfits: Misfits) -> Values:
-    """Return timestamps in microseconds; an infinity, and what 64 bits do not hold since 1970, does not fit."""
-    return _read_moments(field, arrow_type, _MOMENT, UNIX_EPOCH_US, misfits)
+def read_timestamps(field: Field, misfits: Misfits) -> Values:
+    """Return wall-clock times; an infinity, and what 64 bits do not hold since 1970, does not fit."""
+    return _read_moments(field, pa.timestamp("us"), _MOMENT, UNIX_EPOCH_US, misfits)
+
+
+def read_instants(field: Field, misfits: Misfits) -> Values:
+    """Return points in time; an infinity, and what 64 bits do not hold since 1970, does not fit."""
+    return _read_moments(field, pa.timestamp("us", "UTC"), _MOMENT, UNIX_EPOCH_US, misfits)
 
 
 def read_times(field: Field, misfits: Misfits) -> Values:

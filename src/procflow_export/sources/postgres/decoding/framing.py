@@ -125,16 +125,16 @@ class Framer:
         # Lengths at the front that were the same in all rows so far; None before the first block.
         self._steady: list[int] | None = None
 
-    def fields(self, block: Block, begin: int = 0) -> list[Field] | None:
-        """Return the fields of each column of the rows from ``begin`` to the end, trailer aside; None if there is no row.
+    def fields(self, block: Block, begin: int = 0) -> list[Field]:
+        """Return the fields of each column of the rows from ``begin`` to the end, trailer aside.
 
         Raises:
             FramingError: If the block is not whole rows of the format.
         """
-        data = block.data
-        if begin == block.size or (data.startswith(TRAILER, begin) and begin + len(TRAILER) == block.size):
-            return None
-        lengths, stop = walk_row(data, begin, self._column_count)
+        if begin == block.size or _is_end(block, begin):
+            nowhere = np.empty(0, np.int64)
+            return [Loose(block, nowhere, nowhere, None) for _ in self._peeks]
+        lengths, stop = walk_row(block.data, begin, self._column_count)
         alike = self._all_alike(block, begin, lengths, stop - begin)
         if alike is not None:
             return alike

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from procflow_export.sources.arrays import Values
+from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.postgres.decoding.cells import NOT_A_LIST
 from procflow_export.sources.postgres.decoding.fields import Block, Field, FramingError, Lengths, Loose, Mask, Positions
 from procflow_export.sources.postgres.decoding.fixed import validity
@@ -62,7 +62,7 @@ def read_lists(field: Field, arrow_type: pa.DataType, read_elements: ElementRead
         values = read_elements(elements)
     except MisfitError as exc:
         raise MisfitError(int(np.searchsorted(offsets, exc.index, side="right")) - 1, exc.reason) from exc
-    return pa.Array.from_buffers(arrow_type, len(field), [validity(is_null), pa.py_buffer(offsets)], children=[values])
+    return pa.Array.from_buffers(arrow_type, len(field), [validity(is_null), buffer_of(offsets)], children=[values])
 
 
 def _elements(block: Block, start: Positions, stop: Positions, sizes: Positions) -> Field:

@@ -56,7 +56,7 @@ class BinaryForm:
         """Return the fields of each row."""
         position = 0 if self._is_begun else header_length(block)
         self._is_begun = True
-        rows = []
+        rows: list[Row] = []
         while position < len(block) and block[position:] != TRAILER:
             lengths, end = walk_row(block, position, self._field_count)
             fields: list[bytes | None] = []

@@ -1,6 +1,6 @@
-"""Blocks of text ``COPY`` become Arrow batches, by Arrow's own reader of delimited files.
+r"""Blocks of text ``COPY`` become Arrow batches, by Arrow's own reader of delimited files.
 
-Owns the reading of the format: tabs, newlines, ``\\N``.  What a row holds has no raw tab or newline, so the reader needs no quotes
+Owns the reading of the format: tabs, newlines, ``\N``.  What a row holds has no raw tab or newline, so the reader needs no quotes
 and no escapes.
 
 Two ways to the same result.  The fast one parses typed columns; texts in which a backslash is left are unescaped in a second step.
@@ -21,7 +21,8 @@ from pyarrow import csv
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.types import Column, arrow_schema
+from procflow_export.model.types import Column, LogicalType, arrow_schema
+from procflow_export.sources import sql
 from procflow_export.sources.arrays import Values
 from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.postgres.decoding.reference import ReferenceDecoder, TextForm
@@ -35,6 +36,11 @@ _PARSE: Final = csv.ParseOptions(
 _NUL: Final = "\0"
 _BACKSLASH: Final = ord("\\")
 _ESCAPES: Final = (("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r"), ("\\b", "\b"), ("\\f", "\f"), ("\\v", "\v"))
+
+
+def select_list(columns: Sequence[Column]) -> list[str]:
+    """Return the expressions that the server is to send: what its output functions print is exact."""
+    return [_projection(column) for column in columns]
 
 
 class TextDecoder:
@@ -58,11 +64,7 @@ class TextDecoder:
             false_values=["f"],
         )
         self._reference = ReferenceDecoder(columns, TextForm(columns), key=key)
-
-    @property
-    def changed_values(self) -> Counter[str]:
-        """How many values a column's ``on_invalid`` changed so far, by column name."""
-        return self._reference.changed_values
+        self.changed_values: Counter[str] = self._reference.changed_values
 
     def cut(self, data: bytes | bytearray) -> int:
         """Return the length of the prefix that ends with a row."""
@@ -73,12 +75,15 @@ class TextDecoder:
         try:
             arrays = self._read(block)
         except pa.ArrowInvalid:
+            # Exactly, or with an error that says which value of which row it is.
             return self._reference.decode(block)
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._reference.row_count += batch.num_rows
         return batch
 
     def _read(self, block: bytes) -> list[Values]:
+        if not block.endswith(_NEWLINE):
+            raise pa.ArrowInvalid("a row has no end")
         if block.startswith(BOM_UTF8):
             # The reader drops one mark at the beginning, and it is data here.
             block = BOM_UTF8 + block
@@ -94,14 +99,32 @@ class TextDecoder:
         ]
 
 
+def _projection(column: Column) -> str:
+    name = sql.POSTGRES.identifier(column.name)
+    match column.logical_type:
+        case LogicalType.MONEY:
+            # Its own text depends on the server's locale.
+            return f"{name}::pg_catalog.numeric"
+        case LogicalType.ARRAY:
+            return f"pg_catalog.array_to_json({name})"
+        case _:
+            return name
+
+
 def _reader_type(column: Column) -> pa.DataType:
     """Return the type that Arrow's reader produces for a column."""
-    return pa.string() if isinstance(column.arrow_type, pa.JsonType) else column.arrow_type
+    is_text = isinstance(column.arrow_type, pa.JsonType | pa.DictionaryType)
+    return pa.string() if is_text else column.arrow_type
 
 
 def _typed(values: Values, arrow_type: pa.DataType) -> Values:
     if pa.types.is_string(values.type):
         values = _unescaped(values)
+    if isinstance(arrow_type, pa.Decimal128Type):
+        # The reader looks at the precision before it appends the missing decimals, which may make too many digits.
+        values.validate(full=True)
+    if isinstance(arrow_type, pa.DictionaryType):
+        return values.dictionary_encode().cast(arrow_type)
     return pa.ExtensionArray.from_storage(arrow_type, values) if isinstance(arrow_type, pa.JsonType) else values
 
 
@@ -117,7 +140,7 @@ def _unescaped(texts: Values) -> Values:
 
 def _has_backslash(texts: Values) -> bool:
     data = texts.buffers()[2]
-    return data is not None and bool((np.frombuffer(data, np.uint8) == _BACKSLASH).any())
+    return data is not None and bool((np.frombuffer(memoryview(data), np.uint8) == _BACKSLASH).any())
 
 
 def _one_piece(column: Values) -> Values:

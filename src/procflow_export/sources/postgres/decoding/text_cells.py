@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from procflow_export.sources.postgres import dates
 from procflow_export.sources.postgres.decoding.cells import (
     CellMisfitError,
+    DecimalType,
     Settle,
     fitting_decimal,
     fitting_moment,
@@ -30,7 +31,7 @@ _ESCAPED: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\
 _BOOLS: Final = {"t": True, "f": False}
 
 
-def value_of(arrow_type: pa.DataType, raw: bytes | None, settle: Settle) -> Any:
+def value_of(arrow_type: pa.DataType, raw: bytes | None, settle: Settle) -> object:
     """Return a value in the form in which ``pa.array`` takes it, dates and times as numbers.
 
     Args:
@@ -56,7 +57,7 @@ def unescaped(field: bytes) -> bytes | None:
     return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), field)
 
 
-def _value(arrow_type: pa.DataType, text: str) -> Any:
+def _value(arrow_type: pa.DataType, text: str) -> object:
     types = pa.types
     if types.is_boolean(arrow_type):
         return _BOOLS[text]
@@ -64,7 +65,7 @@ def _value(arrow_type: pa.DataType, text: str) -> Any:
         return int(text)
     if types.is_floating(arrow_type):
         return float(text)
-    if types.is_decimal(arrow_type):
+    if isinstance(arrow_type, DecimalType):
         return fitting_decimal(Decimal(text), arrow_type)
     if types.is_date(arrow_type) or types.is_timestamp(arrow_type):
         if text in {"infinity", "-infinity"}:

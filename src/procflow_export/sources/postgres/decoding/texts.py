@@ -69,7 +69,7 @@ def read_jsonb(field: Field, misfits: Misfits) -> Values:
 
 def _is_ascii(data: pa.Buffer) -> bool:
     """Whether all bytes are ASCII: many times faster to see than UTF-8."""
-    return not data.size or bool(np.frombuffer(data, np.uint8).max() < _ASCII_END)
+    return not data.size or bool(np.frombuffer(memoryview(data), np.uint8).max() < _ASCII_END)
 
 
 def _not_utf8(texts: Values) -> Mask:
