@@ -170,6 +170,7 @@ class PostgresSource:
                 statement = dialect.select(selection, wire.select_list(columns), chunk)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
                 await session.hold(connection, statement)
+                await session.send_texts_as_stored(connection)
                 await connection.copy_from_query(statement, output=source.put, **wire.copy_options)
         except ExportError as exc:
             source.finish(exc)

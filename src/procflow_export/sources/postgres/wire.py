@@ -45,9 +45,7 @@ BINARY: Final = WireFormat(
 )
 """What is binary already needs no printing and no parsing; everything can travel so."""
 
-TEXT: Final = WireFormat(
-    copy_options={"format": "text", "encoding": "UTF8"}, select_list=text.select_list, decoder=text.TextDecoder
-)
+TEXT: Final = WireFormat(copy_options={"format": "text"}, select_list=text.select_list, decoder=text.TextDecoder)
 """What is printed anyway, or is shorter in print; only for types that Arrow's own reader of delimited files knows."""
 
 # Nanoseconds a value that text costs more than binary, CPU of server, driver and decoder together: eight NOT NULL columns of
