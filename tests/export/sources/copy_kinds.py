@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -220,14 +220,14 @@ def wire_rows(layout: Layout, rows: Sequence[Sequence[bytes | None]]) -> list[by
     return [binary_row([*mark, *(row[index] for index in layout.order)]) for row in rows]
 
 
-def blocks_of(rows: Sequence[bytes], sizes: Sequence[int]) -> list[bytes]:
-    """Blocks of so many rows, the header before the first one and the trailer after the last."""
+def blocks_of(rows: Sequence[bytes], sizes: Sequence[int], ends: Collection[int] = ()) -> list[bytes]:
+    """Blocks of so many rows, the rest in one more; ``ends`` are numbers of rows after which another statement begins."""
+    messages = [row + TRAILER + HEADER if number in ends else row for number, row in enumerate(rows)]
     blocks = []
-    rest = list(rows)
     for size in sizes:
-        blocks.append(b"".join(rest[:size]))
-        rest = rest[size:]
-    blocks.append(b"".join(rest) + TRAILER)
+        blocks.append(b"".join(messages[:size]))
+        messages = messages[size:]
+    blocks.append(b"".join(messages) + TRAILER)
     return [HEADER + blocks[0], *blocks[1:]]
 
 

@@ -52,9 +52,10 @@ def test_every_type_equals_the_reference(table: tuple[list[Column], list[Kind]],
         )
     )
     sizes = data.draw(st.lists(st.integers(0, 100), max_size=3))
+    ends = data.draw(st.sets(st.integers(0, 200), max_size=3))
     key = data.draw(st.sampled_from([None, columns[0].name]))
 
-    blocks = blocks_of(wire_rows(layout_of(columns), rows), sizes)
+    blocks = blocks_of(wire_rows(layout_of(columns), rows), sizes, ends)
 
     assert_same_results(*both(columns, key), blocks)
 
@@ -77,13 +78,25 @@ def test_data_that_imitates_rows_is_data(data: st.DataObject, has_key: bool, is_
     columns = [INT4.column("id", is_nullable=not has_key), BYTES.column("a"), BYTES.column("b")]
     layout = layout_of(columns)
     fake = wire_rows(layout, [(b"\0\0\0\1", b"", b"x"), (b"\0\0\0\2", None, None)])
-    pieces = [*fake, fake[0] + fake[1], fake[0][:7], fake[0][:14], b"\0\3\0\0\0\4", MARK, TRAILER, b"\0\0\0\4", b""]
+    pieces = [
+        *fake,
+        fake[0] + fake[1],
+        fake[0][:7],
+        fake[0][:14],
+        b"\0\3\0\0\0\4",
+        MARK,
+        TRAILER,
+        TRAILER + HEADER,
+        b"\0\0\0\4",
+        b"",
+    ]
     values = st.none() | st.lists(st.sampled_from(pieces), max_size=3).map(b"".join)
     keys = st.none() | INT4.binary if is_null_possible else INT4.binary
     rows = data.draw(many_rows([keys, values, values]))
     sizes = data.draw(st.lists(st.integers(1, 100), max_size=2))
+    ends = data.draw(st.sets(st.integers(0, 200), max_size=2))
 
-    assert_same_results(*both(columns), blocks_of(wire_rows(layout, rows), sizes))
+    assert_same_results(*both(columns), blocks_of(wire_rows(layout, rows), sizes, ends))
 
 
 @given(data=st.data())

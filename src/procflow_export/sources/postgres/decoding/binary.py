@@ -22,7 +22,7 @@ from procflow_export.sources.postgres.decoding.binary_cells import text_of
 from procflow_export.sources.postgres.decoding.cells import DecimalType
 from procflow_export.sources.postgres.decoding.decimals import DecimalReader
 from procflow_export.sources.postgres.decoding.fields import Block, Field, FramingError
-from procflow_export.sources.postgres.decoding.framing import Framer, header_length
+from procflow_export.sources.postgres.decoding.framing import TRAILER, Framer, skip_header
 from procflow_export.sources.postgres.decoding.layout import MARK, layout_of
 from procflow_export.sources.postgres.decoding.misfits import MisfitError, Misfits
 
@@ -65,7 +65,8 @@ class BinaryDecoder:
             for column, misfits in zip(self._columns, self._misfits, strict=True)
         ]
         self._key = next((index for index, column in enumerate(self._columns) if column.name == key), None)
-        self._is_begun = False
+        # Whether a statement's header comes next.
+        self._is_between = True
         self._row_count = 0
         self.changed_values: Counter[str] = Counter()
 
@@ -74,14 +75,25 @@ class BinaryDecoder:
         return len(data)
 
     def decode(self, block: bytes) -> pa.RecordBatch:
-        """Return the rows of a block."""
+        """Return the rows of a block, which may be of several statements one after another."""
+        batches: list[pa.RecordBatch] = []
+        position = 0
         try:
-            begin = 0 if self._is_begun else header_length(block)
-            self._is_begun = True
-            fields = self._framer.fields(Block(block), begin)
-            arrays = [self._read(index, fields) for index in range(len(self._columns))]
+            while position < len(block) or not batches:
+                if self._is_between:
+                    position = skip_header(block, position)
+                    self._is_between = False
+                fields, position = self._framer.fields(Block(block), position)
+                batches.append(self._batch(fields))
+                if position < len(block):
+                    position += len(TRAILER)
+                    self._is_between = True
         except FramingError as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # newer than the stubs
+
+    def _batch(self, fields: Sequence[Field]) -> pa.RecordBatch:
+        arrays = [self._read(index, fields) for index in range(len(self._columns))]
         self._row_count += len(fields[0])
         for column, misfits in zip(self._columns, self._misfits, strict=True):
             if misfits.changed_count:

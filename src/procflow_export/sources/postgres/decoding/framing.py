@@ -11,8 +11,8 @@ Nothing marks where a row begins, and one row after another in Python would cost
    fixed width and is never NULL (the wire format sees to it, with a column of its own if need be).
 3. *Prefix.*  The fields at the front that have the same length in all rows are one strided array.
 4. *Chase.*  From there column by column: the lengths of all rows are gathered, and the next column follows.
-5. *Proof.*  After the last column each row must end where the next one begins, and the last one at the end of the block.  That
-   proves all of it, because the first row's place is known.
+5. *Proof.*  After the last column each row must end where the next one begins, and the last one at the end of the block or at a
+   trailer.  That proves all of it, because the first row's place is known.
 6. *Follow.*  The search may find its bytes inside of data, and misses a row that contradicts the catalog.  Then the chain is
    followed from the first row through the ends that the chase found; a row that was missed is walked field by field.  The rows
    found are chased again, and proved again.
@@ -60,19 +60,25 @@ _BIG_INT32: Final = np.dtype(">i4")
 _LOWEST_BIT: Final = np.array([(byte & -byte).bit_length() - 1 if byte else 0 for byte in range(256)], np.int64)
 
 
-def header_length(data: bytes) -> int:
-    """Return how many bytes stand before the first row.
+def skip_header(data: bytes, position: int) -> int:
+    """Return where the header that begins at ``position`` ends.
 
     Raises:
-        FramingError: If that is no header, or one of a format that is not known.
+        FramingError: If there is none, or one of a format that is not known.
     """
-    begin = len(SIGNATURE) + _FLAGS.size
-    if not data.startswith(SIGNATURE) or len(data) < begin:
+    end = position + len(SIGNATURE) + _FLAGS.size
+    if not data.startswith(SIGNATURE, position) or len(data) < end:
         raise FramingError("the signature of binary COPY is missing")
-    flags, extension = _FLAGS.unpack_from(data, len(SIGNATURE))
-    if flags >= _HAS_OIDS or begin + extension > len(data):
+    flags, extension = _FLAGS.unpack_from(data, position + len(SIGNATURE))
+    if flags >= _HAS_OIDS or end + extension > len(data):
         raise FramingError("the header asks for what no server sends")
-    return begin + extension
+    return end + int(extension)
+
+
+def is_trailer(data: bytes, position: int) -> bool:
+    """Whether the rows that end at ``position`` are the last of their statement: nothing follows, or another header."""
+    end = position + len(TRAILER)
+    return data.startswith(TRAILER, position) and (end == len(data) or data.startswith(SIGNATURE, end))
 
 
 def walk_row(data: bytes, position: int, column_count: int) -> tuple[list[int], int]:
@@ -125,15 +131,17 @@ class Framer:
         # Lengths at the front that were the same in all rows so far; None before the first block.
         self._steady: list[int] | None = None
 
-    def fields(self, block: Block, begin: int = 0) -> list[Field]:
-        """Return the fields of each column of the rows from ``begin`` to the end, trailer aside.
+    def fields(self, block: Block, begin: int = 0) -> tuple[list[Field], int]:
+        """Return the fields of each column of the rows from ``begin``, and where the last row ends.
+
+        That is the end of the block, or a trailer.
 
         Raises:
-            FramingError: If the block is not whole rows of the format.
+            FramingError: If what begins there is not whole rows of the format.
         """
-        if begin == block.size or _is_end(block, begin):
+        if begin == block.size or is_trailer(block.data, begin):
             nowhere = np.empty(0, np.int64)
-            return [Loose(block, nowhere, nowhere, None) for _ in self._peeks]
+            return [Loose(block, nowhere, nowhere, None) for _ in self._peeks], begin
         lengths, stop = walk_row(block.data, begin, self._column_count)
         alike = self._all_alike(block, begin, lengths, stop - begin)
         if alike is not None:
@@ -146,10 +154,12 @@ class Framer:
             if not found.is_proved(block, begin):
                 raise FramingError("the rows do not follow each other")
         self._steady = self._steady[: found.prefix_count]
-        return found.fields
+        return found.fields, int(found.ends[-1])
 
-    def _all_alike(self, block: Block, begin: int, lengths: Sequence[int], stride: int) -> list[Field] | None:
-        """Return the fields if all rows are as the first one; None if they are not, or that is not known."""
+    def _all_alike(
+        self, block: Block, begin: int, lengths: Sequence[int], stride: int
+    ) -> tuple[list[Field], int] | None:
+        """Return what ``fields`` does if all rows are as the first one; None if they are not, or that is not known."""
         size = block.size - begin
         if size % stride and block.data.endswith(TRAILER):
             size -= len(TRAILER)
@@ -167,7 +177,8 @@ class Framer:
             if not (column(offset - LENGTH_BYTES, _INT32) == _swapped(length, LENGTH_BYTES)).all():
                 return None
         rows = np.arange(begin, begin + size, stride, dtype=np.int64)
-        return [Packed(block, rows, offset, column(offset, _void(length))) for offset, length in places]
+        fields: list[Field] = [Packed(block, rows, offset, column(offset, _void(length))) for offset, length in places]
+        return fields, begin + size
 
     def _search(self, block: Block, begin: int) -> Positions:
         """Return the places where a row might begin, in order: all of them, as far as rows are as the catalog says."""
@@ -263,7 +274,7 @@ class Framer:
         ends = dict(zip(found.rows.tolist(), found.ends.tolist(), strict=True))
         rows = []
         position = begin
-        while position < block.size and not _is_end(block, position):
+        while position < block.size and not is_trailer(block.data, position):
             rows.append(position)
             position = ends.get(position) or walk_row(block.data, position, self._column_count)[1]
         return np.array(rows, np.int64)
@@ -288,17 +299,13 @@ class _Chased:
     is_sound: bool
 
     def is_proved(self, block: Block, begin: int) -> bool:
-        """Whether each row begins where the one before it ends, the first at ``begin``, and the last ends the block."""
+        """Whether each row begins where the one before it ends, the first at ``begin``, and the last ends them."""
         return (
             self.is_sound
             and self.rows[0] == begin
             and bool((self.ends[:-1] == self.rows[1:]).all())
-            and (self.ends[-1] == block.size or _is_end(block, int(self.ends[-1])))
+            and (self.ends[-1] == block.size or is_trailer(block.data, int(self.ends[-1])))
         )
-
-
-def _is_end(block: Block, position: int) -> bool:
-    return position + len(TRAILER) == block.size and block.data.endswith(TRAILER)
 
 
 def _places(lengths: Sequence[int], max_bytes: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.postgres.decoding import binary_cells, text_cells
 from procflow_export.sources.postgres.decoding.cells import CellMisfitError, Settle
 from procflow_export.sources.postgres.decoding.fields import FramingError
-from procflow_export.sources.postgres.decoding.framing import TRAILER, header_length, walk_row
+from procflow_export.sources.postgres.decoding.framing import TRAILER, is_trailer, skip_header, walk_row
 from procflow_export.sources.postgres.decoding.layout import layout_of
 
 Row: TypeAlias = Sequence[bytes | None]
@@ -50,14 +50,21 @@ class BinaryForm:
         layout = layout_of(columns)
         self._field_count = len(layout.peeks())
         self._places = [layout.place(index) for index in range(len(columns))]
-        self._is_begun = False
+        self._is_between = True
 
     def rows(self, block: bytes) -> list[Row]:
         """Return the fields of each row."""
-        position = 0 if self._is_begun else header_length(block)
-        self._is_begun = True
+        position = 0
         rows: list[Row] = []
-        while position < len(block) and block[position:] != TRAILER:
+        while position < len(block):
+            if self._is_between:
+                position = skip_header(block, position)
+                self._is_between = False
+                continue
+            if is_trailer(block, position):
+                position += len(TRAILER)
+                self._is_between = True
+                continue
             lengths, end = walk_row(block, position, self._field_count)
             fields: list[bytes | None] = []
             position += 2
