@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from procflow_export.model.plan import PartRecord
     from procflow_export.model.settings import (
         Compression,
+        Consistency,
         CsvOptions,
         DestinationConfig,
         DestinationType,
@@ -88,6 +89,7 @@ __all__ = (
     "Compression",
     "Config",
     "ConfigError",
+    "Consistency",
     "CsvOptions",
     "CursorMode",
     "CursorOwner",
@@ -221,6 +223,7 @@ _HOMES: Final = {
     "procflow_export.model.plan": ("PartRecord",),
     "procflow_export.model.settings": (
         "Compression",
+        "Consistency",
         "CsvOptions",
         "DestinationConfig",
         "DestinationType",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from procflow_export.model.keys import KeyKind, KeyPart
-from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
+from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.planning.keys import Facts
@@ -132,13 +132,18 @@ async def read(
     *,
     columns: Sequence[Column] | None = None,
     batch_rows: int = 1000,
+    snapshot: Snapshot | None = None,
 ) -> pa.Table:
     """Everything that one chunk reader gives, as a table."""
     selection = Relation(table=selection) if isinstance(selection, str) else selection
     columns = (await source.profile(selection)).columns if columns is None else columns
     batches = []
     request = ChunkRequest(
-        selection=selection, columns=tuple(columns), chunk=chunk or Everything(), batch_rows=batch_rows
+        selection=selection,
+        columns=tuple(columns),
+        chunk=chunk or Everything(),
+        batch_rows=batch_rows,
+        snapshot=snapshot,
     )
     async with source.read_chunk(request, ReadStatistics()) as reader:
         async for batch in reader:
