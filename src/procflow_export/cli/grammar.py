@@ -20,7 +20,7 @@ USAGE_STATUS: Final = 64
 DEFAULT_CONFIGS: Final = ("procflow.yaml", "procflow.yml", "procflow.json", "procflow.toml")
 
 EXIT_STATUSES: Final = (
-    (0, "everything was published"),
+    (0, "everything was published, or nothing was new"),
     (1, "fix it: configuration, permissions, environment; running again cannot help"),
     (2, "run it again: it may work later as it is"),
     (3, "data integrity: what was written is not what was read"),
