@@ -6,6 +6,9 @@ closed in that one thread call, so cancelling the task never tears one: the thre
 batch, leaves the part by an exception, and the destination shows nothing of it.  What tells it is the end of the
 hand-over without its last item.
 
+The hand-over is bounded by bytes.  After a batch that is larger than all of it the reader goes on only when the encoder
+is done with that batch: rows of 100 MiB go through one at a time.
+
 Rejected: one thread call a batch, because file handles would cross threads and a cancelled call between two of them
 would have to be undone; and a queue of whole chunks, because its memory has no bound.
 """
@@ -14,12 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
@@ -37,10 +42,9 @@ from procflow_export.sources import Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-HANDOVER_BATCHES: Final = 1
-"""Batches that wait between reader and encoder, beside the one each of them works on."""
+HANDOVER_BYTES: Final = 4 << 20
+"""Bytes of batches that wait between reader and encoder, beside the batch that each of them works on."""
 
 ROTATION_ROWS: Final = 4096
 """How often the size of a part with a limit is looked at."""
@@ -70,17 +74,17 @@ async def run_unit(
         ExportError: If the source, the format or the destination failed.
     """
     began = time.monotonic()
-    handover = _Handover(unit, report)
+    handover = _Handover(report)
     work = _PartWork(unit, destination, handover)
     failure: Exception | None = None
-    with handover:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
-            try:
-                await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
-            except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
-                failure = exc
-            group.cancel_scope.cancel()
+    async with anyio.create_task_group() as group:
+        # Begun for certain: what never began would never tell the thread that nothing comes.
+        await group.start(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
+        try:
+            await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
+        except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
+            failure = exc
+        group.cancel_scope.cancel()
     # A cancellation that reached us through the thread counts as one, not as the thread's failure.
     await anyio.lowlevel.checkpoint_if_cancelled()
     if failure is not None:
@@ -103,30 +107,40 @@ async def run_unit(
     )
 
 
-async def _read(unit: WorkUnit, source: Source, handover: _Handover) -> None:
+async def _read(
+    unit: WorkUnit, source: Source, handover: _Handover, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
     """Move the chunk's batches into the hand-over; a failure goes the same way."""
-    throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
-    columns = decode_columns(unit.columns)
     try:
-        async with source.read_chunk(unit.selection, columns, unit.chunk, batch_rows=unit.batch_rows) as batches:
-            async for batch in batches:
-                await handover.send(batch)
-                if throttle_s:
-                    # In proportion to the rows: small batches must not be paid for like full ones.
-                    await anyio.sleep(throttle_s * min(1.0, batch.num_rows / unit.batch_rows))
+        task_status.started()
+        await _read_batches(unit, source, handover)
     except Exception as exc:  # noqa: BLE001 (the encoder's side raises it)
-        await handover.end(exc)
+        handover.end(exc)
     else:
-        await handover.end(None)
+        handover.end(None)
     finally:
         # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
         # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
         handover.close_sending()
 
 
+async def _read_batches(unit: WorkUnit, source: Source, handover: _Handover) -> None:
+    throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
+    columns = decode_columns(unit.columns)
+    async with source.read_chunk(unit.selection, columns, unit.chunk, batch_rows=unit.batch_rows) as batches:
+        async for batch in batches:
+            # In proportion to the rows: small batches must not be paid for like full ones.
+            pause_s = throttle_s * min(1.0, batch.num_rows / unit.batch_rows)
+            handover.put(batch)
+            del batch  # the encoder may be done with it long before the next one comes
+            await handover.wait_room()
+            if pause_s:
+                await anyio.sleep(pause_s)
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The last item of a hand-over: without it, an end of the stream is an abandoned read, never the end of the rows."""
+    """The last item of a hand-over: without it, an end is an abandoned read, never the end of the rows."""
 
     failure: Exception | None
 
@@ -137,48 +151,67 @@ class _AbandonedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Handover:
-    """Batches on their way from the reading task to the encoding thread."""
+    """Batches on their way from the reading task to the encoding thread; only the loop's thread touches it."""
 
-    unit: WorkUnit
     report: Callable[[UnitEvent], None]
     row_count: int = 0
     failure: Exception | None = None
-    _send: MemoryObjectSendStream[pa.RecordBatch | _End] = field(init=False)
-    _receive: MemoryObjectReceiveStream[pa.RecordBatch | _End] = field(init=False)
+    _items: deque[pa.RecordBatch | _End] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _is_last_large: bool = False
+    _is_encoder_idle: bool = False
+    _is_closed: bool = False
+    _changed: anyio.Event = field(default_factory=anyio.Event)
 
-    def __post_init__(self) -> None:
-        self._send, self._receive = anyio.create_memory_object_stream["pa.RecordBatch | _End"](HANDOVER_BATCHES)
+    def put(self, batch: pa.RecordBatch) -> None:
+        size_bytes = batch.nbytes
+        self.row_count += batch.num_rows
+        self._waiting_bytes += size_bytes
+        self._is_last_large = size_bytes > HANDOVER_BYTES
+        self._append(batch)
+
+    def end(self, failure: Exception | None) -> None:
+        self.failure = failure
+        self._append(_End(failure))
+
+    async def wait_room(self) -> None:
+        """Return when another batch may be read."""
+        while not self._has_room():
+            await self._changed.wait()
 
     def close_sending(self) -> None:
-        self._send.close()
-
-    async def send(self, batch: pa.RecordBatch) -> None:
-        await self._send.send(batch)
-        self.row_count += batch.num_rows
-
-    async def end(self, failure: Exception | None) -> None:
-        self.failure = failure
-        await self._send.send(_End(failure))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close_sending()
-        self._receive.close()
+        self._is_closed = True
+        self._notify()
 
     async def next_batch(self, done: UnitProgress) -> pa.RecordBatch | None:
         """Return the next batch, or None after the last; called through the loop by the encoding thread."""
         self.report(done)
-        try:
-            item = await self._receive.receive()
-        except anyio.EndOfStream:
-            raise _AbandonedError from None
-        if not isinstance(item, _End):
-            return item
-        if item.failure is not None:
-            raise item.failure
-        return None
+        self._is_encoder_idle = not self._items
+        self._notify()
+        while not self._items:
+            if self._is_closed:
+                raise _AbandonedError
+            await self._changed.wait()
+        item = self._items.popleft()
+        if isinstance(item, _End):
+            if item.failure is not None:
+                raise item.failure
+            return None
+        self._waiting_bytes -= item.nbytes
+        self._notify()
+        return item
+
+    def _has_room(self) -> bool:
+        return self._is_encoder_idle if self._is_last_large else self._waiting_bytes < HANDOVER_BYTES
+
+    def _append(self, item: pa.RecordBatch | _End) -> None:
+        self._is_encoder_idle = False
+        self._items.append(item)
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
 
 class _PartWork:
@@ -222,6 +255,7 @@ class _PartWork:
                 encoder.write(piece)
                 row_count += piece.num_rows
                 self.row_count += piece.num_rows
+                del piece  # written: a large one must not stay while the next one is waited for
                 if batch is None:
                     batch = self._next_batch(sink.size_bytes)
             written = encoder.finish()
