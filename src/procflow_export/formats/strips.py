@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from procflow_export.formats._arrow import Column, offsets_of
+from procflow_export.formats.weights import RowWeights
 
 STRIP_ROWS: Final = 16 * 1024
 STRIP_BYTES: Final = 1024 * 1024
-_VARIABLE_WIDTH: Final = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-
-ByteCounts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,58 +77,3 @@ class StripCutter:
 
 def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(pieces).combine_chunks().to_batches()[0]
-
-
-class RowWeights:
-    """How many bytes the cells of a row take before encoding; depends on the values alone, not on buffers or slices."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        types = [_storage_type(field.type) for field in schema]
-        self._bytes_per_row = sum(_fixed_bytes(arrow_type) for arrow_type in types)
-        self._variable = [position for position, arrow_type in enumerate(types) if _is_variable(arrow_type)]
-
-    def before_each_row(self, batch: pa.RecordBatch) -> ByteCounts:
-        """Return the bytes before each row, one entry more than rows."""
-        weights: ByteCounts = np.arange(batch.num_rows + 1, dtype=np.int64) * self._bytes_per_row
-        for position in self._variable:
-            weights += _variable_bytes(_storage(batch.column(position)))
-        # A slice begins in the middle of its buffers.
-        weights -= weights[0]
-        return weights
-
-
-def _storage_type(arrow_type: pa.DataType) -> pa.DataType:
-    while isinstance(arrow_type, pa.BaseExtensionType):
-        arrow_type = arrow_type.storage_type
-    return arrow_type
-
-
-def _storage(column: Column) -> Column:
-    while isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    return column
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
-
-
-def _is_variable(arrow_type: pa.DataType) -> bool:
-    return any(is_kind(arrow_type) for is_kind in _VARIABLE_WIDTH) or _is_list(arrow_type)
-
-
-def _fixed_bytes(arrow_type: pa.DataType) -> int:
-    try:
-        return max(1, arrow_type.bit_width // 8)
-    except ValueError:
-        return 4  # the length word of a variable value
-
-
-def _variable_bytes(column: Column) -> ByteCounts:
-    """Return the bytes of variable values before each row, counted from anywhere; one entry more than rows."""
-    if not _is_list(column.type):
-        return offsets_of(column)
-    offsets = column.offsets.to_numpy().astype(np.int64)
-    values = _storage(column.values)
-    fixed: ByteCounts = offsets * _fixed_bytes(values.type)
-    return fixed + _variable_bytes(values)[offsets] if _is_variable(values.type) else fixed

@@ -81,6 +81,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         part_stem: Name of the parts without part number and suffix: ``<stem>-p000.parquet``.
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
         row_estimate: Rows that are expected; None when nobody knows.
+        key: A column whose value names a row in messages; None where rows are named by their number.
         attempt: 1 for the first try.
     """
 
@@ -96,6 +97,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     part_stem: str
     batch_rows: int
     row_estimate: int | None = None
+    key: str | None = None
     attempt: int = 1
 
 

@@ -29,14 +29,17 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from procflow_export.checks.batches import BatchCheck
 from procflow_export.destinations import Destination, PartSink
 from procflow_export.formats import PartEncoder, file_suffix, open_encoder
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
-from procflow_export.model.events import UnitEvent, UnitProgress
+from procflow_export.model.events import UnitEvent, UnitProgress, UnitWarning
 from procflow_export.model.plan import PartRecord, UnitResult, WorkUnit
+from procflow_export.model.settings import DEFAULT_MEMORY_MB
 from procflow_export.model.types import arrow_schema, decode_columns
 from procflow_export.pipeline.machine import peak_rss_bytes
+from procflow_export.planning.memory import max_row_group_bytes
 from procflow_export.planning.names import part_key
 from procflow_export.sources import Source
 
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
 HANDOVER_BYTES: Final = 4 << 20
 """Bytes of batches that wait between reader and encoder, beside the batch that each of them works on."""
+
+MEMORY_WARNING: Final = "MEMORY"
+"""Code of warnings about the memory that an export takes."""
 
 ROTATION_ROWS: Final = 4096
 """How often the size of a part with a limit is looked at."""
@@ -57,6 +63,7 @@ async def run_unit(
     destination: Destination,
     encoders: anyio.CapacityLimiter,
     report: Callable[[UnitEvent], None],
+    memory_bytes: int = DEFAULT_MEMORY_MB << 20,
 ) -> UnitResult:
     """Do one work unit and return what it left behind.
 
@@ -69,13 +76,14 @@ async def run_unit(
         destination: The unit's destination, open.
         encoders: Bounds the threads that encode and store.
         report: Is told of every batch, on the event loop's thread.
+        memory_bytes: Budget of the process: it bounds what waits for a row group.
 
     Raises:
         ExportError: If the source, the format or the destination failed.
     """
     began = time.monotonic()
     handover = _Handover(report)
-    work = _PartWork(unit, destination, handover)
+    work = _PartWork(unit, destination, handover, max_row_group_bytes(unit.format, memory_bytes))
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         # Begun for certain: what never began would never tell the thread that nothing comes.
@@ -125,15 +133,23 @@ async def _read(
 
 
 async def _read_batches(unit: WorkUnit, source: Source, handover: _Handover) -> None:
-    throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
+    limits = unit.source.tuning.limits()
+    throttle_s = limits.throttle_ms / 1_000
     columns = decode_columns(unit.columns)
+
+    def warn(message: str) -> None:
+        handover.report(UnitWarning(export=unit.export, chunk=unit.index, code=MEMORY_WARNING, message=message))
+
+    check = BatchCheck(limits, columns, key=unit.key, warn=warn)
     async with source.read_chunk(unit.selection, columns, unit.chunk, batch_rows=unit.batch_rows) as batches:
         async for batch in batches:
             # In proportion to the rows: small batches must not be paid for like full ones.
             pause_s = throttle_s * min(1.0, batch.num_rows / unit.batch_rows)
-            handover.put(batch)
+            pieces = deque(check.checked(batch))
             del batch  # the encoder may be done with it long before the next one comes
-            await handover.wait_room()
+            while pieces:
+                handover.put(pieces.popleft())
+                await handover.wait_room()
             if pause_s:
                 await anyio.sleep(pause_s)
 
@@ -217,10 +233,11 @@ class _Handover:
 class _PartWork:
     """The thread's side of a unit: encodes batches, rotates parts, stores them.  Everything here blocks."""
 
-    def __init__(self, unit: WorkUnit, destination: Destination, handover: _Handover) -> None:
+    def __init__(self, unit: WorkUnit, destination: Destination, handover: _Handover, max_row_group_bytes: int) -> None:
         self._unit = unit
         self._destination = destination
         self._handover = handover
+        self._max_row_group_bytes = max_row_group_bytes
         self._schema = arrow_schema(decode_columns(unit.columns))
         self._suffix = file_suffix(unit.format)
         self.row_count = 0
@@ -249,7 +266,9 @@ class _PartWork:
         # W1, W2: the part shows, and may be recorded, only after a clean exit of the destination's block.
         with ExitStack() as closing:
             sink: PartSink = closing.enter_context(self._destination.open_part(key))
-            encoder: PartEncoder = closing.enter_context(open_encoder(self._unit.format, self._schema, sink))
+            encoder: PartEncoder = closing.enter_context(
+                open_encoder(self._unit.format, self._schema, sink, max_row_group_bytes=self._max_row_group_bytes)
+            )
             while batch is not None and not self._is_full(encoder):
                 piece, batch = self._cut(batch, row_count)
                 encoder.write(piece)

@@ -101,6 +101,7 @@ class ExportPlan:
         chunks: The chunks.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        row_key: A column whose value names a row in messages.
         warnings: What the operator should know.
     """
 
@@ -110,6 +111,7 @@ class ExportPlan:
     chunks: Chunks
     row_estimate: int | None
     row_bytes: int
+    row_key: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -143,6 +145,7 @@ class ExportPlan:
             part_stem=part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
             row_estimate=self.unit_rows,
+            key=self.row_key,
             attempt=attempt,
         )
 
@@ -240,7 +243,12 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
 
 
 def plan_export(
-    target: Target, *, columns: tuple[Column, ...], row_estimate: int | None, key: KeyFacts | None
+    target: Target,
+    *,
+    columns: tuple[Column, ...],
+    row_estimate: int | None,
+    key: KeyFacts | None,
+    integer_key: str | None = None,
 ) -> ExportPlan:
     """Return the plan of one export.
 
@@ -249,6 +257,7 @@ def plan_export(
         columns: Its columns, from the source's profile.
         row_estimate: Rows that are expected, from the same profile.
         key: The bounds of the column that ``chunk_key()`` named; None when it named none.
+        integer_key: The key that the source found by itself.
 
     Raises:
         PlanError: If the key makes too many ranges.
@@ -278,5 +287,6 @@ def plan_export(
         chunks=chunks,
         row_estimate=row_estimate,
         row_bytes=estimated_row_bytes(columns),
+        row_key=integer_key if key is None else key.column,
         warnings=tuple(warnings),
     )

@@ -18,8 +18,8 @@ import anyio
 import anyio.to_thread
 import pyarrow as pa
 
-from procflow_export.sources.byte_streams import LARGE_PIECE_BYTES
 from procflow_export.sources.port import BLOCK_BYTES, KIB, MIB
+from procflow_export.sources.turns import LARGE_BYTES
 
 MAX_DECODER_THREADS: Final = 4
 MIN_BLOCK_BYTES: Final = 64 * KIB
@@ -115,7 +115,7 @@ class PendingBytes:
         return data
 
     def _is_before_large(self) -> bool:
-        return len(self._pieces) > 1 and not self._rowless_bytes and len(self._pieces[-1]) >= LARGE_PIECE_BYTES
+        return len(self._pieces) > 1 and not self._rowless_bytes and len(self._pieces[-1]) >= LARGE_BYTES
 
 
 async def decoded_batches(

@@ -11,9 +11,9 @@ cost (measured: 0.6 s of processor time for 320 MB, 0.2 s with pauses).  So afte
 for ``PAUSE_S``, while the kernel collects what comes.
 
 **Large pieces.**  A driver hands a row over whole, and a row may be larger than every buffer.  After a piece of
-``LARGE_PIECE_BYTES`` the source is asked for more only when the reader has come back with nothing left to take: so one
-such row is on its way at a time, not one in every stage.  On the stream it is cut into slices, because a stream keeps
-what it has read last; the reader puts them together.
+``LARGE_BYTES`` the source is asked for more only when the reader has come back with nothing left to take, and no other
+reader is asked meanwhile: so one such row is on its way at a time, not one in every stage.  On the stream it is cut
+into slices, because a stream keeps what it has read last; the reader puts them together.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from procflow import (
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.sources.port import KIB, MIB, READ_BUFFER_BYTES, SourceStatistics
+from procflow_export.sources.turns import LARGE_BYTES, large_turn
 
 PAUSE_S: Final = 0.001
 SMALL_READ_BYTES: Final = 128 * KIB
 """A read below this is followed by a pause; half of what asyncio asks of a socket at once."""
-LARGE_PIECE_BYTES: Final = READ_BUFFER_BYTES
 SLICE_BYTES: Final = 1 * MIB
 
 
@@ -77,7 +77,7 @@ class PushSource(ReadsBytes):
 
         A buffer that the driver has allocated for a large piece is emptied.
         """
-        is_large = len(data) >= LARGE_PIECE_BYTES
+        is_large = len(data) >= LARGE_BYTES
         if is_large:
             data = _moved(data)
         if data:
@@ -123,6 +123,7 @@ class PacedSource(ReadsBytes):
         self._rest = b""
         self._offset = 0
         self._is_wanted = anyio.Event()
+        self._turn = large_turn()
         self.large_piece = range(0)
         """Offsets of the last large piece on the stream."""
 
@@ -130,19 +131,22 @@ class PacedSource(ReadsBytes):
         """Return the next bytes, or nothing at the end."""
         if not self._rest:
             data = await self._receive_piece()
-            if len(data) < LARGE_PIECE_BYTES:
+            if len(data) < LARGE_BYTES:
                 self._offset += len(data)
                 return data
+            await self._turn.take(self)
             self._rest = data
             self.large_piece = range(self._offset, self._offset + len(data))
             self._is_wanted = anyio.Event()
         return self._next_slice()
 
     async def _receive_piece(self) -> bytes:
-        if self._last_bytes >= LARGE_PIECE_BYTES:
+        if self._last_bytes >= LARGE_BYTES:
             await self._is_wanted.wait()
+            self._turn.give_back(self)
         elif self._last_bytes < SMALL_READ_BYTES:
             await anyio.sleep(PAUSE_S)
+        await self._turn.wait_free(self)
         data = await self._source.receive()
         self._last_bytes = len(data)
         return data
@@ -162,6 +166,7 @@ class PacedSource(ReadsBytes):
     async def aclose(self) -> None:
         """Let go."""
         self._rest = b""
+        self._turn.give_back(self)
         await self._source.aclose()
 
 

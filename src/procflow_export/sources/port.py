@@ -7,7 +7,8 @@ know any driver, and not what happens to the batches.
 column; nothing is rounded, truncated, replaced or turned into NULL on the way.
 
 **Bounds.**  A chunk reader holds about ``READ_BUFFER_BYTES`` of wire data and one decoded block beside the batch that the
-caller works on, whatever the size of the table; a caller that stops asking makes the server wait.
+caller works on, whatever the size of the table; a caller that stops asking makes the server wait.  A row that is larger
+than that is the only thing that a reader holds, and once the caller asks for the next batch, it is gone.
 
 **Cancellation.**  Every method may be cancelled at every await.  A connection that was in use is then closed, not reused:
 the server sees the socket close and gives the statement up.
@@ -28,7 +29,7 @@ from procflow_export.model.types import Column
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-READ_BUFFER_BYTES: Final = 4 * MIB
+READ_BUFFER_BYTES: Final = 2 * MIB
 """Wire bytes that may wait for the decoder before the server is made to wait."""
 
 BLOCK_BYTES: Final = 1 * MIB
