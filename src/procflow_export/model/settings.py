@@ -83,6 +83,15 @@ class BatchPolicy(StrEnum):
     """Batches are made small enough from the beginning, and one that is not is cut."""
 
 
+class Consistency(StrEnum):
+    """What the parts of one export have in common."""
+
+    SNAPSHOT = "snapshot"
+    """All parts show one state of the database."""
+    CHUNK = "chunk"
+    """Every chunk shows one state, and chunks may differ in time."""
+
+
 class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one chunk reader may do to its source; every value is decided.
 
@@ -98,6 +107,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
         max_value_bytes: Largest value; 0 is none.
         max_batch_bytes: Decoded bytes above which a batch is one too large; 0 is none.
         on_batch_exceeded: What happens to such a batch.
+        max_connections: Connections to the source at once, over all processes of a run; 0 is no limit.
     """
 
     batch_rows: int
@@ -108,6 +118,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int
     retry_backoff_ms: int
     memory_threshold_bytes: int
+    max_connections: int
     max_value_bytes: int = 256 * _MIB
     max_batch_bytes: int = 0
     on_batch_exceeded: BatchPolicy = BatchPolicy.WARN
@@ -123,6 +134,7 @@ _PROFILES: Final = {
         max_retries=1,
         retry_backoff_ms=1_000,
         memory_threshold_bytes=0,
+        max_connections=0,
     ),
     TuningProfile.BALANCED: ReadLimits(
         batch_rows=150_000,
@@ -133,6 +145,7 @@ _PROFILES: Final = {
         max_retries=3,
         retry_backoff_ms=2_000,
         memory_threshold_bytes=4_096 * _MIB,
+        max_connections=20,
     ),
     TuningProfile.SAFE: ReadLimits(
         batch_rows=2_000,
@@ -143,6 +156,7 @@ _PROFILES: Final = {
         max_retries=10,
         retry_backoff_ms=5_000,
         memory_threshold_bytes=2_048 * _MIB,
+        max_connections=4,
     ),
 }
 
@@ -164,6 +178,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_value_mb: Largest value of a column; a larger one is an error that names column and row; 0 is none.
         max_batch_memory_mb: Decoded size above which ``on_batch_memory_exceeded`` says what happens.
         on_batch_memory_exceeded: Whether a larger batch is told of (the default), fails the export, or is avoided.
+        max_connections: Connections to the source at once, over all processes of a run, those that hold snapshots
+            included; 0 is no limit.  Of several exports of one source, the lowest counts.
     """
 
     profile: TuningProfile | None = None
@@ -178,6 +194,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_value_mb: NotNegative | None = None
     max_batch_memory_mb: Positive | None = None
     on_batch_memory_exceeded: BatchPolicy | None = None
+    max_connections: NotNegative | None = None
 
     def merged_over(self, base: Tuning) -> Tuning:
         """Return these values, with those of ``base`` where this one is silent."""
@@ -206,6 +223,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             max_value_bytes=_bytes(self.max_value_mb, base.max_value_bytes),
             max_batch_bytes=max_batch_bytes,
             on_batch_exceeded=policy,
+            max_connections=_first(self.max_connections, base.max_connections),
         )
 
 

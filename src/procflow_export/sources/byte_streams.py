@@ -38,7 +38,7 @@ from procflow import (
 )
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.sources.port import KIB, MIB, READ_BUFFER_BYTES, SourceStatistics
+from procflow_export.sources.port import KIB, MIB, READ_BUFFER_BYTES, ReadStatistics
 from procflow_export.sources.turns import LARGE_BYTES, large_turn
 
 PAUSE_S: Final = 0.001
@@ -173,7 +173,7 @@ class PacedSource(ReadsBytes):
 class ByteChunks:
     """An async iterator over the bytes of a subscription, in the pieces in which the source gave them."""
 
-    def __init__(self, subscription: Subscription, source: PacedSource, statistics: SourceStatistics) -> None:
+    def __init__(self, subscription: Subscription, source: PacedSource, statistics: ReadStatistics) -> None:
         self._subscription = subscription
         self._source = source
         self._statistics = statistics
@@ -230,7 +230,7 @@ def _chunk(item: Chunk | Gap) -> Chunk:
 
 
 @asynccontextmanager
-async def open_byte_chunks(source: ReadsBytes, statistics: SourceStatistics) -> AsyncIterator[ByteChunks]:
+async def open_byte_chunks(source: ReadsBytes, statistics: ReadStatistics) -> AsyncIterator[ByteChunks]:
     """Put a source on a bounded stream and read it: its bytes come in order, each once."""
     paced = PacedSource(source)
     async with (

@@ -14,7 +14,7 @@ import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Query, Relation
+from procflow_export.model.plan import Query, Relation
 from procflow_export.sources import Source
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase, opened, read, reading
 from tools.pytest_servers import _with_postgres
@@ -99,7 +99,7 @@ async def test_cancelled_statement_ends_on_the_server(postgres: PostgresDatabase
         async with anyio.create_task_group() as tasks:
 
             async def sleep_on_the_server() -> None:
-                async with source.read_chunk(selection, columns, Everything(), batch_rows=10) as batches:
+                async with reading(source, selection, columns=columns, batch_rows=10) as batches:
                     await anext(batches)
 
             tasks.start_soon(sleep_on_the_server)
@@ -142,7 +142,7 @@ async def test_copy_that_is_left_while_bytes_arrive_troubles_no_one(postgres: Po
         async with opened(postgres) as source:
             columns = (await source.profile(Relation(table="t"))).columns
             for steps in range(120):
-                async with source.read_chunk(Relation(table="t"), columns, Everything(), batch_rows=1000) as batches:
+                async with reading(source, Relation(table="t"), columns=columns) as batches:
                     if steps % 2:
                         await anext(batches)
                     for _ in range(steps // 2 % 40):
