@@ -151,6 +151,7 @@ async def _read_batches(unit: WorkUnit, source: Source, handover: _Handover, sta
         columns=decode_columns(unit.columns),
         chunk=unit.chunk,
         batch_rows=unit.batch_rows,
+        batch_bytes=limits.batch_bytes,
         snapshot=unit.snapshot,
     )
 

@@ -93,6 +93,7 @@ class ChunkRequest:
         columns: All or some columns of ``profile(selection)``, in the order wanted.
         chunk: Which of its rows.
         batch_rows: The most rows in a batch.
+        batch_bytes: Decoded bytes that a batch should stay under; a single row may have more.
         snapshot: The state to read them in; None reads what is committed when the statement begins.
     """
 
@@ -100,6 +101,7 @@ class ChunkRequest:
     columns: tuple[Column, ...]
     chunk: TableChunk
     batch_rows: int
+    batch_bytes: int = 4 * MIB
     snapshot: Snapshot | None = None
 
 
