@@ -17,7 +17,12 @@ __all__ = ("ByteSink", "PartEncoder", "file_suffix", "open_encoder")
 
 
 def open_encoder(
-    options: FormatOptions, schema: pa.Schema, sink: ByteSink, *, max_row_group_bytes: int = UNBOUNDED
+    options: FormatOptions,
+    schema: pa.Schema,
+    sink: ByteSink,
+    *,
+    max_row_group_bytes: int = UNBOUNDED,
+    large_columns: frozenset[int] = frozenset(),
 ) -> PartEncoder:
     """Return an encoder of one part that writes into ``sink``; use it as a context manager, in a worker thread.
 
@@ -26,6 +31,7 @@ def open_encoder(
         schema: Of the batches.
         sink: Where the bytes go.
         max_row_group_bytes: What a row group may have at most, whatever ``options`` say.
+        large_columns: Those of the part before.
 
     Raises:
         DataError: When the options do not fit together, or the format cannot hold a column's type; no byte of a row was
@@ -34,7 +40,8 @@ def open_encoder(
     try:
         match options.format:
             case Format.PARQUET:
-                return ParquetEncoder(parquet_settings(options, max_row_group_bytes=max_row_group_bytes), schema, sink)
+                settings = parquet_settings(options, max_row_group_bytes=max_row_group_bytes)
+                return ParquetEncoder(settings, schema, sink, large_columns)
             case Format.CSV:
                 return CsvEncoder(csv_settings(options), schema, sink)
             case _:

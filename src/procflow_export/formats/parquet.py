@@ -13,7 +13,10 @@ that equal rows give equal bytes (E-24), however a source cut them into batches,
 * writes no time, host or path.  ``created_by`` is the library's name and version, which the library does not let us
   choose: the promise holds within one version of pyarrow.
 
-Memory: the pending row group, and the encoded pages of one column.
+Memory: the pending row group, and the encoded pages of one column.  A value is copied twice on its way into a page, once when that
+is compressed, and six times more for statistics, or into a dictionary.  So columns with values above
+``LARGE_VALUE_BYTES`` have neither, and because a file says that once for all of its row groups, a part ends before the first row
+with such a value in a column that had none so far.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from procflow_export.formats.failures import not_encodable, null_in_required_col
 from procflow_export.formats.port import ByteSink
 from procflow_export.formats.settings import ParquetSettings
 from procflow_export.formats.strips import STRIP_ROWS, Strip, StripCutter
+from procflow_export.formats.weights import first_row_above
 from procflow_export.model.settings import Compression
 from procflow_export.model.types import NATIVE_TYPE_KEY
 
@@ -40,6 +44,7 @@ DICTIONARY_MAX_DISTINCT: Final = 0.25
 """A dictionary pays when at most this share of the sampled values are different ones."""
 WRITE_BYTES: Final = 256 * 1024
 """Pages are a few KiB each: they are handed on together, because every write takes the lock of the interpreter."""
+LARGE_VALUE_BYTES: Final = 1024 * 1024
 NATIVE_TYPES_KEY: Final = b"procflow.native_types"
 """File metadata for readers that see no Arrow schema: JSON, column name to native type."""
 _CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "none"]]] = {
@@ -54,8 +59,11 @@ _CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "
 class ParquetEncoder:
     """A ``PartEncoder`` for Parquet."""
 
-    def __init__(self, settings: ParquetSettings, schema: pa.Schema, sink: ByteSink) -> None:
+    def __init__(
+        self, settings: ParquetSettings, schema: pa.Schema, sink: ByteSink, large_columns: frozenset[int] = frozenset()
+    ) -> None:
         self._settings = settings
+        self._large_columns = large_columns
         self._file_schema = _file_schema(schema)
         self._plain = _PlainRows(self._file_schema)
         self._required = [position for position, field in enumerate(schema) if not field.nullable]
@@ -81,6 +89,26 @@ class ParquetEncoder:
         written = self._written_bytes()
         ratio = written / self._encoded_from_bytes if self._encoded_from_bytes else 1.0
         return written + round((self._group_bytes + self._strips.pending_bytes) * ratio)
+
+    @property
+    def large_columns(self) -> frozenset[int]:
+        return self._large_columns
+
+    def room_for(self, batch: pa.RecordBatch) -> int:
+        if self._row_count == 0 and batch.num_rows:
+            first = batch.slice(0, 1)
+            self._large_columns |= {
+                position
+                for position in self._strips.weights.variable_columns
+                if first_row_above(first.column(position), LARGE_VALUE_BYTES) is not None
+            }
+        rows = [
+            row
+            for position in self._strips.weights.variable_columns
+            if position not in self._large_columns
+            and (row := first_row_above(batch.column(position), LARGE_VALUE_BYTES)) is not None
+        ]
+        return min(rows, default=batch.num_rows)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._require_open()
@@ -161,6 +189,10 @@ class ParquetEncoder:
 
     def _open_writer(self, first_group: pa.Table) -> pq.ParquetWriter:
         compression = self._settings.compression
+        ordinary = [position for position in range(len(self._file_schema)) if position not in self._large_columns]
+        has_statistics: bool | list[str] = self._settings.has_statistics
+        if has_statistics and self._large_columns:
+            has_statistics = [_leaf_path(self._file_schema.field(position)) for position in ordinary]
         return pq.ParquetWriter(
             self._stream,
             self._file_schema,
@@ -168,8 +200,8 @@ class ParquetEncoder:
             data_page_version="1.0",
             compression=_CODEC_NAMES[compression.codec],
             compression_level=compression.level,
-            use_dictionary=cast("Any", _dictionary_columns(first_group) or False),
-            write_statistics=self._settings.has_statistics,
+            use_dictionary=cast("Any", _dictionary_columns(first_group.select(ordinary)) or False),
+            write_statistics=cast("Any", has_statistics),
             store_schema=True,
             store_decimal_as_integer=True,
         )
@@ -262,9 +294,9 @@ def _dictionary_columns(table: pa.Table) -> list[str]:
     paths = []
     for field, column in zip(table.schema, table.columns, strict=True):
         values = _sample(column)
-        path, arrow_type = field.name, field.type
-        while pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
-            path, arrow_type, values = f"{path}.list.element", arrow_type.value_type, values.flatten()
+        arrow_type = field.type
+        while _is_list(arrow_type):
+            arrow_type, values = arrow_type.value_type, values.flatten()
         if pa.types.is_nested(arrow_type) or pa.types.is_boolean(arrow_type) or pa.types.is_null(arrow_type):
             continue
         if isinstance(values, pa.ExtensionArray):
@@ -273,8 +305,20 @@ def _dictionary_columns(table: pa.Table) -> list[str]:
         if present and pc.count_distinct(values, mode="only_valid").as_py() <= max(
             1, DICTIONARY_MAX_DISTINCT * present
         ):
-            paths.append(path)
+            paths.append(_leaf_path(field))
     return paths
+
+
+def _leaf_path(field: pa.Field[Any]) -> str:
+    """Return the Parquet path of a column, or of the elements of its lists."""
+    path, arrow_type = field.name, field.type
+    while _is_list(arrow_type):
+        path, arrow_type = f"{path}.list.element", arrow_type.value_type
+    return path
+
+
+def _is_list(arrow_type: pa.DataType) -> bool:
+    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
 
 
 def _sample(column: Column) -> Column:

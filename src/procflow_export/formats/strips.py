@@ -36,7 +36,7 @@ class StripCutter:
 
     def __init__(self, schema: pa.Schema, *, max_rows: int = STRIP_ROWS) -> None:
         """Cut batches of ``schema``, which has no dictionaries."""
-        self._weights = RowWeights(schema)
+        self.weights = RowWeights(schema)
         self._pieces: list[pa.RecordBatch] = []
         self._row_count = 0
         self.max_rows = max_rows
@@ -46,7 +46,7 @@ class StripCutter:
 
     def cut(self, batch: pa.RecordBatch) -> Iterator[Strip]:
         """Take the rows of ``batch`` and yield the strips that they complete."""
-        weights = self._weights.before_each_row(batch)
+        weights = self.weights.before_each_row(batch)
         start, row_count = 0, batch.num_rows
         while start < row_count:
             most = min(row_count, start + self.max_rows - self._row_count)

@@ -24,7 +24,12 @@ class RowWeights:
     def __init__(self, schema: pa.Schema) -> None:
         types = [storage_type(field.type) for field in schema]
         self._bytes_per_row = sum(_fixed_bytes(arrow_type) for arrow_type in types)
-        self._variable = [position for position, arrow_type in enumerate(types) if is_variable(arrow_type)]
+        self._variable = tuple(position for position, arrow_type in enumerate(types) if is_variable(arrow_type))
+
+    @property
+    def variable_columns(self) -> tuple[int, ...]:
+        """Positions of the columns whose values have sizes of their own."""
+        return self._variable
 
     def before_each_row(self, batch: pa.RecordBatch) -> ByteCounts:
         """Return the bytes before each row, one entry more than rows."""
@@ -72,3 +77,12 @@ def variable_bytes(column: Column) -> ByteCounts:
     values = _storage(column.values)
     fixed: ByteCounts = offsets * _fixed_bytes(values.type)
     return fixed + variable_bytes(values)[offsets] if is_variable(values.type) else fixed
+
+
+def first_row_above(column: Column, limit_bytes: int) -> int | None:
+    """Return the first row of a variable-width column whose value has more than ``limit_bytes``."""
+    counts = variable_bytes(column)
+    if counts[-1] - counts[0] <= limit_bytes:
+        return None
+    rows = np.flatnonzero(np.diff(counts) > limit_bytes)
+    return int(rows[0]) if rows.size else None

@@ -185,11 +185,12 @@ class _AbandonedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Handover:
-    """Batches on their way from the reading task to the encoding thread; only the loop's thread touches it."""
+    """Batches on their way from the reading task to the encoding thread; but for ``given`` only the loop's thread touches it."""
 
     report: Callable[[UnitEvent], None]
     row_count: int = 0
     failure: Exception | None = None
+    given: pa.RecordBatch | None = None
     _items: deque[pa.RecordBatch | _End] = field(default_factory=deque)
     _waiting_bytes: int = 0
     _is_last_large: bool = False
@@ -217,8 +218,11 @@ class _Handover:
         self._is_closed = True
         self._notify()
 
-    async def next_batch(self, done: UnitProgress) -> pa.RecordBatch | None:
-        """Return the next batch, or None after the last; called through the loop by the encoding thread."""
+    async def give(self, done: UnitProgress) -> None:
+        """Have the next batch, or None after the last, in ``given``; called through the loop by the encoding thread.
+
+        It is no result: what a call through the loop returns stays in a cycle of futures until Python looks for such.
+        """
         self.report(done)
         self._is_encoder_idle = not self._items
         self._notify()
@@ -230,10 +234,10 @@ class _Handover:
         if isinstance(item, _End):
             if item.failure is not None:
                 raise item.failure
-            return None
+            return
         self._waiting_bytes -= item.nbytes
+        self.given = item
         self._notify()
-        return item
 
     def _has_room(self) -> bool:
         return self._is_encoder_idle if self._is_last_large else self._waiting_bytes < HANDOVER_BYTES
@@ -258,7 +262,9 @@ class _PartWork:
         columns = decode_columns(unit.columns)
         self._schema = arrow_schema(columns)
         self._max_row_group_bytes = max_row_group_bytes
+        self._large_columns: frozenset[int] = frozenset()
         self._suffix = file_suffix(unit.format)
+        self._rest: pa.RecordBatch | None = None
         self.row_count = 0
         self._stored_bytes = 0
         self.parts: list[PartRecord] = []
@@ -266,33 +272,37 @@ class _PartWork:
 
     def write_parts(self) -> None:
         """Write every part of the unit."""
-        batch = self._next_batch(0)
-        if batch is None and not self._unit.writes_empty:
-            return
-        while True:
-            batch, has_more = self._write_part(batch)
-            if not has_more:
-                return
+        self._refill(0)
+        if self._rest is not None or self._unit.writes_empty:
+            self._write_part()
+        while self._rest is not None:
+            self._write_part()
 
-    def _write_part(self, batch: pa.RecordBatch | None) -> tuple[pa.RecordBatch | None, bool]:
-        """Write one part that begins with ``batch``; return the batch that begins the next one, if there is one."""
+    def _write_part(self) -> None:
+        """Write one part, which begins with the rest of the one before."""
         key = part_key(self._unit.part_stem, len(self.parts), self._suffix)
         row_count = 0
         # W1, W2: the part shows, and may be recorded, only after a clean exit of the destination's block.
         with ExitStack() as closing:
             sink: PartSink = closing.enter_context(self._destination.open_part(key))
             encoder: PartEncoder = closing.enter_context(
-                open_encoder(self._unit.format, self._schema, sink, max_row_group_bytes=self._max_row_group_bytes)
+                open_encoder(
+                    self._unit.format,
+                    self._schema,
+                    sink,
+                    max_row_group_bytes=self._max_row_group_bytes,
+                    large_columns=self._large_columns,
+                )
             )
-            while batch is not None and not self._is_full(encoder):
-                piece, batch = self._cut(batch, row_count)
+            while self._rest is not None and not self._is_full(encoder) and (fitting := encoder.room_for(self._rest)):
+                piece = self._cut(row_count, fitting)
                 encoder.write(piece)
                 row_count += piece.num_rows
                 self.row_count += piece.num_rows
                 del piece  # written: a large one must not stay while the next one is waited for
-                if batch is None:
-                    batch = self._next_batch(sink.size_bytes)
+                self._refill(sink.size_bytes)
             written = encoder.finish()
+            self._large_columns = encoder.large_columns
             if written != row_count:
                 raise DataError(Code.ROW_COUNT_MISMATCH, f"{row_count} rows went into {key}, {written} came out")
         stored = sink.stored
@@ -306,29 +316,37 @@ class _PartWork:
                 chunk=self._unit.index,
             )
         )
-        return batch, batch is not None
 
-    def _cut(self, batch: pa.RecordBatch, row_count: int) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
-        """Return the piece of ``batch`` to write next, and its rest.
+    def _cut(self, row_count: int, fitting: int) -> pa.RecordBatch:
+        """Return the piece to write next, and keep the rest of its batch.
 
         Where parts have a size limit, it is looked at after every ``ROTATION_ROWS`` rows of a part: so parts end at the
         same rows however the source cut its batches.
         """
-        room = ROTATION_ROWS - row_count % ROTATION_ROWS
-        if self._unit.format.max_file_bytes is None or batch.num_rows <= room:
-            return batch, None
-        return batch.slice(0, room), batch.slice(room)
+        if self._unit.format.max_file_bytes is not None:
+            fitting = min(fitting, ROTATION_ROWS - row_count % ROTATION_ROWS)
+        batch, self._rest = self._rest, None
+        assert batch is not None, "there is a batch to cut"
+        if fitting == batch.num_rows:
+            return batch
+        self._rest = batch.slice(fitting)
+        return batch.slice(0, fitting)
 
     def _is_full(self, encoder: PartEncoder) -> bool:
         limit = self._unit.format.max_file_bytes
         is_checkpoint = encoder.row_count > 0 and encoder.row_count % ROTATION_ROWS == 0
         return limit is not None and is_checkpoint and encoder.part_bytes_estimate >= limit
 
-    def _next_batch(self, open_bytes: int) -> pa.RecordBatch | None:
+    def _refill(self, open_bytes: int) -> None:
+        """Wait for the next batch, unless there is a rest of the last one; None comes after the last."""
+        if self._rest is not None:
+            return
         done = UnitProgress(
             export=self._unit.export,
             chunk=self._unit.index,
             row_count=self.row_count,
             size_bytes=self._stored_bytes + open_bytes,
         )
-        return anyio.from_thread.run(self._handover.next_batch, done)
+        handover = self._handover
+        anyio.from_thread.run(handover.give, done)
+        self._rest, handover.given = handover.given, None
