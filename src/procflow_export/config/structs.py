@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     Compression,
     CsvOptions,
@@ -20,7 +22,11 @@ from procflow_export.model.settings import (
     Positive,
     SourceConfig,
     Tuning,
+    masked_repr,
 )
+
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
 
 
 class Mode(StrEnum):
@@ -42,14 +48,15 @@ class CompressionProfile(StrEnum):
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One table or query, and what it becomes.
+    """One table or query, and what it becomes.  Its ``repr`` shows neither a query nor the values of its parameters.
 
     Attributes:
         name: Unique; part of file names.
         source: Name of one of ``sources``; not needed when there is only one source.
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
-        query: One SELECT statement.
+        query: One SELECT statement; ``:name`` in it stands for a value of ``parameters``.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
+        parameters: Values of the placeholders of the query: text, numbers, ``true``, ``false``, ``null``, or a list of them.
         mode: Whether one statement reads all rows, or one for each range of a key.
         chunk_column: Integer column whose ranges are the chunks; a ``table`` finds its own key.
         chunk_size: Width of a key range; 100 000 unless ``chunk_count`` is given.
@@ -73,6 +80,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     table: str | None = None
     query: str | None = None
     query_file: str | None = None
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
     mode: Mode
     chunk_column: str | None = None
     chunk_size: Positive | None = None
@@ -88,6 +96,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_file_size: str | int | None = None
     destination: DestinationConfig | None = None
     tuning: Tuning = Tuning()
+
+    def __repr__(self) -> str:
+        return masked_repr(self, "query", "parameters")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -132,9 +143,12 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
         base_dir: Directory that relative paths started at: the file's own.
         file: The file; None when the configuration came from memory.
         warnings: What was found that does not stop a run, one line each.
+        secrets: Values that must not be shown, because a variable or parameter with the name of a secret holds them; those
+            of sources are not among them.
     """
 
     config: Config
     base_dir: Path
     file: Path | None = None
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[Secret[str]] = frozenset()

@@ -27,17 +27,27 @@ class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_fi
         return self.table if self.schema is None else f"{self.schema}.{self.table}"
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="kind"):
-    """The rows of one SELECT statement.
+Scalar: TypeAlias = str | int | float | bool | None
+ParameterValue: TypeAlias = Scalar | tuple[Scalar, ...]
+"""One value, or those of a list such as ``IN (:ids)``."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="kind", omit_defaults=True):
+    """The rows of one SELECT statement.  Its ``repr`` shows neither the text nor the values: both may hold secrets.
 
     Attributes:
         text: The statement, without a trailing semicolon.
+        parameters: Values of the placeholders (``:name``) in ``text``, by name; without any, ``text`` is sent as it is.
     """
 
     text: str
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
 
     def __str__(self) -> str:
         return "query"
+
+    def __repr__(self) -> str:
+        return f"<Query, {len(self.text)} characters, parameters: {', '.join(self.parameters) or 'none'}>"
 
 
 Selection: TypeAlias = Relation | Query

@@ -181,7 +181,7 @@ def selection_of(export: ExportConfig) -> Selection:
     """Return what ``export`` reads."""
     if export.table is None:
         assert export.query is not None, "a checked export has a table or a query"
-        return Query(text=export.query)
+        return Query(text=export.query, parameters=export.parameters)
     schema, _, table = export.table.rpartition(".")
     return Relation(schema=schema or None, table=table)
 

@@ -1,22 +1,18 @@
 """SQL text with identifiers in it: the only place where it is put together.
 
-Owns quoting, and the statements whose shape is the same for every database.  Must not know a connection.  Values never come
-here: they are bind parameters, except the integers of a key range, which have one spelling only.
+Owns quoting, and the statements whose shape is the same for every database.  Must not know a connection.  Of values, only the
+integers of a key range come here, which have one spelling; the parameters of a query are ``sources.literals``'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
-from procflow_export.sources.statement_ends import postgres_body
-
-
-def strip_statement_end(text: str) -> str:
-    """Return a query without the white space and semicolons at its end."""
-    return text.strip().rstrip("; \t\r\n")
+from procflow_export.model.settings import SourceType
+from procflow_export.model.statements import body_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +20,20 @@ class Dialect:
     """How one database spells identifiers and which integers its key columns can hold.
 
     Attributes:
+        engine: Whose it is.
         quote: The character around identifiers; doubled inside.
         min_integer: Lowest integer of any integer column type.
         max_integer: Highest integer of any integer column type.
-        body: Returns a query without what may follow it.
     """
 
+    engine: SourceType
     quote: str
     min_integer: int = -(2**63)
     max_integer: int = 2**63 - 1
-    body: Callable[[str], str] = strip_statement_end
+
+    def body(self, query: Query) -> str:
+        """Return the text of a query without what may follow it: white space, comments and semicolons."""
+        return body_of(query.text, self.engine)
 
     def identifier(self, name: str) -> str:
         """Return ``name`` quoted, so that it can only be read as one identifier.
@@ -62,8 +62,8 @@ class Dialect:
         match selection:
             case Relation():
                 return self.relation(selection)
-            case Query(text=text):
-                return f"(\n{self.body(text)}\n) AS {self.identifier('procflow_query')}"
+            case Query():
+                return f"(\n{self.body(selection)}\n) AS {self.identifier('procflow_query')}"
             case _:
                 assert_never(selection)
 
@@ -112,6 +112,6 @@ def integer(value: int) -> str:
     return str(value)
 
 
-POSTGRES = Dialect(quote='"', body=postgres_body)
-MYSQL = Dialect(quote="`", max_integer=2**64 - 1)
-SQLITE = Dialect(quote='"')
+POSTGRES = Dialect(engine=SourceType.POSTGRES, quote='"')
+MYSQL = Dialect(engine=SourceType.MYSQL, quote="`", max_integer=2**64 - 1)
+SQLITE = Dialect(engine=SourceType.SQLITE, quote='"')

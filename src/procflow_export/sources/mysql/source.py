@@ -15,7 +15,7 @@ import pyarrow as pa
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Everything, Query, Selection, TableChunk
-from procflow_export.model.settings import ReadLimits
+from procflow_export.model.settings import ReadLimits, SourceType
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -23,6 +23,7 @@ from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
+from procflow_export.sources.literals import with_literals
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
@@ -79,6 +80,7 @@ class MysqlSource:
 
     async def profile(self, selection: Selection) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
+        selection = with_literals(selection, SourceType.MYSQL)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
@@ -87,6 +89,7 @@ class MysqlSource:
 
     async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
+        selection = with_literals(selection, SourceType.MYSQL)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             result = await key_bounds(connection, selection, column)
@@ -98,6 +101,7 @@ class MysqlSource:
         self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
+        selection = with_literals(selection, SourceType.MYSQL)
         started = time.monotonic()
         async with (
             self._connections.lease() as connection,
@@ -139,7 +143,7 @@ async def _result(
 async def _query_result(
     connection: WireConnection, query: Query, columns: Sequence[Column]
 ) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
-    statement = sql.strip_statement_end(query.text)
+    statement = sql.MYSQL.body(query)
     async with AsyncExitStack() as stack:
         is_binary = any(loses_digits(column) for column in columns)
         with session.translated():

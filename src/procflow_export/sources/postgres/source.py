@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Everything, Query, Selection, TableChunk
-from procflow_export.model.settings import ReadLimits
+from procflow_export.model.settings import ReadLimits, SourceType
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -24,6 +24,7 @@ from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
+from procflow_export.sources.literals import with_literals
 from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
@@ -77,6 +78,7 @@ class PostgresSource:
 
     async def profile(self, selection: Selection) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
+        selection = with_literals(selection, SourceType.POSTGRES)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             if isinstance(selection, Query):
@@ -106,6 +108,7 @@ class PostgresSource:
 
     async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
+        selection = with_literals(selection, SourceType.POSTGRES)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits)
@@ -127,6 +130,7 @@ class PostgresSource:
         self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
+        selection = with_literals(selection, SourceType.POSTGRES)
         decoder = CsvDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
         source = PushSource()
         async with self._connections.lease() as connection:

@@ -23,6 +23,7 @@ from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
 from procflow_export.sources.port import MIB, KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.sqlite.binding import Bound, bind
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
@@ -63,8 +64,9 @@ class SqliteSource:
         """Return the lowest and highest key, and whether any key is NULL."""
         async with self._open() as database:
             started = time.monotonic()
-            ((low, high),) = await database.rows(sql.SQLITE.bounds(selection, column))
-            nulls = await database.rows(sql.SQLITE.null_presence(selection, column))
+            selection, values = bind(selection)
+            ((low, high),) = await database.rows(sql.SQLITE.bounds(selection, column), values)
+            nulls = await database.rows(sql.SQLITE.null_presence(selection, column), values)
             self._statistics.record_statement(time.monotonic() - started)
         for bound in (low, high):
             if bound is not None and not isinstance(bound, int):
@@ -87,6 +89,7 @@ class SqliteSource:
     async def _batches(
         self, database: Database, selection: Selection, columns: Sequence[Column], chunk: TableChunk, batch_rows: int
     ) -> AsyncGenerator[pa.RecordBatch, None]:
+        selection, values = bind(selection)
         statement = sql.SQLITE.select(selection, [sql.SQLITE.identifier(column.name) for column in columns], chunk)
         decoder = RowDecoder(columns)
         started = time.monotonic()
@@ -94,7 +97,7 @@ class SqliteSource:
         fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            await database.call(lambda connection: opened.append(connection.execute(statement)))
+            await database.call(lambda connection: opened.append(connection.execute(statement, values)))
             fetchmany = opened[0].fetchmany
             while True:
                 wanted = fetch_rows
@@ -115,7 +118,7 @@ class SqliteSource:
             raise ValueRefusedError(exc.column, value=_shown(exc.value), place=place, reason=exc.reason) from exc
         except SourceError as exc:
             if getattr(exc.__cause__, "sqlite_errorcode", None) is None:
-                await self._refuse_undecodable(database, selection, columns, chunk)
+                await self._refuse_undecodable(database, selection, values, columns, chunk)
             raise
         finally:
             for cursor in opened:
@@ -136,7 +139,7 @@ class SqliteSource:
         return f"rowid {rows[0][0]}" if rows else "a row that can no longer be found"
 
     async def _refuse_undecodable(
-        self, database: Database, selection: Selection, columns: Sequence[Column], chunk: TableChunk
+        self, database: Database, selection: Selection, values: Bound, columns: Sequence[Column], chunk: TableChunk
     ) -> None:
         """Raise for the first text that is not UTF-8, if there is one; the connection is of no other use afterwards."""
         texts = [column for column in columns if column.logical_type is not LogicalType.BYTES]
@@ -146,7 +149,7 @@ class SqliteSource:
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes
-            for row in connection.execute(statement):
+            for row in connection.execute(statement, values):
                 for column, value in zip(texts, row, strict=False):
                     if isinstance(value, bytes) and not _is_utf8(value):
                         return column, f"rowid {row[-1]}" if rowid else "a row of the query"
