@@ -30,12 +30,11 @@ from procflow_export.engines.protocol import (
     parent_codec,
     worker_codec,
 )
-from procflow_export.engines.redaction import redaction_of, secrets_of
+from procflow_export.engines.redaction import redaction_of, secrets_of_unit
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, WorkerError, error_from
 from procflow_export.model.events import Heartbeat, UnitEvent, UnitFinished, UnitProgress, UnitStarted, UnitWarning
 from procflow_export.model.plan import UnitResult, WorkUnit
-from procflow_export.model.settings import SourceConfig
 
 SHUTDOWN: Final = procflow.Shutdown.sigterm(grace_s=3.0)
 CANCEL_WAIT_S: Final = 3.0
@@ -150,7 +149,7 @@ class WorkerChild:
             ExportError: If the unit failed, or the worker did.
         """
         job = self._job = _Job(unit, report)
-        self._learn_secrets(unit.source)
+        self._learn_secrets(unit)
         try:
             await self._started.wait()
             if self._ended.is_set():
@@ -284,8 +283,8 @@ class WorkerChild:
             return WorkerError(Code.WORKER_NOT_STARTED, f"a worker process could not begin: it {outcome.described}")
         return WorkerError(Code.WORKER_DIED, f"the worker process {outcome.pid} {outcome.described}")
 
-    def _learn_secrets(self, source: SourceConfig) -> None:
-        secrets = self._secrets | secrets_of(source, self._environ)
+    def _learn_secrets(self, unit: WorkUnit) -> None:
+        secrets = self._secrets | secrets_of_unit(unit, self._environ)
         if secrets != self._secrets:
             self._secrets, self._redaction = secrets, redaction_of(secrets)
 

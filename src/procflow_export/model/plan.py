@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig
+from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig, masked_repr
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_field="kind", omit_defaults=True):
@@ -75,7 +75,7 @@ TableChunk: TypeAlias = KeyRange | NullKeys | Everything
 
 
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One chunk of one export: all that a worker needs, in whatever process it runs.
+    """One chunk of one export: all that a worker needs, in whatever process it runs.  Its ``repr`` shows no secret.
 
     Attributes:
         run_id: The run, a UUIDv7.
@@ -92,6 +92,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
         row_estimate: Rows that are expected; None when nobody knows.
         attempt: 1 for the first try.
+        secrets: What must not be shown, beside what gives access to the source: whoever shows what a worker says takes it out.
     """
 
     run_id: str
@@ -107,6 +108,10 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_rows: int
     row_estimate: int | None = None
     attempt: int = 1
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return masked_repr(self, "secrets")
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True):

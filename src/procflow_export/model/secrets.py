@@ -23,14 +23,18 @@ def is_secret_name(name: str) -> bool:
 def named_secrets(values: Iterable[tuple[str, object]]) -> frozenset[Secret[str]]:
     """Return the secrets among names and their values, as texts; ``None``, booleans and empty texts are none."""
     found = (
-        _secret(str(value), name)
+        secret_of(str(value), name)
         for name, value in values
         if is_secret_name(name) and not isinstance(value, bool) and value is not None
     )
     return frozenset(secret for secret in found if secret is not None)
 
 
-def _secret(text: str, name: str) -> Secret[str] | None:
+def secret_of(text: str, name: str) -> Secret[str] | None:
+    """Return a secret that is called ``name``, or something else where its name would give it away.
+
+    ``None`` where there is nothing to hide: an empty text, or one that nobody can write.
+    """
     for shown in (name, *_NAME_WITHOUT_ONE):
         try:
             return Secret(text, name=shown)

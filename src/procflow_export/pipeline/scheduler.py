@@ -10,7 +10,8 @@ them end with ``run()``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -63,7 +64,9 @@ class Scheduler:
         clock: Clock,
         policy: RunPolicy,
         environ: Mapping[str, str],
+        clean: Callable[[str], str] = str,
     ) -> None:
+        """Prepare the run of ``targets``; ``clean`` takes secrets out of what servers, drivers and workers have said."""
         self._run_id = run_id
         self._started_at = started_at
         self._engine = engine
@@ -72,6 +75,7 @@ class Scheduler:
         self._clock = clock
         self._policy = policy
         self._environ = environ
+        self._clean = clean
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
         self._running_count = 0
@@ -146,7 +150,7 @@ class Scheduler:
                     await self._plan_again(state, exc, attempt)
                     continue
                 for message in plan.warnings:
-                    await self._outbox.put(Warned(export=state.name, code="PLAN", message=message))
+                    await self._outbox.put(Warned(export=state.name, code="PLAN", message=self._clean(message)))
                 await self._outbox.put(
                     ProgressInit(
                         export=state.name,
@@ -167,7 +171,7 @@ class Scheduler:
         delay_s = self._delay_s(state, exc, attempt)
         state.retry_count += 1
         await self._outbox.put(
-            Retry(export=state.name, chunk=-1, attempt=attempt, delay_s=delay_s, failure=failure_from(exc))
+            Retry(export=state.name, chunk=-1, attempt=attempt, delay_s=delay_s, failure=self._failure(exc))
         )
         await anyio.sleep(delay_s)
 
@@ -254,7 +258,7 @@ class Scheduler:
             return
         state.retry_count += 1
         delay_s = self._delay_s(state, exc, attempt)
-        failure = failure_from(exc)
+        failure = self._failure(exc)
         self._log.info("unit_retried", export=state.name, chunk=index, attempt=attempt, code=failure.code.value)
         scope = state.delayed[index] = anyio.CancelScope()
         state.task_count += 1
@@ -340,8 +344,12 @@ class Scheduler:
 
     def _recorded(self, state: ExportState, exc: Exception) -> Failure:
         if not is_expected(exc):
-            self._log.error("export_failed_unexpectedly", export=state.name, exc_info=exc)
-        return failure_from(exc)
+            text = self._clean("".join(traceback.format_exception(exc)))
+            self._log.error("export_failed_unexpectedly", export=state.name, traceback=text)
+        return self._failure(exc)
+
+    def _failure(self, exc: Exception) -> Failure:
+        return failure_from(exc).cleaned(self._clean)
 
     def _observe(self, state: ExportState, event: UnitEvent) -> None:
         self._observer.hear(event)
@@ -361,7 +369,7 @@ class Scheduler:
         while state.warnings:
             warning = state.warnings.popleft()
             await self._outbox.put(
-                Warned(export=state.name, code=warning.code, message=warning.message, chunk=warning.chunk)
+                Warned(export=state.name, code=warning.code, message=self._clean(warning.message), chunk=warning.chunk)
             )
         if state.dropped_warnings:
             count, state.dropped_warnings = state.dropped_warnings, 0

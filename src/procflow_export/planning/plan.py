@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -34,6 +34,9 @@ from procflow_export.planning.chunks import Chunks, cut_table, is_sparse
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
+
 _PROFILES: Final = {
     CompressionProfile.NONE: (Compression.NONE, None),
     CompressionProfile.FAST: (Compression.SNAPPY, None),
@@ -53,6 +56,7 @@ class Target:
         source: Its source, with the limits of source and export merged.
         format: How parts are encoded.
         destination: The directory of this export in this run.
+        secrets: What must not be shown, beside what gives access to the source.
     """
 
     run_id: str
@@ -61,6 +65,7 @@ class Target:
     source: SourceConfig
     format: FormatOptions
     destination: DestinationConfig
+    secrets: frozenset[Secret[str]] = frozenset()
 
     @property
     def limits(self) -> ReadLimits:
@@ -144,10 +149,18 @@ class ExportPlan:
             batch_rows=batch_rows(target.limits, self.row_bytes),
             row_estimate=self.unit_rows,
             attempt=attempt,
+            secrets=tuple(sorted(secret.reveal() for secret in target.secrets)),
         )
 
 
-def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: datetime) -> Target:
+def target_of(
+    config: Config,
+    export: ExportConfig,
+    *,
+    run_id: str,
+    started_at: datetime,
+    secrets: frozenset[Secret[str]] = frozenset(),
+) -> Target:
     """Return everything about ``export`` that needs no database.
 
     Args:
@@ -155,6 +168,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         export: One of its exports.
         run_id: The run.
         started_at: When the run began, UTC.
+        secrets: Those of the configuration; see ``LoadedConfig``.
     """
     selection = selection_of(export)
     source = config.source_of(export)
@@ -174,6 +188,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
             run_id=run_id,
             started_at=started_at,
         ),
+        secrets=secrets,
     )
 
 

@@ -104,9 +104,7 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         SourceError: If something is missing, stands twice, or cannot be read; no message holds a secret.
     """
     engine = _ENGINES[config.type]
-    url = _url(config, environ)
-    if url is None and not _has_fields(config):
-        url = _database_url(engine, environ)
+    url = source_url(config, environ)
     if url is not None:
         parts = parse_url(url, schemes=engine.schemes)
         if _has_fields(config):
@@ -129,6 +127,18 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         tls=_decided_tls(config, parts, host),
         ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
     )
+
+
+def source_url(config: SourceConfig, environ: Mapping[str, str]) -> str | None:
+    """Return the URL of a source, password included; ``None`` where fields or the environment say where it is.
+
+    Raises:
+        SourceError: If there are several, or a reference leads nowhere.
+    """
+    url = _url(config, environ)
+    if url is None and not _has_fields(config) and config.type in _ENGINES:
+        url = _database_url(_ENGINES[config.type], environ)
+    return url
 
 
 async def context_for(address: ServerAddress) -> ssl.SSLContext | None:
