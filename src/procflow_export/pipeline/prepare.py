@@ -26,7 +26,8 @@ async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
         if column is not None:
             bounds = await source.key_bounds(target.selection, column)
             key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
-    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
+        warnings = source.warnings
+    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key, warnings=warnings)
 
 
 async def check_destination(target: Target, threads: anyio.CapacityLimiter) -> None:

@@ -255,7 +255,12 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
 
 
 def plan_export(
-    target: Target, *, columns: tuple[Column, ...], row_estimate: int | None, key: KeyFacts | None
+    target: Target,
+    *,
+    columns: tuple[Column, ...],
+    row_estimate: int | None,
+    key: KeyFacts | None,
+    warnings: tuple[str, ...] = (),
 ) -> ExportPlan:
     """Return the plan of one export.
 
@@ -264,6 +269,7 @@ def plan_export(
         columns: Its columns, from the source's profile.
         row_estimate: Rows that are expected, from the same profile.
         key: The bounds of the column that ``chunk_key()`` named; None when it named none.
+        warnings: What the source says of itself.
 
     Raises:
         PlanError: If the key makes too many ranges.
@@ -280,12 +286,12 @@ def plan_export(
             chunk_count=export.chunk_count,
             row_estimate=row_estimate,
         )
-    warnings = []
     if is_sparse(chunks, row_estimate):
-        warnings.append(
+        sparse = (
             f"the keys of {chunks.column!r} are sparse: {len(chunks)} chunks for about {row_estimate} rows; "
             "a larger chunk_size, or chunk_count, would be faster"
         )
+        warnings = (*warnings, sparse)
     return ExportPlan(
         target=target,
         columns=columns,
@@ -293,5 +299,5 @@ def plan_export(
         chunks=chunks,
         row_estimate=row_estimate,
         row_bytes=estimated_row_bytes(columns),
-        warnings=tuple(warnings),
+        warnings=warnings,
     )

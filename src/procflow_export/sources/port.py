@@ -116,6 +116,11 @@ class Source(Protocol):
         """The database's product and version, for people; no host, user or secret."""
         ...
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made; no host, user or secret."""
+        ...
+
     async def profile(self, selection: Selection) -> TableProfile:
         """Return columns, row estimate and integer key of a selection, without reading its rows.
 

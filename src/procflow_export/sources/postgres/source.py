@@ -34,6 +34,7 @@ from procflow_export.sources.postgres.catalog import (
     relation_profile,
 )
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
+from procflow_export.sources.postgres.pooler import pooler_warnings
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.types import dialect_for_key, projection
@@ -48,12 +49,19 @@ class PostgresSource:
         self._statistics = SourceStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
+        self._warnings: tuple[str, ...] = ()
 
         async def connect() -> Connection:
             try:
                 connection = await session.connect(address)
             except SourceError as exc:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
+            if self._version is None:
+                try:
+                    self._warnings = await pooler_warnings(connection, limits)
+                except BaseException:
+                    session.abort(connection)
+                    raise
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
@@ -71,6 +79,11 @@ class PostgresSource:
     def description(self) -> str:
         """Product, and version once a connection was made."""
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return self._warnings
 
     async def aclose(self) -> None:
         """Close the idle connections."""

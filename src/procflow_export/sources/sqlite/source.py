@@ -52,6 +52,11 @@ class SqliteSource:
         """Product and version."""
         return f"SQLite {sqlite3.sqlite_version}"
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: nobody stands between us and a file."""
+        return ()
+
     async def profile(self, selection: Selection) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
         async with self._open() as database:
