@@ -18,6 +18,7 @@ from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, 
 from procflow_export.model.urls import parse_url, password_of
 from procflow_export.sources import open_source
 from procflow_export.sources.connection import server_address, sqlite_path
+from procflow_export.sources.postgres.session import require_supported
 from procflow_export.sources.tls import is_loopback, tls_context
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase
 
@@ -264,6 +265,30 @@ async def test_passwords_with_any_character_log_in(mariadb: MariaDatabase) -> No
         assert wrong.code.value == "SOURCE_AUTH_FAILED"
         assert password not in "".join(map(str, [wrong, *getattr(wrong, "__notes__", [])]))
     mariadb.execute(f"DROP USER '{user}'@'%'")
+
+
+@pytest.mark.parametrize(("major", "is_supported"), [(9, False), (10, False), (11, False), (12, True), (18, True)])
+def test_old_postgres_servers_are_refused(major: int, is_supported: bool) -> None:
+    """E-1: PostgreSQL 12 is the first that is read from; the error says so."""
+    if is_supported:
+        require_supported(major)
+        return
+    with pytest.raises(SourceError, match=f"PostgreSQL {major} is too old: 12 or later is needed") as caught:
+        require_supported(major)
+    assert caught.value.code.value == "SOURCE_NOT_SUPPORTED"
+    assert not caught.value.is_transient
+
+
+@pytest.mark.anyio
+async def test_an_old_postgres_server_is_told_before_anything_is_read(
+    postgres: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-1: the check is part of every log-in."""
+    monkeypatch.setattr("procflow_export.sources.postgres.session.MIN_VERSION", 99)
+
+    error = await failure_of(postgres.config)
+
+    assert "is too old: 99 or later" in error.message
 
 
 @pytest.mark.anyio

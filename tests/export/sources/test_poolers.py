@@ -19,7 +19,7 @@ from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.sources import open_source
 from procflow_export.sources.postgres.pooler import WARNING, is_pooled
 from tests.export.pipeline.runs import run, select
-from tests.export.sources.databases import PostgresDatabase, opened, read, values
+from tests.export.sources.databases import FAST, PostgresDatabase, opened, read, values
 from tests.export.sources.poolers import pgbouncer
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.anyio
 POOLED = ("session", "transaction")
 
 
-def config_of(url: str, **tuning: int) -> SourceConfig:
-    return SourceConfig(type=SourceType.POSTGRES, url=url, tuning=Tuning(**tuning))
+def config_of(url: str, tuning: Tuning = FAST) -> SourceConfig:
+    return SourceConfig(type=SourceType.POSTGRES, url=url, tuning=tuning)
 
 
 async def test_a_server_is_not_taken_for_a_pooler(postgres: PostgresDatabase) -> None:
@@ -90,7 +90,7 @@ async def test_settings_of_others_do_not_reach_us_nor_ours_them(postgres: Postgr
         other = await asyncpg.connect(url, ssl=False, statement_cache_size=0)
         await other.execute(hostile)
         before = await session_state(other)
-        async with open_source(config_of(url, statement_timeout_s=99), environ={}) as source:
+        async with open_source(config_of(url, Tuning(statement_timeout_s=99)), environ={}) as source:
             texts = Query(text="SELECT :p AS p, 'a\\b' AS q", parameters={"p": "it's \\"})
             for _ in range(2):
                 assert (await read(source, Relation(table="t"))).equals(direct)

@@ -34,6 +34,7 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
@@ -46,15 +47,15 @@ class MysqlSource:
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._statistics = SourceStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._version: str | None = None
+        self._limits = limits
+        self._server: Server | None = None
 
         async def connect() -> WireConnection:
             try:
                 connection = await session.connect(address, limits)
             except SourceError as exc:
-                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
-            version, is_mariadb = session.version_of(connection)
-            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+                raise connection_failure(exc, was_connected=self._server is not None) from exc.__cause__
+            self._server = connection.server
             return connection
 
         self._connections = Leases(
@@ -72,7 +73,12 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._version or "MySQL"
+        return "MySQL" if self._server is None else f"{self._server.product} {self._server.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return () if self._server is None else self._server.warnings
 
     async def aclose(self) -> None:
         """Close the idle connections."""
@@ -81,7 +87,7 @@ class MysqlSource:
     async def profile(self, selection: Selection) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
         selection = with_literals(selection, SourceType.MYSQL)
-        async with self._connections.lease() as connection:
+        async with self._lease() as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
@@ -90,7 +96,7 @@ class MysqlSource:
     async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
         selection = with_literals(selection, SourceType.MYSQL)
-        async with self._connections.lease() as connection:
+        async with self._lease() as connection:
             started = time.monotonic()
             result = await key_bounds(connection, selection, column)
             self._statistics.record_statement(time.monotonic() - started)
@@ -104,7 +110,7 @@ class MysqlSource:
         selection = with_literals(selection, SourceType.MYSQL)
         started = time.monotonic()
         async with (
-            self._connections.lease() as connection,
+            self._lease() as connection,
             _result(connection, selection, columns, chunk) as (rows, decoder),
             # Left early, the result is unread, so the connection is not idle and is closed.
             open_task_group(),
@@ -117,6 +123,14 @@ class MysqlSource:
                 self._statistics.record_statement(time.monotonic() - started)
                 with anyio.CancelScope(shield=True):
                     await batches.aclose()
+
+    @asynccontextmanager
+    async def _lease(self) -> AsyncIterator[WireConnection]:
+        async with (
+            self._connections.lease() as connection,
+            session.own_settings(connection, self._limits),
+        ):
+            yield connection
 
 
 @asynccontextmanager

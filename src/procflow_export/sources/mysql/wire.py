@@ -26,6 +26,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.sources.byte_streams import ReadsBytes
 from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, ResultScanner
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.types import WireField
 
 READ_BYTES: Final = 256 * 1024
@@ -33,8 +34,13 @@ MAX_PACKET_BYTES: Final = 2**24 - 1
 
 
 class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection of the driver, with a door to the bytes of a result."""
+    """A connection of the driver, with a door to the bytes of a result.
 
+    Attributes:
+        server: Who answers; known once the connection was made.
+    """
+
+    server: Server
     _reader: StreamReader | None
     _writer: StreamWriter | None
     _result: Any

@@ -106,11 +106,22 @@ async def connect(address: ServerAddress) -> Connection:
         raise refusal(exc) from exc
     except asyncpg.InterfaceError as exc:
         raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
-    version = connection.get_server_version()
-    if version.major < MIN_VERSION:
+    try:
+        require_supported(connection.get_server_version().major)
+    except SourceError:
         connection.terminate()
-        raise SourceError(Code.SOURCE_NOT_SUPPORTED, f"PostgreSQL {version.major} is too old: 12 or later is needed")
+        raise
     return connection
+
+
+def require_supported(major: int) -> None:
+    """Refuse a server that is older than what we read from.
+
+    Raises:
+        SourceError: If its major version is.
+    """
+    if major < MIN_VERSION:
+        raise SourceError(Code.SOURCE_NOT_SUPPORTED, f"PostgreSQL {major} is too old: {MIN_VERSION} or later is needed")
 
 
 async def begin(connection: Connection, limits: ReadLimits, *, is_read_only: bool = True) -> None:
