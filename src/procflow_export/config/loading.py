@@ -216,7 +216,12 @@ def _absolute(config: Config, base_dir: Path) -> Config:
         return None if path is None else str(base_dir / path)
 
     def source(one: SourceConfig) -> SourceConfig:
-        tls = one.tls and msgspec.structs.replace(one.tls, ca_file=anchored(one.tls.ca_file))
+        tls = one.tls and msgspec.structs.replace(
+            one.tls,
+            ca_file=anchored(one.tls.ca_file),
+            cert_file=anchored(one.tls.cert_file),
+            key_file=anchored(one.tls.key_file),
+        )
         return msgspec.structs.replace(one, path=anchored(one.path), url_file=anchored(one.url_file), tls=tls)
 
     def destination(one: DestinationConfig | None) -> DestinationConfig | None:

@@ -49,10 +49,14 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         mode: What is checked; a remote host gets ``verify-full`` unless this says otherwise.
         ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of the certificate that is shown when the server asks for one.
+        key_file: PEM file of its key, which has no passphrase; by default it stands with the certificate.
     """
 
     mode: TlsMode = TlsMode.VERIFY_FULL
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 class TuningProfile(StrEnum):

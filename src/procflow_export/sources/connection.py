@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -22,9 +23,9 @@ import anyio.to_thread
 from procflow.redaction import Secret
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.settings import SourceConfig, SourceType, TlsMode
+from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
 from procflow_export.model.urls import UrlParts, parse_url, password_of, port_number, tls_mode
-from procflow_export.sources.tls import default_mode, tls_context
+from procflow_export.sources.tls import default_mode, is_loopback, tls_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class ServerAddress:
         database: Database to connect to; ``None`` is the server's choice (MySQL only).
         tls: What is checked.
         ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of the certificate that is shown when the server asks for one.
+        key_file: PEM file of its key; ``None`` where it stands with the certificate.
     """
 
     host: str
@@ -48,11 +51,25 @@ class ServerAddress:
     database: str | None
     tls: TlsMode
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
     @property
     def is_socket(self) -> bool:
         """Whether ``host`` is a path in the file system."""
         return self.host.startswith("/")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the connection goes over a network without protection."""
+        return self.tls is TlsMode.DISABLE and not self.is_socket
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way there."""
+        if self.is_plain and not is_loopback(self.host):
+            return ("the connection is not encrypted: password and rows travel in plain text (`tls.mode` is disable)",)
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +82,10 @@ class _Engine:
     user_variables: tuple[str, ...]
     password_variables: tuple[str, ...]
     database_variables: tuple[str, ...]
-    tls_variables: tuple[str, ...]
-    default_user: str | None
+    tls_variables: tuple[str, ...] = ()
+    ca_variables: tuple[str, ...] = ()
+    cert_variables: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
 
 
 _ENGINES: Final = {
@@ -80,7 +99,9 @@ _ENGINES: Final = {
         password_variables=("PGPASSWORD",),
         database_variables=("PGDATABASE",),
         tls_variables=("PGSSLMODE",),
-        default_user=None,
+        ca_variables=("PGSSLROOTCERT",),
+        cert_variables=("PGSSLCERT",),
+        key_variables=("PGSSLKEY",),
     ),
     SourceType.MYSQL: _Engine(
         label="MySQL",
@@ -91,8 +112,6 @@ _ENGINES: Final = {
         user_variables=("MYSQL_USER",),
         password_variables=("MYSQL_PWD", "MYSQL_PASSWORD"),
         database_variables=("MYSQL_DATABASE",),
-        tls_variables=(),
-        default_user=None,
     ),
 }
 
@@ -111,21 +130,24 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
             raise _invalid("a source has either a URL or the fields host, port, user, password and database, not both")
     else:
         parts = _fields(config, engine, environ)
-    user = parts.user or engine.default_user
+    user = parts.user
     if user is None:
         raise _invalid(f"the source has no user: set `user` or ${engine.user_variables[0]}")
     host = parts.host or "localhost"
     database = parts.database
     if database is None and config.type is SourceType.POSTGRES:
         database = user
+    tls = config.tls or _tls_of(parts, host)
     return ServerAddress(
         host=host,
         port=parts.port or engine.port,
         user=user,
         password=parts.password,
         database=database,
-        tls=_decided_tls(config, parts, host),
-        ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
+        tls=tls.mode,
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
     )
 
 
@@ -147,16 +169,14 @@ async def context_for(address: ServerAddress) -> ssl.SSLContext | None:
     Reading the authorities takes tens of milliseconds, so a thread does it.
 
     Raises:
-        SourceError: If the authorities' file cannot be read.
+        SourceError: If a file cannot be read.
     """
     if address.is_socket or address.tls is TlsMode.DISABLE:
         return None
-    try:
-        return await anyio.to_thread.run_sync(tls_context, address.tls, address.ca_file)
-    except OSError as exc:  # ssl.SSLError is one
-        raise SourceError(
-            Code.SOURCE_TLS_FAILED, f"the authorities' file {address.ca_file} cannot be read: {type(exc).__name__}"
-        ) from exc
+    make = partial(
+        tls_context, address.tls, ca_file=address.ca_file, cert_file=address.cert_file, key_file=address.key_file
+    )
+    return await anyio.to_thread.run_sync(make)
 
 
 def sqlite_path(config: SourceConfig, environ: Mapping[str, str]) -> Path:
@@ -228,13 +248,18 @@ def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -
         password=password_of(password),
         database=config.database or _first(environ, engine.database_variables),
         tls=tls_mode(_first(environ, engine.tls_variables)),
+        ca_file=_first(environ, engine.ca_variables),
+        cert_file=_first(environ, engine.cert_variables),
+        key_file=_first(environ, engine.key_variables),
     )
 
 
-def _decided_tls(config: SourceConfig, parts: UrlParts, host: str) -> TlsMode:
-    if config.tls is not None:
-        return config.tls.mode
-    return parts.tls or default_mode(host)
+def _tls_of(parts: UrlParts, host: str) -> TlsConfig:
+    mode = parts.tls or default_mode(host)
+    # As PostgreSQL's own clients have it: who names an authority wants it to be checked.
+    if mode is TlsMode.REQUIRE and parts.ca_file is not None:
+        mode = TlsMode.VERIFY_CA
+    return TlsConfig(mode=mode, ca_file=parts.ca_file, cert_file=parts.cert_file, key_file=parts.key_file)
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:

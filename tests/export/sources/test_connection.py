@@ -205,10 +205,10 @@ def test_configured_mode_wins_over_the_url() -> None:
 
 def test_contexts_check_what_their_mode_says() -> None:
     """E-3: the four modes."""
-    assert tls_context(TlsMode.DISABLE, None) is None
+    assert tls_context(TlsMode.DISABLE) is None
     checks = {}
     for mode in (TlsMode.REQUIRE, TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL):
-        context = tls_context(mode, None)
+        context = tls_context(mode)
         assert context is not None
         checks[mode] = (context.verify_mode, context.check_hostname)
     assert checks == {

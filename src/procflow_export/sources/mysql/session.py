@@ -21,7 +21,7 @@ from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
 from procflow_export.sources.mysql.server import Server, require_supported, server_of
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.tls import tls_reason
+from procflow_export.sources.tls import WANTS_TLS, tls_refused
 
 CONNECT_TIMEOUT_S: Final = 15.0
 TIME_ZONE: Final = "+00:00"
@@ -46,6 +46,7 @@ _CODES: Final[dict[int, Code]] = {
     1969: Code.SOURCE_STATEMENT_TIMEOUT,
     1028: Code.SOURCE_STATEMENT_TIMEOUT,
     1317: Code.SOURCE_STATEMENT_TIMEOUT,
+    3159: Code.SOURCE_TLS_FAILED,
     1044: Code.SOURCE_AUTH_FAILED,
     1045: Code.SOURCE_AUTH_FAILED,
     1049: Code.SOURCE_AUTH_FAILED,
@@ -65,6 +66,8 @@ _CODES: Final[dict[int, Code]] = {
     1041: Code.SOURCE_OUT_OF_RESOURCES,
     1114: Code.SOURCE_OUT_OF_RESOURCES,
 }
+_PERHAPS_FOR_PLAIN: Final = frozenset({1045, 3159})
+"""What a plain connection is refused with, among others."""
 
 
 async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
@@ -193,14 +196,17 @@ def translate(exc: BaseException, address: ServerAddress | None = None) -> Sourc
     root = exc.__cause__ if isinstance(exc.__cause__, ssl.SSLError) else exc
     match root:
         case ssl.SSLError():
-            return SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(root)}")
+            return tls_refused(root)
         case pymysql.err.MySQLError():
             number = root.args[0] if root.args and isinstance(root.args[0], int) else 0
             code = _CODES.get(number, Code.SOURCE_FAILED)
             if code is Code.SOURCE_UNREACHABLE and address is not None:
                 return SourceError(code, f"MySQL at {address.host}:{address.port} cannot be reached")
             message = root.args[1] if len(root.args) > 1 else type(root).__name__
-            return SourceError(code, f"MySQL refused ({number}): {message}")
+            error = SourceError(code, f"MySQL refused ({number}): {message}")
+            if number in _PERHAPS_FOR_PLAIN and address is not None and address.is_plain:
+                error.add_note(WANTS_TLS)
+            return error
         case OSError():
             return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost")
         case _:

@@ -47,6 +47,7 @@ class MysqlSource:
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._statistics = SourceStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
+        self._address = address
         self._limits = limits
         self._server: Server | None = None
 
@@ -78,7 +79,7 @@ class MysqlSource:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know of the way to the server, once a connection was made."""
-        return () if self._server is None else self._server.warnings
+        return self._address.warnings + (() if self._server is None else self._server.warnings)
 
     async def aclose(self) -> None:
         """Close the idle connections."""

@@ -28,7 +28,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
-from procflow_export.sources.tls import tls_reason
+from procflow_export.sources.tls import WANTS_TLS, tls_missing, tls_refused
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -70,6 +70,9 @@ _CLASS_CODES: Final[dict[str, Code]] = {
     "22": Code.SOURCE_QUERY_INVALID,
 }
 
+_PERHAPS_FOR_PLAIN: Final = frozenset({"28000", "08P01"})
+"""What PostgreSQL (no entry in pg_hba.conf) and PgBouncer refuse a plain connection with, among others."""
+
 
 async def connect(address: ServerAddress) -> Connection:
     """Log in.
@@ -91,19 +94,24 @@ async def connect(address: ServerAddress) -> Connection:
             statement_cache_size=0,
         )
     except ssl.SSLError as exc:
-        raise SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc)}") from exc
+        raise tls_refused(exc) from exc
     except OSError as exc:
         if type(exc) is ConnectionError and context is not None:
-            raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS") from exc
+            raise tls_missing() from exc
         if isinstance(exc.__cause__, ssl.SSLError):
-            raise SourceError(
-                Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc.__cause__)}"
-            ) from exc
+            raise tls_refused(exc.__cause__) from exc
         raise SourceError(
             Code.SOURCE_UNREACHABLE, f"PostgreSQL at {address.host}:{address.port} cannot be reached: {_os_reason(exc)}"
         ) from exc
     except asyncpg.PostgresError as exc:
-        raise refusal(exc) from exc
+        if isinstance(
+            exc.__cause__, ssl.SSLError
+        ):  # TLS 1.3: we are done before the server has looked at our certificate
+            raise tls_refused(exc.__cause__) from exc
+        error = refusal(exc)
+        if address.is_plain and exc.sqlstate in _PERHAPS_FOR_PLAIN:
+            error.add_note(WANTS_TLS)
+        raise error from exc
     except asyncpg.InterfaceError as exc:
         raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
     try:

@@ -49,7 +49,7 @@ class PostgresSource:
         self._statistics = SourceStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
-        self._warnings: tuple[str, ...] = ()
+        self._warnings = address.warnings
 
         async def connect() -> Connection:
             try:
@@ -58,7 +58,7 @@ class PostgresSource:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
             if self._version is None:
                 try:
-                    self._warnings = await pooler_warnings(connection, limits)
+                    self._warnings = (*address.warnings, *await pooler_warnings(connection, limits))
                 except BaseException:
                     session.abort(connection)
                     raise
