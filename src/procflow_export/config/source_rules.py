@@ -111,6 +111,8 @@ def _check_fields(
 ) -> None:
     if not fields and environ.get("DATABASE_URL"):
         return
+    if source.type is SourceType.POSTGRES and environ.get("PGSERVICE"):
+        return  # what the service says is known when it is looked up
     for key, variables in _NEEDED[source.type].items():
         if getattr(source, key) is None and not any(environ.get(name) for name in variables):
             findings.add(

@@ -3,8 +3,9 @@
 Owns the rules of precedence and the care for passwords; ``model.urls`` reads the URLs.  Must not know a driver.
 
 **Precedence.**  Exactly one of ``url``, ``url_env``, ``url_file`` or the fields says where the database is.  What the
-fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …);
-where the configuration says nothing at all, ``DATABASE_URL`` is read first.
+fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …), and
+from the files that it names (``PGSERVICE``, ``PGPASSFILE``); where the configuration says nothing at all, ``DATABASE_URL`` is read
+first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
 from procflow_export.model.urls import UrlParts, parse_url, password_of, port_number, tls_mode
+from procflow_export.sources.libpq import password_in_file, with_service
 from procflow_export.sources.tls import default_mode, is_loopback, tls_context
 
 
@@ -129,6 +131,8 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         if _has_fields(config):
             raise _invalid("a source has either a URL or the fields host, port, user, password and database, not both")
     else:
+        if config.type is SourceType.POSTGRES:
+            environ = with_service(environ)
         parts = _fields(config, engine, environ)
     user = parts.user
     if user is None:
@@ -138,11 +142,14 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
     if database is None and config.type is SourceType.POSTGRES:
         database = user
     tls = config.tls or _tls_of(parts, host)
+    port, password = parts.port or engine.port, parts.password
+    if password is None and config.type is SourceType.POSTGRES and (file := environ.get("PGPASSFILE")):
+        password = password_of(password_in_file(file, host=host, port=port, database=database or "", user=user))
     return ServerAddress(
         host=host,
-        port=parts.port or engine.port,
+        port=port,
         user=user,
-        password=parts.password,
+        password=password,
         database=database,
         tls=tls.mode,
         ca_file=tls.ca_file,

@@ -73,6 +73,61 @@ def test_references_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("h:5432:d:u:secret", "secret"),
+        ("*:*:*:*:secret", "secret"),
+        ("h:*:d:u:a\\:b\\\\c", "a:b\\c"),
+        ("h:5432:d:u:", None),
+        ("h:5432:d:u:a:b", "a:b"),
+        ("h:5433:d:u:secret", None),
+        ("#h:5432:d:u:secret", None),
+        ("h:5432:d:u", None),
+        ("", None),
+        ("x:*:*:*:no\nh:*:*:*:first\nh:*:*:*:second", "first"),
+    ],
+)
+def test_password_files(line: str, password: str | None, tmp_path: Path) -> None:
+    """E-2: PGPASSFILE is read where the environment names it and nothing else has a password."""
+    file = tmp_path / "pgpass"
+    file.write_text(line)
+    config = SourceConfig(type=PG, url="postgresql://u@h/d")
+
+    found = server_address(config, {"PGPASSFILE": str(file)}).password
+    own = server_address(SourceConfig(type=PG, url="postgresql://u:own@h/d"), {"PGPASSFILE": str(file)}).password
+
+    assert (None if found is None else found.reveal()) == password
+    assert own == password_of("own")
+    assert server_address(config, {"PGPASSFILE": str(tmp_path / "missing")}).password is None
+    assert server_address(config, {"HOME": str(tmp_path)}).password is None
+
+
+def test_services(tmp_path: Path) -> None:
+    """E-2: PGSERVICE names a section of a file; the configuration's fields win over it, and it wins over the environment."""
+    file = tmp_path / ".pg_service.conf"
+    file.write_text(
+        "# all\n[shop]\nhost = db.example\nport=5433\nuser=u\npassword=a=b#c\ndbname=d\nsslmode=require\nother=x\n"
+    )
+    environ = {"PGSERVICE": "shop", "HOME": str(tmp_path), "PGHOST": "elsewhere", "PGDATABASE": "e"}
+
+    found = server_address(SourceConfig(type=PG), environ)
+    partly = server_address(SourceConfig(type=PG, host="own.example"), environ)
+
+    assert (found.host, found.port, found.user, found.database, found.tls) == (
+        "db.example",
+        5433,
+        "u",
+        "d",
+        TlsMode.REQUIRE,
+    )
+    assert found.password == password_of("a=b#c")
+    assert (partly.host, partly.user) == ("own.example", "u")
+    for wrong in ({"PGSERVICE": "nothere"}, {"PGSERVICEFILE": str(tmp_path / "missing")}):
+        with pytest.raises(SourceError, match="PGSERVICE"):
+            server_address(SourceConfig(type=PG), environ | wrong)
+
+
+@pytest.mark.parametrize(
     "config",
     [
         SourceConfig(type=PG, url="postgres://a@b/c", url_env="X"),
