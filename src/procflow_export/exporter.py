@@ -23,7 +23,7 @@ from procflow_export.config.shape import nearest_name
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
-from procflow_export.engines.redaction import cleaner_of, redaction_of, searched, secrets_of_targets
+from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_targets, text_cleaner
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
@@ -155,7 +155,7 @@ class Exporter:
             clock=clock,
             policy=self._policy,
             environ=self._environ,
-            clean=redaction_of(self._secrets).clean_text,
+            clean=text_cleaner(self._secrets),
         )
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
         return self._outbox.events

@@ -22,7 +22,7 @@ from procflow_export.cli.face import Face
 from procflow_export.cli.interrupts import STATUS_OF, Interrupts
 from procflow_export.cli.run import loaded_config
 from procflow_export.config.structs import LoadedConfig
-from procflow_export.engines.redaction import redaction_of, secrets_of_targets
+from procflow_export.engines.redaction import secrets_of_targets, text_cleaner
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
@@ -82,7 +82,7 @@ async def _check_all(
     # The exporter gives the targets and is left without running: nothing is started, read or written.
     async with Exporter(loaded, exports=exports or None) as exporter:
         checked = [_Checked(target=target) for target in exporter.targets]
-    clean = redaction_of(secrets_of_targets((one.target for one in checked), os.environ)).clean_text
+    clean = text_cleaner(secrets_of_targets((one.target for one in checked), os.environ))
     limiter, threads = anyio.CapacityLimiter(MAX_AT_ONCE), anyio.CapacityLimiter(MAX_AT_ONCE)
     async with SharedSources(os.environ) as sources, anyio.create_task_group() as group:
         interrupts.attach(group.cancel_scope.cancel)

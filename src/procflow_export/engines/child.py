@@ -30,7 +30,7 @@ from procflow_export.engines.protocol import (
     parent_codec,
     worker_codec,
 )
-from procflow_export.engines.redaction import redaction_of, secrets_of_unit
+from procflow_export.engines.redaction import secrets_of_unit, text_cleaner
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, WorkerError, error_from
 from procflow_export.model.events import Heartbeat, UnitEvent, UnitFinished, UnitProgress, UnitStarted, UnitWarning
@@ -92,7 +92,7 @@ class WorkerChild:
         self._outputs_open = 2
         self._outputs_ended = anyio.Event()
         self._secrets: frozenset[Secret[str]] = frozenset()
-        self._redaction = redaction_of(())
+        self._clean = text_cleaner(())
         self._stderr = HeadAndTail()
         self._codec = worker_codec()
         self._parent_codec = parent_codec()
@@ -118,7 +118,7 @@ class WorkerChild:
 
     def stderr_text(self) -> str:
         """Return what it wrote to standard error, the middle left out where it was much, secrets masked."""
-        return self._redaction.clean_text(self._stderr.text())
+        return self._clean(self._stderr.text())
 
     async def run(self) -> None:
         """Start the child and serve it until it is gone.  Never raises for what the child does; see ``do()``."""
@@ -230,7 +230,7 @@ class WorkerChild:
         except MalformedEventError:
             self.malformed_lines += 1
             # Cleaned before it is cut: half a secret would not be found.
-            shown = self._redaction.clean_text(line[:MAX_SEARCHED_CHARS])[:SHOWN_MALFORMED_CHARS]
+            shown = self._clean(line[:MAX_SEARCHED_CHARS])[:SHOWN_MALFORMED_CHARS]
             self._warn(Code.WORKER_PROTOCOL, f"line {self.malformed_lines} of the worker that is no event: {shown}")
             return
         match message:
@@ -286,7 +286,7 @@ class WorkerChild:
     def _learn_secrets(self, unit: WorkUnit) -> None:
         secrets = self._secrets | secrets_of_unit(unit, self._environ)
         if secrets != self._secrets:
-            self._secrets, self._redaction = secrets, redaction_of(secrets)
+            self._secrets, self._clean = secrets, text_cleaner(secrets)
 
     # --- talking to it ----------------------------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from procflow.record.redaction.redactor import Json, Redactor
-from procflow.redaction import Redaction, Rule, Secret, SecretPlaces
+from procflow.redaction import Redaction, Rule, Secret, SecretPlaces, merged, replaced
 from procflow.redaction.secret import SEARCHED_BYTES
+from procflow_export.engines.spellings import cuts, spellings
 from procflow_export.model.errors import ExportError
 from procflow_export.model.plan import WorkUnit
 from procflow_export.model.secrets import secret_of
@@ -77,14 +77,25 @@ def searched(secrets: Iterable[Secret[str]]) -> frozenset[Secret[str]]:
 
 
 def redaction_of(secrets: Iterable[Secret[str]]) -> Redaction:
-    """Return what takes ``secrets`` out of a text, as written and percent-encoded, and passwords in other URLs too.
+    """Return what takes ``secrets`` out of a text, in each of their spellings, and passwords in other URLs too.
 
     Telling words are no rule here: ``InvalidPasswordError: ...`` is what an operator has to read.
     """
-    plain = {secret.reveal() for secret in secrets}
-    encoded = {encode(text, safe="") for text in plain for encode in (quote, quote_plus)}
-    values = sorted(text for text in plain | encoded if len(text) >= MIN_SECRET_CHARS)
+    spelled = (text for secret in secrets for text in spellings(secret.reveal()))
+    values = sorted({text for text in spelled if len(text) >= MIN_SECRET_CHARS})
     return Redaction(words=(), values=tuple(values), mark=MASK)
+
+
+def text_cleaner(secrets: Iterable[Secret[str]]) -> Callable[[str], str]:
+    """Return what takes ``secrets`` out of a text as ``redaction_of()`` does, and what is left of those that were cut."""
+    redaction = redaction_of(secrets)
+
+    def clean(text: str) -> str:
+        text = redaction.clean_text(text)
+        spans = merged(cuts(text, redaction.values))
+        return replaced(text, spans, lambda _: MASK) if spans else text
+
+    return clean
 
 
 def _urls(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:
