@@ -26,15 +26,16 @@ _BY_CERTIFICATE: Final = {
     64: "connect by a name that the server's certificate has, or let `tls.mode` be verify-ca, which takes any name",
 }
 _NEEDS_NEWER: Final = "let the server offer TLS 1.2 or later: older versions are not safe and not accepted"
-_NEEDS_CERTIFICATE: Final = (
+NEEDS_CERTIFICATE: Final = (
     "the server may ask for a certificate of ours: name its files in `tls.cert_file` and `tls.key_file`"
 )
+"""What to do when a server hangs up on us without a certificate; with TLS 1.3 that comes after the handshake."""
 _BY_REASON: Final = {
     "TLSV1_ALERT_PROTOCOL_VERSION": _NEEDS_NEWER,
     "UNSUPPORTED_PROTOCOL": _NEEDS_NEWER,
     "NO_PROTOCOLS_AVAILABLE": _NEEDS_NEWER,
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": _NEEDS_CERTIFICATE,
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": _NEEDS_CERTIFICATE,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": NEEDS_CERTIFICATE,
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": NEEDS_CERTIFICATE,
     "WRONG_VERSION_NUMBER": "whoever answers speaks no TLS: check host and port",
 }
 

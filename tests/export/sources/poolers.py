@@ -42,3 +42,30 @@ async def pgbouncer(url: str, *, mode: str, settings: Mapping[str, Any] | None =
                     return
             if attempt == PORT_ATTEMPTS or IN_USE not in said:
                 pytest.fail(f"PgBouncer did not start: {said}", pytrace=False)
+
+
+@asynccontextmanager
+async def odyssey(url: str, *, mode: str) -> AsyncIterator[str]:
+    """Give the URL of an Odyssey before the server of ``url``; no release of Debian has it yet, so it may be missing."""
+    program = needed_program("odyssey", "unpack the package of a later Debian", is_optional=True)
+    server = urlsplit(url)
+    with own_folder() as folder:
+        config = folder / "odyssey.conf"
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            port = free_port()
+            config.write_text(
+                f"""
+                daemonize no
+                log_file "/dev/stderr"
+                log_format "%m\\n"
+                listen {{ host "127.0.0.1" port {port} }}
+                storage "server" {{ type "remote" host "{server.hostname}" port {server.port} }}
+                database default {{ user default {{ authentication "none" storage "server" pool "{mode}" pool_size 2 }} }}
+                """
+            )
+            async with started(program, config, ready="listening on 127.0.0.1") as said:
+                if said is None:
+                    yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
+                    return
+            if attempt == PORT_ATTEMPTS or IN_USE not in said:
+                pytest.fail(f"Odyssey did not start: {said}", pytrace=False)

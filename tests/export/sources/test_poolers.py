@@ -20,7 +20,7 @@ from procflow_export.sources import open_source
 from procflow_export.sources.postgres.pooler import WARNING, is_pooled
 from tests.export.pipeline.runs import run, select
 from tests.export.sources.databases import FAST, PostgresDatabase, opened, read, values
-from tests.export.sources.poolers import pgbouncer
+from tests.export.sources.poolers import odyssey, pgbouncer
 
 pytestmark = pytest.mark.anyio
 
@@ -171,6 +171,23 @@ async def test_statement_pooling_is_refused_with_advice(postgres: PostgresDataba
 
             assert caught.value.code is Code.SOURCE_NOT_SUPPORTED
             assert not caught.value.is_transient
+
+
+async def test_odyssey_is_seen_and_read_through_or_refused(postgres: PostgresDatabase) -> None:
+    """E-4: the same holds for another pooler, where there is one."""
+    postgres.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz)", "INSERT INTO t VALUES (1, now()), (2, NULL)"
+    )
+    async with opened(postgres) as source:
+        direct = await read(source, Relation(table="t"))
+    for mode in POOLED:
+        async with odyssey(postgres.url, mode=mode) as url, open_source(config_of(url), environ={}) as source:
+            assert (await read(source, Relation(table="t"))).equals(direct)
+            assert source.warnings == (WARNING,)
+
+    async with odyssey(postgres.url, mode="statement") as url, open_source(config_of(url), environ={}) as source:
+        with pytest.raises(SourceError, match="statement pooling"):
+            await source.profile(Query(text="SELECT 1 AS a"))
 
 
 # --- whole runs -----------------------------------------------------------------------------------------------------

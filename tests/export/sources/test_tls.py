@@ -172,8 +172,9 @@ async def test_a_certificate_of_ours_is_shown_when_it_is_asked_for(launch: Launc
         tls = tls_config(TlsMode.VERIFY_FULL, certificates, cert_file=str(certificate), key_file=str(key))
 
         assert await encryption(server, server.config(tls)) is not None
-    assert without.code.value in ("SOURCE_TLS_FAILED", "SOURCE_AUTH_FAILED")
-    if without.code.value == "SOURCE_TLS_FAILED":
+    # With TLS 1.3 the server refuses after the handshake: its alert may be overtaken by the end of the connection.
+    assert without.code.value in ("SOURCE_TLS_FAILED", "SOURCE_CONNECTION_LOST", "SOURCE_AUTH_FAILED")
+    if without.code.value != "SOURCE_AUTH_FAILED":
         assert "`tls.cert_file`" in advice(without)
 
 

@@ -28,7 +28,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
-from procflow_export.sources.tls import WANTS_TLS, tls_missing, tls_refused
+from procflow_export.sources.tls import NEEDS_CERTIFICATE, WANTS_TLS, tls_missing, tls_refused
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -93,33 +93,40 @@ async def connect(address: ServerAddress) -> Connection:
             timeout=CONNECT_TIMEOUT_S,
             statement_cache_size=0,
         )
-    except ssl.SSLError as exc:
-        raise tls_refused(exc) from exc
-    except OSError as exc:
-        if type(exc) is ConnectionError and context is not None:
-            raise tls_missing() from exc
-        if isinstance(exc.__cause__, ssl.SSLError):
-            raise tls_refused(exc.__cause__) from exc
-        raise SourceError(
-            Code.SOURCE_UNREACHABLE, f"PostgreSQL at {address.host}:{address.port} cannot be reached: {_os_reason(exc)}"
-        ) from exc
-    except asyncpg.PostgresError as exc:
-        if isinstance(
-            exc.__cause__, ssl.SSLError
-        ):  # TLS 1.3: we are done before the server has looked at our certificate
-            raise tls_refused(exc.__cause__) from exc
-        error = refusal(exc)
-        if address.is_plain and exc.sqlstate in _PERHAPS_FOR_PLAIN:
-            error.add_note(WANTS_TLS)
-        raise error from exc
-    except asyncpg.InterfaceError as exc:
-        raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise _login_failure(exc, address, is_encrypted=context is not None) from exc
     try:
         require_supported(connection.get_server_version().major)
     except SourceError:
         connection.terminate()
         raise
     return connection
+
+
+def _login_failure(exc: Exception, address: ServerAddress, *, is_encrypted: bool) -> SourceError:
+    refused = next((error for error in (exc, exc.__cause__) if isinstance(error, ssl.SSLError)), None)
+    match exc:
+        case _ if refused is not None:
+            return tls_refused(refused)
+        case asyncpg.ConnectionDoesNotExistError():
+            error = SourceError(
+                Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was closed during the log-in"
+            )
+            if is_encrypted and address.cert_file is None:
+                error.add_note(NEEDS_CERTIFICATE)
+            return error
+        case asyncpg.PostgresError():
+            error = refusal(exc)
+            if address.is_plain and exc.sqlstate in _PERHAPS_FOR_PLAIN:
+                error.add_note(WANTS_TLS)
+            return error
+        case asyncpg.InterfaceError():
+            return SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL")
+        case _ if type(exc) is ConnectionError and is_encrypted:
+            return tls_missing()
+        case _:
+            place = f"{address.host}:{address.port}"
+            return SourceError(Code.SOURCE_UNREACHABLE, f"PostgreSQL at {place} cannot be reached: {_os_reason(exc)}")
 
 
 def require_supported(major: int) -> None:
@@ -244,4 +251,6 @@ def abort(connection: Connection) -> None:
 def _os_reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    if str(exc).startswith("Multiple exceptions"):  # one for each address of the name, see loop.create_connection()
+        return "none of its addresses takes the connection"
     return getattr(exc, "strerror", None) or type(exc).__name__
