@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from procflow_export.model.plan import PartRecord
     from procflow_export.model.settings import (
         Compression,
+        Consistency,
         CsvOptions,
         DestinationConfig,
         DestinationType,
@@ -79,6 +80,7 @@ __all__ = (
     "Compression",
     "Config",
     "ConfigError",
+    "Consistency",
     "CsvOptions",
     "DataError",
     "DestinationConfig",
@@ -194,6 +196,7 @@ _HOMES: Final = {
     "procflow_export.model.plan": ("PartRecord",),
     "procflow_export.model.settings": (
         "Compression",
+        "Consistency",
         "CsvOptions",
         "DestinationConfig",
         "DestinationType",

@@ -144,7 +144,8 @@ class Exporter:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
         observer: RunObserver = self._record or Unobserved()
-        self._outbox = Outbox(clock, self._policy.event_buffer, observer)
+        clean = text_cleaner(self._secrets)
+        self._outbox = Outbox(clock, self._policy.event_buffer, observer, clean=clean)
         self._scheduler = Scheduler(
             self._targets,
             run_id=self.run_id,
@@ -155,7 +156,7 @@ class Exporter:
             clock=clock,
             policy=self._policy,
             environ=self._environ,
-            clean=text_cleaner(self._secrets),
+            clean=clean,
         )
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
         return self._outbox.events

@@ -584,6 +584,7 @@ def structs() -> pe.LoadedConfig:
         name="orders",
         table="public.orders",
         mode=pe.Mode.CHUNKED,
+        consistency=pe.Consistency.SNAPSHOT,
         format=pe.Format.PARQUET,
         compression=pe.Compression.ZSTD,
         parquet=pe.ParquetOptions(),

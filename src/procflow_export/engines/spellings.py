@@ -2,7 +2,7 @@
 
 Owns the spellings.  Pure.
 
-A server repeats the part of a statement that it does not like, as it was sent (so in the literals of ``sources.literals``), in
+A server repeats the part of a statement that it does not like, as it was sent (so in the literals of ``sources.parameters``), in
 quotes, and often cut: MySQL after 80 characters.  Of a cut secret, the beginning stands at the end of such a quotation, or the
 end at its beginning.
 """
@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 from procflow.redaction import Span
-from procflow_export.sources.literals import postgres_literal
+from procflow_export.sources.parameters import postgres_literal
 
 MIN_CUT_CHARS: Final = 8
 """Fewer characters are found where they are no part of a secret, and say little of it."""

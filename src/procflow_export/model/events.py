@@ -110,7 +110,9 @@ class ProgressInit(Event, tag="progress_init", frozen=True, kw_only=True):
     total_chunks: int
     row_estimate: int | None = None
     key: str | None = None
-    """The column whose ranges are the chunks; None for one chunk."""
+    """What the rows are cut by: a column, or several; None for one chunk."""
+    cut: str | None = None
+    """How, in words, the key included: ``slices of (a, b)``."""
 
 
 class Progress(Event, tag="progress", frozen=True, kw_only=True):
@@ -144,11 +146,11 @@ class ChunkFinished(Event, tag="chunk_finished", frozen=True, kw_only=True):
 
 
 class Retry(Event, tag="retry", frozen=True, kw_only=True):
-    """A unit failed in a way that may pass, and is tried again after ``delay_s``."""
+    """A unit, or an export as a whole, failed in a way that may pass, and is tried again after ``delay_s``."""
 
     export: str
     chunk: int
-    """The chunk; -1 while the export was planned."""
+    """The chunk; -1 for the whole export: while it was planned, or because its snapshot is lost and it starts over."""
     attempt: int
     """The attempt that failed."""
     delay_s: float
@@ -179,6 +181,11 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     """Since its first work unit was given to the engine: neither planning nor waiting for a place counts."""
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
+    """At the source; it includes the time in which rows waited for us."""
+    longest_transaction_s: float = 0.0
+    """At the source, one that only held a snapshot included."""
+    consistency: str = ""
+    """What was published: ``snapshot``, all parts show one state, or ``chunk``, parts may differ in time; else empty."""
     changed_values: dict[str, int] = msgspec.field(default_factory=dict)
     destination: str = ""
     """Directory or prefix that holds manifest and parts."""
@@ -201,6 +208,9 @@ class RunFinished(Event, tag="run_finished", frozen=True, kw_only=True):
     elapsed_s: float
     peak_rss_bytes: int
     exit_status: int
+    longest_statement_s: float = 0.0
+    """The longest of all exports, at their sources."""
+    longest_transaction_s: float = 0.0
 
 
 RunEvent: TypeAlias = (

@@ -75,6 +75,15 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class Consistency(StrEnum):
+    """What the parts of one export have in common."""
+
+    SNAPSHOT = "snapshot"
+    """All parts show one state of the database."""
+    CHUNK = "chunk"
+    """Every chunk shows one state, and chunks may differ in time."""
+
+
 class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one chunk reader may do to its source; every value is decided.
 
@@ -86,6 +95,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        max_connections: Connections to the source at once, over all processes of a run; 0 is no limit.
     """
 
     batch_rows: int
@@ -95,6 +105,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     lock_timeout_s: int
     max_retries: int
     retry_backoff_ms: int
+    max_connections: int
 
 
 _PROFILES: Final = {
@@ -106,6 +117,7 @@ _PROFILES: Final = {
         lock_timeout_s=0,
         max_retries=1,
         retry_backoff_ms=1_000,
+        max_connections=0,
     ),
     TuningProfile.BALANCED: ReadLimits(
         batch_rows=150_000,
@@ -115,6 +127,7 @@ _PROFILES: Final = {
         lock_timeout_s=30,
         max_retries=3,
         retry_backoff_ms=2_000,
+        max_connections=32,
     ),
     TuningProfile.SAFE: ReadLimits(
         batch_rows=2_000,
@@ -124,6 +137,7 @@ _PROFILES: Final = {
         lock_timeout_s=10,
         max_retries=10,
         retry_backoff_ms=5_000,
+        max_connections=4,
     ),
 }
 
@@ -140,6 +154,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        max_connections: Connections to the source at once, over all processes of a run, those that hold snapshots
+            included; 0 is no limit.  Of several exports of one source, the lowest counts.
     """
 
     profile: TuningProfile | None = None
@@ -150,6 +166,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lock_timeout_s: NotNegative | None = None
     max_retries: NotNegative | None = None
     retry_backoff_ms: NotNegative | None = None
+    max_connections: NotNegative | None = None
 
     def merged_over(self, base: Tuning) -> Tuning:
         """Return these values, with those of ``base`` where this one is silent."""
@@ -169,6 +186,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             lock_timeout_s=_first(self.lock_timeout_s, base.lock_timeout_s),
             max_retries=_first(self.max_retries, base.max_retries),
             retry_backoff_ms=_first(self.retry_backoff_ms, base.retry_backoff_ms),
+            max_connections=_first(self.max_connections, base.max_connections),
         )
 
 

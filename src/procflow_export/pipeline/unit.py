@@ -12,7 +12,6 @@ would have to be undone; and a queue of whole chunks, because its memory has no 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,10 +29,10 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.events import UnitEvent, UnitProgress
 from procflow_export.model.plan import PartRecord, UnitResult, WorkUnit
-from procflow_export.model.types import arrow_schema, decode_columns
+from procflow_export.model.types import arrow_schema, decode_columns, schema_fingerprint
 from procflow_export.pipeline.machine import peak_rss_bytes
 from procflow_export.planning.names import part_key
-from procflow_export.sources import Source
+from procflow_export.sources import ChunkRequest, ReadStatistics, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,11 +70,12 @@ async def run_unit(
     """
     began = time.monotonic()
     handover = _Handover(unit, report)
+    statistics = ReadStatistics()
     work = _PartWork(unit, destination, handover)
     failure: Exception | None = None
     with handover:
         async with anyio.create_task_group() as group:
-            group.start_soon(_read, unit, source, handover, name=f"read {unit.export}[{unit.index}]")
+            group.start_soon(_read, unit, source, handover, statistics, name=f"read {unit.export}[{unit.index}]")
             try:
                 await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
             except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
@@ -99,16 +99,24 @@ async def run_unit(
         schema_fingerprint=work.schema_fingerprint,
         elapsed_s=time.monotonic() - began,
         peak_rss_bytes=peak_rss_bytes(),
-        longest_statement_s=source.statistics.longest_statement_s,
+        longest_statement_s=statistics.longest_statement_s,
+        longest_transaction_s=statistics.longest_transaction_s,
+        changed_values=dict(statistics.changed_values),
     )
 
 
-async def _read(unit: WorkUnit, source: Source, handover: _Handover) -> None:
+async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics: ReadStatistics) -> None:
     """Move the chunk's batches into the hand-over; a failure goes the same way."""
     throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
-    columns = decode_columns(unit.columns)
+    request = ChunkRequest(
+        selection=unit.selection,
+        columns=decode_columns(unit.columns),
+        chunk=unit.chunk,
+        batch_rows=unit.batch_rows,
+        snapshot=unit.snapshot,
+    )
     try:
-        async with source.read_chunk(unit.selection, columns, unit.chunk, batch_rows=unit.batch_rows) as batches:
+        async with source.read_chunk(request, statistics) as batches:
             async for batch in batches:
                 await handover.send(batch)
                 if throttle_s:
@@ -122,6 +130,10 @@ async def _read(unit: WorkUnit, source: Source, handover: _Handover) -> None:
         # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
         # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
         handover.close_sending()
+        if not unit.keeps_connection:
+            # It counts until it is closed (see ``pipeline.connections``).
+            with anyio.CancelScope(shield=True):
+                await source.close_idle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +200,18 @@ class _PartWork:
         self._unit = unit
         self._destination = destination
         self._handover = handover
-        self._schema = arrow_schema(decode_columns(unit.columns))
+        columns = decode_columns(unit.columns)
+        self._schema = arrow_schema(columns)
         self._suffix = file_suffix(unit.format)
         self.row_count = 0
         self._stored_bytes = 0
         self.parts: list[PartRecord] = []
-        self.schema_fingerprint = _fingerprint(self._schema)
+        self.schema_fingerprint = schema_fingerprint(columns)
 
     def write_parts(self) -> None:
-        """Write every part of the unit.
-
-        The first chunk of an export always has a part, even without rows: a reader of the published set finds the
-        schema there.
-        """
+        """Write every part of the unit."""
         batch = self._next_batch(0)
-        if batch is None and self._unit.index != 0:
+        if batch is None and not self._unit.writes_empty:
             return
         while True:
             batch, has_more = self._write_part(batch)
@@ -264,9 +273,3 @@ class _PartWork:
             size_bytes=self._stored_bytes + open_bytes,
         )
         return anyio.from_thread.run(self._handover.next_batch, done)
-
-
-def _fingerprint(schema: pa.Schema) -> str:
-    """Return a digest of names, types and nullability; equal schemas have equal ones."""
-    text = "\n".join(f"{field.name!r} {field.type} {'null' if field.nullable else 'not null'}" for field in schema)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -47,6 +47,10 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         elapsed_s=elapsed_s,
         peak_rss_bytes=state.peak_rss_bytes,
         longest_statement_s=max((result.longest_statement_s for result in results), default=0.0),
+        longest_transaction_s=max(
+            state.longest_transaction_s, *(result.longest_transaction_s for result in results), 0.0
+        ),
+        consistency="" if publication is None or state.plan is None else state.plan.consistency.value,
         changed_values=changed_values(state.results),
         destination=state.target.destination.path or "",
         manifest=None if publication is None else publication.manifest_key,
@@ -81,5 +85,7 @@ def sum_up(
         elapsed_s=elapsed_s,
         peak_rss_bytes=max([peak_rss_bytes, *(verdict.peak_rss_bytes for verdict in verdicts)]),
         exit_status=int(exit_status),
+        longest_statement_s=max((verdict.longest_statement_s for verdict in verdicts), default=0.0),
+        longest_transaction_s=max((verdict.longest_transaction_s for verdict in verdicts), default=0.0),
     )
     return finished, RunResult(run_id=run_id, status=status, exit_status=exit_status, exports=tuple(verdicts))

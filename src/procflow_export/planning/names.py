@@ -51,7 +51,12 @@ def resolved_destination(
 
 def part_stem(export: str, run_id: str, index: int) -> str:
     """Return what the names of all parts of one chunk begin with."""
-    return f"{export}-{short_run_id(run_id)}-c{index:05d}"
+    return f"{run_stem(export, run_id)}{index:05d}"
+
+
+def run_stem(export: str, run_id: str) -> str:
+    """Return what the names of all parts of one export in one run begin with, and those of nothing else."""
+    return f"{export}-{short_run_id(run_id)}-c"
 
 
 def part_key(stem: str, number: int, suffix: str) -> str:

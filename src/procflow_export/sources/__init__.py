@@ -11,9 +11,9 @@ from typing import assert_never
 
 from procflow_export.model.settings import SourceConfig, SourceType
 from procflow_export.sources.connection import server_address, sqlite_path
-from procflow_export.sources.port import Source, SourceStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, ReadStatistics, Source, TableProfile
 
-__all__ = ("Source", "SourceStatistics", "TableProfile", "open_source")
+__all__ = ("ChunkRequest", "ReadStatistics", "Source", "TableProfile", "open_source")
 
 
 @asynccontextmanager
@@ -44,6 +44,10 @@ async def open_source(config: SourceConfig, *, environ: Mapping[str, str]) -> As
         case SourceType.SQLITE:
             from procflow_export.sources.sqlite.source import SqliteSource
 
-            yield SqliteSource(sqlite_path(config, environ), lock_timeout_s=limits.lock_timeout_s)
+            sqlite = SqliteSource(sqlite_path(config, environ), lock_timeout_s=limits.lock_timeout_s)
+            try:
+                yield sqlite
+            finally:
+                await sqlite.aclose()
         case _:
             assert_never(config.type)

@@ -26,7 +26,7 @@ from procflow import (
 )
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.sources.port import READ_BUFFER_BYTES, SourceStatistics
+from procflow_export.sources.port import READ_BUFFER_BYTES, ReadStatistics
 
 
 class ReadsBytes:
@@ -87,7 +87,7 @@ class PushSource(ReadsBytes):
 class ByteChunks:
     """An async iterator over the bytes of a subscription: all that are there at a time."""
 
-    def __init__(self, subscription: Subscription, statistics: SourceStatistics) -> None:
+    def __init__(self, subscription: Subscription, statistics: ReadStatistics) -> None:
         self._subscription = subscription
         self._statistics = statistics
 
@@ -119,7 +119,7 @@ class ByteChunks:
 
 
 @asynccontextmanager
-async def open_byte_chunks(source: ReadsBytes, statistics: SourceStatistics) -> AsyncIterator[ByteChunks]:
+async def open_byte_chunks(source: ReadsBytes, statistics: ReadStatistics) -> AsyncIterator[ByteChunks]:
     """Put a source on a bounded stream and read it: its bytes come in order, each once."""
     async with (
         open_stream(source, StreamConfig(replay=Replay.none())) as stream,

@@ -1,78 +1,144 @@
-"""Values of a query's parameters as SQL, where a database cannot bind them: PostgreSQL's ``COPY``, and MySQL's derived tables.
+"""Key values in SQL text: how each database writes one, and how it is asked for the text of one.
 
-Owns the one way in which a value becomes text of a statement.  Must not know a connection.
+Owns both directions, so that what was read is what is compared.  Nothing here depends on a session's settings but its time
+zone and date style, which every session of ours pins (MySQL has no literal for an instant that says its zone), and no value
+can end its literal: digits are checked, and texts are quoted or travel as hexadecimal digits.
 
-**Nothing in a value can end the literal**, whatever the server makes of quotes and backslashes: of a text, only letters, digits and
-characters outside of ASCII stand in it as they are.  PostgreSQL gets the rest as escapes of an ``E''`` text, MySQL gets bytes in
-hexadecimal, which no ``sql_mode`` changes.
-
-**Types.**  An integer, a float and a boolean are what they are.  A text has no type of its own in PostgreSQL: like a text in
-quotes, and a bind parameter without a type, it takes the type that its place asks for.
+A literal never says its type where the database finds it by itself: ``'…'`` beside a column of PostgreSQL becomes that
+column's type, whatever it is, and the column's index serves the comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+import re
+from typing import Final
 
-from procflow_export.model.plan import ParameterValue, Query, Scalar, Selection
-from procflow_export.model.settings import SourceType
-from procflow_export.model.statements import filled
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import KeyKind, KeyValue, is_integer_text
 
-_Literal: TypeAlias = Callable[[Scalar], str]
-
-
-def with_literals(selection: Selection, engine: SourceType) -> Selection:
-    """Return a selection without parameters that reads the same rows: each placeholder is a literal of its value."""
-    if not isinstance(selection, Query) or not selection.parameters:
-        return selection
-    literal = _LITERALS[engine]
-    values = {name: _listed(value, literal) for name, value in selection.parameters.items()}
-    return Query(text=filled(selection.text, engine, values))
+_DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_HEX: Final = re.compile(r"([0-9a-fA-F]{2})*")
+_TIME: Final = re.compile(r"[0-9A-Za-z :.+\-]+")
+_MIDNIGHT: Final = " 00:00:00"
+UTC_SUFFIX: Final = "+00"
+"""What the text of every instant ends in."""
 
 
-def postgres_literal(value: Scalar) -> str:
-    """Return the SQL of a value for PostgreSQL; a text must not hold a NUL, which no text of PostgreSQL does."""
-    match value:
-        case str():
-            escaped = (char if char.isalnum() or not char.isascii() else f"\\x{ord(char):02X}" for char in value)
-            return f"E'{''.join(escaped)}'"
-        case float():
-            return f"'{value!r}'::pg_catalog.float8"
+def postgres(value: KeyValue) -> str:
+    """Return PostgreSQL's literal."""
+    match value.kind:
+        case KeyKind.INTEGER:
+            return _checked(value, is_integer_text(value.text))
+        case KeyKind.BYTES:
+            return f"'\\x{_checked(value, _HEX.fullmatch(value.text))}'"
         case _:
-            return _plain(value)
+            return _quoted(value)
 
 
-def mysql_literal(value: Scalar) -> str:
-    """Return the SQL of a value for MySQL and MariaDB; a float must be finite, as they have no other."""
-    match value:
-        case str():
-            # With an introducer it is a text; alone it would be bytes.
-            return f"_utf8mb4 X'{value.encode().hex()}'"
-        case float():
-            # Without an exponent it would be a DECIMAL.
-            text = repr(value)
-            return _signed(text if "e" in text else f"{text}e0")
+def postgres_text(expression: str, kind: KeyKind) -> str:
+    """Return the expression for the text of a key in PostgreSQL."""
+    if kind is KeyKind.BYTES:
+        return f"pg_catalog.encode({expression}, 'hex')"
+    return f"({expression})::pg_catalog.text"
+
+
+def mysql(value: KeyValue) -> str:
+    """Return MySQL's literal."""
+    match value.kind:
+        case KeyKind.INTEGER:
+            return _checked(value, is_integer_text(value.text))
+        case KeyKind.DECIMAL:
+            return _checked(value, _DECIMAL.fullmatch(value.text))
+        case KeyKind.BYTES:
+            return f"X'{_checked(value, _HEX.fullmatch(value.text))}'"
+        case KeyKind.DATE | KeyKind.TIMESTAMP | KeyKind.INSTANT:
+            return f"'{_checked(value, _TIME.fullmatch(value.text)).removesuffix(UTC_SUFFIX)}'"
         case _:
-            return _plain(value)
+            # Quotes and backslashes mean what the server's sql_mode says; hexadecimal digits mean one thing.
+            return f"_utf8mb4 X'{value.text.encode().hex()}'"
 
 
-_LITERALS: Final[dict[SourceType, _Literal]] = {
-    SourceType.POSTGRES: postgres_literal,
-    SourceType.MYSQL: mysql_literal,
-}
+def mysql_text(expression: str, kind: KeyKind) -> str:
+    """Return the expression for the text of a key in MySQL, where a result is text by itself."""
+    match kind:
+        case KeyKind.BYTES:
+            return f"LOWER(HEX({expression}))"
+        case KeyKind.INSTANT:
+            return f"CONCAT({expression}, '{UTC_SUFFIX}')"
+        case _:
+            return expression
 
 
-def _listed(value: ParameterValue, literal: _Literal) -> str:
-    return ", ".join(map(literal, value)) if isinstance(value, tuple) else literal(value)
+def sqlite(value: KeyValue) -> str:
+    """Return SQLite's literal.
+
+    A day's begin is its date alone: as a text it is before every time of the day, with a ``T`` or a space before the time.
+    """
+    match value.kind:
+        case KeyKind.INTEGER:
+            return _checked(value, is_integer_text(value.text))
+        case KeyKind.BYTES:
+            return f"x'{_checked(value, _HEX.fullmatch(value.text))}'"
+        case KeyKind.TIMESTAMP | KeyKind.INSTANT:
+            text = value.text.removesuffix(UTC_SUFFIX).removesuffix(_MIDNIGHT)
+            return _quoted(KeyValue(value.kind, text))
+        case _:
+            return _quoted(value)
 
 
-def _plain(value: int | None) -> str:
-    if value is None:
-        return "NULL"
-    return str(value).upper() if isinstance(value, bool) else _signed(str(value))
+def sqlite_text(expression: str, _kind: KeyKind) -> str:
+    """Return the expression for a key in SQLite: the value itself, whose storage class says what it is."""
+    return expression
 
 
-def _signed(number: str) -> str:
-    # Alone, the sign would join a minus before it to the beginning of a comment.
-    return f"({number})" if number.startswith("-") else number
+def sqlite_value(value: object) -> KeyValue:
+    """Return a value of SQLite as a key's value, of the kind that it is stored as.
+
+    Raises:
+        SourceError: If it is a REAL, whose text does not lead back to it in every version.
+    """
+    match value:
+        case int():
+            return KeyValue(KeyKind.INTEGER, str(value))
+        case str():
+            return KeyValue(KeyKind.TEXT, value)
+        case bytes():
+            return KeyValue(KeyKind.BYTES, value.hex())
+        case _:
+            raise _unreadable(str(value), "stored as a REAL")
+
+
+def readable(value: KeyValue) -> KeyValue:
+    """Return ``value`` if its text is one of its kind.
+
+    Raises:
+        SourceError: If it is not: such a key is an error, never an empty range.
+    """
+    is_good = {
+        KeyKind.INTEGER: is_integer_text(value.text),
+        KeyKind.BYTES: bool(_HEX.fullmatch(value.text)),
+        KeyKind.DATE: bool(_TIME.fullmatch(value.text)),
+        KeyKind.TIMESTAMP: bool(_TIME.fullmatch(value.text)),
+        KeyKind.INSTANT: bool(_TIME.fullmatch(value.text)),
+    }
+    if not is_good.get(value.kind, True):
+        raise _unreadable(value.text, f"not of the kind {value.kind.value}")
+    return value
+
+
+def _quoted(value: KeyValue) -> str:
+    if "\0" in value.text:
+        raise _unreadable(value.text, "a text with a NUL character")
+    return "'" + value.text.replace("'", "''") + "'"
+
+
+def _checked(value: KeyValue, is_good: object) -> str:
+    if not is_good:
+        raise _unreadable(value.text, f"not of the kind {value.kind.value}")
+    return value.text
+
+
+def _unreadable(text: str, why: str) -> SourceError:
+    shown = text if len(text) <= 80 else text[:79] + "…"
+    return SourceError(Code.PLAN_KEY_NOT_USABLE, f"the key {shown!r} cannot be a bound: it is {why}")

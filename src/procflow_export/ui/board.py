@@ -201,6 +201,7 @@ class Board:
                 card = self.card(event.export)
                 card.state = CardState.QUEUED
                 card.chunk_count, card.row_estimate = event.total_chunks, event.row_estimate
+                card.part_count = 0  # an export that starts over has none left
             case Progress():
                 self._progress(event, at_s)
             case PartWritten():

@@ -205,6 +205,9 @@ def _total(board: Board, *, width: int, glyphs: Glyphs) -> Text:
     )
     pieces = [words.plural(rows, "row"), words.plural(parts, "part"), words.size(sum(card.size_bytes for card in done))]
     pieces.append(words.duration(total.elapsed_s))
+    if board.finished is not None and board.finished.longest_transaction_s:
+        statement, transaction = board.finished.longest_statement_s, board.finished.longest_transaction_s
+        pieces.append(f"longest statement {words.duration(statement)}, transaction {words.duration(transaction)}")
     if failed:
         pieces.insert(0, f"{failed} failed")
     if cancelled:

@@ -14,7 +14,7 @@ from procflow.redaction import Secret
 from procflow_export.engines.keep import HeadAndTail
 from procflow_export.engines.redaction import redaction_of, secrets_of, text_cleaner
 from procflow_export.model.settings import SourceConfig, SourceType
-from procflow_export.sources.literals import mysql_literal, postgres_literal
+from procflow_export.sources.parameters import mysql_literal, postgres_literal
 
 
 @given(st.lists(st.text(max_size=30), max_size=60), st.integers(1, 5), st.integers(1, 5))

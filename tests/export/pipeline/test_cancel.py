@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +31,7 @@ from procflow_export import (
 from procflow_export.config.structs import LoadedConfig
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Selection, TableChunk
-from procflow_export.model.types import Column
+from procflow_export.sources import ChunkRequest, ReadStatistics
 from procflow_export.sources.sqlite.source import SqliteSource
 from tests.export.pipeline.runs import NO_DELAYS, Shop, run
 
@@ -172,9 +171,9 @@ class _BreaksHalfWay(SqliteSource):
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        async with super().read_chunk(selection, columns, chunk, batch_rows=batch_rows) as batches:
+        async with super().read_chunk(request, statistics) as batches:
             yield self._some(batches)
 
     async def _some(self, batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

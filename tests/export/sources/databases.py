@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from procflow_export.model.plan import Everything, Query, Relation, Selection, TableChunk
+from procflow_export.model.keys import KeyKind, KeyPart
+from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
 from procflow_export.model.types import Column, arrow_schema
-from procflow_export.sources import Source, open_source
+from procflow_export.planning.keys import Facts
+from procflow_export.sources import ChunkRequest, ReadStatistics, Source, open_source
+from procflow_export.sources.port import KeySearch
 from tools.pytest_servers import mariadb_execute, postgres_execute
 
 FAST = Tuning(profile=TuningProfile.FAST)
@@ -126,12 +129,20 @@ async def read(
     *,
     columns: Sequence[Column] | None = None,
     batch_rows: int = 1000,
+    snapshot: Snapshot | None = None,
 ) -> pa.Table:
     """Everything that one chunk reader gives, as a table."""
     selection = Relation(table=selection) if isinstance(selection, str) else selection
     columns = (await source.profile(selection)).columns if columns is None else columns
     batches = []
-    async with source.read_chunk(selection, columns, chunk or Everything(), batch_rows=batch_rows) as reader:
+    request = ChunkRequest(
+        selection=selection,
+        columns=tuple(columns),
+        chunk=chunk or Everything(),
+        batch_rows=batch_rows,
+        snapshot=snapshot,
+    )
+    async with source.read_chunk(request, ReadStatistics()) as reader:
         async for batch in reader:
             assert 0 < batch.num_rows <= batch_rows
             batch.validate(full=True)
@@ -139,11 +150,42 @@ async def read(
     return pa.Table.from_batches(batches, schema=arrow_schema(columns))
 
 
+async def facts_of(source: Source, selection: Selection | str) -> Facts:
+    """What a planner knows of a selection."""
+    selection = Relation(table=selection) if isinstance(selection, str) else selection
+    profile = await source.profile(selection)
+    return Facts(
+        selection=selection,
+        columns=profile.columns,
+        indexes=profile.indexes,
+        row_estimate=profile.row_estimate,
+    )
+
+
+async def integer_bounds(source: Source, selection: Selection, column: str) -> tuple[int | None, int | None, bool]:
+    """The lowest and the highest key of a column of integers, and whether any is NULL, as a planner asks for them."""
+    key = (KeyPart(column=column, kind=KeyKind.INTEGER, is_nullable=True),)
+    ends = [
+        await source.find_key(KeySearch(selection=selection, within=KeyRange(key=key), is_from_end=is_from_end))
+        for is_from_end in (False, True)
+    ]
+    low, high = (None if found is None else int(found[0].text) for found in ends)
+    return low, high, await source.has_rows(selection, NullKeys(key=key))
+
+
 @asynccontextmanager
-async def reading(source: Source, selection: Selection, *, batch_rows: int = 1000) -> AsyncIterator[Any]:
+async def reading(
+    source: Source,
+    selection: Selection,
+    *,
+    columns: Sequence[Column] | None = None,
+    batch_rows: int = 1000,
+    statistics: ReadStatistics | None = None,
+) -> AsyncIterator[Any]:
     """A chunk reader over everything."""
-    columns = (await source.profile(selection)).columns
-    async with source.read_chunk(selection, columns, Everything(), batch_rows=batch_rows) as reader:
+    columns = (await source.profile(selection)).columns if columns is None else columns
+    request = ChunkRequest(selection=selection, columns=tuple(columns), chunk=Everything(), batch_rows=batch_rows)
+    async with source.read_chunk(request, statistics or ReadStatistics()) as reader:
         yield reader
 
 

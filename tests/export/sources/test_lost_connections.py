@@ -8,14 +8,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pymysql
 import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Query, Relation
+from procflow_export.model.plan import Query, Relation
+from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.sources import Source
+from procflow_export.sources.connection import server_address
+from procflow_export.sources.postgres import session
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase, opened, read, reading
 from tools.pytest_servers import _with_postgres
 
@@ -65,6 +69,49 @@ async def test_postgres_backend_that_dies_is_a_transient_failure(postgres: Postg
     assert table.num_rows == ROWS
 
 
+async def test_last_words_of_a_backend_that_was_idle_are_a_lost_connection(postgres: PostgresDatabase) -> None:
+    """E-31: a server that ends a connection between two statements says so when nobody asked; the driver loses its place."""
+    url = urlsplit(postgres.url)
+    last_words = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    clients: list[asyncio.StreamWriter] = []
+    ended = anyio.Event()
+
+    async def relay(client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        clients.append(client)
+        server_reader, server = await asyncio.open_connection(url.hostname, url.port)
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65_536):
+                writer.write(data)
+            writer.close()
+            await writer.wait_closed()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, client_reader, server)
+            tasks.start_soon(pump, server_reader, client)
+        ended.set()
+
+    between = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = between.sockets[0].getsockname()[1]
+    config = SourceConfig(type=SourceType.POSTGRES, url=postgres.url.replace(f":{url.port}/", f":{port}/"))
+    connection = await session.connect(server_address(config, {}))
+    await session.begin(connection, Tuning().limits())
+    clients[0].write(b"E" + (len(last_words) + 4).to_bytes(4, "big") + last_words)
+    await clients[0].drain()
+    for _ in range(100):
+        await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(SourceError) as caught:
+        await session.commit(connection)
+
+    connection.terminate()
+    await ended.wait()
+    between.close()
+    await between.wait_closed()
+    assert caught.value.code in TRANSIENT
+    assert caught.value.is_transient
+
+
 async def test_mariadb_connection_that_dies_is_a_transient_failure(mariadb: MariaDatabase) -> None:
     """E-31: the same for MariaDB."""
     mariadb.execute(
@@ -99,7 +146,7 @@ async def test_cancelled_statement_ends_on_the_server(postgres: PostgresDatabase
         async with anyio.create_task_group() as tasks:
 
             async def sleep_on_the_server() -> None:
-                async with source.read_chunk(selection, columns, Everything(), batch_rows=10) as batches:
+                async with reading(source, selection, columns=columns, batch_rows=10) as batches:
                     await anext(batches)
 
             tasks.start_soon(sleep_on_the_server)
@@ -142,7 +189,7 @@ async def test_copy_that_is_left_while_bytes_arrive_troubles_no_one(postgres: Po
         async with opened(postgres) as source:
             columns = (await source.profile(Relation(table="t"))).columns
             for steps in range(120):
-                async with source.read_chunk(Relation(table="t"), columns, Everything(), batch_rows=1000) as batches:
+                async with reading(source, Relation(table="t"), columns=columns) as batches:
                     if steps % 2:
                         await anext(batches)
                     for _ in range(steps // 2 % 40):

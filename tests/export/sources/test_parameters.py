@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, ParameterValue, Query
-from procflow_export.sources.literals import mysql_literal
-from tests.export.sources.databases import Database, MariaDatabase, PostgresDatabase, opened, read, values
+from procflow_export.sources.parameters import mysql_literal
+from tests.export.sources.databases import (
+    Database,
+    MariaDatabase,
+    PostgresDatabase,
+    integer_bounds,
+    opened,
+    read,
+    values,
+)
 
 HOSTILE = [
     "",
@@ -69,9 +77,8 @@ async def test_hostile_texts_come_out_as_they_went_in(database: Database) -> Non
             )
             assert values(await read(source, alone), "v") == [text]
             assert values(await read(source, with_cast), "v") == [text]
-            assert values(await read(source, compared, KeyRange(column="id", low=0, high=2)), "v") == [text]
-            bounds = await source.key_bounds(compared, "id")
-            assert (bounds.low, bounds.high) == (1, 2)
+            assert values(await read(source, compared, KeyRange.of_integers("id", 0, 2)), "v") == [text]
+            assert await integer_bounds(source, compared, "id") == (1, 2, False)
         assert len(values(await read(source, "t"))) == 2
 
 

@@ -15,7 +15,7 @@ from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.sources import open_source
 from procflow_export.sources.mysql.server import Server, require_supported, server_of
 from tests.export.pipeline.runs import run, select
-from tests.export.sources.databases import MariaDatabase, opened, read, values
+from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
 from tests.export.sources.mysql_proxy import Proxy, mysql_proxy
 
 LIMITED = Tuning(statement_timeout_s=77, lock_timeout_s=33)
@@ -156,9 +156,9 @@ async def test_settings_hold_behind_a_proxy_that_multiplexes(mariadb: MariaDatab
             assert (await read(source, STATE)).to_pylist() == [OURS]
             assert (await read(source, Relation(table="t"))).sort_by("id").equals(direct.sort_by("id"))
             assert (await read(source, Query(text="SELECT id, f FROM t ORDER BY id"))).equals(floats)
-            bounds = await source.key_bounds(Relation(table="t"), "id")
-            part = await read(source, Relation(table="t"), KeyRange(column="id", low=10, high=20))
-            assert (bounds.low, bounds.high, sorted(values(part))) == (1, 500, list(range(10, 20)))
+            bounds = await integer_bounds(source, Relation(table="t"), "id")
+            part = await read(source, Relation(table="t"), KeyRange.of_integers("id", 10, 20))
+            assert (bounds, sorted(values(part))) == ((1, 500, False), list(range(10, 20)))
 
         assert source.description.startswith("MariaDB 1")
         (warning,) = source.warnings

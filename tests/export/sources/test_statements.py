@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from procflow_export.model.plan import Query, Relation
 from procflow_export.model.settings import SourceType
 from procflow_export.model.statements import TokenKind, body_of, filled, placeholder_names, tokens
-from procflow_export.sources.literals import mysql_literal, postgres_literal, with_literals
-from procflow_export.sources.sqlite.binding import bind, without_values
+from procflow_export.sources import sql
+from procflow_export.sources.parameters import bound, mysql_literal, postgres_literal, without_values
 
 PG, MY, LITE = SourceType.POSTGRES, SourceType.MYSQL, SourceType.SQLITE
 ENGINES = [PG, MY, LITE]
@@ -107,18 +107,21 @@ def test_values_take_the_places_of_their_names() -> None:
     """E-12: every use of a name is replaced, and nothing else."""
     query = Query(text="SELECT ':a', :a, :b WHERE x IN (:a) -- :a", parameters={"a": 1, "b": None})
 
-    assert with_literals(query, PG) == Query(text="SELECT ':a', 1, NULL WHERE x IN (1) -- :a")
-    assert with_literals(Relation(table="t"), PG) == Relation(table="t")
-    assert with_literals(Query(text="SELECT :a"), MY) == Query(text="SELECT :a")
+    assert sql.POSTGRES.body(query) == "SELECT ':a', 1, NULL WHERE x IN (1)"
+    assert sql.SQLITE.body(query) == "SELECT ':a', :a, :b WHERE x IN (:a)"
+    assert bound(query) == {"a": 1, "b": None}
+    assert bound(Relation(table="t")) == {}
+    assert sql.MYSQL.body(Query(text="SELECT :a")) == "SELECT :a"
 
 
 def test_a_list_is_one_value_after_the_other() -> None:
     """E-12: a list stands where several values may."""
     query = Query(text="SELECT 1 WHERE x IN (:a)", parameters={"a": (1, -2, "x")})
 
-    assert with_literals(query, PG) == Query(text="SELECT 1 WHERE x IN (1, (-2), E'x')")
-    assert with_literals(query, MY) == Query(text="SELECT 1 WHERE x IN (1, (-2), _utf8mb4 X'78')")
-    assert bind(query) == (Query(text="SELECT 1 WHERE x IN (:a$0, :a$1, :a$2)"), {"a$0": 1, "a$1": -2, "a$2": "x"})
+    assert sql.POSTGRES.body(query) == "SELECT 1 WHERE x IN (1, (-2), E'x')"
+    assert sql.MYSQL.body(query) == "SELECT 1 WHERE x IN (1, (-2), _utf8mb4 X'78')"
+    assert sql.SQLITE.body(query) == "SELECT 1 WHERE x IN (:a$0, :a$1, :a$2)"
+    assert bound(query) == {"a$0": 1, "a$1": -2, "a$2": "x"}
     assert without_values(query) == Query(text="SELECT 1 WHERE x IN (NULL)")
 
 

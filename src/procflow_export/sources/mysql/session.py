@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import pymysql.err
 
@@ -23,8 +23,11 @@ from procflow_export.sources.mysql.server import Server, require_supported, serv
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.tls import WANTS_TLS, tls_refused
 
+Connector: TypeAlias = Callable[[], Awaitable[WireConnection]]
 CONNECT_TIMEOUT_S: Final = 15.0
 TIME_ZONE: Final = "+00:00"
+IDLE_TIMEOUT_S: Final = 7 * 24 * 3600
+"""How long a reader of a snapshot may have nothing to read."""
 NET_WRITE_TIMEOUT_S: Final = 600
 """How long the server waits for a reader that is busy: a full buffer is normal here."""
 
@@ -32,6 +35,7 @@ _CODES: Final[dict[int, Code]] = {
     1213: Code.SOURCE_DEADLOCK,
     1205: Code.SOURCE_LOCKED,
     3572: Code.SOURCE_LOCKED,
+    1412: Code.SOURCE_SNAPSHOT_LOST,
     1040: Code.SOURCE_TOO_MANY_CONNECTIONS,
     1203: Code.SOURCE_TOO_MANY_CONNECTIONS,
     1226: Code.SOURCE_TOO_MANY_CONNECTIONS,
@@ -140,6 +144,15 @@ async def own_settings(connection: WireConnection, limits: ReadLimits) -> AsyncI
             await connection.query("COMMIT")
 
 
+def snapshot_settings(connection: WireConnection) -> list[str]:
+    """Return what a connection needs that will read one state for as long as an export lasts."""
+    idle = f"SET SESSION wait_timeout = {IDLE_TIMEOUT_S}"
+    if connection.server.is_mariadb:
+        idle += ", SESSION idle_transaction_timeout = 0, SESSION idle_readonly_transaction_timeout = 0"
+    # A consistent snapshot is silently none under READ COMMITTED, which may be the server's default.
+    return ["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", idle]
+
+
 async def _ask_server(connection: WireConnection) -> Server:
     # In one statement: a proxy answers some of these itself when they stand alone.
     ((number, version, _),) = await _answer(connection, "SELECT CONNECTION_ID(), VERSION(), @@version_comment")
@@ -217,7 +230,7 @@ async def close(connection: WireConnection) -> None:
     """Close a connection in order if it is idle; the server is told."""
     try:
         if connection.is_idle:
-            await connection.ensure_closed()
+            await connection.quit()
     except (pymysql.err.MySQLError, OSError):
         connection.close()
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Query, Selection, TableChunk
-from procflow_export.model.settings import ReadLimits, SourceType
+from procflow_export.model.keys import KeyValue, KeyValues
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -23,21 +25,23 @@ from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.literals import with_literals
+from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
     columns_of,
-    key_bounds,
     profile,
+    query_columns,
     refuse_changes_by_wrapping,
+    rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
 from procflow_export.sources.mysql.server import Server
+from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
-from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -45,9 +49,9 @@ class MysqlSource:
     """A MySQL or MariaDB database, open for reading."""
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
-        self._statistics = SourceStatistics()
-        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._address = address
+        self._statistics = ReadStatistics()
+        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._limits = limits
         self._server: Server | None = None
 
@@ -59,6 +63,7 @@ class MysqlSource:
             self._server = connection.server
             return connection
 
+        self._joined = joined_readers(connect)
         self._connections = Leases(
             connect=connect,
             is_reusable=lambda connection: connection.is_idle,
@@ -67,8 +72,8 @@ class MysqlSource:
         )
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -81,57 +86,121 @@ class MysqlSource:
         """What the operator should know of the way to the server, once a connection was made."""
         return self._address.warnings + (() if self._server is None else self._server.warnings)
 
+    @property
+    def identity(self) -> str:
+        """Server and database."""
+        return f"mysql {self._address.place}"
+
     async def aclose(self) -> None:
-        """Close the idle connections."""
+        """Close the connections."""
+        await self._joined.aclose()
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
-        selection = with_literals(selection, SourceType.MYSQL)
-        async with self._lease() as connection:
-            started = time.monotonic()
-            result = await profile(connection, selection)
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now and that read no snapshot."""
+        await self._connections.aclose()
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
-        selection = with_literals(selection, SourceType.MYSQL)
-        async with self._lease() as connection:
-            started = time.monotonic()
-            result = await key_bounds(connection, selection, column)
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One connection locks, one reads bounds; afterwards every reader has its own."""
+        return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Look for the right to lock and at the table's engine: see ``Source.check_snapshot``."""
+        async with self._connections.lease() as connection:
+            await check_joined(connection, selection)
 
     @asynccontextmanager
-    async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
-    ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        selection = with_literals(selection, SourceType.MYSQL)
-        started = time.monotonic()
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:
+        """Let readers begin while nobody writes: see ``Source.hold_snapshot``."""
         async with (
-            self._lease() as connection,
-            _result(connection, selection, columns, chunk) as (rows, decoder),
-            # Left early, the result is unread, so the connection is not idle and is closed.
-            open_task_group(),
-            open_byte_chunks(_Translated(rows), self._statistics) as chunks,
+            self._connections.lease() as locker,
+            hold_joined(locker, self._joined, selection) as holder,
         ):
-            batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
-            try:
-                yield batches
-            finally:
-                self._statistics.record_statement(time.monotonic() - started)
-                with anyio.CancelScope(shield=True):
-                    await batches.aclose()
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Connect; see ``Source.prepare_readers``."""
+        await self._joined.prepare(snapshot, count)
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin; see ``Source.join_snapshot``."""
+        await self._joined.join(snapshot)
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Close; see ``Source.leave_snapshot``."""
+        await self._joined.leave(snapshot)
+
+    def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
+        return self._settled() if snapshot is None else self._joined.lease(snapshot)
 
     @asynccontextmanager
-    async def _lease(self) -> AsyncIterator[WireConnection]:
+    async def _settled(self) -> AsyncIterator[WireConnection]:
         async with (
             self._connections.lease() as connection,
             session.own_settings(connection, self._limits),
         ):
             yield connection
+
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+        """Return columns, row estimate and indexes of a selection."""
+        async with self._lease(snapshot) as connection:
+            started = time.monotonic()
+            result = await profile(connection, selection)
+            self._statistics.record_statement(time.monotonic() - started)
+            return result
+
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.MYSQL.nth_key(search), search.selection, snapshot)
+        if not rows:
+            return None
+        texts = [text for text in rows[0] if text is not None]
+        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, texts, strict=True))
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.MYSQL.presence(selection, chunk), selection, snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        ((text,),) = await self._rows("SELECT UNIX_TIMESTAMP()", None)
+        return datetime.fromtimestamp(int(text or 0), UTC)
+
+    async def _rows(
+        self, statement: str, selection: Selection | None, snapshot: Snapshot | None = None
+    ) -> list[list[str | None]]:
+        async with self._lease(snapshot) as connection:
+            started = time.monotonic()
+            if isinstance(selection, Query):
+                refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
+            result = await rows_of(connection, statement)
+            self._statistics.record_statement(time.monotonic() - started)
+            return result
+
+    @asynccontextmanager
+    async def read_chunk(
+        self, request: ChunkRequest, statistics: ReadStatistics
+    ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
+        started = time.monotonic()
+        async with (
+            self._lease(request.snapshot) as connection,
+            _result(connection, request.selection, request.columns, request.chunk) as (rows, decoder),
+            # Left early, the result is unread, so the connection is not idle and is closed.
+            open_task_group(),
+            open_byte_chunks(_Translated(rows), statistics) as chunks,
+        ):
+            batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+            try:
+                yield batches
+            finally:
+                elapsed_s = time.monotonic() - started
+                statistics.record_statement(elapsed_s)
+                statistics.record_transaction(elapsed_s)
+                statistics.changed_values.update(decoder.changed_values)
+                with anyio.CancelScope(shield=True):
+                    await batches.aclose()
 
 
 @asynccontextmanager

@@ -6,26 +6,29 @@ Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
+import asyncpg
 import pyarrow as pa
 
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Everything, Query, Selection, TableChunk
-from procflow_export.model.settings import ReadLimits, SourceType
-from procflow_export.model.types import Column
+from procflow_export.model.keys import KeyValue, KeyValues
+from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
+from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import connection_failure, unreadable_bounds
+from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.literals import with_literals
-from procflow_export.sources.port import KeyBounds, SourceStatistics, TableProfile
+from procflow_export.sources.literals import readable
+from procflow_export.sources.pieces import Pacer
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
     has_unknown_precision,
@@ -34,10 +37,12 @@ from procflow_export.sources.postgres.catalog import (
     relation_profile,
 )
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
+from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
 from procflow_export.sources.postgres.pooler import pooler_warnings
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
-from procflow_export.sources.postgres.types import dialect_for_key, projection
+from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
+from procflow_export.sources.postgres.types import projection
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -46,7 +51,8 @@ class PostgresSource:
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._limits = limits
-        self._statistics = SourceStatistics()
+        self._address = address
+        self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
         self._warnings = address.warnings
@@ -71,8 +77,8 @@ class PostgresSource:
         )
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -85,31 +91,32 @@ class PostgresSource:
         """What the operator should know of the way to the server, once a connection was made."""
         return self._warnings
 
+    @property
+    def identity(self) -> str:
+        """Server and database."""
+        return f"postgres {self._address.place}"
+
     async def aclose(self) -> None:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
-        selection = with_literals(selection, SourceType.POSTGRES)
-        async with self._connections.lease() as connection:
-            started = time.monotonic()
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+        """Return columns, row estimate and indexes of a selection."""
+        async with self._asking(snapshot) as connection:
             if isinstance(selection, Query):
-                result = await self._query_profile(connection, selection)
-            else:
-                await session.begin(connection, self._limits)
-                result = await relation_profile(connection, selection)
-                await session.commit(connection)
-            self._statistics.record_statement(time.monotonic() - started)
+                return await self._query_profile(connection, selection, snapshot)
+            await session.begin(connection, self._limits, snapshot=snapshot)
+            result = await relation_profile(connection, selection)
+            await session.commit(connection)
             return result
 
-    async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
-        await session.begin(connection, self._limits)
+    async def _query_profile(self, connection: Connection, query: Query, snapshot: Snapshot | None) -> TableProfile:
+        await session.begin(connection, self._limits, snapshot=snapshot)
         result = await query_profile(connection, query)
         await session.commit(connection)
         if not has_unknown_precision(result):
             return result
-        await session.begin(connection, self._limits, is_read_only=False)
+        await session.begin(connection, self._limits, is_read_only=False, snapshot=snapshot)
         try:
             result = replace(result, columns=await precise_query_columns(connection, query))
         except SourceError as exc:
@@ -119,40 +126,56 @@ class PostgresSource:
         await session.rollback(connection)
         return result
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
-        selection = with_literals(selection, SourceType.POSTGRES)
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        row = await self._first_row(sql.POSTGRES.nth_key(search), snapshot)
+        if row is None:
+            return None
+        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, row, strict=True))
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return await self._first_row(sql.POSTGRES.presence(selection, chunk), snapshot) is not None
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        row = await self._first_row("SELECT pg_catalog.floor(EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()))::int8")
+        assert row is not None, "a SELECT without FROM has one row"
+        return datetime.fromtimestamp(row[0], UTC)
+
+    async def _first_row(self, statement: str, snapshot: Snapshot | None = None) -> asyncpg.Record | None:
+        async with self._asking(snapshot) as connection:
+            await session.begin(connection, self._limits, snapshot=snapshot)
+            with session.translated(connection):
+                row = await connection.fetchrow(statement)
+            await session.commit(connection)
+        return row
+
+    @asynccontextmanager
+    async def _asking(self, snapshot: Snapshot | None) -> AsyncIterator[Connection]:
+        """Lend a connection for a question about what is read."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
-            with session.translated(connection):
-                # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
-                low, high, has_nulls = await connection.fetchrow(
-                    f"SELECT low, high, EXISTS ({sql.POSTGRES.null_presence(selection, column)})"
-                    f" FROM ({sql.POSTGRES.bounds(selection, column)}) AS bounds (low, high)"
-                )
-            await session.commit(connection)
+            with session.in_snapshot(snapshot):
+                yield connection
             self._statistics.record_statement(time.monotonic() - started)
-        for bound in (low, high):
-            if bound is not None and type(bound) is not int:
-                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
-        return KeyBounds(low=low, high=high, has_nulls=has_nulls)
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        selection = with_literals(selection, SourceType.POSTGRES)
-        decoder = CsvDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
-        source = PushSource()
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
+        chunk = request.chunk
+        decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
         async with self._connections.lease() as connection:
-            await session.begin(connection, self._limits)
-            async with open_task_group() as tasks, open_byte_chunks(source, self._statistics) as chunks:
+            started = time.monotonic()
+            await session.begin(connection, self._limits, snapshot=request.snapshot)
+            source = PushSource()
+            async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
-                copy = partial(self._copy, connection, selection, columns, chunk)
+                copy = partial(self._copy, connection, request, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
-                batches = decoded_batches(chunks, decoder, batch_rows=batch_rows, limiter=self._limiter)
+                batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
                 try:
                     yield batches
                 finally:
@@ -161,28 +184,61 @@ class PostgresSource:
                     with anyio.CancelScope(shield=True):
                         await session.cancel_between_reads(copying)
                         await batches.aclose()
+                    statistics.changed_values.update(decoder.changed_values)
             if source.is_finished:
                 await session.commit(connection)
+            statistics.record_transaction(time.monotonic() - started)
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One transaction holds it, and bounds are read by another."""
+        return SnapshotPrice(holder=1, preparing=1, is_joined=False)
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now."""
+        await self._connections.aclose()
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: whoever may read may export a snapshot."""
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
+        """Export a state of the database: see ``Source.hold_snapshot``."""
+        async with (
+            self._connections.lease() as connection,
+            hold_exported(connection, selection, self._limits) as holder,
+        ):
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Nothing: any connection imports an exported snapshot."""
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
 
     async def _copy(
         self,
         connection: Connection,
-        selection: Selection,
-        columns: Sequence[Column],
-        chunk: TableChunk,
+        request: ChunkRequest,
+        statistics: ReadStatistics,
         source: PushSource,
         scope: anyio.CancelScope,
     ) -> None:
-        started = time.monotonic()
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
-            with scope, session.translated(connection):
-                found = await hold_shape(connection, selection, columns)
-                dialect = dialect_for_key(found, chunk)
-                statement = dialect.select(selection, [projection(column) for column in columns], chunk)
+            with scope, session.in_snapshot(request.snapshot), session.translated(connection):
+                await hold_shape(connection, request.selection, request.columns)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, statement)
-                await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
+                await session.hold(connection, _statement(request))
+                for piece in _pieces(request, await _page_count(connection, request)):
+                    started = time.monotonic()
+                    try:
+                        await connection.copy_from_query(piece, output=source.put, **COPY_OPTIONS)
+                    finally:
+                        statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -191,8 +247,33 @@ class PostgresSource:
         else:
             if not scope.cancelled_caught:
                 source.finish()
-        finally:
-            self._statistics.record_statement(time.monotonic() - started)
+
+
+def _statement(request: ChunkRequest, *conditions: str) -> str:
+    expressions = [projection(column) for column in request.columns]
+    return sql.POSTGRES.select(request.selection, expressions, request.chunk, also=conditions)
+
+
+async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
+    """Return how many pages a chunk is read by: all of a table, in a snapshot; ``None`` for one statement."""
+    if request.snapshot is None or not isinstance(request.chunk, Everything):
+        return None
+    return await page_count(connection, request.selection) if isinstance(request.selection, Relation) else None
+
+
+def _pieces(request: ChunkRequest, pages: int | None) -> Iterator[str]:
+    """Give the statements that read a chunk together, each when the one before is done."""
+    if pages is None:
+        yield _statement(request)
+        return
+    pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
+    low, high = 0, pacer.width
+    while low < pages:
+        started = time.monotonic()
+        # The last piece has no end: that no row lies behind it need not be proven.
+        yield _statement(request, in_pages(low, high if high < pages else None))
+        pacer.note(time.monotonic() - started)
+        low, high = high, high + pacer.width
 
 
 @asynccontextmanager

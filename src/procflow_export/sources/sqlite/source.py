@@ -1,7 +1,6 @@
 """The SQLite source: ``Source`` over a file.
 
-Owns one connection for each call that reads.  Chunk readers that are open at once read each their own snapshot: a file
-gives no way to share one.
+Owns one connection for each call that reads, but for those that joined a snapshot: each of them reads it as long as it lasts.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,19 @@ import anyio.to_thread
 import pyarrow as pa
 
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Relation, Selection, TableChunk
+from procflow_export.model.keys import KeyValues
+from procflow_export.model.plan import Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
-from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
-from procflow_export.sources.port import MIB, KeyBounds, SourceStatistics, TableProfile
-from procflow_export.sources.sqlite.binding import Bound, bind
+from procflow_export.sources.failures import ValueRefusedError
+from procflow_export.sources.joined import JoinedReaders
+from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.parameters import bound
+from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
-from procflow_export.sources.sqlite.database import MAX_THREADS, Database, open_database
+from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
+from procflow_export.sources.sqlite.snapshot import SqliteHolder, hold_joined
 
 FIRST_BATCH_ROWS: Final = 1_024
 BATCH_BYTES: Final = 8 * MIB
@@ -40,11 +44,21 @@ class SqliteSource:
         self._path = path
         self._busy_timeout_s = lock_timeout_s or DEFAULT_BUSY_TIMEOUT_S
         self._limiter = anyio.CapacityLimiter(MAX_THREADS)
-        self._statistics = SourceStatistics()
+        self._statistics = ReadStatistics()
+
+        async def end(database: Database) -> None:
+            database.close()
+
+        self._joined: JoinedReaders[Database] = JoinedReaders(
+            connect=self._connect,
+            begin=Database.begin,
+            is_reusable=lambda database: database.is_reading,
+            end=end,
+        )
 
     @property
-    def statistics(self) -> SourceStatistics:
-        """Live figures; they only grow."""
+    def statistics(self) -> ReadStatistics:
+        """Live figures of everything but chunk readers, which have their own."""
         return self._statistics
 
     @property
@@ -57,44 +71,60 @@ class SqliteSource:
         """Nothing: nobody stands between us and a file."""
         return ()
 
-    async def profile(self, selection: Selection) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
-        async with self._open() as database:
+    @property
+    def identity(self) -> str:
+        """The file."""
+        return f"sqlite {self._path}"
+
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+        """Return columns, row estimate and indexes of a selection."""
+        async with self._open(snapshot) as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
-        async with self._open() as database:
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.SQLITE.nth_key(search), search.selection, snapshot)
+        return tuple(map(sqlite_value, rows[0])) if rows else None
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), selection, snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of this machine's clock, which is the database's, too."""
+        return datetime.now(UTC).replace(microsecond=0)
+
+    async def _rows(
+        self, statement: str, selection: Selection, snapshot: Snapshot | None = None
+    ) -> list[tuple[object, ...]]:
+        async with self._open(snapshot) as database:
             started = time.monotonic()
-            selection, values = bind(selection)
-            ((low, high),) = await database.rows(sql.SQLITE.bounds(selection, column), values)
-            nulls = await database.rows(sql.SQLITE.null_presence(selection, column), values)
+            result = await database.rows(statement, bound(selection))
             self._statistics.record_statement(time.monotonic() - started)
-        for bound in (low, high):
-            if bound is not None and not isinstance(bound, int):
-                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
-        return KeyBounds(low=low, high=high, has_nulls=bool(nulls))  # type: ignore[arg-type]  # checked above
+            return result
 
     @asynccontextmanager
     async def read_chunk(
-        self, selection: Selection, columns: Sequence[Column], chunk: TableChunk, *, batch_rows: int
+        self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
-        """Read the rows of one chunk in batches of at most ``batch_rows`` rows."""
-        async with self._open() as database:
-            batches = self._batches(database, selection, columns, chunk, batch_rows)
+        """Read the rows of one chunk: see ``Source.read_chunk``."""
+        started = time.monotonic()
+        async with self._open(request.snapshot) as database:
+            batches = self._batches(database, request, statistics)
             try:
                 yield batches
             finally:
+                statistics.record_transaction(time.monotonic() - started)
                 with anyio.CancelScope(shield=True):
                     await batches.aclose()
 
     async def _batches(
-        self, database: Database, selection: Selection, columns: Sequence[Column], chunk: TableChunk, batch_rows: int
+        self, database: Database, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        selection, values = bind(selection)
+        selection, columns, chunk, batch_rows = request.selection, request.columns, request.chunk, request.batch_rows
         statement = sql.SQLITE.select(selection, [sql.SQLITE.identifier(column.name) for column in columns], chunk)
         decoder = RowDecoder(columns)
         started = time.monotonic()
@@ -102,7 +132,7 @@ class SqliteSource:
         fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            await database.call(lambda connection: opened.append(connection.execute(statement, values)))
+            await database.call(lambda connection: opened.append(connection.execute(statement, bound(selection))))
             fetchmany = opened[0].fetchmany
             while True:
                 wanted = fetch_rows
@@ -115,7 +145,7 @@ class SqliteSource:
                 if batch is None:
                     return
                 row_count += batch.num_rows
-                self._statistics.received_bytes += batch.nbytes
+                statistics.received_bytes += batch.nbytes
                 yield batch
                 fetch_rows = max(1, min(batch_rows, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes)))
         except RefusedError as exc:
@@ -123,13 +153,13 @@ class SqliteSource:
             raise ValueRefusedError(exc.column, value=_shown(exc.value), place=place, reason=exc.reason) from exc
         except SourceError as exc:
             if getattr(exc.__cause__, "sqlite_errorcode", None) is None:
-                await self._refuse_undecodable(database, selection, values, columns, chunk)
+                await self._refuse_undecodable(database, selection, columns, chunk)
             raise
         finally:
             for cursor in opened:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
-            self._statistics.record_statement(time.monotonic() - started)
+            statistics.record_statement(time.monotonic() - started)
 
     async def _place(self, database: Database, selection: Selection, refused: RefusedError) -> str:
         """Say where a refused value stands."""
@@ -144,7 +174,7 @@ class SqliteSource:
         return f"rowid {rows[0][0]}" if rows else "a row that can no longer be found"
 
     async def _refuse_undecodable(
-        self, database: Database, selection: Selection, values: Bound, columns: Sequence[Column], chunk: TableChunk
+        self, database: Database, selection: Selection, columns: Sequence[Column], chunk: TableChunk
     ) -> None:
         """Raise for the first text that is not UTF-8, if there is one; the connection is of no other use afterwards."""
         texts = [column for column in columns if column.logical_type is not LogicalType.BYTES]
@@ -154,7 +184,7 @@ class SqliteSource:
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes
-            for row in connection.execute(statement, values):
+            for row in connection.execute(statement, bound(selection)):
                 for column, value in zip(texts, row, strict=False):
                     if isinstance(value, bytes) and not _is_utf8(value):
                         return column, f"rowid {row[-1]}" if rowid else "a row of the query"
@@ -164,7 +194,53 @@ class SqliteSource:
         if found is not None:
             raise ValueRefusedError(found[0], value="", place=found[1], reason="the text is not valid UTF-8")
 
-    def _open(self) -> AbstractAsyncContextManager[Database]:
+    async def aclose(self) -> None:
+        """Close the connections that read snapshots."""
+        await self._joined.aclose()
+
+    async def close_idle(self) -> None:
+        """Nothing: a connection is closed after each call, unless it reads a snapshot."""
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One connection watches, one reads bounds; afterwards every reader has its own."""
+        return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: it depends on who writes when."""
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[SqliteHolder]:
+        """Let readers begin, and see whether anybody wrote meanwhile: see ``Source.hold_snapshot``."""
+        del selection  # a snapshot is of the whole file
+        monitor = await self._connect()
+        try:
+            async with hold_joined(monitor, self._joined, self._connect_to_write) as holder:
+                yield holder
+        finally:
+            monitor.close()
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Connect; see ``Source.prepare_readers``."""
+        await self._joined.prepare(snapshot, count)
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin; see ``Source.join_snapshot``."""
+        await self._joined.join(snapshot)
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Close; see ``Source.leave_snapshot``."""
+        await self._joined.leave(snapshot)
+
+    async def _connect(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+    async def _connect_to_write(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s, is_read_only=False)
+
+    def _open(self, snapshot: Snapshot | None = None) -> AbstractAsyncContextManager[Database]:
+        if snapshot is not None:
+            return self._joined.lease(snapshot)
         return open_database(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
 
 
