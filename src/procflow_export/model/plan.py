@@ -5,11 +5,13 @@ Owns the values that go from the planner to an engine, maybe in another process,
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeAlias
 
 import msgspec
 
 from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, integer_value
+from procflow_export.model.secrets import is_secret_name
 from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig, masked_repr
 
 
@@ -43,6 +45,12 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="k
 
     text: str
     parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of text and parameters; a parameter with the name of a secret counts by its name, so that nobody can guess it."""
+        shown = {name: None if is_secret_name(name) else value for name, value in sorted(self.parameters.items())}
+        return hashlib.sha256(self.text.encode() + (b"\0" + msgspec.json.encode(shown) if shown else b"")).hexdigest()
 
     def __str__(self) -> str:
         return "query"

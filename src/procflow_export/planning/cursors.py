@@ -7,7 +7,6 @@ cursor that belongs to another export than the one that is configured now is ref
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -254,7 +253,7 @@ def _selection_text(selection: Selection) -> str:
         case Relation():
             return f"table {selection}"
         case _:
-            return f"query sha256:{hashlib.sha256(selection.text.encode()).hexdigest()}"
+            return f"query sha256:{selection.sha256}"
 
 
 def _format_text(options: FormatOptions) -> str:

@@ -17,7 +17,7 @@ from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Relation
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.sources import open_source
-from procflow_export.sources.postgres.pooler import WARNING, is_pooled
+from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_pooled
 from tests.export.pipeline.runs import run, select
 from tests.export.sources.databases import FAST, PostgresDatabase, opened, read, values
 from tests.export.sources.poolers import odyssey, pgbouncer
@@ -68,7 +68,7 @@ async def test_pgbouncer_is_seen_and_read_through(postgres: PostgresDatabase, mo
     async with pgbouncer(postgres.url, mode=mode) as url, open_source(config_of(url), environ={}) as source:
         through = await read(source, Relation(table="t"))
 
-        assert source.warnings == (WARNING,)
+        assert source.warnings == (POOLER_WARNING,)
     assert through.equals(direct)
 
 
@@ -183,7 +183,7 @@ async def test_odyssey_is_seen_and_read_through_or_refused(postgres: PostgresDat
     for mode in POOLED:
         async with odyssey(postgres.url, mode=mode) as url, open_source(config_of(url), environ={}) as source:
             assert (await read(source, Relation(table="t"))).equals(direct)
-            assert source.warnings == (WARNING,)
+            assert source.warnings == (POOLER_WARNING,)
 
     async with odyssey(postgres.url, mode="statement") as url, open_source(config_of(url), environ={}) as source:
         with pytest.raises(SourceError, match="statement pooling"):
@@ -217,7 +217,22 @@ async def test_a_run_through_pgbouncer_tells_and_is_whole(
         ran = await run(loaded(url, tmp_path))
 
     assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
-    assert [event.message for event in ran.of(Warned)] == [WARNING]
+    assert [event.message for event in ran.of(Warned)] == [POOLER_WARNING]
+    assert select(f"select count(*), count(distinct id) from '{tmp_path}/out/t/*.parquet'") == [(1000, 1000)]
+
+
+async def test_a_pool_of_one_has_no_snapshot_and_says_so(
+    postgres: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-4, E-11: what would hold the only session for ever is not begun; the run goes on chunk by chunk and tells."""
+    monkeypatch.setattr("procflow_export.sources.postgres.pooler.SESSION_WAIT_S", 0.5)
+    postgres.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 1000)")
+
+    async with pgbouncer(postgres.url, mode="transaction", settings={"default_pool_size": 1}) as url:
+        ran = await run(loaded(url, tmp_path))
+
+    assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
+    assert any("gave no second session" in event.message for event in ran.of(Warned))
     assert select(f"select count(*), count(distinct id) from '{tmp_path}/out/t/*.parquet'") == [(1000, 1000)]
 
 

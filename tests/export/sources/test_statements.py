@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -160,3 +161,13 @@ def test_what_a_query_holds_is_not_shown() -> None:
 
     assert "c4n4ry" not in f"{query!r} {query}"
     assert "token" in repr(query)
+
+
+def test_a_query_is_told_from_another_by_its_parameters_too() -> None:
+    """E-13: other values are another query; what nobody may know is not in its digest."""
+    query = Query(text="SELECT :a, :token", parameters={"a": 1, "token": "x"})
+
+    assert query.sha256 == Query(text=query.text, parameters={"token": "y", "a": 1}).sha256
+    assert query.sha256 != Query(text=query.text, parameters={"a": 2, "token": "x"}).sha256
+    assert query.sha256 != Query(text=query.text, parameters={"a": 1}).sha256
+    assert Query(text="SELECT 1").sha256 == hashlib.sha256(b"SELECT 1").hexdigest()

@@ -13,37 +13,58 @@ from __future__ import annotations
 
 from typing import Final
 
+import anyio
 import asyncpg
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import ReadLimits
+from procflow_export.sources.leases import Leases
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.session import Connection
 
-WARNING: Final = (
+POOLER_WARNING: Final = (
     "a connection pooler such as PgBouncer or Odyssey stands before PostgreSQL: every setting is made inside of its transaction,"
-    " and the pooler's own limits (pool size, query and transaction timeouts) hold for the export as well"
+    " and the pooler's own limits hold for the export as well; let `tuning.max_connections` be no more than its pool has"
 )
+SESSION_WAIT_S: Final = 10.0
+"""How long a pool may take to give a second session before it is taken for one that has none."""
 
 
-async def pooler_warnings(connection: Connection, limits: ReadLimits) -> tuple[str, ...]:
-    """Return what the operator should know of the way to the server; nothing where it is direct.
+async def is_behind_pooler(connection: Connection, limits: ReadLimits) -> bool:
+    """Return whether the way to the server leads through a pooler.
 
     Raises:
-        SourceError: If a pooler does not keep the statements of a transaction together.
+        SourceError: If the pooler does not keep the statements of a transaction together.
     """
     with session.translated(connection):
         backend = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
     if not is_pooled(announced=connection.get_server_pid(), backend=backend):
-        return ()
+        return False
     if not await _keeps_transactions(connection, limits):
         raise SourceError(
             Code.SOURCE_NOT_SUPPORTED,
             "the connection pooler before PostgreSQL keeps no transaction together (statement pooling):"
             " set pool_mode to transaction or session for this database or user, or connect to the server itself",
         )
-    return (WARNING,)
+    return True
+
+
+async def require_second_session(connections: Leases[Connection], limits: ReadLimits) -> None:
+    """Make sure that a transaction can begin while the caller has one open: it holds a session of the pool.
+
+    Raises:
+        SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if none is to be had.
+    """
+    with anyio.move_on_after(SESSION_WAIT_S) as scope:
+        async with connections.lease() as connection:
+            await session.begin(connection, limits)
+            await session.rollback(connection)
+    if scope.cancelled_caught:
+        raise SourceError(
+            Code.SOURCE_SNAPSHOT_REFUSED,
+            f"the connection pooler gave no second session within {SESSION_WAIT_S:g} s, and a snapshot takes one beside its readers",
+        )
 
 
 def is_pooled(*, announced: int, backend: int) -> bool:
