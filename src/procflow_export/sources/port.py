@@ -202,6 +202,11 @@ class Source(Protocol):
         ...
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made; no host, user or secret."""
+        ...
+
+    @property
     def identity(self) -> str:
         """Which database it is, as one text without user or secret: what is said here again is the same data."""
         ...

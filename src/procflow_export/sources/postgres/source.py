@@ -37,6 +37,7 @@ from procflow_export.sources.postgres.catalog import (
     relation_profile,
 )
 from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
@@ -53,19 +54,28 @@ class PostgresSource:
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
+        self._is_pooled = False
 
         async def connect() -> Connection:
             try:
                 connection = await session.connect(address)
             except SourceError as exc:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
+            if self._version is None:
+                try:
+                    self._is_pooled = await is_behind_pooler(connection, limits)
+                except BaseException:
+                    session.abort(connection)
+                    raise
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
 
-        self._connections = Leases(
-            connect=connect, is_reusable=session.is_idle, close=session.close, abort=session.abort
-        )
+        def is_reusable(connection: Connection) -> bool:
+            # A connection that is kept may keep a session of the pool from one that waits for it, maybe ours.
+            return session.is_idle(connection) and not self._is_pooled
+
+        self._connections = Leases(connect=connect, is_reusable=is_reusable, close=session.close, abort=session.abort)
 
     @property
     def statistics(self) -> ReadStatistics:
@@ -76,6 +86,11 @@ class PostgresSource:
     def description(self) -> str:
         """Product, and version once a connection was made."""
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return (*self._address.warnings, *((POOLER_WARNING,) if self._is_pooled else ()))
 
     @property
     def identity(self) -> str:
@@ -192,7 +207,13 @@ class PostgresSource:
         await self._connections.aclose()
 
     async def check_snapshot(self, selection: Selection) -> None:
-        """Nothing: whoever may read may export a snapshot."""
+        """Whoever may read may export a snapshot; behind a pooler, a second session is needed to read it."""
+        del selection  # a snapshot is of the whole database
+        async with self._connections.lease() as connection:
+            if self._is_pooled:
+                await session.begin(connection, self._limits)
+                await require_second_session(self._connections, self._limits)
+                await session.rollback(connection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
@@ -201,6 +222,8 @@ class PostgresSource:
             self._connections.lease() as connection,
             hold_exported(connection, selection, self._limits) as holder,
         ):
+            if self._is_pooled:
+                await require_second_session(self._connections, self._limits)
             yield holder
 
     async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
