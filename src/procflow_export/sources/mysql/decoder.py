@@ -1,38 +1,29 @@
-"""Blocks of text-protocol rows become Arrow batches, column by column.
+"""Blocks of rows become Arrow batches, column by column.
 
-Owns finding every field of every row, and the conversions that are particular to MySQL.  Must not know a connection.
-
-A row is a sequence of length-prefixed texts.  Column after column, the prefixes of all rows are gathered at once, which
-gives the place of the column's texts and of the next prefixes; after the last column every row must end where its packet
-ends, which proves the whole block.
+Owns the order of the work and what becomes of values that do not fit their column.  Must not know a connection.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.types import Column, LogicalType, arrow_schema
-from procflow_export.sources.arrays import Values, buffer_of
-from procflow_export.sources.arrays import kernels as pc
+from procflow_export.model.types import Column, OnInvalid, arrow_schema
+from procflow_export.sources.arrays import Values
 from procflow_export.sources.failures import ValueRefusedError
-from procflow_export.sources.mysql.binary import TextRows
-from procflow_export.sources.mysql.packets import FramingError, split_rows
-from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, validity_bitmap
+from procflow_export.sources.mysql.fields import Field, Mask, binary_fields, text_fields
+from procflow_export.sources.mysql.packets import FramingError, RowIndex, Rows, rows_of
+from procflow_export.sources.mysql.types import WireField
+from procflow_export.sources.mysql.values import binary_width, reader_for, shown
 
-Positions: TypeAlias = npt.NDArray[np.int64]
-
-NULL_MARK: Final = 251
-_LONG_LENGTHS: Final = ((252, 2), (253, 3), (254, 8))
-_BITS_BYTES: Final = 8
-_RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
+_MAX_BLOCK_BYTES: Final = np.iinfo(np.int32).max
 
 
 class PacketDecoder:
@@ -41,162 +32,76 @@ class PacketDecoder:
     def __init__(
         self,
         columns: Sequence[Column],
+        fields: Sequence[WireField],
         *,
+        is_binary: bool,
+        index: RowIndex | None = None,
         key: str | None = None,
         wanted: Sequence[Column] | None = None,
-        binary: TextRows | None = None,
     ) -> None:
         """Prepare for the columns of a result.
 
         Args:
             columns: In the order of the SELECT list.
+            fields: What the server sends for each of them.
+            is_binary: Whether the rows are those of a prepared statement.
+            index: Where the rows of the blocks begin, if that is known.
             key: A column whose value names a row in errors.
             wanted: Those of ``columns`` that batches have, in their order; all by default.
-            binary: What makes text rows of the blocks, where they are binary.
         """
         self._columns = tuple(columns)
         places = {column.name: at for at, column in enumerate(self._columns)}
         self._wanted = tuple(places[column.name] for column in (columns if wanted is None else wanted))
         self._schema = arrow_schema(self._columns[at] for at in self._wanted)
-        self._binary = binary
-        self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
+        self._readers = tuple(
+            reader_for(column, field, is_binary=is_binary) for column, field in zip(columns, fields, strict=True)
+        )
+        widths = tuple(binary_width(field) for field in fields)
+        self._fields: Callable[[Rows], list[Field]] = (
+            partial(binary_fields, widths=widths) if is_binary else partial(text_fields, count=len(fields))
+        )
+        self._index = index
+        self._key = None if key is None else places.get(key)
         self._row_count = 0
         self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
-        """Return the length of ``data``: the scanner lets only whole rows through."""
+        """Return the length of ``data``: only whole rows come here."""
         return len(data)
 
     def decode(self, block: bytes) -> pa.RecordBatch:
         """Return the rows of a block."""
         try:
-            rows = block if self._binary is None else self._binary.translate(block)
-            fields = split_fields(rows, len(self._columns))
+            if len(block) > _MAX_BLOCK_BYTES:
+                raise FramingError("a row is longer than 2 GiB")
+            rows = rows_of(block, None if self._index is None else self._index.take(len(block)))
+            if not len(rows.starts):
+                return self._schema.empty_table().to_batches()[0]
+            fields = self._fields(rows)
+            arrays = [self._read(at, fields) for at in self._wanted]
         except FramingError as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
-        arrays = [self._convert(self._columns[at], fields[at], fields) for at in self._wanted]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        self._row_count += batch.num_rows
-        return batch
+        self._row_count += len(rows.starts)
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def _convert(self, column: Column, values: Values, fields: Sequence[Values]) -> Values:
-        if column.logical_type in _RAW:
-            return values
-        convert = _conversion(column)
-        try:
-            return convert(values)
-        except pa.ArrowInvalid as exc:
-            row = first_failure(values, convert)
-            raw: bytes = values[row].as_py()
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                text = ""
-            reason = "" if text else "the text is not valid UTF-8"
-            raise ValueRefusedError(column, value=text, place=self._place(row, fields), reason=reason) from exc
+    def _read(self, at: int, fields: Sequence[Field]) -> Values:
+        column = self._columns[at]
 
-    def _place(self, row: int, fields: Sequence[Values]) -> str:
+        def refuse(wrong: Mask, text: Callable[[int], str], reason: str = "") -> None:
+            # No value that the servers send has a nearest one that fits: a date that never was has none, nor has a broken text.
+            if column.on_invalid is not OnInvalid.NULL:
+                row = int(wrong.argmax())
+                raise ValueRefusedError(column, value=text(row), place=self._place(row, fields), reason=reason)
+            self.changed_values[column.name] += int(wrong.sum())
+
+        return self._readers[at](fields[at], refuse)
+
+    def _place(self, row: int, fields: Sequence[Field]) -> str:
         if self._key is None:
             return f"row {self._row_count + row + 1} of the chunk"
-        key = fields[self._key][row].as_py()
-        shown = "NULL" if key is None else key.decode(errors="replace")
-        return f"{self._columns[self._key].name} = {shown}"
+        keys = self._readers[self._key](fields[self._key], _ignore)
+        return f"{self._columns[self._key].name} = {shown(keys, row)}"
 
 
-def split_fields(block: bytes, column_count: int) -> list[Values]:
-    """Return one binary array for each column of a block of rows.
-
-    Raises:
-        FramingError: If a row's fields do not fill its packet exactly.
-    """
-    data, start_list, end_list = split_rows(block)
-    if len(data) > np.iinfo(np.int32).max:
-        raise FramingError("a row is longer than 2 GiB")
-    payload = np.frombuffer(data, np.uint8)
-    position = np.array(start_list, np.int64)
-    ends = np.array(end_list, np.int64)
-    buffer = pa.py_buffer(data)
-    columns = []
-    try:
-        for _ in range(column_count):
-            is_null, start, position = _next_field(payload, position)
-            if (position > ends).any():
-                raise FramingError("a field goes beyond its row")
-            columns.append(_binary_array(buffer, start, position, is_null))
-    except IndexError as exc:
-        raise FramingError("a row ends before its last field") from exc
-    if not (position == ends).all():
-        raise FramingError("a row goes on after its last field")
-    return columns
-
-
-def _next_field(
-    payload: npt.NDArray[np.uint8], position: Positions
-) -> tuple[npt.NDArray[np.bool_] | None, Positions, Positions]:
-    """Return which rows are NULL, where the texts begin, and where they end, for the fields whose prefix is at ``position``."""
-    prefix = payload[position]
-    start = position + 1
-    length = prefix.astype(np.int64)
-    is_null = None
-    if len(prefix) and int(prefix.max()) >= NULL_MARK:
-        mask = prefix == NULL_MARK
-        if mask.any():
-            is_null = mask
-            length[mask] = 0
-        for mark, size in _LONG_LENGTHS:
-            rows = np.flatnonzero(prefix == mark)
-            if len(rows):
-                at = start[rows]
-                value = np.zeros(len(rows), np.int64)
-                for byte in range(size):
-                    value |= payload[at + byte].astype(np.int64) << (8 * byte)
-                if (value < 0).any():
-                    raise FramingError("a field has an impossible length")
-                length[rows] = value
-                start[rows] += size
-    return is_null, start, start + length
-
-
-def _binary_array(buffer: pa.Buffer, start: Positions, end: Positions, is_null: npt.NDArray[np.bool_] | None) -> Values:
-    """Return the texts as an array of their own: one copy inside Arrow, no object for a cell."""
-    count = len(start)
-    # Every second entry of an array over the whole buffer is a field; the entries between are what lies between fields.
-    offsets = np.empty(2 * count, np.int32)
-    offsets[0::2] = start
-    offsets[1::2] = end
-    if not count:
-        return pa.array([], pa.binary())
-    all_entries = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, buffer_of(offsets), buffer])
-    fields = pc.take(all_entries, pa.array(np.arange(0, 2 * count, 2, dtype=np.int64)))
-    validity = None if is_null is None else buffer_of(np.packbits(~is_null, bitorder="little"))
-    return pa.Array.from_buffers(pa.binary(), count, [validity, *fields.buffers()[1:]])
-
-
-def _conversion(column: Column) -> Conversion:
-    if column.logical_type is LogicalType.BITS:
-        return _to_uint64
-    if column.logical_type is LogicalType.BOOL:
-        return lambda values: pc.not_equal(_to_uint64(values), 0)
-    convert = conversion_for(column, {LogicalType.INSTANT: _to_instant})
-    # The cast refuses bytes that are not UTF-8.
-    return lambda values: convert(values.cast(pa.string()))
-
-
-def _to_uint64(values: Values) -> Values:
-    """Convert the big-endian bytes of BIT(n), which are as many in every row."""
-    widths = pc.unique(pc.drop_null(pc.binary_length(values))).to_pylist()
-    if len(widths) > 1 or any(not 0 < width <= _BITS_BYTES for width in widths):
-        raise pa.ArrowInvalid("not the bytes of a BIT column")
-    width = widths[0] if widths else 1
-    filled = pc.fill_null(values, b"\0" * width)
-    raw = np.frombuffer(filled.buffers()[2] or b"", np.uint8)
-    start = int(np.frombuffer(filled.buffers()[1], np.int32)[filled.offset]) if len(filled) else 0
-    padded = np.zeros((len(values), _BITS_BYTES), np.uint8)
-    padded[:, _BITS_BYTES - width :] = raw[start : start + len(values) * width].reshape(len(values), width)
-    numbers = padded.view(">u8").astype("<u8").ravel()
-    return pa.Array.from_buffers(pa.uint64(), len(values), [validity_bitmap(values), buffer_of(numbers)])
-
-
-def _to_instant(texts: Values) -> Values:
-    """Convert the text of TIMESTAMP: the session's zone is UTC, so it has none."""
-    return texts.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
+def _ignore(wrong: Mask, text: Callable[[int], str], reason: str = "") -> None:
+    """Let values that do not fit become NULL: they only name a row."""

@@ -1,139 +1,210 @@
-"""The packets of a text result, after its column definitions.
+"""The packets of a result, after its column definitions: where rows end, and how a result ends.
 
-Owns the framing: where rows end, how a result ends.  Pure: bytes in, bytes out.  Protocol:
+Owns the framing of both row forms, text and binary.  Pure: bytes in, values out.  Protocol:
 <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>.
 """
 
 from __future__ import annotations
 
-from struct import Struct
+from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
-MAX_PAYLOAD: Final = 0xFFFFFF
-"""A payload of this length goes on in the next packet."""
-HEADER_BYTES: Final = 4
+import numpy as np
+
+from procflow_export.sources.mysql.lanes import (
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    Octets,
+    Positions,
+    find_packets,
+)
+
 EOF_MARK: Final = 0xFE
 ERROR_MARK: Final = 0xFF
 EOF_MAX_BYTES: Final = 9
 MORE_RESULTS: Final = 0x0008
 
-_header = Struct("<I").unpack_from
+FRONT_BYTES: Final = 32
+"""Bytes of no meaning before the rows of a block, for who reads a few bytes back from the end of a value."""
+BACK_BYTES: Final = 32
+"""The same after them."""
+
+_FRONT: Final = bytes(FRONT_BYTES)
+_BACK: Final = bytes(BACK_BYTES)
+_EOF_PACKET_BYTES: Final = HEADER_BYTES + 5
 
 
 class FramingError(Exception):
     """The bytes are not the packets of a result."""
 
 
-class ResultScanner:
-    """Finds the end of a result in bytes as they come, and lets only whole rows through.
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """What the beginning of a buffer holds.
 
-    Rows are told from what ends a result by their first byte, which they never share with it.
+    Attributes:
+        row_bytes: How many bytes are whole rows.
+        row_starts: Where each of these rows begins, at its header; ``None`` if a row has several packets.
+        next_sequence: The number that the packet after these rows must have.
+        ending: The payload of the EOF or error packet, if it follows these rows.
     """
 
-    def __init__(self, next_sequence: int) -> None:
-        self._rest = bytearray()
-        self._scanned = 0
-        self._sequence = next_sequence
-        self._is_continued = False
-        self.ending: bytes | None = None
-        """The payload of the EOF or error packet, once it was seen."""
+    row_bytes: int
+    row_starts: Positions | None
+    next_sequence: int
+    ending: bytes | None
 
-    def feed(self, data: bytes) -> bytes:
-        """Return the rows that are complete now, as they came, headers included.
 
-        Raises:
-            FramingError: If a packet is out of order, or bytes follow the result's end.
-        """
-        if self.ending is not None:
-            raise FramingError("bytes after the end of a result")
-        rest = self._rest
-        rest += data
-        size = len(rest)
-        position = self._scanned
-        row_end = 0
-        sequence = self._sequence
-        is_continued = self._is_continued
-        # An ending is told by the byte after the header; a continuation may have none.
-        while position + HEADER_BYTES < size or (is_continued and position + HEADER_BYTES == size):
-            header = _header(rest, position)[0]
-            length = header & MAX_PAYLOAD
-            end = position + HEADER_BYTES + length
-            if header >> 24 != sequence:
-                raise FramingError(f"packet {header >> 24} came where {sequence} was due")
-            if not is_continued and (mark := rest[position + HEADER_BYTES]) >= EOF_MARK and is_ending(mark, length):
-                if end < size:
-                    raise FramingError("bytes after the end of a result")
-                if end == size:
-                    self.ending = bytes(memoryview(rest)[position + HEADER_BYTES : end])
-                break
-            if end > size:
-                break
-            sequence = (sequence + 1) & 0xFF
-            is_continued = length == MAX_PAYLOAD
-            position = end
-            if not is_continued:
-                row_end = position
-        self._sequence = sequence
-        self._is_continued = is_continued
-        self._scanned = position - row_end
-        rows = bytes(memoryview(rest)[:row_end])
-        if self.ending is None:
-            del rest[:row_end]
-        else:
-            rest.clear()
-        return rows
+def scan(data: Octets, size: int, sequence: int) -> Scan:
+    """Return what ``data[:size]`` holds; it begins with a row or with what ends the result.
+
+    Rows are told from what ends a result by their first byte, which they never share with it.
+
+    Args:
+        data: With at least ``SLACK_BYTES`` more bytes.
+        size: How many bytes were received.
+        sequence: The number that the first packet must have.
+
+    Raises:
+        FramingError: If a packet is out of order, or bytes follow the result's end.
+    """
+    starts, headers, stop = find_packets(data, size)
+    count = len(starts)
+    if not count:
+        return Scan(0, starts, sequence, None)
+    due = np.arange(sequence, sequence + count).astype(np.uint8)
+    wrong = np.flatnonzero((headers >> np.uint32(24)) != due)
+    if len(wrong):
+        at = wrong[0]
+        raise FramingError(f"packet {headers[at] >> np.uint32(24)} came where {due[at]} was due")
+    lengths = headers & np.uint32(MAX_PAYLOAD)
+    goes_on = lengths == MAX_PAYLOAD
+    is_plain = not goes_on.any()
+
+    ending = None
+    for at in np.flatnonzero(data[starts + HEADER_BYTES] >= EOF_MARK):
+        if is_ending(int(data[starts[at] + HEADER_BYTES]), int(lengths[at])) and not (at and goes_on[at - 1]):
+            if at + 1 < count or stop < size:
+                raise FramingError("bytes after the end of a result")
+            ending = data[starts[at] + HEADER_BYTES : stop].tobytes()
+            count -= 1
+            stop = int(starts[at])
+    while count and goes_on[count - 1]:
+        count -= 1
+        stop = int(starts[count])
+    return Scan(stop, starts[:count] if is_plain else None, int(sequence + count) & 0xFF, ending)
 
 
 def is_ending(mark: int, length: int) -> bool:
     """Return whether a packet that begins with ``mark`` ends the result: no row begins like that."""
-    return mark == ERROR_MARK or (mark == EOF_MARK and length < EOF_MAX_BYTES)
+    return 0 < length and (mark == ERROR_MARK or (mark == EOF_MARK and length < EOF_MAX_BYTES))
 
 
-def split_rows(block: bytes) -> tuple[bytes, list[int], list[int]]:
-    """Return a block of whole rows with the start and the end of each row's payload in it.
+def may_have_ended(data: bytearray, size: int) -> bool:
+    """Return whether ``data[:size]`` looks as if the last packet of a result, without an error, were its end.
 
-    Rows of several packets are put together, so the bytes that come back may be other ones.
+    True for every result that ended well; now and then for others.
+    """
+    at = size - _EOF_PACKET_BYTES
+    return at >= 0 and data[at + HEADER_BYTES] == EOF_MARK and data[at : at + 3] == b"\x05\0\0"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of a block.
+
+    Attributes:
+        data: Their bytes, with ``FRONT_BYTES`` before and ``BACK_BYTES`` after them.
+        starts: Where the payload of each row begins.
+        ends: Where it ends.
+    """
+
+    data: bytes
+    starts: Positions
+    ends: Positions
+
+
+def rows_of(block: bytes, row_starts: Positions | None = None) -> Rows:
+    """Return the rows of a block of whole rows.
+
+    Args:
+        block: Packets, headers included.
+        row_starts: As ``scan()`` found them.
 
     Raises:
         FramingError: If the block does not end with a row.
     """
-    starts: list[int] = []
-    ends: list[int] = []
-    position, size = 0, len(block)
-    while position < size:
-        if position + HEADER_BYTES > size:
-            raise FramingError("a block ends inside a packet header")
-        length = _header(block, position)[0] & MAX_PAYLOAD
-        if length == MAX_PAYLOAD:
-            return split_rows_of_many_packets(block)
-        position += HEADER_BYTES
-        starts.append(position)
-        position += length
-        ends.append(position)
-    if position != size:
-        raise FramingError("a block ends inside a packet")
-    return block, starts, ends
+    data = b"".join((_FRONT, block, _BACK))
+    if row_starts is None:
+        row_starts, headers, end = find_packets(np.frombuffer(data, np.uint8)[FRONT_BYTES:], len(block))
+        if end != len(block):
+            raise FramingError("a block ends inside a packet")
+        if (headers & np.uint32(MAX_PAYLOAD) == MAX_PAYLOAD).any():
+            del data
+            return _joined(block, row_starts)
+    starts = row_starts + (FRONT_BYTES + HEADER_BYTES)
+    ends = np.empty_like(starts)
+    if len(ends):
+        ends[:-1] = starts[1:]
+        ends[:-1] -= HEADER_BYTES
+        ends[-1] = FRONT_BYTES + len(block)
+    return Rows(data, starts, ends)
 
 
-def split_rows_of_many_packets(block: bytes) -> tuple[bytes, list[int], list[int]]:
-    """Do the work of ``split_rows()`` where a row may have several packets."""
-    joined = bytearray()
+def _joined(block: bytes, packets: Positions) -> Rows:
+    """Return the rows of a block in which a row has several packets: their payloads are put together."""
+    parts: list[bytes | memoryview] = [_FRONT]
     starts: list[int] = []
     ends: list[int] = []
-    position, size = 0, len(block)
-    is_continued = False
-    while position < size:
-        if position + HEADER_BYTES > size:
-            raise FramingError("a block ends inside a packet header")
-        length = _header(block, position)[0] & MAX_PAYLOAD
-        position += HEADER_BYTES
+    size, is_continued = FRONT_BYTES, False
+    view = memoryview(block)
+    for packet in packets.tolist():
+        length = int.from_bytes(view[packet : packet + 3], "little")
+        begin = packet + HEADER_BYTES
+        parts.append(view[begin : begin + length])
         if not is_continued:
-            starts.append(len(joined))
-        joined += memoryview(block)[position : position + length]
-        position += length
+            starts.append(size)
+        size += length
         is_continued = length == MAX_PAYLOAD
         if not is_continued:
-            ends.append(len(joined))
-    if position != size or is_continued:
+            ends.append(size)
+    if is_continued:
         raise FramingError("a block ends inside a row")
-    return bytes(joined), starts, ends
+    parts.append(_BACK)
+    return Rows(b"".join(parts), np.array(starts, np.int64), np.array(ends, np.int64))
+
+
+class RowIndex:
+    """Where the rows begin in the bytes that one side scanned and another decodes: nothing is searched twice.
+
+    The bytes go another way, in order and each once; one thread may note while another takes.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[Scan] = deque()
+
+    def note(self, piece: Scan) -> None:
+        """Keep what was found in the bytes that are handed on next."""
+        if piece.row_bytes:
+            self._pieces.append(piece)
+
+    def take(self, size: int) -> Positions | None:
+        """Return where the rows of the next ``size`` bytes begin; ``None`` if that must be searched.
+
+        Raises:
+            FramingError: If that many bytes are not what was scanned in a number of pieces.
+        """
+        found: list[Positions | None] = []
+        done = 0
+        while done < size and self._pieces:
+            piece = self._pieces.popleft()
+            starts = piece.row_starts
+            found.append(starts + done if done and starts is not None else starts)
+            done += piece.row_bytes
+        if done != size:
+            raise FramingError("a block ends where no piece of the result did")
+        whole = [starts for starts in found if starts is not None]
+        if len(whole) < len(found):
+            return None
+        return whole[0] if len(whole) == 1 else np.concatenate(whole)
