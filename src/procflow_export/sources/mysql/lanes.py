@@ -57,7 +57,7 @@ def find_packets(data: Octets, size: int) -> Packets:
     words = np.ndarray((len(data) - HEADER_BYTES + 1,), "<u4", data, strides=(1,))
     sample, end = _walk(data, 0, size, _SAMPLE)
     if len(sample) == _SAMPLE and end <= _SAMPLE * _MAX_STEP_BYTES:
-        found = _at_even_distance(words, size, end // _SAMPLE) or _in_lanes(data, words, size, end / _SAMPLE)
+        found = _at_even_distance(data, words, size, end // _SAMPLE) or _in_lanes(data, words, size, end / _SAMPLE)
         if found is not None:
             return found
     rest, end = _walk(data, end, size, size)
@@ -77,13 +77,18 @@ def _walk(data: Octets, position: int, size: int, max_count: int) -> tuple[list[
     return starts, position
 
 
-def _at_even_distance(words: npt.NDArray[np.uint32], size: int, distance: int) -> Packets | None:
-    """Return the packets if all of them have the same length."""
+def _at_even_distance(data: Octets, words: npt.NDArray[np.uint32], size: int, distance: int) -> Packets | None:
+    """Return the packets if all of them have the same length, save for shorter ones at the end."""
     headers = words[: size - distance + 1 : distance]
     if not (headers & np.uint32(MAX_PAYLOAD) == distance - HEADER_BYTES).all():
         return None
     end = len(headers) * distance
-    return Packets(np.arange(0, end, distance), headers, end)
+    starts = np.arange(0, end, distance)
+    shorter, end = _walk(data, end, size, size)
+    if shorter:
+        starts = np.append(starts, shorter)
+        headers = words[starts]
+    return Packets(starts, headers, end)
 
 
 def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, mean_bytes: float) -> Packets | None:
