@@ -9,19 +9,15 @@ a type without an entry here is exported as that text.  Only two kinds of column
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
 
-from procflow_export.model.plan import Everything, TableChunk
 from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
 from procflow_export.sources import sql
 
 NUMERIC: Final = "numeric"
 _VARHDRSZ: Final = 4
-_MAX_OID: Final = 2**32 - 1
 
 _EXACT: Final[dict[str, tuple[LogicalType, pa.DataType]]] = {
     "bool": (LogicalType.BOOL, pa.bool_()),
@@ -97,13 +93,6 @@ def projection(selected: Column) -> str:
             return f"pg_catalog.array_to_json({name})"
         case _:
             return name
-
-
-def dialect_for_key(columns: Iterable[Column], chunk: TableChunk) -> sql.Dialect:
-    """Return the dialect whose integers are those of a chunk's key: an ``oid`` is compared with nothing beyond its range."""
-    key = None if isinstance(chunk, Everything) else chunk.column
-    is_oid = any(column.name == key and column.native_type == "oid" for column in columns)
-    return replace(sql.POSTGRES, min_integer=0, max_integer=_MAX_OID) if is_oid else sql.POSTGRES
 
 
 def _numeric(typmod: int) -> pa.DataType | None:
