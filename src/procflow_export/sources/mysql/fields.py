@@ -12,7 +12,8 @@ the whole block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 _NULL_MARK: Final = 251
 _LONG_LENGTHS: Final = ((252, 2), (253, 3), (254, 8))
 _IMPOSSIBLE_MARK: Final = 255
+_RESERVED_BITS: Final = 2
 _MAX_STRETCHED: Final = 64
 """Longer values are not copied into a stretch, however many rows have the same length."""
 _MARGIN_BYTES: Final = 8
@@ -103,8 +105,10 @@ class Field:
         return self.width if self.width is not None else int(self.lengths.max())
 
     def gather(self, dtype: npt.DTypeLike, offset: int = 0) -> npt.NDArray[Any]:
-        """Return what lies ``offset`` bytes after the beginning of each value, as ``dtype``: bytes of no meaning where that is
-        beyond the value, or where it is NULL."""
+        """Return what lies ``offset`` bytes after the beginning of each value, as ``dtype``.
+
+        It has no meaning where that is beyond the value, or where the value is NULL.
+        """
         if self.width is None:
             return gathered(self.data, dtype, self.starts, offset)
         reach = np.dtype(dtype).itemsize + offset
@@ -151,24 +155,19 @@ class _Walk:
     def prefixed(self, is_null: Mask | None) -> Field:
         """Pass a column of values with their length before them; there is nothing where it is NULL."""
         prefix = self._prefix()
-        if is_null is not None:
-            prefix[is_null] = 0
-        highest = int(prefix.max())
-        if highest >= _NULL_MARK:
-            return self._long(prefix, is_null, is_null)
-        return self._short(prefix, highest, is_null, is_null)
+        if is_null is None:
+            return self._values(prefix, 1, None)
+        prefix[is_null] = 0
+        return self._values(prefix, ~is_null, is_null)
 
     def texts(self) -> Field:
         """Pass a column of values with their length, or the mark of NULL, before them."""
         prefix = self._prefix()
-        highest = int(prefix.max())
-        if highest < _NULL_MARK:
-            return self._short(prefix, highest, None, None)
         is_null = prefix == _NULL_MARK
         if not is_null.any():
-            return self._long(prefix, None, None)
+            return self._values(prefix, 1, None)
         prefix[is_null] = 0
-        return self._long(prefix, is_null, None)
+        return self._values(prefix, 1, is_null)
 
     def finish(self) -> None:
         """Check that the columns filled their packets.
@@ -182,40 +181,34 @@ class _Walk:
     def _prefix(self) -> Octets:
         return self._octets[self._offset :][self._stretch.base]
 
-    def _short(self, prefix: Octets, highest: int, is_null: Mask | None, is_absent: Mask | None) -> Field:
-        if is_null is None and highest <= _MAX_STRETCHED and int(prefix.min()) == highest:
-            field = Field(self._stretch, self._offset + 1, None, width=highest)
-            self._offset += 1 + highest
+    def _values(self, prefix: Octets, prefix_bytes: int | Mask, is_null: Mask | None) -> Field:
+        longest = int(prefix.max())
+        if is_null is None and longest <= _MAX_STRETCHED and longest == int(prefix.min()):
+            field = Field(self._stretch, self._offset + 1, None, width=longest)
+            self._offset += 1 + longest
             return field
-        starts = self._stretch.base + (self._offset + 1)
-        if is_absent is not None:
-            starts -= is_absent
-        return self._free(starts, prefix.astype(np.int64), is_null)
-
-    def _long(self, prefix: Octets, is_null: Mask | None, is_absent: Mask | None) -> Field:
-        starts = self._stretch.base + (self._offset + 1)
-        if is_absent is not None:
-            starts -= is_absent
+        starts = self._stretch.base + self._offset + prefix_bytes
         lengths = prefix.astype(np.int64)
-        for mark, width in _LONG_LENGTHS:
-            rows = np.flatnonzero(prefix == mark)
-            if len(rows):
-                at = starts[rows]
-                value = np.zeros(len(rows), np.int64)
-                for octet in range(width):
-                    value |= self._octets[at + octet].astype(np.int64) << (8 * octet)
-                if (value.view(np.uint64) > len(self._octets)).any():
-                    raise FramingError("a field has an impossible length")
-                lengths[rows] = value
-                starts[rows] += width
-        if ((prefix == _NULL_MARK) | (prefix == _IMPOSSIBLE_MARK)).any():
-            raise FramingError("a field has an impossible length")
-        return self._free(starts, lengths, is_null)
-
-    def _free(self, starts: Positions, lengths: Positions, is_null: Mask | None) -> Field:
+        if longest >= _NULL_MARK:
+            self._lengthen(prefix, starts, lengths)
         field = Field(self._stretch, 0, is_null, starts=starts, lengths=lengths)
         self._go_to(starts + lengths)
         return field
+
+    def _lengthen(self, prefix: Octets, starts: Positions, lengths: Positions) -> None:
+        """Correct where the length takes more bytes than one."""
+        if ((prefix == _NULL_MARK) | (prefix == _IMPOSSIBLE_MARK)).any():
+            raise FramingError("a field has an impossible length")
+        for mark, width in _LONG_LENGTHS:
+            rows = np.flatnonzero(prefix == mark)
+            at = starts[rows]
+            value = np.zeros(len(rows), np.uint64)
+            for octet in range(width):
+                value |= self._octets[at + octet].astype(np.uint64) << np.uint64(8 * octet)
+            if (value > len(self._octets)).any():
+                raise FramingError("a field goes beyond its block")
+            lengths[rows] = value
+            starts[rows] += width
 
     def _go_to(self, base: Positions) -> None:
         self._stretch = _Stretch(self._rows.data, base)
@@ -248,20 +241,26 @@ def binary_fields(rows: Rows, widths: Sequence[int | None]) -> list[Field]:
         FramingError: If a row's values do not fill its packet exactly.
     """
     octets = np.frombuffer(rows.data, np.uint8)
-    mask_bytes = (len(widths) + 9) // 8
-    fields: list[Field] = []
+    mask_bytes = (_RESERVED_BITS + len(widths) + 7) // 8
     try:
         if octets[rows.starts].any():
             raise FramingError("a row begins with another byte than 0")
+        masks = islice(_null_masks(octets, rows.starts + 1, mask_bytes), _RESERVED_BITS, None)
         walk = _Walk(rows, 1 + mask_bytes)
-        bits: Octets | None = None
-        for bit, width in enumerate(widths, start=2):  # two bits of the mask are reserved
-            if bit % 8 == 0 or bits is None:
-                bits = octets[1 + bit // 8 :][rows.starts]
-                some = int(np.bitwise_or.reduce(bits))
-            is_null = bits & (1 << bit % 8) != 0 if some >> bit % 8 & 1 else None
-            fields.append(walk.prefixed(is_null) if width is None else walk.fixed(width, is_null))
+        fields = [
+            walk.prefixed(is_null) if width is None else walk.fixed(width, is_null)
+            for width, is_null in zip(widths, masks, strict=False)
+        ]
         walk.finish()
     except IndexError as exc:
         raise FramingError("a field goes beyond its block") from exc
     return fields
+
+
+def _null_masks(octets: Octets, starts: Positions, mask_bytes: int) -> Iterator[Mask | None]:
+    """Yield which rows have each bit of their masks set; ``None`` where no row has."""
+    for at in range(mask_bytes):
+        bits = octets[at:][starts]
+        some = int(np.bitwise_or.reduce(bits))
+        for bit in range(8):
+            yield bits & (1 << bit) != 0 if some >> bit & 1 else None

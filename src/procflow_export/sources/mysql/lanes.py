@@ -31,12 +31,12 @@ SLACK_BYTES: Final = 8
 
 _SAMPLE: Final = 64
 _MAX_STEP_BYTES: Final = 1024
-"""Packets longer than this on average are walked: their bytes cost more than the steps."""
+"""Packets longer than this on average are walked: what a byte costs anyway is more than the steps."""
 _LANES_PER_ROOT: Final = 3.0
 _MAX_LANES: Final = 1024
 _CHAINED: Final = 4
-_LONGEST: Final = 16
-"""A lane does not begin with a packet this many times longer than the average."""
+_LONGER: Final = 4
+"""A lane does not begin with a packet this many times longer than the longest of the first ones."""
 
 _header = Struct("<I").unpack_from
 
@@ -57,7 +57,7 @@ def find_packets(data: Octets, size: int) -> Packets:
     words = np.ndarray((len(data) - HEADER_BYTES + 1,), "<u4", data, strides=(1,))
     sample, end = _walk(data, 0, size, _SAMPLE)
     if len(sample) == _SAMPLE and end <= _SAMPLE * _MAX_STEP_BYTES:
-        found = _at_even_distance(data, words, size, end // _SAMPLE) or _in_lanes(data, words, size, end / _SAMPLE)
+        found = _at_even_distance(data, words, size, end // _SAMPLE) or _in_lanes(data, words, size, sample)
         if found is not None:
             return found
     rest, end = _walk(data, end, size, size)
@@ -67,7 +67,7 @@ def find_packets(data: Octets, size: int) -> Packets:
 
 def _walk(data: Octets, position: int, size: int, max_count: int) -> tuple[list[int], int]:
     starts: list[int] = []
-    view = memoryview(data)
+    view = data.data
     while position + HEADER_BYTES <= size and len(starts) < max_count:
         end = position + HEADER_BYTES + (_header(view, position)[0] & MAX_PAYLOAD)
         if end > size:
@@ -91,12 +91,14 @@ def _at_even_distance(data: Octets, words: npt.NDArray[np.uint32], size: int, di
     return Packets(starts, headers, end)
 
 
-def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, mean_bytes: float) -> Packets | None:
+def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: list[int]) -> Packets | None:
     """Return the packets, or ``None`` if the lanes did not find them."""
-    firsts = _lane_starts(data, words, size, mean_bytes)
+    firsts = _lane_starts(data, words, size, np.array(sample))
     stops = np.append(firsts[1:], size - HEADER_BYTES + 1)
+    # A lane of the mean number of packets takes so many steps; there is no need to ask before.
+    fewest = size * len(sample) // (sample[-1] * len(firsts))
     position, steps, seen = firsts, [], []
-    while (position < stops).any():
+    while len(steps) < fewest or (position < stops).any():
         header = words[position]
         steps.append(position)
         seen.append(header)
@@ -114,29 +116,40 @@ def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, mean_bytes
     return Packets(starts, headers, int(ends[-1])) if np.array_equal(ends[:-1], starts[1:]) else None
 
 
-def _lane_starts(data: Octets, words: npt.NDArray[np.uint32], size: int, mean_bytes: float) -> Positions:
-    """Return 0 and, for most lanes, a place that looks like the beginning of a packet; ascending."""
-    lanes = int(min(_MAX_LANES, _LANES_PER_ROOT * (size / mean_bytes) ** 0.5))
-    distance = size // lanes
-    window = min(int(mean_bytes * 1.3) + 16, distance)
-    max_length = int(_LONGEST * mean_bytes)
+def _lane_starts(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: Positions) -> Positions:
+    """Return 0 and, for most lanes, a place that looks like the beginning of a packet; ascending.
+
+    Args:
+        data: The buffer.
+        words: The four bytes from each place on.
+        size: How much of the buffer counts.
+        sample: Where its first packets begin.
+    """
+    distances = np.diff(sample)
+    lanes = int(min(_MAX_LANES, _LANES_PER_ROOT * (size / distances.mean()) ** 0.5))
+    lane_bytes = size // lanes
+    window = min(int(distances.max()) + _SAMPLE, lane_bytes)
+    max_length = int(_LONGER * distances.max())
+    marks = data[sample + HEADER_BYTES]
 
     def octet(offset: int) -> Octets:
-        return as_strided(data[distance + offset :], (lanes - 1, window), (distance, 1))
+        return as_strided(data[lane_bytes + offset :], (lanes - 1, window), (lane_bytes, 1))
 
-    # Lengths are below 64 KiB here, so the third octet of a header is 0.
-    is_candidate = octet(2) == 0
-    is_candidate &= octet(1) <= max_length >> 8
-    places = np.flatnonzero(is_candidate)
+    # Cheap tests first.  Lengths are far below 64 KiB here, so the third octet of a header is 0; and all rows of a prepared
+    # statement begin with the same octet.
+    may_be = octet(2) == 0
+    may_be &= octet(1) <= max_length >> 8
+    if (marks == marks[0]).all():
+        may_be &= octet(HEADER_BYTES) == marks[0]
+    places = np.flatnonzero(may_be)
     lane = places // window
-    start = places + (lane * (distance - window) + distance)
+    start = places + (lane * (lane_bytes - window) + lane_bytes)
     position, due = start, None
     for _ in range(_CHAINED):
         header = words[position]
-        length = header & np.uint32(MAX_PAYLOAD)
+        following = position + HEADER_BYTES + (header & np.uint32(MAX_PAYLOAD))
         sequence = (header >> np.uint32(24)).astype(np.uint8)
-        following = position + HEADER_BYTES + length
-        keep = (length <= max_length) & (following < size - HEADER_BYTES)
+        keep = following < np.minimum(position + max_length, size - HEADER_BYTES)
         if due is not None:
             keep &= sequence == due
         lane, start, position, due = lane[keep], start[keep], following[keep], sequence[keep] + np.uint8(1)

@@ -98,7 +98,7 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
 
 def is_ending(mark: int, length: int) -> bool:
     """Return whether a packet that begins with ``mark`` ends the result: no row begins like that."""
-    return 0 < length and (mark == ERROR_MARK or (mark == EOF_MARK and length < EOF_MAX_BYTES))
+    return length > 0 and (mark == ERROR_MARK or (mark == EOF_MARK and length < EOF_MAX_BYTES))
 
 
 def may_have_ended(data: bytearray, size: int) -> bool:
@@ -207,4 +207,4 @@ class RowIndex:
         whole = [starts for starts in found if starts is not None]
         if len(whole) < len(found):
             return None
-        return whole[0] if len(whole) == 1 else np.concatenate(whole)
+        return whole[0] if len(whole) == 1 else np.concatenate([*whole, np.empty(0, np.int64)])

@@ -201,13 +201,17 @@ async def _result(
         key = None if isinstance(chunk, Everything) else chunk.column
         with session.translated():
             try:
-                statement = sql.MYSQL.select(selection, [projection(column, is_binary=True) for column in columns], chunk)
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=True) for column in columns], chunk
+                )
                 fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
                 is_binary = True
             except MySQLError as exc:
                 if not session.refuses_to_prepare(exc):
                     raise
-                statement = sql.MYSQL.select(selection, [projection(column, is_binary=False) for column in columns], chunk)
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=False) for column in columns], chunk
+                )
                 fields, rows = await connection.start_rows(statement)
                 is_binary = False
         yield rows, PacketDecoder(columns, fields, is_binary=is_binary, index=rows.index, key=key)

@@ -229,9 +229,7 @@ def _array(
     arrow_type: pa.DataType, values: npt.NDArray[Any], is_null: Mask | None, *, count: int | None = None
 ) -> Values:
     validity = None if is_null is None else _validity(is_null)
-    return pa.Array.from_buffers(
-        arrow_type, len(values) if count is None else count, [validity, buffer_of(values)]
-    )
+    return pa.Array.from_buffers(arrow_type, len(values) if count is None else count, [validity, buffer_of(values)])
 
 
 def _validity(is_null: Mask) -> pa.Buffer:
