@@ -46,12 +46,14 @@ class Scan:
     Attributes:
         row_bytes: How many bytes are whole rows.
         row_starts: Where each of these rows begins, at its header; ``None`` if a row has several packets.
+        needed_bytes: How many bytes there must be for another look to find more.
         next_sequence: The number that the packet after these rows must have.
         ending: The payload of the EOF or error packet, if it follows these rows.
     """
 
     row_bytes: int
     row_starts: Positions | None
+    needed_bytes: int
     next_sequence: int
     ending: bytes | None
 
@@ -71,8 +73,11 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
     """
     starts, headers, stop = find_packets(data, size)
     count = len(starts)
+    needed_bytes = stop + HEADER_BYTES
+    if needed_bytes <= size:
+        needed_bytes += int.from_bytes(data[stop : stop + 3].tobytes(), "little")
     if not count:
-        return Scan(0, starts, sequence, None)
+        return Scan(0, starts, needed_bytes, sequence, None)
     due = np.arange(sequence, sequence + count).astype(np.uint8)
     wrong = np.flatnonzero((headers >> np.uint32(24)) != due)
     if len(wrong):
@@ -93,7 +98,8 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
     while count and goes_on[count - 1]:
         count -= 1
         stop = int(starts[count])
-    return Scan(stop, starts[:count] if is_plain else None, int(sequence + count) & 0xFF, ending)
+    row_starts = starts[:count] if is_plain else None
+    return Scan(stop, row_starts, needed_bytes, (sequence + count) & 0xFF, ending)
 
 
 def is_ending(mark: int, length: int) -> bool:

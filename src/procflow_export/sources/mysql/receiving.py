@@ -25,7 +25,8 @@ from procflow_export.sources.port import BLOCK_BYTES, KIB
 SILENCE_S: Final = 0.02
 WANTED_BYTES: Final = BLOCK_BYTES + 64 * KIB
 """What is looked at in one go: a block, and the row that its end has torn."""
-_ROOM_BYTES: Final = WANTED_BYTES + 256 * KIB
+_SPARE_BYTES: Final = 256 * KIB
+"""What may come beyond it before reading stops."""
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -40,7 +41,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._previous = transport.get_protocol()
-        self._room = max(_ROOM_BYTES, 2 * len(received))
+        self._wanted = WANTED_BYTES
+        self._room = max(self._wanted, len(received)) + _SPARE_BYTES
         self._data = bytearray(self._room + SLACK_BYTES)
         self._data[: len(received)] = received
         self.size = len(received)
@@ -77,19 +79,22 @@ class Receiver(asyncio.BufferedProtocol):
         self._seen = self.size
         return True
 
-    def take(self, count: int) -> bytes:
-        """Return the first ``count`` bytes, which are gone then.  Where nothing can be taken of a full buffer, it grows."""
-        taken = bytes(memoryview(self._data)[:count])
-        if count:
-            view = memoryview(self._data)
-            self.size -= count
-            view[: self.size] = view[count : count + self.size]
-            self._seen = self.size
-        elif self.size == self._room:
-            self._room *= 2
-            larger = bytearray(self._room + SLACK_BYTES)
-            larger[: self.size] = memoryview(self._data)[: self.size]
-            self._data = larger
+    def take(self, count: int, needed_bytes: int) -> bytes:
+        """Return the first ``count`` bytes, which are gone then.
+
+        Args:
+            count: At most ``size``.
+            needed_bytes: How many bytes, these included, the next look needs at least.
+        """
+        view = memoryview(self._data)
+        taken, rest = bytes(view[:count]), view[count : self.size]
+        self._wanted = max(needed_bytes - count, WANTED_BYTES)
+        room = self._wanted + _SPARE_BYTES
+        if room != self._room:
+            # For a row that is longer than the buffer, and back to the usual size after it.
+            self._room, self._data = room, bytearray(room + SLACK_BYTES)
+        memoryview(self._data)[: len(rest)] = rest
+        self.size = self._seen = len(rest)
         self._read_on()
         return taken
 
@@ -129,7 +134,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def _is_due(self) -> bool:
         is_new = self.size > self._seen
-        return is_new and (self.size >= WANTED_BYTES or may_have_ended(self._data, self.size))
+        return is_new and (self.size >= self._wanted or may_have_ended(self._data, self.size))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

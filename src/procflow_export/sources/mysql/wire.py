@@ -181,7 +181,7 @@ class RowSource(ReadsBytes):
             self._sequence = found.next_sequence
             self._ending = found.ending
             self.index.note(found)
-            if rows := receiver.take(found.row_bytes):
+            if rows := receiver.take(found.row_bytes, found.needed_bytes):
                 return rows
         if not self.is_finished:
             self._finish(self._ending)
