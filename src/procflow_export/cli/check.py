@@ -10,7 +10,7 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -26,7 +26,7 @@ from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
 from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import Query
-from procflow_export.pipeline.prepare import plan_target, published_set
+from procflow_export.pipeline.prepare import check_consistency, plan_target, published_set
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.keys import described
 from procflow_export.planning.plan import ExportPlan, Target
@@ -102,6 +102,9 @@ async def _check(
             failures.append(_recorded(exc, face))
         try:
             one.plan = await plan_target(one.target, sources, previous)
+            remark = await check_consistency(one.plan, sources)
+            if remark is not None:
+                one.plan = replace(one.plan, warnings=(*one.plan.warnings, remark))
         except Exception as exc:  # noqa: BLE001 (recorded as well)
             failures.append(_recorded(exc, face))
     one.failures = tuple(failures)
@@ -148,7 +151,7 @@ def _described(one: _Checked) -> str:
     if plan.row_estimate is not None:
         pieces.append(f"about {words.compact(plan.row_estimate)} rows")
     how = f" ({one_line(plan.cut.description)})" if plan.cut.description else ""
-    pieces.append(f"{words.plural(len(plan.chunks), 'chunk')}{how}")
+    pieces.append("nothing new" if plan.is_nothing_new else f"{words.plural(len(plan.chunks), 'chunk')}{how}")
     options = one.target.format
     pieces.append(f"{options.format.value} ({options.compression.value})")
     return ", ".join(pieces)

@@ -14,6 +14,7 @@ from typing import Final
 
 from procflow_export.config.document import KeyPath
 from procflow_export.config.mode_rules import check_mode
+from procflow_export.config.places import EXPORT, manifest_place
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.source_rules import Surroundings, check_source, check_tuning
@@ -77,8 +78,8 @@ def _check_places(exports: Mapping[int, ExportConfig], config: Config, findings:
         destination = export.destination or config.destination
         if destination is None or destination.path is None:
             continue
-        path = destination.path if "{export}" in destination.path else f"{destination.path}/{{export}}"
-        place = posixpath.normpath(path.replace("{export}", export.name)).casefold()
+        path, _ = manifest_place(destination.path, is_cumulative=export.is_cumulative)
+        place = posixpath.normpath(path.replace(EXPORT, export.name)).casefold()
         if place in taken and taken[place].casefold() != export.name.casefold():
             findings.add(
                 ("exports", index, "destination"),
@@ -127,7 +128,26 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
         check_destination(export.destination, (*path, "destination"), findings)
     elif config.destination is None:
         findings.add((*path, "destination"), "the key is missing, and the configuration has no 'destination' for all")
+    _check_place(export, path, config, findings)
     check_tuning(export.tuning, (*path, "tuning"), findings)
+
+
+def _check_place(export: ExportConfig, path: KeyPath, config: Config, findings: Findings) -> None:
+    """Check that the manifest of an export that adds to its set stays in one place of its own."""
+    destination = export.destination or config.destination
+    if not export.is_cumulative or destination is None or not destination.path:
+        return
+    stable, below = manifest_place(destination.path, is_cumulative=True)
+    where = (*path, "destination", "path") if export.destination is not None else (*path, "destination")
+    if EXPORT not in stable:
+        findings.add(
+            where,
+            "the manifest of an export that adds to its set stays in one place, and this path has none of its own",
+            found=destination.path,
+            allowed="{export} before the first of {date}, {hour} and {run_id}",
+        )
+    if any(segment.startswith(".") for segment in below.split("/")):
+        findings.add(where, "parts cannot lie in a hidden directory", found=destination.path)
 
 
 def _check_selection(export: ExportConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:

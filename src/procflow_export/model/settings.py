@@ -123,7 +123,7 @@ _PROFILES: Final = {
         lock_timeout_s=30,
         max_retries=3,
         retry_backoff_ms=2_000,
-        max_connections=20,
+        max_connections=32,
     ),
     TuningProfile.SAFE: ReadLimits(
         batch_rows=2_000,

@@ -69,7 +69,7 @@ class Cutter:
             ExportError: If there is no key to cut by, or its bounds cannot be read.
         """
         way, notes = chunked_way(export, self._facts)
-        cut = await self._whole(way)
+        cut = await self.whole(way)
         return replace(cut, notes=(*notes, *cut.notes))
 
     async def since(self, export: ExportConfig, stored: StoredCursor | None, previous: Manifest | None) -> Cut:
@@ -130,7 +130,7 @@ class Cutter:
 
     # ---- ways to cut a whole table
 
-    async def _whole(self, way: Way) -> Cut:
+    async def whole(self, way: Way) -> Cut:
         match way:
             case Ranges():
                 return await self._ranges(way)

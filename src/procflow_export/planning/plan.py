@@ -55,7 +55,8 @@ class Target:
         selection: What it reads.
         source: Its source, with the limits of source and export merged.
         format: How parts are encoded.
-        destination: The directory of this export in this run.
+        destination: The directory of this export's manifest in this run.
+        part_directory: What the names of its parts begin with: nothing, or a directory below that and a slash.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class Target:
     source: SourceConfig
     format: FormatOptions
     destination: DestinationConfig
+    part_directory: str = ""
 
     @property
     def limits(self) -> ReadLimits:
@@ -187,7 +189,7 @@ class ExportPlan:
             source=target.source,
             format=target.format,
             destination=target.destination,
-            part_stem=part_stem(self.name, target.run_id, index),
+            part_stem=target.part_directory + part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
@@ -212,19 +214,22 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
     tuning = export.tuning.merged_over(source.tuning)
     if tuning.profile is None and source.environment is Environment.LOCAL:
         tuning = msgspec.structs.replace(tuning, profile=TuningProfile.FAST)
+    destination, part_directory = resolved_destination(
+        config.destination_of(export),
+        export=export.name,
+        selection=selection,
+        run_id=run_id,
+        started_at=started_at,
+        is_cumulative=export.is_cumulative,
+    )
     return Target(
         run_id=run_id,
         export=export,
         selection=selection,
         source=msgspec.structs.replace(source, tuning=tuning),
         format=format_of(export),
-        destination=resolved_destination(
-            config.destination_of(export),
-            export=export.name,
-            selection=selection,
-            run_id=run_id,
-            started_at=started_at,
-        ),
+        destination=destination,
+        part_directory=part_directory,
     )
 
 
@@ -295,7 +300,7 @@ def plan_export(
         columns=facts.columns,
         encoded_columns=encode_columns(facts.columns),
         cut=cut,
-        row_estimate=facts.row_estimate if owner is None else None,
+        row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,

@@ -102,10 +102,19 @@ class Dialect:
                 assert_never(chunk)
 
     def select(
-        self, selection: Selection, expressions: Iterable[str], *chunks: TableChunk | None, suffix: str = ""
+        self,
+        selection: Selection,
+        expressions: Iterable[str],
+        *chunks: TableChunk | None,
+        also: Iterable[str] = (),
+        suffix: str = "",
     ) -> str:
-        """Return the statement that reads ``expressions`` (already SQL) of the rows that are in every one of ``chunks``."""
+        """Return the statement that reads ``expressions`` (already SQL) of the rows that are in every one of ``chunks``.
+
+        ``also`` are further conditions, already SQL.
+        """
         conditions = [text for chunk in chunks if chunk is not None and (text := self.condition(chunk)) is not None]
+        conditions += also
         joined = f"({') AND ('.join(conditions)})" if len(conditions) > 1 else "".join(conditions)
         where = f" WHERE {joined}" if joined else ""
         return f"SELECT {', '.join(expressions)} FROM {self.from_item(selection)}{where}{suffix}"

@@ -106,6 +106,14 @@ async def engine_of(connection: WireConnection, relation: Relation) -> str | Non
     return rows[0][0] if rows else None
 
 
+async def may_reload(connection: WireConnection) -> bool:
+    """Return whether the user has the RELOAD privilege."""
+    rows = await rows_of(
+        connection, "SELECT 1 FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'RELOAD' LIMIT 1"
+    )
+    return bool(rows)
+
+
 async def _relation_profile(connection: WireConnection, relation: Relation) -> TableProfile:
     schema, arguments = _named(relation)
     described = await rows_of(

@@ -187,7 +187,7 @@ async def close(connection: WireConnection) -> None:
     """Close a connection in order if it is idle; the server is told."""
     try:
         if connection.is_idle:
-            await connection.ensure_closed()
+            await connection.quit()
     except (pymysql.err.MySQLError, OSError):
         connection.close()
 

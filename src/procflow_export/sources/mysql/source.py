@@ -37,7 +37,7 @@ from procflow_export.sources.mysql.catalog import (
     rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.snapshot import MysqlHolder, hold_joined, joined_readers
+from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
@@ -99,6 +99,11 @@ class MysqlSource:
         """One connection locks, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Look for the right to lock and at the table's engine: see ``Source.check_snapshot``."""
+        async with self._connections.lease() as connection:
+            await check_joined(connection, selection)
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:
         """Let readers begin while nobody writes: see ``Source.hold_snapshot``."""
@@ -123,9 +128,9 @@ class MysqlSource:
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
         return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._connections.lease() as connection:
+        async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)

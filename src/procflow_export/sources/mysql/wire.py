@@ -29,6 +29,7 @@ from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, Fram
 from procflow_export.sources.mysql.receiving import Receiver
 from procflow_export.sources.mysql.types import WireField
 
+QUIT_PACKET: Final = struct.pack("<iB", 1, COMMAND.COM_QUIT)
 MAX_PACKET_BYTES: Final = 2**24 - 1
 
 
@@ -61,6 +62,17 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         writer, self._writer, self._reader = self._writer, None, None
         if writer is not None:
             writer.transport.abort()
+
+    async def quit(self) -> None:
+        """Close an idle connection in order, and return once the server has: it counts its connections itself."""
+        writer, reader = self._writer, self._reader
+        if writer is None or reader is None:
+            return
+        writer.write(QUIT_PACKET)
+        await writer.drain()
+        while await reader.read(READ_BYTES):
+            pass
+        self.close()
 
     async def start_rows(self, statement: str) -> tuple[list[WireField], RowSource]:
         """Send a statement and return its columns and its rows, which are not read yet.

@@ -20,6 +20,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import anyio
@@ -38,7 +40,7 @@ CONNECT_TIMEOUT_S: Final = 15.0
 MIN_VERSION: Final = 12
 CONNECTION_CHECK_VERSION: Final = 14
 TRANSACTION_TIMEOUT_VERSION: Final = 17
-IMPORTED_LOCK_WAIT_S: Final = 5
+IMPORTED_LOCK_WAIT_S: Final = 2
 """How long a reader of a snapshot waits for a lock, at most: see ``in_snapshot()``."""
 _SNAPSHOT_NAME: Final = re.compile(r"[0-9A-Fa-f-]{1,64}")
 _NO_SUCH_SNAPSHOT: Final = frozenset({"22023", "42704", "55000"})
@@ -165,15 +167,20 @@ async def export_snapshot(connection: Connection) -> Snapshot:
         return Snapshot(name=await connection.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
 
 
-def in_snapshot(exc: ExportError, snapshot: Snapshot | None) -> ExportError:
-    """Return what an error means to a reader of a snapshot.
+@contextmanager
+def in_snapshot(snapshot: Snapshot | None) -> Iterator[None]:
+    """Raise what a lock that is not granted means to a reader of a snapshot: that it is lost.
 
     The holder's lock is granted, so a reader that waits for the same one waits behind somebody who wants to change the
     table, and that somebody waits for the holder: neither server nor application gets further until the snapshot is given up.
     """
-    if snapshot is None or exc.code is not Code.SOURCE_LOCKED:
-        return exc
-    return SourceError(Code.SOURCE_SNAPSHOT_LOST, "somebody waits to change what is read under a snapshot")
+    try:
+        yield
+    except SourceError as exc:
+        if snapshot is None or exc.code is not Code.SOURCE_LOCKED:
+            raise
+        message = "somebody waits to change what is read under a snapshot"
+        raise SourceError(Code.SOURCE_SNAPSHOT_LOST, message) from exc.__cause__
 
 
 def _exported(snapshot: Snapshot) -> str:
@@ -194,6 +201,17 @@ async def hold(connection: Connection, statement: str) -> None:
     """Plan a statement: what it reads is locked against changes of shape, and emptying, until the transaction ends."""
     with translated(connection):
         await connection.execute(f"EXPLAIN {statement}")
+
+
+async def send_texts_as_stored(connection: Connection) -> None:
+    """Let the server send texts as they are stored where it does not know their encoding; until the transaction ends.
+
+    In a database with the encoding ``SQL_ASCII`` a text may be any bytes.  As a client that speaks UTF-8 we would be refused the
+    whole result for one text that is something else, and could not say which.  The decoder checks every text anyway.
+    """
+    if connection.get_settings().server_encoding == "SQL_ASCII":
+        with translated(connection):
+            await connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
 
 
 async def commit(connection: Connection) -> None:
@@ -234,7 +252,8 @@ def translate(exc: BaseException, *, is_closed: bool) -> SourceError | None:
         return refusal(exc)
     if isinstance(exc, asyncpg.InterfaceError) and not is_closed:
         return SourceError(Code.SOURCE_FAILED, "the PostgreSQL driver refused the statement")
-    if isinstance(exc, asyncpg.InterfaceError | OSError):
+    # What a server says of its own accord, its last words, makes the driver lose its place (``InternalClientError``).
+    if isinstance(exc, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
         return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was lost")
     return None
 

@@ -83,13 +83,15 @@ class Database:
         return await self.call(lambda connection: connection.execute(sql, parameters).fetchall())
 
 
-async def connect(path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float) -> Database:
-    """Open a file read-only; the caller closes it.
+async def connect(
+    path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float, is_read_only: bool = True
+) -> Database:
+    """Open a file; the caller closes the connection.
 
     Raises:
         SourceError: If the file cannot be opened or is not a database.
     """
-    uri = f"file:{quote(os.fspath(path))}?mode=ro"
+    uri = f"file:{quote(os.fspath(path))}?mode={'ro' if is_read_only else 'rw'}"
 
     def opened() -> sqlite3.Connection:
         return sqlite3.connect(

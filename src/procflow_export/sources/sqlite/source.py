@@ -70,9 +70,9 @@ class SqliteSource:
         """The file."""
         return f"sqlite {self._path}"
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._open() as database:
+        async with self._open(snapshot) as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection))
             self._statistics.record_statement(time.monotonic() - started)
@@ -198,13 +198,16 @@ class SqliteSource:
         """One connection watches, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: it depends on who writes when."""
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[SqliteHolder]:
         """Let readers begin, and see whether anybody wrote meanwhile: see ``Source.hold_snapshot``."""
         del selection  # a snapshot is of the whole file
         monitor = await self._connect()
         try:
-            async with hold_joined(monitor, self._joined) as holder:
+            async with hold_joined(monitor, self._joined, self._connect_to_write) as holder:
                 yield holder
         finally:
             monitor.close()
@@ -223,6 +226,9 @@ class SqliteSource:
 
     async def _connect(self) -> Database:
         return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+    async def _connect_to_write(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s, is_read_only=False)
 
     def _open(self, snapshot: Snapshot | None = None) -> AbstractAsyncContextManager[Database]:
         if snapshot is not None:
