@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 import trustme
 
-from procflow_export.sources.mysql.packets import scan
+from procflow_export.sources.mysql.decoding.packets import scan
 from procflow_export.sources.mysql.receiving import WANTED_BYTES, Receiver
 from tests.export.sources.mysql_rows import LARGEST, packets, payloads_of
 
@@ -32,7 +32,9 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: trustme.CA) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+def contexts(
+    request: pytest.FixtureRequest, authority: trustme.CA
+) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """What server and client speak."""
     if request.param == "plain":
         return None, None
@@ -44,7 +46,10 @@ def contexts(request: pytest.FixtureRequest, authority: trustme.CA) -> tuple[ssl
 
 @asynccontextmanager
 async def served(
-    serve: Serve, contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = (None, None), *, greeting: bytes = b"hello"
+    serve: Serve,
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = (None, None),
+    *,
+    greeting: bytes = b"hello",
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.Transport]]:
     """A connection whose reader has read a greeting; what it read beyond that is for whoever goes on."""
     is_over, handled = asyncio.Event(), asyncio.Event()
@@ -222,4 +227,3 @@ async def test_after_the_result_the_driver_reads_on() -> None:
         receiver.stop()
         answered.set()
         assert await reader.readexactly(11) == b"next answer"
-

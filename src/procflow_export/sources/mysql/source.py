@@ -36,7 +36,7 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
     rows_of,
 )
-from procflow_export.sources.mysql.decoder import PacketDecoder
+from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection

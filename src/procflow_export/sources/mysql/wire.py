@@ -25,10 +25,11 @@ from pymysql.protocol import FieldDescriptorPacket
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.sources.byte_streams import ReadsBytes
-from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, RowIndex, scan
+from procflow_export.sources.mysql.decoding.packets import ERROR_MARK, MORE_RESULTS, FramingError, RowIndex, scan
 from procflow_export.sources.mysql.receiving import Receiver
 from procflow_export.sources.mysql.types import WireField
 
+READ_BYTES: Final = 256 * 1024
 QUIT_PACKET: Final = struct.pack("<iB", 1, COMMAND.COM_QUIT)
 MAX_PACKET_BYTES: Final = 2**24 - 1
 

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from procflow_export.sources.mysql.fields import Field, Mask
-from procflow_export.sources.mysql.lanes import Positions
-from procflow_export.sources.mysql.packets import FramingError
+from procflow_export.sources.mysql.decoding.fields import Field, Mask
+from procflow_export.sources.mysql.decoding.lanes import Positions
+from procflow_export.sources.mysql.decoding.packets import FramingError
 
 _Words: TypeAlias = npt.NDArray[np.uint64]
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from procflow_export.sources.mysql.fields import Field
+from procflow_export.sources.mysql.decoding.fields import Field
 
 MAX_DIGITS: Final = 18
 

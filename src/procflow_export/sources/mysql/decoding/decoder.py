@@ -18,10 +18,10 @@ from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, OnInvalid, arrow_schema
 from procflow_export.sources.arrays import Values
 from procflow_export.sources.failures import ValueRefusedError
-from procflow_export.sources.mysql.fields import Field, Mask, binary_fields, text_fields
-from procflow_export.sources.mysql.packets import FramingError, RowIndex, Rows, rows_of
+from procflow_export.sources.mysql.decoding.fields import Field, Mask, binary_fields, text_fields
+from procflow_export.sources.mysql.decoding.packets import FramingError, RowIndex, Rows, rows_of
+from procflow_export.sources.mysql.decoding.values import binary_width, reader_for, shown
 from procflow_export.sources.mysql.types import WireField
-from procflow_export.sources.mysql.values import binary_width, reader_for, shown
 
 _MAX_BLOCK_BYTES: Final = np.iinfo(np.int32).max
 

@@ -17,8 +17,8 @@ from pymysql.constants import FIELD_TYPE
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
-from procflow_export.sources.mysql import digits, moments
-from procflow_export.sources.mysql.fields import Field, Mask
+from procflow_export.sources.mysql.decoding import digits, moments
+from procflow_export.sources.mysql.decoding.fields import Field, Mask
 from procflow_export.sources.mysql.types import WireField
 from procflow_export.sources.text_columns import Conversion, conversion_for, refused_rows
 
