@@ -192,7 +192,7 @@ class Exporter:
             if self._wanted is None or export.name in self._wanted
         ]
         if self._engine is None:
-            self._engine = InProcessEngine(environ=self._environ)
+            self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
         await self._open_record()
         try:
             await self._exit_stack.enter_async_context(self._engine)

@@ -12,7 +12,7 @@ from typing import Final
 
 from procflow_export.config.document import KeyPath
 from procflow_export.config.shape import Findings
-from procflow_export.model.errors import SourceError
+from procflow_export.model.errors import Severity, SourceError
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.model.urls import parse_url
 
@@ -131,3 +131,9 @@ def check_tuning(tuning: Tuning, path: KeyPath, findings: Findings) -> None:
     """Check that limits do not contradict each other."""
     if tuning.batch_size is not None and tuning.batch_size_memory_mb is not None:
         findings.add((*path, "batch_size_memory_mb"), "'batch_size' and 'batch_size_memory_mb' exclude each other")
+    if tuning.on_batch_memory_exceeded is not None and tuning.max_batch_memory_mb is None:
+        findings.add(
+            (*path, "on_batch_memory_exceeded"),
+            "'on_batch_memory_exceeded' has no effect without 'max_batch_memory_mb'",
+            severity=Severity.WARNING,
+        )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from procflow_export.model.settings import (
+    DEFAULT_MEMORY_MB,
+    MIN_MEMORY_MB,
     Compression,
     Consistency,
     CsvOptions,
@@ -162,6 +165,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         sources: Several databases by name, instead of ``source``; every export names its own.
         destination: Where files go unless an export says otherwise.
         exports: What is exported; at least one.
+        memory_mb: Memory that each process of a run may have for its exports, its own libraries included.
         parallel_exports: Run exports as tasks of one process, unless the next key or the command line says otherwise.
         parallel_export_processes: Run exports in child processes, which is the default of the command line.
     """
@@ -170,6 +174,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sources: dict[str, SourceConfig] = msgspec.field(default_factory=dict)
     destination: DestinationConfig | None = None
     exports: list[ExportConfig]
+    memory_mb: Annotated[int, msgspec.Meta(ge=MIN_MEMORY_MB)] = DEFAULT_MEMORY_MB
     parallel_exports: bool = False
     parallel_export_processes: bool = False
 

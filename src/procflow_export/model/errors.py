@@ -202,6 +202,7 @@ _CLASSES: Final[dict[str, type[ExportError]]] = {
     "PLAN": PlanError,
     "TYPE": DataError,
     "VALUE": DataError,
+    "BATCH": DataError,
     "ROW": DataError,
     "SCHEMA": DataError,
     "FORMAT": DataError,

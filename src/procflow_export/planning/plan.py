@@ -122,6 +122,7 @@ class ExportPlan:
         cut: How it is cut.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        row_key: A column whose value names a row in messages.
         snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         cursor: Where the next run goes on; None when it does not.
         continuation: The set that the run adds to; None when it replaces whatever is published.
@@ -135,6 +136,7 @@ class ExportPlan:
     cut: Cut
     row_estimate: int | None
     row_bytes: int
+    row_key: str | None = None
     snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
     continuation: Continuation | None = None
@@ -193,6 +195,7 @@ class ExportPlan:
             batch_rows=batch_rows(target.limits, self.row_bytes),
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
+            key=self.row_key,
             # The first chunk: readers of the published set find the columns there.
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
@@ -302,8 +305,16 @@ def plan_export(
         cut=cut,
         row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
+        row_key=_row_key(facts, cut),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,
         writes_empty=continuation is None or previous is None or not continuation.kept(previous),
         warnings=tuple(warnings),
     )
+
+
+def _row_key(facts: Facts, cut: Cut) -> str | None:
+    """Return a column whose value tells a row from the others, or nearly."""
+    if cut.chunks.key:
+        return cut.chunks.key[0].column
+    return next((columns[0] for columns in facts.indexes.unique_keys if len(columns) == 1), None)

@@ -89,6 +89,11 @@ WRONG: dict[str, tuple[Mode, dict[str, Any], str]] = {
     "days and size": (Mode.CHUNKED, {"chunk_column": "a", "chunk_by_days": 1, "chunk_size": 1}, "chunk_size"),
     "days and count": (Mode.CHUNKED, {"chunk_column": "a", "chunk_by_days": 1, "chunk_count": 1}, "chunk_count"),
     "size and count": (Mode.CHUNKED, {"chunk_size": 1, "chunk_count": 1}, "chunk_count"),
+    "going on in counted slices": (
+        Mode.CHUNKED,
+        {"chunk_by_key": "a", "keyset_incremental": True, "chunk_count": 3},
+        "chunk_count",
+    ),
     "days of no column": (Mode.CHUNKED, {"chunk_by_days": 1}, "chunk_column"),
     "query without a key": (Mode.CHUNKED, {"table": None, "query": "select 1"}, "chunk_column"),
     "going on without a key": (Mode.CHUNKED, {"keyset_incremental": True}, "chunk_by_key"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.model.errors import PlanError
 from procflow_export.model.keys import Indexes, KeyKind, KeyValue, KeyValues, integer_value
-from procflow_export.model.plan import KeyRange, NullKeys, Relation, Selection, TableChunk
+from procflow_export.model.plan import KeyRange, NullKeys, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import Format
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.pipeline.cutting import Cutter
@@ -39,7 +39,7 @@ class Keys:
     asked: list[str] = field(default_factory=list)
     strange: KeyValue | None = None
 
-    async def find_key(self, search: KeySearch) -> KeyValues | None:
+    async def find_key(self, search: KeySearch, _snapshot: Snapshot | None = None) -> KeyValues | None:
         self.asked.append("find")
         if self.strange is not None:
             return (self.strange,)
@@ -49,7 +49,7 @@ class Keys:
             found.reverse()
         return (integer_value(found[search.nth - 1]),) if len(found) >= search.nth else None
 
-    async def has_rows(self, _selection: Selection, chunk: TableChunk) -> bool:
+    async def has_rows(self, _selection: Selection, chunk: TableChunk, _snapshot: Snapshot | None = None) -> bool:
         self.asked.append("presence")
         return any(holds(chunk, (key,)) for key in self.keys)
 
@@ -144,6 +144,18 @@ def test_a_bound_that_cannot_be_read_is_an_error(value: KeyValue) -> None:
     """E-10: what is no integer, or is stored as something else, is never taken for an empty table (lesson 9)."""
     with pytest.raises(PlanError, match="cannot be read"):
         cut(Keys([1], strange=value), chunk_size=10)
+
+
+def test_a_key_that_does_not_advance_ends_the_plan() -> None:
+    """E-10: whatever a database makes of a literal, planning ends (lesson 9)."""
+    source = Keys([key * 10**12 for key in range(300)])
+
+    class Stuck(Keys):
+        async def find_key(self, search: KeySearch, _snapshot: Snapshot | None = None) -> KeyValues | None:
+            return (integer_value(7),) if search.nth > 1 else await source.find_key(search)
+
+    with pytest.raises(PlanError, match="not above itself"):
+        cut(Stuck(source.keys), 300, chunk_size=100)
 
 
 @pytest.mark.parametrize("text", ["2020-02-00", "tomorrow", "", "2020-13-01", "20-01-01"])

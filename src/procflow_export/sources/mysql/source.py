@@ -177,7 +177,9 @@ class MysqlSource:
             open_task_group(),
             open_byte_chunks(_Translated(rows), statistics) as chunks,
         ):
-            batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+            batches = decoded_batches(
+                chunks, decoder, batch_rows=request.batch_rows, batch_bytes=request.batch_bytes, limiter=self._limiter
+            )
             try:
                 yield batches
             finally:

@@ -162,7 +162,13 @@ class PostgresSource:
                 copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, request, wire, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
-                batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+                batches = decoded_batches(
+                    chunks,
+                    decoder,
+                    batch_rows=request.batch_rows,
+                    batch_bytes=request.batch_bytes,
+                    limiter=self._limiter,
+                )
                 try:
                     yield batches
                 finally:
