@@ -73,6 +73,9 @@ _CODES: Final[dict[int, Code]] = {
 _PERHAPS_FOR_PLAIN: Final = frozenset({1045, 3159})
 """What a plain connection is refused with, among others."""
 
+_NOT_PREPARED: Final = frozenset({1047, 1235, 1295, 1461})
+"""Unknown command, not supported (by a proxy), not as a prepared statement, too many of them."""
+
 
 async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
     """Log in and set up the session.
@@ -224,6 +227,11 @@ def translate(exc: BaseException, address: ServerAddress | None = None) -> Sourc
             return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost")
         case _:
             return None
+
+
+def refuses_to_prepare(exc: pymysql.err.MySQLError) -> bool:
+    """Return whether the server refused to prepare a statement that it may run otherwise; the connection stays usable."""
+    return bool(exc.args) and exc.args[0] in _NOT_PREPARED
 
 
 async def close(connection: WireConnection) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
+from pymysql.err import MySQLError
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
@@ -27,7 +28,6 @@ from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
-from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
     columns_of,
@@ -36,10 +36,10 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
     rows_of,
 )
-from procflow_export.sources.mysql.decoder import PacketDecoder
+from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
 from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
-from procflow_export.sources.mysql.types import loses_digits, projection
+from procflow_export.sources.mysql.types import projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -213,34 +213,41 @@ async def _result(
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
     """
-    if isinstance(selection, Query):
-        if isinstance(chunk, Everything) and can_stand_alone(columns):
-            async with _query_result(connection, selection, columns) as found:
-                yield found
-            return
-        refuse_changes_by_wrapping(columns, selection)
-    with session.translated():
-        statement = sql.MYSQL.select(selection, [projection(column) for column in columns], chunk)
-        _, rows = await connection.start_rows(statement)
-    yield rows, PacketDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
-
-
-@asynccontextmanager
-async def _query_result(
-    connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
-    statement = sql.MYSQL.body(query)
     async with AsyncExitStack() as stack:
-        is_binary = any(loses_digits(column) for column in columns)
+        if isinstance(selection, Query):
+            if isinstance(chunk, Everything) and can_stand_alone(columns):
+                yield await _query_result(stack, connection, selection, columns)
+                return
+            refuse_changes_by_wrapping(columns, selection)
+        key = None if isinstance(chunk, Everything) else chunk.column
         with session.translated():
-            if is_binary:
+            try:
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=True) for column in columns], chunk
+                )
                 fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
-            else:
+                is_binary = True
+            except MySQLError as exc:
+                if not session.refuses_to_prepare(exc):
+                    raise
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=False) for column in columns], chunk
+                )
                 fields, rows = await connection.start_rows(statement)
-        found = columns_of(fields)
-        if not set(columns) <= set(found):
-            raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
-        yield rows, PacketDecoder(found, wanted=columns, binary=TextRows(fields) if is_binary else None)
+                is_binary = False
+        yield rows, PacketDecoder(columns, fields, is_binary=is_binary, index=rows.index, key=key)
+
+
+async def _query_result(
+    stack: AsyncExitStack, connection: WireConnection, query: Query, columns: Sequence[Column]
+) -> tuple[RowSource, PacketDecoder]:
+    with session.translated():
+        statement = sql.MYSQL.body(query)
+        fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
+    found = columns_of(fields)
+    if not set(columns) <= set(found):
+        raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+    return rows, PacketDecoder(found, fields, is_binary=True, index=rows.index, wanted=columns)
 
 
 class _Translated(ReadsBytes):

@@ -83,22 +83,21 @@ def column(field: WireField, *, native_type: str | None, is_nullable: bool) -> C
     )
 
 
-def projection(selected: Column) -> str:
+def projection(selected: Column, *, is_binary: bool) -> str:
     """Return the SELECT expression of a column.
 
-    The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.
+    The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.  The
+    binary form has the number itself.
+
+    Args:
+        selected: The column.
+        is_binary: Whether the rows are sent in binary form.
     """
     name = sql.MYSQL.identifier(selected.name)
-    if loses_digits(selected):
-        return f"{name} * 1e0"
     if selected.logical_type is LogicalType.GEOMETRY:
         return f"ST_AsBinary({name})"
-    return name
-
-
-def loses_digits(selected: Column) -> bool:
-    """Whether the text form of a column may lack digits that its values have."""
-    return selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
+    may_lose_digits = selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
+    return f"{name} * 1e0" if may_lose_digits and not is_binary else name
 
 
 def has_fixed_digits(selected: Column) -> bool:

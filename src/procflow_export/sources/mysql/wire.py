@@ -25,7 +25,8 @@ from pymysql.protocol import FieldDescriptorPacket
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.sources.byte_streams import ReadsBytes
-from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, ResultScanner
+from procflow_export.sources.mysql.decoding.packets import ERROR_MARK, MORE_RESULTS, FramingError, RowIndex, scan
+from procflow_export.sources.mysql.receiving import Receiver
 from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.types import WireField
 from procflow_export.sources.tls import tls_missing
@@ -139,12 +140,15 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         # The server does not answer this command.
         await self._execute_command(COMMAND.COM_STMT_CLOSE, struct.pack("<I", prepared))
 
-    @property
-    def reader(self) -> StreamReader:
-        """Where the server's bytes come from."""
-        if self._reader is None:
+    def receiver(self) -> Receiver:
+        """Return what receives the server's bytes from now on, instead of the driver's reader."""
+        if self._reader is None or self._writer is None:
             raise SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was closed")
-        return self._reader
+        # What the reader holds belongs to the result; asyncio has no public way to take it without waiting.
+        buffer: bytearray = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        received = bytes(buffer)
+        buffer.clear()
+        return Receiver(self._writer.transport, received)
 
     @property
     def next_sequence(self) -> int:
@@ -167,11 +171,18 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
 
 
 class RowSource(ReadsBytes):
-    """The rows of a result as bytes: whole rows, packet headers included."""
+    """The rows of a result as bytes: whole rows, packet headers included.
+
+    Attributes:
+        index: Where the rows begin in the bytes that were returned.
+    """
 
     def __init__(self, connection: WireConnection) -> None:
         self._connection = connection
-        self._scanner = ResultScanner(connection.next_sequence)
+        self._receiver = connection.receiver()
+        self._sequence = connection.next_sequence
+        self._ending: bytes | None = None
+        self.index = RowIndex()
         self.is_finished = False
 
     async def receive(self) -> bytes:
@@ -181,28 +192,30 @@ class RowSource(ReadsBytes):
             pymysql.err.MySQLError: What the server ended the result with.
             SourceError: If the connection was lost.
         """
-        reader = self._connection.reader
-        scanner = self._scanner
-        while scanner.ending is None:
-            data = await reader.read(READ_BYTES)
-            if not data:
+        receiver = self._receiver
+        while self._ending is None:
+            if not await receiver.wait():
                 raise SourceError(
                     Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost in the middle of a result"
                 )
             try:
-                rows = scanner.feed(data)
+                found = scan(receiver.data, receiver.size, self._sequence)
             except FramingError as exc:
                 raise SourceError(Code.SOURCE_CONNECTION_LOST, f"the server's answer cannot be read: {exc}") from exc
-            if rows:
+            self._sequence = found.next_sequence
+            self._ending = found.ending
+            self.index.note(found)
+            if rows := receiver.take(found.row_bytes, found.needed_bytes):
                 return rows
         if not self.is_finished:
-            self._finish(scanner.ending)
+            self._finish(self._ending)
         return b""
 
     async def aclose(self) -> None:
         """Nothing to close: the connection belongs to whoever lent it."""
 
     def _finish(self, ending: bytes) -> None:
+        self._receiver.stop()
         if ending[0] == ERROR_MARK:
             # The result is over, but what the connection was doing failed: it is not used again.
             raise_mysql_exception(ending)
