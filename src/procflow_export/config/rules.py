@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from procflow_export.config.column_rules import check_columns
 from procflow_export.config.document import KeyPath
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
@@ -123,6 +124,7 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
     _check_selection(export, path, findings, around)
     _check_export_source(export, path, config, findings)
     _check_chunks(export, path, findings)
+    check_columns(export, (*path, "columns"), findings)
     _check_format(export, path, findings)
     if export.destination is not None:
         check_destination(export.destination, (*path, "destination"), findings)

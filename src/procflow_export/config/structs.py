@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from procflow_export.model.choices import OnInvalid
 from procflow_export.model.settings import (
     Compression,
     CsvOptions,
@@ -41,6 +42,18 @@ class CompressionProfile(StrEnum):
     COMPACT = "compact"
 
 
+class ColumnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an export wants of one column.
+
+    Attributes:
+        type: Another type than its source's, for example ``decimal(10,2)``; every value must fit it.
+        on_invalid: What becomes of a value that the type cannot hold.
+    """
+
+    type: str | None = None
+    on_invalid: OnInvalid = OnInvalid.ERROR
+
+
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One table or query, and what it becomes.
 
@@ -55,6 +68,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         chunk_size: Width of a key range; 100 000 unless ``chunk_count`` is given.
         chunk_count: Number of equal key ranges, instead of ``chunk_size``.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
+        columns: Types and policies by column: ``amount: decimal(10,2)``, or a mapping; a column of ``table`` may be named
+            with it, as ``orders.amount``.
         parallel: Chunks of this export that are read at the same time.
         format: What the files are.
         compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
@@ -78,6 +93,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     chunk_size: Positive | None = None
     chunk_count: Positive | None = None
     chunk_max_attempts: Positive | None = None
+    columns: dict[str, str | ColumnConfig] | None = None
     parallel: Positive = 1
     format: Format
     compression: Compression | None = None
@@ -88,6 +104,14 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_file_size: str | int | None = None
     destination: DestinationConfig | None = None
     tuning: Tuning = Tuning()
+
+    def column_name(self, key: str) -> str:
+        """Return the column that a key of ``columns`` names: ``amount``, and for a table ``orders.amount`` as well."""
+        if self.table is not None:
+            for prefix in (f"{self.table}.", f"{self.table.rpartition('.')[2]}."):
+                if key.startswith(prefix) and key != prefix:
+                    return key.removeprefix(prefix)
+        return key
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -102,6 +102,7 @@ class Code(StrEnum):
     TYPE_NOT_SUPPORTED = "TYPE_NOT_SUPPORTED"
     VALUE_REFUSED = "VALUE_REFUSED"
 
+    PLAN_COLUMN_UNKNOWN = "PLAN_COLUMN_UNKNOWN"
     PLAN_KEY_MISSING = "PLAN_KEY_MISSING"
     PLAN_KEY_NOT_USABLE = "PLAN_KEY_NOT_USABLE"
     PLAN_TOO_MANY_CHUNKS = "PLAN_TOO_MANY_CHUNKS"
@@ -176,9 +177,13 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.SOURCE_OUT_OF_RESOURCES: _Meaning(Kind.RETRY, "Check memory and disk of the server, then run again.", 5.0),
     Code.SOURCE_DEADLOCK: _Meaning(Kind.RETRY, "Run again.", 1.0),
     Code.SOURCE_LOCKED: _Meaning(Kind.RETRY, "Run again when whoever holds the lock is done."),
-    Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Select the column as text, or leave it out."),
+    Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Choose another type under `columns:`, or leave the column out."),
     Code.VALUE_REFUSED: _Meaning(
-        Kind.REFUSED, "Decide what becomes of the value: correct it at the source, or cast the column in a `query`."
+        Kind.REFUSED,
+        "Correct the value at the source, or decide what becomes of it: `on_invalid` of the column under `columns:`.",
+    ),
+    Code.PLAN_COLUMN_UNKNOWN: _Meaning(
+        Kind.FIX, "Spell the column as the source does; `check --type-report` lists them."
     ),
     Code.PLAN_KEY_MISSING: _Meaning(Kind.FIX, "Name a `chunk_column`, or use `mode: full`."),
     Code.PLAN_KEY_NOT_USABLE: _Meaning(Kind.FIX, "Choose an integer column as `chunk_column`, or use `mode: full`."),

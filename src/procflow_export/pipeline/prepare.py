@@ -20,7 +20,7 @@ async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
         ExportError: If the source cannot be reached or does not hold what the export names, or no plan is possible.
     """
     async with sources.borrowed(target.source) as source:
-        profile = await source.profile(target.selection)
+        profile = await source.profile(target.selection, target.choices)
         column = chunk_key(target, columns=profile.columns, integer_key=profile.integer_key)
         key = None
         if column is not None:

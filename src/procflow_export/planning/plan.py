@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import CompressionProfile, Config, ExportConfig, Mode
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig, Mode
+from procflow_export.model.choices import Choice, Choices, parse_type
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
 from procflow_export.model.plan import Query, Relation, Selection, WorkUnit
@@ -61,6 +62,11 @@ class Target:
     source: SourceConfig
     format: FormatOptions
     destination: DestinationConfig
+
+    @property
+    def choices(self) -> Choices:
+        """What the export wants of its columns."""
+        return choices_of(self.export)
 
     @property
     def limits(self) -> ReadLimits:
@@ -186,6 +192,17 @@ def selection_of(export: ExportConfig) -> Selection:
     return Relation(schema=schema or None, table=table)
 
 
+def choices_of(export: ExportConfig) -> Choices:
+    """Return what a checked ``export`` wants of its columns, by the names that they have there."""
+    return {export.column_name(key): _choice(wanted) for key, wanted in (export.columns or {}).items()}
+
+
+def _choice(wanted: str | ColumnConfig) -> Choice:
+    if isinstance(wanted, str):
+        return Choice(type=parse_type(wanted))
+    return Choice(type=None if wanted.type is None else parse_type(wanted.type), on_invalid=wanted.on_invalid)
+
+
 def format_of(export: ExportConfig) -> FormatOptions:
     """Return how the parts of ``export`` are encoded."""
     if export.compression_profile is not None:
@@ -231,7 +248,7 @@ def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str |
         raise error
     # Texts, enums and floats may look like integers, but a database orders them otherwise, and ranges would miss rows.
     # A year is no integer either: MySQL reads a bound of two digits as a year of this century.
-    if key.logical_type is not LogicalType.INTEGER:
+    if key.source_meaning is not LogicalType.INTEGER:
         raise PlanError(
             Code.PLAN_KEY_NOT_USABLE,
             f"the column {named!r} of {target.selection} is of type {key.native_type}: only integers can be cut by range",

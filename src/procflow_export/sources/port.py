@@ -23,6 +23,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.plan import Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
@@ -144,14 +145,19 @@ class Source(Protocol):
         """The database's product and version, for people; no host, user or secret."""
         ...
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
         """Return columns, row estimate and integer key of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those
         the values' types are looked up in one pass.
 
+        Args:
+            selection: What to describe.
+            choices: What the export wants of columns: other types, and what becomes of values that do not fit.
+
         Raises:
-            ExportError: If the selection does not exist or cannot be exported: no columns, or two of one name.
+            ExportError: If the selection does not exist or cannot be exported: no columns, or two of one name; or if a
+                choice names no column of it, or a type that the column cannot be given.
         """
         ...
 

@@ -22,10 +22,13 @@ from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, LogicalType, arrow_schema
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.columns.conversions import text_fitting
+from procflow_export.sources.columns.policies import MisfitError, fitted
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.packets import FramingError, split_rows
-from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, validity_bitmap
+from procflow_export.sources.text_columns import conversion_for, validity_bitmap
 
 Positions: TypeAlias = npt.NDArray[np.int64]
 
@@ -82,18 +85,14 @@ class PacketDecoder:
     def _convert(self, column: Column, values: Values, fields: Sequence[Values]) -> Values:
         if column.logical_type in _RAW:
             return values
-        convert = _conversion(column)
         try:
-            return convert(values)
-        except pa.ArrowInvalid as exc:
-            row = first_failure(values, convert)
-            raw: bytes = values[row].as_py()
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                text = ""
-            reason = "" if text else "the text is not valid UTF-8"
-            raise ValueRefusedError(column, value=text, place=self._place(row, fields), reason=reason) from exc
+            converted, changed_count = _fitted(column, values)
+        except MisfitError as exc:
+            shown = values[exc.row].as_py().decode(errors="backslashreplace")
+            raise ValueRefusedError(column, value=shown, place=self._place(exc.row, fields), reason=exc.reason) from exc
+        if changed_count:
+            self.changed_values[column.name] += changed_count
+        return converted
 
     def _place(self, row: int, fields: Sequence[Values]) -> str:
         if self._key is None:
@@ -172,14 +171,15 @@ def _binary_array(buffer: pa.Buffer, start: Positions, end: Positions, is_null: 
     return pa.Array.from_buffers(pa.binary(), count, [validity, *fields.buffers()[1:]])
 
 
-def _conversion(column: Column) -> Conversion:
-    if column.logical_type is LogicalType.BITS:
-        return _to_uint64
-    if column.logical_type is LogicalType.BOOL:
-        return lambda values: pc.not_equal(_to_uint64(values), 0)
+def _fitted(column: Column, values: Values) -> tuple[Values, int]:
+    """Return a column in its type, and how many values were changed."""
+    if column.logical_type in {LogicalType.BITS, LogicalType.BOOL}:
+        bits = _to_uint64(values)
+        return bits if column.logical_type is LogicalType.BITS else pc.not_equal(bits, 0), 0
+    texts, recoded_count = decoded_texts(values, column.on_invalid)
     convert = conversion_for(column, {LogicalType.INSTANT: _to_instant})
-    # The cast refuses bytes that are not UTF-8.
-    return lambda values: convert(values.cast(pa.string()))
+    converted, changed_count = fitted(texts, text_fitting(column, convert), column.on_invalid)
+    return converted, recoded_count + changed_count
 
 
 def _to_uint64(values: Values) -> Values:

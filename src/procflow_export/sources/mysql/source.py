@@ -8,18 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Everything, Query, Selection, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.blocks import MAX_DECODER_THREADS, BlockDecoder, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns, is_still
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
@@ -33,7 +37,7 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.types import loses_digits, projection
+from procflow_export.sources.mysql.types import loses_digits, offers, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -77,13 +81,13 @@ class MysqlSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
-            return result
+            return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
     async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
         """Return the lowest and highest key, and whether any key is NULL."""
@@ -121,7 +125,7 @@ class MysqlSource:
 @asynccontextmanager
 async def _result(
     connection: WireConnection, selection: Selection, columns: Sequence[Column], chunk: TableChunk
-) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
     """Start the statement for a chunk, and give its rows with the decoder for them.
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
@@ -133,15 +137,17 @@ async def _result(
             return
         refuse_changes_by_wrapping(columns, selection)
     with session.translated():
-        statement = sql.MYSQL.select(selection, [projection(column) for column in columns], chunk)
+        statement = sql.MYSQL.select(selection, [projection(column.carried()) for column in columns], chunk)
         _, rows = await connection.start_rows(statement)
-    yield rows, PacketDecoder(columns, key=None if isinstance(chunk, Everything) else chunk.column)
+    key = None if isinstance(chunk, Everything) else chunk.column
+    decoder = PacketDecoder([column.carried() for column in columns], key=key)
+    yield rows, converting(decoder, columns, key=key)
 
 
 @asynccontextmanager
 async def _query_result(
     connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
     statement = sql.strip_statement_end(query.text)
     async with AsyncExitStack() as stack:
         is_binary = any(loses_digits(column) for column in columns)
@@ -150,10 +156,13 @@ async def _query_result(
                 fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
             else:
                 fields, rows = await connection.start_rows(statement)
-        found = columns_of(fields)
-        if not set(columns) <= set(found):
+        found = {column.name: column for column in columns_of(fields)}
+        if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
             raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
-        yield rows, PacketDecoder(found, wanted=columns, binary=TextRows(fields) if is_binary else None)
+        carried = [column.carried() for column in columns]
+        agreed = found | {column.name: column for column in carried}
+        decoder = PacketDecoder(list(agreed.values()), wanted=carried, binary=TextRows(fields) if is_binary else None)
+        yield rows, converting(decoder, columns)
 
 
 class _Translated(ReadsBytes):

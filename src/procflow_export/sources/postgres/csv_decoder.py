@@ -21,10 +21,11 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, LogicalType, arrow_schema
 from procflow_export.sources.arrays import Values
-from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.columns.conversions import text_conversion, text_fitting
+from procflow_export.sources.columns.policies import MisfitError, fitted
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.failures import ValueRefusedError
-from procflow_export.sources.postgres import dates
-from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure, unhexlify
+from procflow_export.sources.text_columns import Conversion, conversion_for, to_bytes
 
 COPY_OPTIONS: Final = {"format": "csv", "encoding": "UTF8"}
 
@@ -45,6 +46,7 @@ _TYPED: Final = frozenset(
         LogicalType.INSTANT,
     }
 )
+_MOMENTS: Final = frozenset({LogicalType.DATE, LogicalType.TIMESTAMP, LogicalType.INSTANT})
 
 
 class CsvDecoder:
@@ -101,18 +103,14 @@ class CsvDecoder:
 
     def _convert(self, column: Column, values: Values, fields: Sequence[Values]) -> Values:
         try:
-            texts = values.cast(pa.string())
-        except pa.ArrowInvalid as exc:
-            row = first_failure(values, _to_text)
-            raise ValueRefusedError(
-                column, value="", place=self._place(row, fields), reason="the text is not valid UTF-8"
-            ) from exc
-        convert = _conversion(column)
-        try:
-            return convert(texts)
-        except pa.ArrowInvalid as exc:
-            row = first_failure(texts, convert)
-            raise ValueRefusedError(column, value=texts[row].as_py(), place=self._place(row, fields)) from exc
+            texts, recoded_count = decoded_texts(values, column.on_invalid)
+            converted, changed_count = fitted(texts, text_fitting(column, _conversion(column)), column.on_invalid)
+        except MisfitError as exc:
+            shown = values[exc.row].as_py().decode(errors="backslashreplace")
+            raise ValueRefusedError(column, value=shown, place=self._place(exc.row, fields), reason=exc.reason) from exc
+        if recoded_count + changed_count:
+            self.changed_values[column.name] += recoded_count + changed_count
+        return converted
 
     def _place(self, row: int, fields: Sequence[Values]) -> str:
         if self._key is None:
@@ -151,26 +149,9 @@ def _reader_type(column: Column) -> pa.DataType:
 
 
 def _conversion(column: Column) -> Conversion:
-    special: dict[LogicalType, Conversion] = {LogicalType.BYTES: _to_bytes}
-    for kind in (LogicalType.DATE, LogicalType.TIMESTAMP, LogicalType.INSTANT):
-        special[kind] = _dates(kind, column.arrow_type)
-    return conversion_for(column, special)
-
-
-def _dates(kind: LogicalType, arrow_type: pa.DataType) -> Conversion:
-    return lambda texts: dates.convert(texts, kind, arrow_type)
-
-
-def _to_bytes(texts: Values) -> Values:
-    """Convert bytea's hexadecimal form: backslash, ``x``, and two digits a byte."""
-    has_prefix = pc.all(pc.starts_with(texts, "\\x")).as_py()
-    if has_prefix is False:
-        raise pa.ArrowInvalid("not the hexadecimal form of bytea")
-    return unhexlify(pc.binary_replace_slice(texts.cast(pa.binary()), start=0, stop=2, replacement=b""))
-
-
-def _to_text(values: Values) -> Values:
-    return values.cast(pa.string())
+    if column.logical_type in _MOMENTS:
+        return text_conversion(column.logical_type, column.arrow_type)
+    return conversion_for(column, {LogicalType.BYTES: to_bytes})
 
 
 def _one_piece(column: Values) -> Values:

@@ -14,12 +14,15 @@ from functools import partial
 import anyio
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Everything, Query, Selection
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure, unreadable_bounds
 from procflow_export.sources.leases import Leases
@@ -34,7 +37,7 @@ from procflow_export.sources.postgres.catalog import (
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
-from procflow_export.sources.postgres.types import dialect_for_key, projection
+from procflow_export.sources.postgres.types import dialect_for_key, offers, projection
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -74,7 +77,7 @@ class PostgresSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
@@ -85,7 +88,7 @@ class PostgresSource:
                 result = await relation_profile(connection, selection)
                 await session.commit(connection)
             self._statistics.record_statement(time.monotonic() - started)
-            return result
+            return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
     async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
         await session.begin(connection, self._limits)
@@ -127,7 +130,9 @@ class PostgresSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
-        decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        key = None if isinstance(chunk, Everything) else chunk.column
+        carried = [column.carried() for column in request.columns]
+        decoder = converting(CsvDecoder(carried, key=key), request.columns, key=key)
         source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
@@ -165,7 +170,7 @@ class PostgresSource:
             with scope, session.translated(connection):
                 found = await hold_shape(connection, selection, columns)
                 dialect = dialect_for_key(found, chunk)
-                statement = dialect.select(selection, [projection(column) for column in columns], chunk)
+                statement = dialect.select(selection, [projection(column.carried()) for column in columns], chunk)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
                 await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices, OnInvalid
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Relation, Selection, TableChunk
 from procflow_export.model.types import Column, LogicalType
@@ -25,7 +27,7 @@ from procflow_export.sources.failures import ValueRefusedError, unreadable_bound
 from procflow_export.sources.port import MIB, ChunkRequest, KeyBounds, ReadStatistics, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, open_database
-from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
+from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value, decode_text
 
 FIRST_BATCH_ROWS: Final = 1_024
 BATCH_BYTES: Final = 8 * MIB
@@ -51,11 +53,11 @@ class SqliteSource:
         """Product and version."""
         return f"SQLite {sqlite3.sqlite_version}"
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
         """Return columns, row estimate and integer key of a selection."""
         async with self._open() as database:
             started = time.monotonic()
-            result = await database.call(lambda connection: profile(connection, selection))
+            result = await database.call(lambda connection: profile(connection, selection, choices))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
@@ -97,6 +99,7 @@ class SqliteSource:
         fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
+            await database.call(partial(_set_text_factory, columns=columns))
             await database.call(lambda connection: opened.append(connection.execute(statement)))
             fetchmany = opened[0].fetchmany
             while True:
@@ -125,6 +128,7 @@ class SqliteSource:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
             statistics.record_statement(time.monotonic() - started)
+            statistics.changed_values.update(decoder.changed_values)
 
     async def _place(self, database: Database, selection: Selection, refused: RefusedError) -> str:
         """Say where a refused value stands."""
@@ -161,6 +165,12 @@ class SqliteSource:
 
     def _open(self) -> AbstractAsyncContextManager[Database]:
         return open_database(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+
+def _set_text_factory(connection: sqlite3.Connection, columns: Sequence[Column]) -> None:
+    """Let texts that are not UTF-8 through to the columns that have a policy; a call for each text is dear."""
+    if any(column.on_invalid is not OnInvalid.ERROR for column in columns):
+        connection.text_factory = decode_text
 
 
 def _shown(value: Value) -> str:
