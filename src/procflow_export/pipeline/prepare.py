@@ -9,6 +9,8 @@ import anyio
 import anyio.to_thread
 
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
+from procflow_export.formats import refuse_unwritable
+from procflow_export.model.types import arrow_schema
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
 
@@ -26,6 +28,8 @@ async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
         if column is not None:
             bounds = await source.key_bounds(target.selection, column)
             key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
+    # Here and not at the first row, so that ``check`` knows it as well.
+    refuse_unwritable(target.format, arrow_schema(profile.columns))
     return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
 
 
