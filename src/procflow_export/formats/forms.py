@@ -45,10 +45,14 @@ def parquet_form(arrow_type: pa.DataType) -> str:
     file = io.BytesIO()
     schema = pa.schema([pa.field("value", arrow_type)])
     pq.ParquetWriter(file, schema, version="2.6", store_decimal_as_integer=True).close()
-    leaf = pq.read_metadata(file).schema.column(0)
-    physical = leaf.physical_type + (f"({leaf.length})" if leaf.length else "")
-    form = f"{physical} {_annotation(json.loads(leaf.logical_type.to_json()))}".rstrip()
-    for _ in range(leaf.path.count(".list.element")):
+    return parquet_column_form(pq.read_metadata(file).schema.column(0))
+
+
+def parquet_column_form(column: pq.ColumnSchema) -> str:
+    """Return the same of a column of a file, the innermost one of a list."""
+    physical = column.physical_type + (f"({column.length})" if column.length else "")
+    form = f"{physical} {_annotation(json.loads(column.logical_type.to_json()))}".rstrip()
+    for _ in range(column.path.count(".list.element")):
         form = f"LIST<{form}>"
     return form
 

@@ -141,8 +141,6 @@ def _typed(column: Column, wanted: ChosenType, offers: Offers) -> Column:
             Code.TYPE_NOT_SUPPORTED,
             f"column {column.name!r} is {column.native_type} and cannot become {wanted}; it can become {allowed}",
         )
-    if wanted.name is TypeName.TEXT and column.logical_type is LogicalType.OTHER:
-        return column  # it is the database's own text already
     return replace(
         column,
         logical_type=logical_type,

@@ -13,15 +13,27 @@ from typing import Final
 
 import pyarrow as pa
 
-from procflow_export.model.types import Carrier, Column, LogicalType
+from procflow_export.model.types import BYTES_CARRIER, Carrier, Column, LogicalType
 from procflow_export.sources.arrays import DoesNotFitError, Values
 from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.columns import moments, numbers
 from procflow_export.sources.columns.ewkb import to_wkb
 from procflow_export.sources.columns.lists import element_type, to_lists
 from procflow_export.sources.columns.nearest import nearest
-from procflow_export.sources.columns.policies import Fitting
+from procflow_export.sources.columns.policies import Fitting, fitted
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.text_columns import UUID_BYTES, Conversion, to_bool, to_bytes, to_uuid
+
+
+def chosen_values(column: Column) -> Callable[[Values], tuple[Values, int]]:
+    """Return what turns the values of a chosen column into its type by its policy, and says how many were changed.
+
+    It raises ``MisfitError`` for a value that does not fit and must not be changed, or cannot be.
+    """
+    fitting = fitting_of(column)
+    if column.carrier == BYTES_CARRIER and pa.types.is_string(column.arrow_type):
+        return partial(decoded_texts, on_invalid=column.on_invalid)
+    return partial(fitted, fitting=fitting, on_invalid=column.on_invalid)
 
 
 def fitting_of(column: Column) -> Fitting:
@@ -37,9 +49,9 @@ def text_fitting(column: Column, convert: Conversion) -> Fitting:
 
 
 def _nearest(misfits: Values, column: Column) -> Values:
-    if not pa.types.is_string(misfits.type):
-        misfits = misfits.cast(pa.string())
-    texts = [nearest(text, column.arrow_type) for text in misfits.to_pylist()]
+    if pa.types.is_binary(misfits.type):
+        return pa.array([None] * len(misfits), column.arrow_type)
+    texts = [nearest(text, column.arrow_type) for text in misfits.cast(pa.string()).to_pylist()]
     if not any(texts):
         return pa.array([None] * len(texts), column.arrow_type)
     return text_conversion(column.logical_type, column.arrow_type)(pa.array(texts, pa.string()))

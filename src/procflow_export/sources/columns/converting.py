@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.sources.blocks import BlockDecoder
-from procflow_export.sources.columns.conversions import fitting_of
-from procflow_export.sources.columns.policies import MisfitError, fitted
+from procflow_export.sources.columns.conversions import chosen_values
+from procflow_export.sources.columns.policies import MisfitError
 from procflow_export.sources.failures import ValueRefusedError
 
 
@@ -36,7 +36,7 @@ class _ConvertingDecoder:
         self._decoder = decoder
         self._columns = tuple(columns)
         self._schema = arrow_schema(columns)
-        self._fittings = [None if column.carrier is None else fitting_of(column) for column in columns]
+        self._conversions = [None if column.carrier is None else chosen_values(column) for column in columns]
         self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
         self._row_count = 0
         # One counter for both: what a wire decoder changes is counted beside what is changed here.
@@ -48,12 +48,12 @@ class _ConvertingDecoder:
     def decode(self, block: bytes) -> pa.RecordBatch:
         carried = self._decoder.decode(block)
         arrays = []
-        for column, fitting, values in zip(self._columns, self._fittings, carried.columns, strict=True):
-            if fitting is None:
+        for column, convert, values in zip(self._columns, self._conversions, carried.columns, strict=True):
+            if convert is None:
                 arrays.append(values)
                 continue
             try:
-                converted, changed_count = fitted(values, fitting, column.on_invalid)
+                converted, changed_count = convert(values)
             except MisfitError as exc:
                 shown = values[exc.row].as_py()
                 raise ValueRefusedError(

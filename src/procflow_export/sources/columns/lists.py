@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from procflow_export.sources.arrays import AnyType, DoesNotFitError, Values, buffer_of
+
+OTHER_DEPTH: Final = "an array of another depth, which only the type json holds"
 
 _Json: TypeAlias = "str | bool | list[_Json] | None"
 
@@ -59,7 +61,7 @@ def _lists(values: list[_Json], arrow_type: AnyType, convert: Callable[[Values],
         if isinstance(value, list):
             flat.extend(value)
         elif value is not None:
-            raise DoesNotFitError("an array of another depth")
+            raise DoesNotFitError(OTHER_DEPTH)
         offsets.append(len(flat))
     inner = arrow_type.value_type
     elements = _lists(flat, inner, convert) if pa.types.is_list(inner) else convert(_texts(flat))
@@ -73,6 +75,6 @@ def _texts(elements: list[_Json]) -> Values:
     texts = []
     for element in elements:
         if isinstance(element, list):
-            raise DoesNotFitError("an array of another depth")
+            raise DoesNotFitError(OTHER_DEPTH)
         texts.append(str(element).lower() if isinstance(element, bool) else element)
     return pa.array(texts, pa.string())

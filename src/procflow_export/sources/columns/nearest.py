@@ -7,13 +7,14 @@ NaN is near to nothing, and neither is a date that never was.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 import pyarrow as pa
 
 from procflow_export.sources.arrays import AnyType
 from procflow_export.sources.columns.moments import seconds_of
+from procflow_export.sources.columns.numbers import NUMBER
 
 # 64 bits hold one tick more below than above, which is no time at all for many readers.
 _LATEST: Final = {"us": "294247-01-10 04:00:54.775807", "ns": "2262-04-11 23:47:16.854775807"}
@@ -22,6 +23,8 @@ _LATEST_DATE: Final = "5881580-07-11"
 _EARLIEST_DATE: Final = "5877642-06-24 BC"
 _LAST_OF_DAY: Final = "23:59:59.999999"
 _FIRST_OF_DAY: Final = "00:00:00"
+_INFINITIES: Final = frozenset({"Infinity", "-Infinity", "inf", "-inf"})
+_NUMBER: Final = re.compile(NUMBER)
 _CLOCK: Final = re.compile(r"(-?)(\d{2,3}):\d\d:\d\d(?:\.\d+)?", re.ASCII)
 _BEYOND_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+", re.ASCII)
 _HOURS_OF_DAY: Final = 24
@@ -54,22 +57,20 @@ def nearest(text: str, arrow_type: AnyType) -> str | None:
 
 
 def _nearest_number(text: str, lowest: Decimal, highest: Decimal, scale: int) -> str | None:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
+    if text in _INFINITIES:
+        return format(lowest if text.startswith("-") else highest, "f")
+    if _NUMBER.match(text) is None or text.endswith("\n"):
         return None
-    if number.is_nan():
-        return None
+    number = Decimal(text)
     number = min(max(number, lowest), highest)
     rounded = number.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_EVEN, _CONTEXT)
     return format(rounded, "f")
 
 
 def _nearest_float(text: str, arrow_type: pa.DataType) -> str | None:
-    try:
-        number = pa.scalar(text).cast(arrow_type).as_py()
-    except pa.ArrowInvalid:
+    if _NUMBER.match(text) is None or text.endswith("\n"):
         return None
+    number = pa.scalar(text).cast(arrow_type).as_py()
     highest = 1.7976931348623157e308 if arrow_type.bit_width == 64 else 3.4028234663852886e38
     bounded = min(max(number, -highest), highest)
     return str(pa.scalar(bounded, arrow_type).cast(pa.string()).as_py())

@@ -17,7 +17,8 @@ import pyarrow as pa
 from procflow_export.sources.arrays import DoesNotFitError, Values
 from procflow_export.sources.arrays import kernels as pc
 
-_NUMBER: Final = r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?$"
+NUMBER: Final = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
+"""A finite number, for Python's regular expressions and for Arrow's; ``$`` of the first allows a line end."""
 _TRAILING_ZEROS: Final = r"^([^.eE]*\.[^eE]*?)0*$"
 _WIDEST: Final = pa.decimal256(76, 0)
 _SPECIAL_FLOATS: Final = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
@@ -65,7 +66,7 @@ def is_same_number(one: str, other: str) -> bool:
 
 def _plain(texts: Values) -> Values:
     """Return numbers without a plus sign, a bare point at the beginning, and zeros at the end of their fraction."""
-    is_number = pc.match_substring_regex(texts, _NUMBER)
+    is_number = pc.match_substring_regex(texts, NUMBER)
     if pc.all(is_number).as_py() is False:
         raise DoesNotFitError("not a number")
     return _without_zeros(texts)
