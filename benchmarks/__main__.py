@@ -7,11 +7,11 @@ import importlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks import page
-from benchmarks.harness import Benchmark, Results, run, table
+from benchmarks.harness import Benchmark, Results, run, say, table
 from benchmarks.sampling import profile
 from benchmarks.targets import Verdict, verdict_table
 
@@ -61,7 +61,7 @@ SUITES: Final = {
     "record": Suite(
         "Targets of the run record", ("emit", "redaction", "recorded", "aside", "ingest", "live_rows", "tail")
     ),
-    "tables": Suite("Targets of the export", ("export",)),
+    "export": Suite("Targets of the export", ("export_postgres", "export_mariadb")),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)
 
@@ -82,7 +82,15 @@ def main() -> int:
         metavar="VARIANT",
         help="measure nothing: run this variant of the one named benchmark and show which lines take the time",
     )
-    parser.add_argument("--case", help="the case that is profiled; the first by default")
+    parser.add_argument(
+        "--case", action="append", default=[], help="only this case; may be repeated, and nothing is written"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        help="only variants whose names hold this; may be repeated, and nothing is written",
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES) - set(SUITES)
     if unknown:
@@ -90,15 +98,18 @@ def main() -> int:
     if options.profile is not None:
         if len(options.names) != 1 or options.names[0] not in NAMES:
             parser.error("--profile needs the name of one benchmark")
-        return profile(options.names[0], load(options.names[0]), options.profile, options.case)
-    is_written = not (options.quick or options.no_write or options.rounds)
+        return profile(options.names[0], load(options.names[0]), options.profile, *options.case[:1])
+    is_narrowed = bool(options.case or options.variant)
+    is_written = not (options.quick or options.no_write or options.rounds or is_narrowed)
     names = chosen(options.names)
     verdicts: dict[str, list[Verdict]] = {}
     has_failed = False
     started = time.monotonic()
     for name in names:
         benchmark = load(name)
-        results = run(name, benchmark, is_quick=options.quick, rounds=options.rounds, say=say)
+        if is_narrowed:
+            benchmark = narrowed(benchmark, options.case, options.variant)
+        results = run(name, benchmark, is_quick=options.quick, rounds=options.rounds)
         has_failed |= any(variant.startswith("procflow") for _, variant in results.failures)
         verdicts[name] = results.verdicts(benchmark.targets)
         show(name, benchmark, results, is_written=is_written)
@@ -124,15 +135,23 @@ def load(name: str) -> Benchmark:
     return benchmark
 
 
+def narrowed(benchmark: Benchmark, cases: Sequence[str], variants: Sequence[str]) -> Benchmark:
+    """Return only these cases and the variants whose names hold one of these texts, all if none is given, and the targets about them."""
+    kept = {
+        variant: trial
+        for variant, trial in benchmark.variants.items()
+        if not variants or any(text in variant for text in variants)
+    }
+    chosen_cases = {case: params for case, params in benchmark.cases.items() if not cases or case in cases}
+    smaller = replace(benchmark, cases=chosen_cases, variants=kept, targets=())
+    return replace(smaller, targets=tuple(t for t in benchmark.targets if t.rows <= set(smaller.rows)))
+
+
 def show(name: str, benchmark: Benchmark, results: Results, *, is_written: bool) -> None:
     text = table(benchmark, results)
     print(f"\n{benchmark.title}\n\n{text}", flush=True)
     if is_written:
         page.keep(name, benchmark, results, text)
-
-
-def say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Metric:
     is_worst: bool = False
 
 
+def say(text: str) -> None:
+    """Tell whoever waits what happens."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def nothing_to_prepare(_params: Params) -> Iterator[Params]:
     yield {}
@@ -111,9 +116,7 @@ class Results:
         return [judge(target, self.numbers) for target in targets]
 
 
-def run(
-    name: str, benchmark: Benchmark, *, is_quick: bool, say: Callable[[str], None], rounds: int | None = None
-) -> Results:
+def run(name: str, benchmark: Benchmark, *, is_quick: bool, rounds: int | None = None) -> Results:
     """Run ``rounds`` rounds of ``benchmark``: by default what it asks for, or one if ``is_quick``."""
     quick = benchmark.quick if is_quick else {}
     base = {**benchmark.params, **quick}

@@ -76,7 +76,7 @@ def sampled() -> Iterator[Samples]:
         signal.signal(signal.SIGPROF, before)
 
 
-def profile(name: str, benchmark: Benchmark, variant: str, case: str | None) -> int:
+def profile(name: str, benchmark: Benchmark, variant: str, case: str | None = None) -> int:
     """Run one trial in this process, once unseen and then for some seconds, and print where its time went."""
     case = (
         case if case is not None else next((case for case in benchmark.cases if benchmark.applies(case, variant)), "")

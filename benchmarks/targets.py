@@ -5,12 +5,14 @@ Owns targets and verdicts, as pure functions of the numbers.  Knows neither how 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 Row = tuple[str, str]
 """A case and a variant."""
+Variants = str | tuple[str, ...]
 Numbers = Mapping[str, float]
 
 
@@ -21,8 +23,8 @@ class Target:
     Attributes:
         promise: What is promised, as the table says it.
         metric: Key of the number.
-        of: The variant it is about.
-        over: The variant it is divided by, round by round; ``None`` to take the number itself.
+        of: The variant it is about, or several: the best of them in each round, as the bound sees it.
+        over: The variant, or the best of several, that it is divided by, round by round; ``None`` to take the number itself.
         case: The case of ``of``.
         over_case: The case of ``over``; the same if ``None``.
         at_least: The lower bound; give this or ``at_most``.
@@ -36,8 +38,8 @@ class Target:
 
     promise: str
     metric: str
-    of: str
-    over: str | None = None
+    of: Variants
+    over: Variants | None = None
     case: str = ""
     over_case: str | None = None
     at_least: float | None = None
@@ -54,22 +56,24 @@ class Target:
             raise ValueError(f"{self.promise}: a difference needs over=")
 
     @property
-    def row(self) -> Row:
-        """The row that is judged."""
-        return self.case, self.of
+    def own_rows(self) -> list[Row]:
+        """The rows that are judged."""
+        return _rows(self.case, self.of)
+
+    @property
+    def peer_rows(self) -> list[Row]:
+        """The rows that they are measured against; none if the number itself is judged."""
+        case = self.case if self.over_case is None else self.over_case
+        return [] if self.over is None else _rows(case, self.over)
 
     @property
     def rows(self) -> set[Row]:
         """Every row that the verdict needs."""
-        found = {self.row} | ({self.peer} if self.peer is not None else set())
-        return found | ({(self.case, self.limit)} if self.limit is not None else set())
+        return {*self.own_rows, *self.peer_rows, *([] if self.limit is None else [(self.case, self.limit)])}
 
-    @property
-    def peer(self) -> Row | None:
-        """The row that it is measured against."""
-        if self.over is None:
-            return None
-        return self.case if self.over_case is None else self.over_case, self.over
+    def best(self, numbers: Iterable[float]) -> float:
+        """Return the one that comes nearest to the bound, or goes the furthest beyond it."""
+        return max(numbers) if self.at_least is not None else min(numbers)
 
     def text(self, number: float) -> str:
         """Return a number of this target with its sign or unit."""
@@ -167,15 +171,28 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 
 def _compare(target: Target, rounds: Mapping[Row, Sequence[Numbers]]) -> list[float]:
     """Return, for each round that has them, the target's number alone or against its peer's."""
-    own = rounds.get(target.row, ())
-    if target.peer is None:
-        return [numbers[target.metric] for numbers in own if target.metric in numbers]
+    own = _best_of_each_round(target, target.own_rows, rounds)
+    if target.over is None:
+        return [mine for mine in own if mine is not None]
     # Rounds are numbered from the first, and a row that fails stays away: what has a partner was measured beside it.
-    pairs = zip(own, rounds.get(target.peer, ()), strict=False)
-    both = [(mine[target.metric], peer[target.metric]) for mine, peer in pairs if target.metric in mine.keys() & peer]
+    pairs = zip(own, _best_of_each_round(target, target.peer_rows, rounds), strict=False)
+    both = [(mine, peer) for mine, peer in pairs if mine is not None and peer is not None]
     if target.is_difference:
         return [mine - peer for mine, peer in both]
     return [mine / peer for mine, peer in both if peer]
+
+
+def _best_of_each_round(
+    target: Target, rows: Iterable[Row], rounds: Mapping[Row, Sequence[Numbers]]
+) -> list[float | None]:
+    """Return the best number of these rows in each round; ``None`` where no row has one."""
+    by_round = itertools.zip_longest(*(rounds.get(row, ()) for row in rows), fillvalue={})
+    found = ([numbers[target.metric] for numbers in group if target.metric in numbers] for group in by_round)
+    return [target.best(numbers) if numbers else None for numbers in found]
+
+
+def _rows(case: str, variants: Variants) -> list[Row]:
+    return [(case, variant) for variant in ((variants,) if isinstance(variants, str) else variants)]
 
 
 def _digits(number: float) -> str:

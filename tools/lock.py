@@ -23,6 +23,7 @@ SETS: dict[str, list[str]] = {
     "demo": ["--extra", "export", "--group", "demo", "--group", "build"],
     "test": ["--extra", "export", "--group", "test", "--group", "build"],
     "check": ["--extra", "export", "--group", "test", "--group", "lint", "--group", "docs", "--group", "build"],
+    "peers": ["--only-group", "peers"],
 }
 
 HEADER = """\

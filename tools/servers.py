@@ -39,7 +39,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Self, get_args
@@ -139,10 +139,10 @@ def binaries(kind: Kind) -> Path:
     return directory
 
 
-def ensure(kind: Kind, owner: Owner) -> str:
+def ensure(kind: Kind, owner: Owner, options: Sequence[str] = ()) -> str:
     """Return the administrator's URL of the owner's server, which is started if no process of this run did so before.
 
-    The server ends with the owner, or by ``stop(owner)``.
+    The server ends with the owner, or by ``stop(owner)``.  ``options`` are words that end its command line if it is started.
 
     Raises:
         ServerUnavailableError: If it is not installed.
@@ -152,7 +152,7 @@ def ensure(kind: Kind, owner: Owner) -> str:
     with locked(owner):
         endpoint = owner.directory / f"{kind}.json"
         if not endpoint.exists():
-            launch(kind, owner, programs)
+            launch(kind, owner, programs, options)
         url = json.loads(endpoint.read_text())["url"]
     return str(url)
 
@@ -175,11 +175,14 @@ def stop(owner: Owner) -> None:
 
 
 @contextlib.contextmanager
-def running(*kinds: Kind) -> Iterator[dict[Kind, str]]:
-    """Give the URLs of servers that live as long as the block, and never longer than this process."""
+def running(*kinds: Kind, options: Mapping[Kind, Sequence[str]] | None = None) -> Iterator[dict[Kind, str]]:
+    """Give the URLs of servers that live as long as the block, and never longer than this process.
+
+    ``options`` are further words of the servers' command lines.
+    """
     owner = Owner.of(os.getpid())
     try:
-        yield {kind: ensure(kind, owner) for kind in kinds}
+        yield {kind: ensure(kind, owner, (options or {}).get(kind, ())) for kind in kinds}
     finally:
         stop(owner)
 
@@ -197,9 +200,9 @@ def locked(owner: Owner) -> Iterator[None]:
         os.close(lock)
 
 
-def launch(kind: Kind, owner: Owner, programs: Path) -> None:
+def launch(kind: Kind, owner: Owner, programs: Path, options: Sequence[str]) -> None:
     # -I -S: no site, so that neither coverage nor any .pth file takes part in the watcher.
-    argv = [sys.executable, "-I", "-S", __file__, "_watch", kind, str(owner), str(programs)]
+    argv = [sys.executable, "-I", "-S", __file__, "_watch", kind, str(owner), str(programs), *options]
     started = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, cwd="/")
     answer = started.stdout.decode(errors="replace").strip()
     if answer != "ready":
@@ -225,10 +228,11 @@ def unprivileged() -> tuple[tuple[str, ...], dict[str, Any]]:
 class Watcher:
     """One server, from an empty directory until nothing is left of it."""
 
-    def __init__(self, kind: Kind, owner: Owner, programs: Path) -> None:
+    def __init__(self, kind: Kind, owner: Owner, programs: Path, options: Sequence[str]) -> None:
         self._kind: Kind = kind
         self._owner = owner
         self._programs = programs
+        self._options = options
         self._directory = owner.directory / kind
         self._endpoint = owner.directory / f"{kind}.json"
         self._log = self._directory / "log"
@@ -263,7 +267,7 @@ class Watcher:
         self._initialise()
         for _ in range(PORT_ATTEMPTS):
             port = free_port()
-            server = self._popen(self._server_command(port))
+            server = self._popen([*self._server_command(port), *self._options])
             if self._wait_ready(server, port):
                 break
         else:
@@ -391,7 +395,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def watch(kind: Kind, owner: Owner, programs: Path) -> None:
+def watch(kind: Kind, owner: Owner, programs: Path, options: Sequence[str]) -> None:
     """Become the watcher: nobody's child, in a session of its own; standard output is the answer to the launcher."""
     if os.fork():
         os._exit(0)
@@ -400,7 +404,7 @@ def watch(kind: Kind, owner: Owner, programs: Path) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    Watcher(kind, owner, programs).run(answer)
+    Watcher(kind, owner, programs, options).run(answer)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -428,7 +432,7 @@ def main() -> NoReturn:
     """Run the command line."""
     if sys.argv[1:2] == ["_watch"]:
         kind = next(known for known in KINDS if known == sys.argv[2])
-        watch(kind, Owner.parse(sys.argv[3]), Path(sys.argv[4]))
+        watch(kind, Owner.parse(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:])
         sys.exit(0)
     parser = argparse.ArgumentParser(description="Run a command with throw-away database servers on loopback ports.")
     parser.add_argument("kinds", nargs="+", metavar="SERVER", choices=KINDS, help=" or ".join(KINDS))

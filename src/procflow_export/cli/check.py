@@ -25,10 +25,12 @@ from procflow_export.exporter import Exporter
 from procflow_export.formats.forms import file_form
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
+from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import Query
 from procflow_export.model.settings import Format
-from procflow_export.pipeline.prepare import check_destination, plan_target
+from procflow_export.pipeline.prepare import plan_target, published_set
 from procflow_export.pipeline.sources import SharedSources
+from procflow_export.planning.keys import described
 from procflow_export.planning.plan import ExportPlan, Target
 from procflow_export.ui import words
 from procflow_export.ui.clean import many_lines, one_line
@@ -95,12 +97,13 @@ async def _check(
 ) -> None:
     failures: list[Failure] = []
     async with limiter:
+        previous: Manifest | None = None
         try:
-            one.plan = await plan_target(one.target, sources)
-        except Exception as exc:  # noqa: BLE001 (recorded: the other exports are checked too)
+            previous = await published_set(one.target, threads)
+        except Exception as exc:  # noqa: BLE001 (recorded: the source and the other exports are checked too)
             failures.append(_recorded(exc, face))
         try:
-            await check_destination(one.target, threads)
+            one.plan = await plan_target(one.target, sources, previous)
         except Exception as exc:  # noqa: BLE001 (recorded as well)
             failures.append(_recorded(exc, face))
     one.failures = tuple(failures)
@@ -146,8 +149,8 @@ def _described(one: _Checked) -> str:
     pieces = [_what(one.target), words.plural(len(plan.columns), "column")]
     if plan.row_estimate is not None:
         pieces.append(f"about {words.compact(plan.row_estimate)} rows")
-    by = f" by {one_line(plan.chunks.column)}" if plan.chunks.column is not None else ""
-    pieces.append(f"{words.plural(len(plan.chunks), 'chunk')}{by}")
+    how = f" ({one_line(plan.cut.description)})" if plan.cut.description else ""
+    pieces.append(f"{words.plural(len(plan.chunks), 'chunk')}{how}")
     options = one.target.format
     pieces.append(f"{options.format.value} ({options.compression.value})")
     return ", ".join(pieces)
@@ -190,7 +193,8 @@ def _data(one: _Checked) -> dict[str, object]:
     return data | {
         "row_estimate": plan.row_estimate,
         "chunks": len(plan.chunks),
-        "chunk_column": plan.chunks.column,
+        "key": described(plan.chunks.key) or None,
+        "cut": plan.cut.description or None,
         "warnings": plan.warnings,
         "columns": [
             {

@@ -28,19 +28,9 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
     },
     "ExportConfig": {
         "tables": NOTHING,
-        "cursor_column": NOTHING,
-        "incremental_cursor_mode": "single_column",
-        "cursor_fallback_column": NOTHING,
-        "settle": None,
-        "chunk_by_key": NOTHING,
-        "keyset_incremental": False,
         "chunk_size_memory_mb": NOTHING,
-        "chunk_by_days": NOTHING,
         "chunk_dense": False,
         "chunk_checkpoint": False,
-        "time_column": NOTHING,
-        "time_column_type": NOTHING,
-        "days_window": NOTHING,
         "partition_by": NOTHING,
         "partition_granularity": NOTHING,
         "skip_empty": False,
@@ -81,7 +71,7 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
 
 LATER_VALUES: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("SourceConfig", "type"): frozenset({"mssql", "mongo", "oracle"}),
-    ("ExportConfig", "mode"): frozenset({"incremental", "time_window", "cdc"}),
+    ("ExportConfig", "mode"): frozenset({"cdc"}),
     ("DestinationConfig", "type"): frozenset({"s3", "gcs", "azure", "stdout"}),
 }
 """Values by struct and key that a later release will accept."""

@@ -13,6 +13,7 @@ import msgspec
 
 from procflow_export.config.document import Document, is_too_deep, parse_document
 from procflow_export.config.interpolation import interpolate
+from procflow_export.config.mode_rules import MODE_KEYS
 from procflow_export.config.rules import check_across, check_export, check_root
 from procflow_export.config.shape import Findings, read_struct
 from procflow_export.config.source_rules import Surroundings
@@ -158,7 +159,7 @@ def _export_stand_ins(value: object) -> dict[str, object]:
     keys = set(value) if isinstance(value, Mapping) else set()
     return {
         "name": "unnamed",
-        "mode": Mode.CHUNKED if any(str(key).startswith("chunk_") for key in keys) else Mode.FULL,
+        "mode": next((mode for mode, owned in MODE_KEYS.items() if keys & set(owned)), Mode.FULL),
         "format": Format.CSV if "csv" in keys else Format.PARQUET,
     }
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from procflow_export.config.dialect import LATER, LATER_VALUES
-from procflow_export.config.structs import ColumnConfig, Config, ExportConfig
+from procflow_export.config.structs import ColumnConfig, Config, ExportConfig, Settle
 from procflow_export.model.settings import (
     CsvOptions,
     DestinationConfig,
@@ -30,6 +30,7 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("`source.tuning`, `exports[].tuning`", Tuning),
     ("`exports[]`", ExportConfig),
     ("`exports[].columns.<name>`", ColumnConfig),
+    ("`exports[].settle`", Settle),
     ("`exports[].parquet`", ParquetOptions),
     ("`exports[].csv`", CsvOptions),
     ("`destination`, `exports[].destination`", DestinationConfig),

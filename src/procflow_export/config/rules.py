@@ -1,6 +1,6 @@
 """The rules between keys: what a configuration may not say although each of its values is right.
 
-Owns every rule that needs no database, those of sources in ``config.source_rules``, one function a subject, each adding all it finds.  Must not know how anything is
+Owns every rule that needs no database, those of sources in ``config.source_rules`` and of modes in ``config.mode_rules``, one function a subject, each adding all it finds.  Must not know how anything is
 done.  Rules look at whatever structs could be built: a broken export does not hide the findings of the next one.
 """
 
@@ -14,12 +14,12 @@ from typing import Final
 
 from procflow_export.config.column_rules import check_columns
 from procflow_export.config.document import KeyPath
+from procflow_export.config.mode_rules import check_mode
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.source_rules import Surroundings, check_source, check_tuning
-from procflow_export.config.structs import Config, ExportConfig, Mode
+from procflow_export.config.structs import Config, ExportConfig
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import Severity
 from procflow_export.model.settings import (
     Compression,
     DestinationConfig,
@@ -34,7 +34,6 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _IDENTIFIER: Final = r"[A-Za-z_][A-Za-z0-9_$]*"
 _TABLE: Final = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})?")
 _UNSAFE_NAME: Final = re.compile(r"[/\\\x00-\x1f\x7f#{}:*?\"<>|]|\.\.|^\.|^-|^\s|\s$")
-_CHUNK_KEYS: Final = ("chunk_column", "chunk_size", "chunk_count", "chunk_max_attempts")
 _LEVELS: Final = {Compression.ZSTD: (1, 22), Compression.GZIP: (0, 9)}
 _CSV_CODECS: Final = (Compression.NONE, Compression.GZIP, Compression.ZSTD)
 
@@ -123,7 +122,7 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
         )
     _check_selection(export, path, findings, around)
     _check_export_source(export, path, config, findings)
-    _check_chunks(export, path, findings)
+    check_mode(export, path, findings)
     check_columns(export, (*path, "columns"), findings)
     _check_format(export, path, findings)
     if export.destination is not None:
@@ -192,26 +191,6 @@ def _check_export_source(export: ExportConfig, path: KeyPath, config: Config, fi
             allowed=", ".join(config.sources),
             nearest=nearest_name(export.source, config.sources),
         )
-
-
-def _check_chunks(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
-    if export.mode is not Mode.CHUNKED:
-        for key in _CHUNK_KEYS:
-            if getattr(export, key) is not None:
-                findings.add(
-                    (*path, key), f"{key!r} has no effect in mode {export.mode.value}", allowed="mode: chunked"
-                )
-        if export.parallel > 1:
-            findings.add(
-                (*path, "parallel"),
-                f"'parallel' has no effect in mode {export.mode.value}: there is one chunk",
-                severity=Severity.WARNING,
-            )
-        return
-    if export.chunk_size is not None and export.chunk_count is not None:
-        findings.add((*path, "chunk_count"), "'chunk_size' and 'chunk_count' exclude each other")
-    if export.table is None and export.chunk_column is None:
-        findings.add((*path, "chunk_column"), "the key is missing: a query does not tell its key")
 
 
 def _check_format(export: ExportConfig, path: KeyPath, findings: Findings) -> None:

@@ -136,7 +136,8 @@ def _read(hint: object, value: object, path: KeyPath, findings: Findings, owner:
             parsed = read_struct(option, value, path, findings)
             return _MISSING if parsed is None else parsed
     container = next((option for option in options if get_origin(option) in (list, dict)), None)
-    if container is not None:
+    is_one_value = str in options and not isinstance(value, (list, Mapping))  # `key: a` beside `key: [a, b]`
+    if container is not None and not is_one_value:
         return _read_container(container, value, path, findings, owner)
     try:
         # A value from the environment is always text: "5432" may stand for a number, where a number is wanted.

@@ -1,4 +1,4 @@
-"""Sizes as people write them: ``512MB``, binary units."""
+"""Sizes and durations as people write them: ``512MB`` (binary units), ``15m``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 
 _SIZE: Final = re.compile(r"\s*(\d+)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
 _SHIFT: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_DURATION: Final = re.compile(r"\s*(\d{1,9})\s*([smhd])\s*", re.IGNORECASE)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_size(text: str | int) -> int:
@@ -20,3 +22,15 @@ def parse_size(text: str | int) -> int:
     if size_bytes < 1:
         raise ValueError(f"not a size: {text!r}")
     return size_bytes
+
+
+def parse_duration_s(text: str) -> int:
+    """Return the seconds that ``text`` means: a number and ``s``, ``m``, ``h`` or ``d``.
+
+    Raises:
+        ValueError: If it is no such duration.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"not a duration: {text!r}")
+    return int(found[1]) * _SECONDS[found[2].lower()]

@@ -14,6 +14,7 @@ import msgspec
 from procflow_export.model.choices import OnInvalid
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Format,
@@ -30,7 +31,28 @@ class Mode(StrEnum):
     FULL = "full"
     """All rows, in one statement."""
     CHUNKED = "chunked"
-    """All rows, one statement per range of an integer key."""
+    """All rows, one statement per range of a key."""
+    INCREMENTAL = "incremental"
+    """The rows that are new since the run before, by the order of a cursor."""
+    TIME_WINDOW = "time_window"
+    """The rows of the last days, again by every run."""
+
+
+class CursorMode(StrEnum):
+    """Which columns the cursor of an incremental export is."""
+
+    SINGLE_COLUMN = "single_column"
+    COALESCE = "coalesce"
+    """The fallback column counts where the cursor column is NULL."""
+
+
+class TimeColumnType(StrEnum):
+    """What the time column of a window holds."""
+
+    TIMESTAMP = "timestamp"
+    """A date or a timestamp; without a zone it is taken for UTC."""
+    UNIX = "unix"
+    """Seconds since 1970, as a number."""
 
 
 class CompressionProfile(StrEnum):
@@ -54,6 +76,18 @@ class ColumnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     on_invalid: OnInvalid = OnInvalid.ERROR
 
 
+class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When a row is old enough to move the cursor of an incremental export, by the clock of the source.
+
+    Attributes:
+        column: Date or timestamp that says how old a row is, without a zone in UTC; the cursor by default.
+        after: The age, for example ``30s``, ``15m``, ``1h`` or ``1d``.
+    """
+
+    column: str | None = None
+    after: str
+
+
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One table or query, and what it becomes.
 
@@ -63,14 +97,28 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
         query: One SELECT statement.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
-        mode: Whether one statement reads all rows, or one for each range of a key.
-        chunk_column: Integer column whose ranges are the chunks; a ``table`` finds its own key.
-        chunk_size: Width of a key range; 100 000 unless ``chunk_count`` is given.
-        chunk_count: Number of equal key ranges, instead of ``chunk_size``.
+        mode: Which rows are read, and whether in one statement or in chunks.
+        cursor_column: Column that grows with every new or changed row; needed by ``incremental``.
+        incremental_cursor_mode: Whether ``cursor_fallback_column`` counts where ``cursor_column`` is NULL.
+        cursor_fallback_column: The column that counts then; with ``coalesce`` only.
+        settle: How old a row must be to move the cursor, so that rows that are committed late are not passed by.
+        time_column: Column that says when a row is from; needed by ``time_window``.
+        time_column_type: What ``time_column`` holds; ``timestamp`` by default.
+        days_window: How many days before today are exported, today besides; needed by ``time_window``.
+        chunk_column: Column whose ranges are the chunks: an integer, or a date or timestamp with ``chunk_by_days``; a
+            ``table`` finds its own key.
+        chunk_by_key: Unique key, one column or a list, whose slices of ``chunk_size`` rows are the chunks.
+        chunk_by_days: Days in a range of ``chunk_column``.
+        chunk_size: Width of a range of integers, or rows in a slice; 100 000 unless ``chunk_count`` is given.
+        chunk_count: Number of equal ranges or slices, instead of ``chunk_size``.
+        keyset_incremental: Go on behind the last key of the run before; with ``chunk_by_key`` only.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
         columns: Types and policies by column: ``amount: decimal(10,2)``, or a mapping; a column of ``table`` may be named
             with it, as ``orders.amount``.
         parallel: Chunks of this export that are read at the same time.
+        consistency: ``snapshot``: all parts show one state of the database, or the export fails.  ``chunk``: short
+            transactions, and chunks may differ in time.  Without it, ``snapshot`` where it can be had; where it cannot,
+            the run warns before it reads and goes on with ``chunk``.
         format: What the files are.
         compression: Codec; ``zstd`` for Parquet and ``none`` for CSV by default.
         compression_level: Level of ``zstd`` (1 to 22) or ``gzip`` (0 to 9).
@@ -89,12 +137,23 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     query: str | None = None
     query_file: str | None = None
     mode: Mode
+    cursor_column: str | None = None
+    incremental_cursor_mode: CursorMode | None = None
+    cursor_fallback_column: str | None = None
+    settle: Settle | None = None
+    time_column: str | None = None
+    time_column_type: TimeColumnType | None = None
+    days_window: Positive | None = None
     chunk_column: str | None = None
+    chunk_by_key: str | list[str] | None = None
+    chunk_by_days: Positive | None = None
     chunk_size: Positive | None = None
     chunk_count: Positive | None = None
+    keyset_incremental: bool = False
     chunk_max_attempts: Positive | None = None
     columns: dict[str, str | ColumnConfig] | None = None
     parallel: Positive = 1
+    consistency: Consistency | None = None
     format: Format
     compression: Compression | None = None
     compression_level: int | None = None
@@ -112,6 +171,11 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 if key.startswith(prefix) and key != prefix:
                     return key.removeprefix(prefix)
         return key
+
+    @property
+    def is_cumulative(self) -> bool:
+        """Whether a run adds to the published set, instead of replacing it."""
+        return self.mode in (Mode.INCREMENTAL, Mode.TIME_WINDOW) or self.keyset_incremental
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

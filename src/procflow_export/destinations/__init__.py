@@ -17,6 +17,7 @@ from procflow_export.destinations.commit import (
     previous_manifest,
     publish,
     read_published,
+    replace_cursor,
     take_inventory,
 )
 from procflow_export.destinations.local import LocalDestination
@@ -41,6 +42,7 @@ __all__ = (
     "previous_manifest",
     "publish",
     "read_published",
+    "replace_cursor",
     "take_inventory",
 )
 

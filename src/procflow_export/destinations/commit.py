@@ -35,9 +35,12 @@ from procflow_export.model.errors import DataError, DestinationError
 from procflow_export.model.manifest import (
     MANIFEST_KEY,
     MARKER_KEY,
+    Continuation,
     Manifest,
+    StoredCursor,
     decode_manifest,
     encode_manifest,
+    joined,
     run_manifest_key,
 )
 
@@ -115,10 +118,15 @@ class Inventory:
     unknown: tuple[str, ...]
 
 
-def publish(destination: Destination, manifest: Manifest) -> Publication:
-    """Make ``manifest`` the published set of ``destination``.
+def publish(destination: Destination, manifest: Manifest, *, continuation: Continuation | None = None) -> Publication:
+    """Make what a run made the published set of ``destination``, or add it to the set.
 
     Repeating it after a crash, with the same manifest or with that of a new run, completes the publication.
+
+    Args:
+        destination: Where the parts are.
+        manifest: What the run made.
+        continuation: Which set it adds to; without one the run replaces whatever was published.
 
     Raises:
         DataError: When the manifest contradicts itself; nothing was written.
@@ -126,16 +134,56 @@ def publish(destination: Destination, manifest: Manifest) -> Publication:
             then), or when the destination fails.  A note says so if the commit had happened already.
     """
     _require_consistent(manifest)
-    data = encode_manifest(manifest)
-    digest = _digest(data)
     previous = previous_manifest(destination, manifest.export)
-    _require_stored_parts(destination, manifest)
+    published = manifest if continuation is None else _added(destination, manifest, previous, continuation)
+    _require_stored_parts(destination, published)
     crash_point("publish.parts_verified")
 
     manifest_key = run_manifest_key(manifest.run_id)
-    _store_run_manifest(destination, manifest_key, data, previous)
+    _store_run_manifest(destination, manifest_key, encode_manifest(manifest), previous)
     crash_point("publish.run_manifest_stored")
 
+    digest = _swap(destination, published)
+    current = {part.key for part in published.parts}
+    superseded = [part.key for part in previous.parts if part.key not in current] if previous else []
+    return Publication(manifest_key=manifest_key, digest=digest, superseded=tuple(superseded))
+
+
+def replace_cursor(destination: Destination, manifest: Manifest, cursor: StoredCursor | None) -> None:
+    """Give the published set ``manifest`` another cursor, or none; its parts stay as they are.
+
+    Raises:
+        DestinationError: When another run published meanwhile, or the destination fails.
+    """
+    current = previous_manifest(destination, manifest.export)
+    if current != manifest:
+        raise _published_meanwhile(destination)
+    _swap(destination, msgspec.structs.replace(manifest, cursor=cursor))
+
+
+def _added(
+    destination: Destination, manifest: Manifest, previous: Manifest | None, continuation: Continuation
+) -> Manifest:
+    """Return the set before with what the run made."""
+    # The run's own set is there already when this publication is repeated after a crash.
+    if previous is None or previous.run_id not in (continuation.run_id, manifest.run_id):
+        raise _published_meanwhile(destination)
+    published = joined(continuation.kept(previous), manifest)
+    _require_consistent(published)
+    return published
+
+
+def _published_meanwhile(destination: Destination) -> DestinationError:
+    return DestinationError(
+        Code.PUBLISHED_MEANWHILE,
+        f"what {destination.location} holds is not what this run went on from: another run published; nothing was changed",
+    )
+
+
+def _swap(destination: Destination, manifest: Manifest) -> str:
+    """Replace the published set in one step, then its marker; return the manifest's digest."""
+    data = encode_manifest(manifest)
+    digest = _digest(data)
     destination.put(MANIFEST_KEY, data)  # W4: the commit
     try:
         crash_point("publish.manifest_stored")
@@ -146,9 +194,7 @@ def publish(destination: Destination, manifest: Manifest) -> Publication:
     except DestinationError as exc:
         exc.add_note(f"the run is committed: {MANIFEST_KEY} names its parts; only {MARKER_KEY} is not up to date")
         raise
-    current = {part.key for part in manifest.parts}
-    superseded = [part.key for part in previous.parts if part.key not in current] if previous else []
-    return Publication(manifest_key=manifest_key, digest=digest, superseded=tuple(superseded))
+    return digest
 
 
 def finish_publication(destination: Destination) -> bool:

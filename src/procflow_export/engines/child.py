@@ -24,6 +24,8 @@ from procflow_export.engines.protocol import (
     PROTOCOL,
     Cancel,
     ParentMessage,
+    Readers,
+    ReadersAnswer,
     Stamp,
     Work,
     WorkerReady,
@@ -71,6 +73,22 @@ class _Job:
             self.answered.set()
 
 
+class _Question:
+    """A step with readers that a worker was asked to take, and its answer."""
+
+    __slots__ = ("answered", "error", "message")
+
+    def __init__(self, message: Readers) -> None:
+        self.message = message
+        self.answered = anyio.Event()
+        self.error: ExportError | None = None
+
+    def answer(self, error: ExportError | None) -> None:
+        if not self.answered.is_set():
+            self.error = error
+            self.answered.set()
+
+
 class WorkerChild:
     """A worker process from its start to its end.  ``run()`` is its life; everything else may be called meanwhile."""
 
@@ -87,6 +105,11 @@ class WorkerChild:
         self._scope = anyio.CancelScope()
         self._child: procflow.Process | None = None
         self._job: _Job | None = None
+        self._question: _Question | None = None
+        self._asking = anyio.Lock()
+        self._sending = anyio.Lock()
+        self.readers: dict[str, int] = {}
+        """Connections it has that read joined snapshots, by the snapshot's name."""
         self._ready: WorkerReady | None = None
         self._started = anyio.Event()
         self._ended = anyio.Event()
@@ -113,9 +136,14 @@ class WorkerChild:
         return self._child.pid if self._child is not None else None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether it can be talked to."""
+        return not self._ended.is_set() and not self._scope.cancel_called and self.outcome is None
+
+    @property
     def is_usable(self) -> bool:
         """Whether it can take another unit."""
-        return not self._ended.is_set() and not self._scope.cancel_called and self._job is None and self.outcome is None
+        return self.is_alive and self._job is None
 
     def stderr_text(self) -> str:
         """Return what it wrote to standard error, the middle left out where it was much, secrets masked."""
@@ -141,6 +169,8 @@ class WorkerChild:
             if self._job is not None:
                 error.stderr_tail = self.stderr_text()
                 self._job.fail(error)
+            if self._question is not None:
+                self._question.answer(error)
             self._ended.set()
 
     async def do(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
@@ -167,6 +197,26 @@ class WorkerChild:
         if job.result is None:
             raise WorkerError(Code.WORKER_PROTOCOL, "the worker answered with neither a result nor a failure")
         return job.result
+
+    async def ask(self, message: Readers) -> None:
+        """Have it take a step with the readers of a snapshot, whatever unit it does.
+
+        Raises:
+            ExportError: If the step failed, or the worker did.
+        """
+        async with self._asking:
+            question = self._question = _Question(message)
+            self._learn_secrets(message.source)
+            try:
+                await self._started.wait()
+                if self._ended.is_set():
+                    raise WorkerError(Code.WORKER_DIED, "the worker had ended", stderr_tail=self.stderr_text())
+                await self._send(message)
+                await question.answered.wait()
+            finally:
+                self._question = None
+        if question.error is not None:
+            raise question.error
 
     async def close(self) -> None:
         """End an idle worker the gentle way, by the end of its standard input, and wait until it is gone."""
@@ -237,14 +287,12 @@ class WorkerChild:
         match message:
             case WorkerReady():
                 self._ready = message
-                if message.protocol != PROTOCOL and self._job is not None:
-                    reason = (
-                        f"the worker speaks protocol {message.protocol} (release {message.release}), not {PROTOCOL}"
-                    )
-                    self._job.fail(WorkerError(Code.WORKER_NOT_STARTED, reason))
-                    self._scope.cancel()
+                if message.protocol != PROTOCOL:
+                    self._refuse(message)
             case UnitFinished():
                 self._finish(message)
+            case ReadersAnswer():
+                self._hear_answer(message)
             case UnitStarted() | UnitProgress() | UnitWarning():
                 if self._is_current(message.export, message.chunk) and self._job is not None:
                     self._job.report(message)
@@ -253,6 +301,15 @@ class WorkerChild:
                     self._job.report(message)
             case Unknown():
                 pass  # a newer worker says more than this release understands
+
+    def _refuse(self, ready: WorkerReady) -> None:
+        reason = f"the worker speaks protocol {ready.protocol} (release {ready.release}), not {PROTOCOL}"
+        error = WorkerError(Code.WORKER_NOT_STARTED, reason)
+        if self._job is not None:
+            self._job.fail(error)
+        if self._question is not None:
+            self._question.answer(error)
+        self._scope.cancel()
 
     def _is_current(self, export: str, chunk: int) -> bool:
         return self._job is not None and (self._job.unit.export, self._job.unit.index) == (export, chunk)
@@ -264,6 +321,14 @@ class WorkerChild:
             self._job.succeed(message.result)
         elif message.failure is not None:
             self._job.fail(self._error(message.failure))
+
+    def _hear_answer(self, message: ReadersAnswer) -> None:
+        question = self._question
+        # An answer to a question that was given up is nobody's.
+        if question is None or question.message.step is not message.step:
+            return
+        if question.message.snapshot.name == message.snapshot:
+            question.answer(None if message.failure is None else self._error(message.failure))
 
     def _error(self, failure: Failure) -> ExportError:
         error = error_from(failure)
@@ -296,7 +361,8 @@ class WorkerChild:
             return
         # Where the pipe is broken the worker is dying, and its ending answers the unit.
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self._child.stdin.send(self._parent_codec.encode(self._stamp(message)))
+            async with self._sending:
+                await self._child.stdin.send(self._parent_codec.encode(self._stamp(message)))
 
     async def _give_up(self, job: _Job) -> None:
         """Take the unit back: by the protocol, else by ending the worker.  Bounded, and nothing of the unit runs afterwards."""

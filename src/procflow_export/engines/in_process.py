@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -17,12 +17,14 @@ import anyio.abc
 
 from procflow_export.destinations import Owner, open_destination
 from procflow_export.model.events import UnitEvent, UnitStarted
-from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.plan import Snapshot, UnitResult, WorkUnit
+from procflow_export.model.settings import SourceConfig
 from procflow_export.model.types import decode_columns
 from procflow_export.pipeline.budget import DEFAULT_BUDGET_BYTES, MemoryBudget, data_budget
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.unit import run_unit
 from procflow_export.planning.memory import estimated_row_bytes, unit_bytes
+from procflow_export.sources import Source
 
 DEFAULT_MAX_UNITS: Final = max(2, min(8, os.cpu_count() or 2))
 
@@ -69,16 +71,34 @@ class InProcessEngine:
 
     async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
         """Do one unit: see ``Engine.execute``."""
-        assert self._sources is not None, "the engine is not open"
         report(UnitStarted(export=unit.export, chunk=unit.index, attempt=unit.attempt, pid=os.getpid()))
         row_bytes = estimated_row_bytes(decode_columns(unit.columns))
         owner = Owner(export=unit.export, run_id=unit.run_id)
         async with (
             self._budget.reserved(unit_bytes(unit, row_bytes)),
-            self._sources.borrowed(unit.source) as source,
+            self._opened(unit.source) as source,
             open_destination(unit.destination, owner=owner) as destination,
         ):
             return await run_unit(unit, source=source, destination=destination, encoders=self._encoders, report=report)
+
+    async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:
+        """Open connections for a snapshot: see ``Engine.prepare_readers``."""
+        async with self._opened(source) as opened:
+            await opened.prepare_readers(snapshot, count)
+
+    async def join_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Begin to read it: see ``Engine.join_snapshot``."""
+        async with self._opened(source) as opened:
+            await opened.join_snapshot(snapshot)
+
+    async def leave_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Close them: see ``Engine.leave_snapshot``."""
+        async with self._opened(source) as opened:
+            await opened.leave_snapshot(snapshot)
+
+    def _opened(self, source: SourceConfig) -> AbstractAsyncContextManager[Source]:
+        assert self._sources is not None, "the engine is not open"
+        return self._sources.borrowed(source)
 
     async def __aenter__(self) -> Self:
         self._sources = await self._exit_stack.enter_async_context(SharedSources(self._environ))

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from procflow_export.model.events import UnitEvent
-from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.plan import Snapshot, UnitResult, WorkUnit
+from procflow_export.model.settings import SourceConfig
 
 
 class Engine(Protocol):
@@ -39,6 +40,28 @@ class Engine(Protocol):
         Raises:
             ExportError: If the unit failed; ``is_transient`` says whether the same unit may be tried again.
         """
+        ...
+
+    async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:
+        """Open ``count`` connections that will read a joined snapshot, spread over the workers.
+
+        Units with that snapshot are done where such a connection is.
+
+        Raises:
+            ExportError: If a worker or the source failed.
+        """
+        ...
+
+    async def join_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Let all of them begin to read; see ``Source.join_snapshot``.
+
+        Raises:
+            ExportError: If one of them did not.
+        """
+        ...
+
+    async def leave_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Close what is left of them; never raises."""
         ...
 
     async def __aenter__(self) -> Self: ...

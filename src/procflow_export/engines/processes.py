@@ -9,6 +9,7 @@ A crash of one worker is the failure of one unit.  Leaving the engine's block en
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sys
@@ -23,11 +24,14 @@ import anyio.abc
 
 import procflow
 from procflow_export.engines.child import SHUTDOWN, WorkerChild
+from procflow_export.engines.protocol import Readers, ReaderStep
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import MisuseError, WorkerError
+from procflow_export.model.errors import ExportError, MisuseError, SourceError, WorkerError
 from procflow_export.model.events import UnitEvent
-from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.model.plan import Snapshot, UnitResult, WorkUnit
+from procflow_export.model.settings import SourceConfig
 from procflow_export.pipeline.groups import end_group
+from procflow_export.sources.scopes import open_task_group
 
 CLOSE_S: Final = 2.0
 """How long idle workers may take to exit by themselves when the engine is left."""
@@ -108,6 +112,7 @@ class ProcessEngine:
         self._group: anyio.abc.TaskGroup | None = None
         self._workers: set[WorkerChild] = set()
         self._idle: list[WorkerChild] = []
+        self._changed = anyio.Event()
         self._started_count = 0
         self._malformed_lines = 0
         self._remarks: list[WorkerRemark] = []
@@ -175,18 +180,87 @@ class ProcessEngine:
             ExportError: If the unit failed.  A worker that died raises ``WorkerError`` with its outcome and its last lines.
         """
         async with self._slots:
-            worker = self._take()
-            try:
-                return await worker.do(unit, report)
-            finally:
-                if worker.is_usable:
-                    self._idle.append(worker)
+            while True:
+                worker = await self._taken(unit)
+                try:
+                    return await worker.do(unit, report)
+                except SourceError as exc:
+                    if (
+                        exc.code is not Code.SOURCE_SNAPSHOT_LOST
+                        or unit.snapshot is None
+                        or not unit.snapshot.is_joined
+                    ):
+                        raise
+                    # It has none left; another worker may.
+                    worker.readers.pop(unit.snapshot.name, None)
+                finally:
+                    if worker.is_usable:
+                        self._idle.append(worker)
+                    self._notify()
+
+    async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:
+        """Open connections for a snapshot in as many workers as there may be: see ``Engine.prepare_readers``."""
+        while len(self._workers) < min(count, self._max_units):
+            self._idle.append(self._start())
+        alive = [worker for worker in self._workers if worker.is_alive]
+        hosts = sorted(alive, key=lambda worker: sum(worker.readers.values()))[:count]
+        async with open_task_group() as asking:
+            for number, host in enumerate(hosts):
+                share = count // len(hosts) + (number < count % len(hosts))
+                host.readers[snapshot.name] = share
+                message = Readers(step=ReaderStep.PREPARE, source=source, snapshot=snapshot, count=share)
+                asking.start_soon(host.ask, message)
+
+    async def join_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Let them begin to read it: see ``Engine.join_snapshot``."""
+        async with open_task_group() as asking:
+            for host in self._hosts(snapshot):
+                asking.start_soon(host.ask, Readers(step=ReaderStep.JOIN, source=source, snapshot=snapshot))
+
+    async def leave_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """Close them: see ``Engine.leave_snapshot``."""
+        message = Readers(step=ReaderStep.LEAVE, source=source, snapshot=snapshot)
+
+        async def leave(host: WorkerChild) -> None:
+            with contextlib.suppress(ExportError):
+                await host.ask(message)
+
+        async with open_task_group() as asking:
+            for host in self._hosts(snapshot):
+                del host.readers[snapshot.name]
+                asking.start_soon(leave, host)
+        self._notify()
+
+    def _hosts(self, snapshot: Snapshot) -> list[WorkerChild]:
+        return [worker for worker in self._workers if worker.is_alive and snapshot.name in worker.readers]
+
+    async def _taken(self, unit: WorkUnit) -> WorkerChild:
+        """Return a worker that is idle and can do a unit: one that reads the unit's snapshot, if only joined ones do."""
+        if unit.snapshot is None or not unit.snapshot.is_joined:
+            return self._take()
+        while hosts := self._hosts(unit.snapshot):
+            for host in hosts:
+                if host in self._idle and host.is_usable:
+                    self._idle.remove(host)
+                    return host
+            await self._changed.wait()
+        raise SourceError(Code.SOURCE_SNAPSHOT_LOST, "no worker that reads the snapshot is left")
 
     def _take(self) -> WorkerChild:
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.is_usable:
-                return worker
+        self._idle = [worker for worker in self._idle if worker.is_usable]
+        # Whoever reads a snapshot is wanted by its units, and nobody else can do them.
+        free = next((worker for worker in reversed(self._idle) if not worker.readers), None)
+        if free is None and (len(self._workers) < self._max_units or not self._idle):
+            return self._start()
+        chosen = free or self._idle[-1]
+        self._idle.remove(chosen)
+        return chosen
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def _start(self) -> WorkerChild:
         if self._group is None:
             raise MisuseError("the engine was not entered")
         self._started_count += 1
@@ -201,6 +275,7 @@ class ProcessEngine:
             await worker.run()
         finally:
             self._workers.discard(worker)
+            self._notify()
             self._malformed_lines += worker.malformed_lines
             text = worker.stderr_text()
             if text:

@@ -8,14 +8,17 @@ that a new field needs no new version; the version changes when an old reader wo
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final, TypeAlias, TypeVar
 
 from procflow.record import Event, EventCodec
 from procflow.record.clocks import StreamClock
+from procflow_export.model.errors import Failure
 from procflow_export.model.events import UNIT_EVENT_TYPES, UnitEvent
-from procflow_export.model.plan import WorkUnit
+from procflow_export.model.plan import Snapshot, WorkUnit
+from procflow_export.model.settings import SourceConfig
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_LINE_BYTES: Final = 64 << 20
 """The longest line that is believed: a unit's result with some hundred thousand parts."""
 
@@ -48,8 +51,44 @@ class Drain(Event, tag="drain", frozen=True, kw_only=True):
     """Finish the current unit, then exit; the end of standard input means: exit now."""
 
 
-ParentMessage: TypeAlias = Work | Cancel | Drain
-WorkerMessage: TypeAlias = WorkerReady | UnitEvent
+class ReaderStep(StrEnum):
+    """What becomes of the connections of a worker that read a joined snapshot; see ``sources.port.Source``."""
+
+    PREPARE = "prepare"
+    JOIN = "join"
+    LEAVE = "leave"
+
+
+class Readers(Event, tag="readers", frozen=True, kw_only=True):
+    """Take one step with the readers of a snapshot, also while a unit is done; the worker answers with ``ReadersAnswer``.
+
+    Attributes:
+        step: Which.
+        source: What they are connected to.
+        snapshot: What they read.
+        count: How many to prepare.
+    """
+
+    step: ReaderStep
+    source: SourceConfig
+    snapshot: Snapshot
+    count: int = 0
+
+
+class ReadersAnswer(Event, tag="readers_answer", frozen=True, kw_only=True):
+    """The step was taken, or failed.
+
+    Attributes:
+        failure: Why it failed.
+    """
+
+    step: ReaderStep
+    snapshot: str
+    failure: Failure | None = None
+
+
+ParentMessage: TypeAlias = Work | Cancel | Drain | Readers
+WorkerMessage: TypeAlias = WorkerReady | ReadersAnswer | UnitEvent
 
 M = TypeVar("M", bound=Event)
 
@@ -71,9 +110,9 @@ class Stamp:
 
 def parent_codec() -> EventCodec[ParentMessage]:
     """Return a codec of what a parent says."""
-    return EventCodec((Work, Cancel, Drain))
+    return EventCodec((Work, Cancel, Drain, Readers))
 
 
 def worker_codec() -> EventCodec[WorkerMessage]:
     """Return a codec of what a worker says."""
-    return EventCodec((WorkerReady, *UNIT_EVENT_TYPES))
+    return EventCodec((WorkerReady, ReadersAnswer, *UNIT_EVENT_TYPES))

@@ -34,6 +34,9 @@ from procflow_export.engines.protocol import (
     PROTOCOL,
     Cancel,
     Drain,
+    Readers,
+    ReadersAnswer,
+    ReaderStep,
     Stamp,
     Work,
     WorkerMessage,
@@ -122,6 +125,8 @@ class _Worker:
                 case Cancel():
                     if self._unit_scope is not None:
                         self._unit_scope.cancel()
+                case Readers():
+                    group.start_soon(self._step, engine, message, name="readers")
                 case Drain():
                     self._is_draining = True
                 case Unknown():
@@ -150,6 +155,22 @@ class _Worker:
             self._lines.write(answer)
         if self._is_draining:
             everything.cancel()
+
+    async def _step(self, engine: InProcessEngine, message: Readers) -> None:
+        failure: Failure | None = None
+        try:
+            match message.step:
+                case ReaderStep.PREPARE:
+                    await engine.prepare_readers(message.source, message.snapshot, message.count)
+                case ReaderStep.JOIN:
+                    await engine.join_snapshot(message.source, message.snapshot)
+                case ReaderStep.LEAVE:
+                    await engine.leave_snapshot(message.source, message.snapshot)
+        except Exception as exc:  # noqa: BLE001 (the top of the step's task: told to the parent)
+            if not is_expected(exc):
+                traceback.print_exception(exc, file=sys.stderr)
+            failure = failure_from(exc)
+        self._lines.write(ReadersAnswer(step=message.step, snapshot=message.snapshot.name, failure=failure))
 
     def _finish(self, unit: WorkUnit, failure: Failure) -> None:
         self._lines.write(UnitFinished(export=unit.export, chunk=unit.index, failure=failure))

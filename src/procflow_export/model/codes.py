@@ -98,6 +98,8 @@ class Code(StrEnum):
     SOURCE_OUT_OF_RESOURCES = "SOURCE_OUT_OF_RESOURCES"
     SOURCE_DEADLOCK = "SOURCE_DEADLOCK"
     SOURCE_LOCKED = "SOURCE_LOCKED"
+    SOURCE_SNAPSHOT_LOST = "SOURCE_SNAPSHOT_LOST"
+    SOURCE_SNAPSHOT_REFUSED = "SOURCE_SNAPSHOT_REFUSED"
 
     TYPE_NOT_SUPPORTED = "TYPE_NOT_SUPPORTED"
     VALUE_REFUSED = "VALUE_REFUSED"
@@ -106,6 +108,8 @@ class Code(StrEnum):
     PLAN_KEY_MISSING = "PLAN_KEY_MISSING"
     PLAN_KEY_NOT_USABLE = "PLAN_KEY_NOT_USABLE"
     PLAN_TOO_MANY_CHUNKS = "PLAN_TOO_MANY_CHUNKS"
+
+    CURSOR_NOT_OWNED = "CURSOR_NOT_OWNED"
 
     FORMAT_FAILED = "FORMAT_FAILED"
 
@@ -116,6 +120,7 @@ class Code(StrEnum):
     DESTINATION_FAILED = "DESTINATION_FAILED"
     DESTINATION_MISMATCH = "DESTINATION_MISMATCH"
 
+    PUBLISHED_MEANWHILE = "PUBLISHED_MEANWHILE"
     ROW_COUNT_MISMATCH = "ROW_COUNT_MISMATCH"
     SCHEMA_CHANGED = "SCHEMA_CHANGED"
 
@@ -177,6 +182,12 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.SOURCE_OUT_OF_RESOURCES: _Meaning(Kind.RETRY, "Check memory and disk of the server, then run again.", 5.0),
     Code.SOURCE_DEADLOCK: _Meaning(Kind.RETRY, "Run again.", 1.0),
     Code.SOURCE_LOCKED: _Meaning(Kind.RETRY, "Run again when whoever holds the lock is done."),
+    Code.SOURCE_SNAPSHOT_LOST: _Meaning(
+        Kind.RETRY, "Run again; with `consistency: chunk` parts may differ in time, and no snapshot is needed.", 1.0
+    ),
+    Code.SOURCE_SNAPSHOT_REFUSED: _Meaning(
+        Kind.FIX, "Give the user what the message names, or accept parts that differ in time: `consistency: chunk`."
+    ),
     Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Choose another type under `columns:`, or leave the column out."),
     Code.VALUE_REFUSED: _Meaning(
         Kind.REFUSED,
@@ -185,9 +196,17 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.PLAN_COLUMN_UNKNOWN: _Meaning(
         Kind.FIX, "Spell the column as the source does; `check --type-report` lists them."
     ),
-    Code.PLAN_KEY_MISSING: _Meaning(Kind.FIX, "Name a `chunk_column`, or use `mode: full`."),
-    Code.PLAN_KEY_NOT_USABLE: _Meaning(Kind.FIX, "Choose an integer column as `chunk_column`, or use `mode: full`."),
+    Code.PLAN_KEY_MISSING: _Meaning(
+        Kind.FIX, "Correct the column's name; or name a `chunk_column` or `chunk_by_key`, or use `mode: full`."
+    ),
+    Code.PLAN_KEY_NOT_USABLE: _Meaning(
+        Kind.FIX, "Choose a column or key that the message allows, or use `mode: full`."
+    ),
     Code.PLAN_TOO_MANY_CHUNKS: _Meaning(Kind.FIX, "Raise `chunk_size`, or set `chunk_count` instead."),
+    Code.CURSOR_NOT_OWNED: _Meaning(
+        Kind.REFUSED,
+        "Decide: `state accept` if the rows are the same as before, `state reset` to export everything anew.",
+    ),
     Code.FORMAT_FAILED: _Meaning(Kind.FIX, "Read the message; another format or compression may hold the data."),
     Code.DESTINATION_DENIED: _Meaning(Kind.FIX, "Grant write access to the destination."),
     Code.DESTINATION_NOT_USABLE: _Meaning(Kind.FIX, "Correct the destination's settings."),
@@ -195,6 +214,7 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.DESTINATION_UNAVAILABLE: _Meaning(Kind.RETRY, "Run again when the destination answers.", 0.5),
     Code.DESTINATION_FAILED: _Meaning(Kind.FIX, "Read the destination's message."),
     Code.DESTINATION_MISMATCH: _Meaning(Kind.INTEGRITY, "Check the storage: what was written does not read back."),
+    Code.PUBLISHED_MEANWHILE: _Meaning(Kind.RETRY, "Run again: another run of the export published in the meantime."),
     Code.ROW_COUNT_MISMATCH: _Meaning(Kind.INTEGRITY, "Do not use the parts; nothing was published. Report it."),
     Code.SCHEMA_CHANGED: _Meaning(Kind.DRIFT, "The table changed while it was exported: run again."),
     Code.WORKER_NOT_STARTED: _Meaning(Kind.FIX, "Check limits of processes and memory on this machine."),

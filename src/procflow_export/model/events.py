@@ -110,7 +110,9 @@ class ProgressInit(Event, tag="progress_init", frozen=True, kw_only=True):
     total_chunks: int
     row_estimate: int | None = None
     key: str | None = None
-    """The column whose ranges are the chunks; None for one chunk."""
+    """What the rows are cut by: a column, or several; None for one chunk."""
+    cut: str | None = None
+    """How, in words, the key included: ``slices of (a, b)``."""
 
 
 class Progress(Event, tag="progress", frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, integer_value
 from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig
 
 
@@ -47,18 +48,43 @@ class Everything(msgspec.Struct, frozen=True, kw_only=True, tag="everything", ta
     """All rows of the selection."""
 
 
-class KeyRange(msgspec.Struct, frozen=True, kw_only=True, tag="key_range", tag_field="kind"):
-    """The rows with ``low <= column < high``; the bounds are integers of any size."""
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True, tag="key_range", tag_field="kind", omit_defaults=True):
+    """The rows whose key lies between two bounds; never one whose key is NULL in any part.
 
-    column: str
-    low: int
-    high: int
+    Attributes:
+        key: What the rows are ordered by.
+        low: Where the range begins; ``None`` begins before the first key.
+        high: Where it ends; ``None`` ends behind the last key.
+    """
+
+    key: Key
+    low: Bound | None = None
+    high: Bound | None = None
+
+    @property
+    def column(self) -> str:
+        """The column that the rows are ordered by first."""
+        return self.key[0].column
+
+    @staticmethod
+    def of_integers(column: str, low: int, high: int) -> KeyRange:
+        """Return the range ``low <= column < high``."""
+        return KeyRange(
+            key=(KeyPart(column=column, kind=KeyKind.INTEGER),),
+            low=Bound((integer_value(low),), is_inclusive=True),
+            high=Bound((integer_value(high),), is_inclusive=False),
+        )
 
 
 class NullKeys(msgspec.Struct, frozen=True, kw_only=True, tag="null_keys", tag_field="kind"):
-    """The rows whose ``column`` is NULL, which no range holds."""
+    """The rows whose key is NULL in some part, which no range holds."""
 
-    column: str
+    key: Key
+
+    @property
+    def column(self) -> str:
+        """The first column of the key."""
+        return self.key[0].column
 
 
 TableChunk: TypeAlias = KeyRange | NullKeys | Everything
@@ -71,9 +97,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: What a reader asks its source for.
+        is_joined: Whether only connections read it that joined when it was taken (see ``Source.join_snapshot``), not
+            any connection that names it.
     """
 
     name: str
+    is_joined: bool = False
 
 
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,7 +123,9 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
         snapshot: The state that all chunks of the export are read in; None reads whatever is committed by then.
         row_estimate: Rows that are expected; None when nobody knows.
+        writes_empty: Whether there is a part also when there are no rows, so that a reader finds the columns.
         attempt: 1 for the first try.
+        keeps_connection: Whether the worker may keep its connection for the next unit.
     """
 
     run_id: str
@@ -110,10 +141,12 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_rows: int
     snapshot: Snapshot | None = None
     row_estimate: int | None = None
+    writes_empty: bool = False
     attempt: int = 1
+    keeps_connection: bool = True
 
 
-class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
+class PartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file that a destination acknowledged.
 
     Attributes:
@@ -121,7 +154,8 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
         row_count: Rows in it.
         size_bytes: Size as stored.
         checksum: ``<algorithm>:<hex>`` over the stored bytes.
-        chunk: Number of the chunk it belongs to.
+        chunk: Number of the chunk it belongs to, in its run.
+        scope: What of the table it holds, where later runs export that anew; ``None`` where they do not.
     """
 
     key: str
@@ -129,6 +163,7 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     checksum: str
     chunk: int
+    scope: str | None = None
 
 
 class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

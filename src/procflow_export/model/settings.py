@@ -71,6 +71,15 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class Consistency(StrEnum):
+    """What the parts of one export have in common."""
+
+    SNAPSHOT = "snapshot"
+    """All parts show one state of the database."""
+    CHUNK = "chunk"
+    """Every chunk shows one state, and chunks may differ in time."""
+
+
 class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one chunk reader may do to its source; every value is decided.
 
@@ -82,6 +91,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        max_connections: Connections to the source at once, over all processes of a run; 0 is no limit.
     """
 
     batch_rows: int
@@ -91,6 +101,7 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     lock_timeout_s: int
     max_retries: int
     retry_backoff_ms: int
+    max_connections: int
 
 
 _PROFILES: Final = {
@@ -102,6 +113,7 @@ _PROFILES: Final = {
         lock_timeout_s=0,
         max_retries=1,
         retry_backoff_ms=1_000,
+        max_connections=0,
     ),
     TuningProfile.BALANCED: ReadLimits(
         batch_rows=150_000,
@@ -111,6 +123,7 @@ _PROFILES: Final = {
         lock_timeout_s=30,
         max_retries=3,
         retry_backoff_ms=2_000,
+        max_connections=20,
     ),
     TuningProfile.SAFE: ReadLimits(
         batch_rows=2_000,
@@ -120,6 +133,7 @@ _PROFILES: Final = {
         lock_timeout_s=10,
         max_retries=10,
         retry_backoff_ms=5_000,
+        max_connections=4,
     ),
 }
 
@@ -136,6 +150,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        max_connections: Connections to the source at once, over all processes of a run, those that hold snapshots
+            included; 0 is no limit.  Of several exports of one source, the lowest counts.
     """
 
     profile: TuningProfile | None = None
@@ -146,6 +162,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lock_timeout_s: NotNegative | None = None
     max_retries: NotNegative | None = None
     retry_backoff_ms: NotNegative | None = None
+    max_connections: NotNegative | None = None
 
     def merged_over(self, base: Tuning) -> Tuning:
         """Return these values, with those of ``base`` where this one is silent."""
@@ -165,6 +182,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             lock_timeout_s=_first(self.lock_timeout_s, base.lock_timeout_s),
             max_retries=_first(self.max_retries, base.max_retries),
             retry_backoff_ms=_first(self.retry_backoff_ms, base.retry_backoff_ms),
+            max_connections=_first(self.max_connections, base.max_connections),
         )
 
 

@@ -9,6 +9,7 @@ texts; batches of one column may have different dictionaries.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -145,6 +146,14 @@ class Column:
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     """Return the schema that every batch of these columns has."""
     return pa.schema([column.field() for column in columns])
+
+
+def schema_fingerprint(columns: Iterable[Column]) -> str:
+    """Return a digest of names, types and nullability; equal schemas have equal ones."""
+    text = "\n".join(
+        f"{column.name!r} {column.arrow_type} {'null' if column.is_nullable else 'not null'}" for column in columns
+    )
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def decimal_type(precision: int, scale: int) -> pa.DataType | None:

@@ -1,7 +1,7 @@
 """The one way in which an export becomes published, whatever engine and mode made its parts.
 
 Owns the end of the order that the specification numbers W1 to W7 (E-42); the beginning is in ``pipeline.unit`` (W1, W2)
-and in the destinations.  W6 is the state's and comes with incremental exports.
+and in the destinations.  The cursor is in the manifest; W6, the state that follows it, comes later.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from procflow_export.destinations import Owner, Publication, open_destination, publish
 from procflow_export.model.codes import Code
@@ -44,7 +46,8 @@ async def finalise(
     owner = Owner(export=plan.name, run_id=plan.target.run_id)
     async with open_destination(plan.target.destination, owner=owner) as destination:
         # W4: the manifest is one put after all its parts: it is the commit.  W5: the marker follows it, once it reads back.
-        return await anyio.to_thread.run_sync(publish, destination, manifest, limiter=threads)
+        commit = partial(publish, destination, manifest, continuation=plan.continuation)
+        return await anyio.to_thread.run_sync(commit, limiter=threads)
     # W7: the verdict event is the scheduler's, after this returned.
 
 
@@ -81,11 +84,14 @@ def build_manifest(
         compression=target.format.compression.value,
         schema_fingerprint=fingerprints.pop(),
         row_count=sum(result.row_count for result in ordered),
-        parts=tuple(part for result in ordered for part in result.parts),
-        consistency="chunk",
+        parts=tuple(
+            msgspec.structs.replace(part, scope=plan.scope(result.index)) for result in ordered for part in result.parts
+        ),
+        consistency=plan.consistency.value,
         started_at=_instant(started_at),
         finished_at=_instant(finished_at),
         changed_values=changed_values(results),
+        cursor=plan.cursor,
     )
 
 

@@ -8,52 +8,84 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
+from procflow_export.config.structs import Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.formats import refuse_unwritable
+from procflow_export.model.manifest import Manifest
+from procflow_export.model.plan import Snapshot
 from procflow_export.model.types import arrow_schema
+from procflow_export.pipeline.cutting import Cutter
 from procflow_export.pipeline.sources import SharedSources
-from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export
+from procflow_export.planning.cursors import own_cursor
+from procflow_export.planning.keys import Facts
+from procflow_export.planning.plan import WHOLE, ExportPlan, Target, plan_export
 
 
-async def plan_target(target: Target, sources: SharedSources) -> ExportPlan:
-    """Ask the source for columns, estimate and key, and return the plan.  Reads no rows.
+async def plan_target(
+    target: Target, sources: SharedSources, previous: Manifest | None = None, *, snapshot: Snapshot | None = None
+) -> ExportPlan:
+    """Ask the source for columns, estimate and keys, and return the plan.  Reads no rows.
+
+    Args:
+        target: The export.
+        sources: Open sources.
+        previous: The set that is published now.
+        snapshot: The state that chunks will be read in: the key's bounds are those of its rows.
 
     Raises:
-        ExportError: If the source cannot be reached or does not hold what the export names, or no plan is possible.
+        ExportError: If the source cannot be reached or does not hold what the export names, if no plan is possible, or if the
+            published set has a cursor of another export.
     """
+    export = target.export
     async with sources.borrowed(target.source) as source:
+        owner = target.owner(source.identity)
+        stored = own_cursor(previous, owner, is_cumulative=export.is_cumulative)
+        base = None if stored is None else previous
         profile = await source.profile(target.selection, target.choices)
-        column = chunk_key(target, columns=profile.columns, integer_key=profile.integer_key)
-        key = None
-        if column is not None:
-            bounds = await source.key_bounds(target.selection, column)
-            key = KeyFacts(column=column, low=bounds.low, high=bounds.high, has_nulls=bounds.has_nulls)
-    # Here and not at the first row, so that ``check`` knows it as well.
-    refuse_unwritable(target.format, arrow_schema(profile.columns))
-    return plan_export(target, columns=profile.columns, row_estimate=profile.row_estimate, key=key)
+        # Here and not at the first row, so that ``check`` knows it as well.
+        refuse_unwritable(target.format, arrow_schema(profile.columns))
+        facts = Facts(
+            selection=target.selection,
+            columns=profile.columns,
+            indexes=profile.indexes,
+            row_estimate=profile.row_estimate,
+        )
+        cutter = Cutter(source, facts, snapshot)
+        if export.mode is Mode.TIME_WINDOW:
+            cut = await cutter.last_days(export, stored, base)
+        elif export.is_cumulative:
+            cut = await cutter.since(export, stored, base)
+        elif export.mode is Mode.CHUNKED:
+            cut = await cutter.chunked(export)
+        else:
+            cut = WHOLE
+    if export.is_cumulative:
+        return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
+    return plan_export(target, facts, cut, snapshot=snapshot)
 
 
-async def check_destination(target: Target, threads: anyio.CapacityLimiter) -> None:
-    """Make sure that the destination is this export's own; changes nothing there.
+async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manifest | None:
+    """Return what is published at the destination, once it is known to be this export's own; changes nothing there.
 
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
     """
     async with open_destination(target.destination) as destination:
-        await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
+        return await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
 
 
-async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) -> None:
-    """Like ``check_destination()``, and remove what dead runs of the export left unfinished.
+async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) -> Manifest | None:
+    """Like ``published_set()``, and remove what dead runs of the export left unfinished.
 
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
     """
     owner = Owner(export=target.export.name, run_id=target.run_id)
     async with open_destination(target.destination, owner=owner) as destination:
-        await anyio.to_thread.run_sync(_prepare, destination, target.export.name, limiter=threads)
+        return await anyio.to_thread.run_sync(_prepare, destination, target.export.name, limiter=threads)
 
 
-def _prepare(destination: Destination, export: str) -> None:
-    previous_manifest(destination, export)
+def _prepare(destination: Destination, export: str) -> Manifest | None:
+    previous = previous_manifest(destination, export)
     destination.remove_stale()
+    return previous

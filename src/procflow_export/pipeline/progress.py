@@ -12,11 +12,13 @@ from typing import Final
 
 import anyio
 
-from procflow_export.model.errors import Failure
+from procflow_export.model.errors import ExportError, Failure
 from procflow_export.model.events import Status, UnitEvent, UnitProgress, UnitWarning
+from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import UnitResult
 from procflow_export.planning.order import remaining_cost
 from procflow_export.planning.plan import ExportPlan, Target
+from procflow_export.sources.port import SnapshotPrice
 
 MAX_WARNINGS: Final = 100
 """Warnings of a unit's worker that wait to be shown; further ones are counted."""
@@ -28,7 +30,18 @@ class ExportState:
 
     Attributes:
         target: What was known at the start.
-        plan: Known once it is planned.
+        whole_cost: How much work it is, by estimate; known once its source was asked.
+        published: What its destination showed before; known with ``whole_cost``.
+        admitted: Set once it may be planned and read: the scheduler has kept a place and connections for it.
+        plan: Known once it is planned; None again while it starts over.
+        lost: Why what was read so far is of no use: the snapshot is gone.
+        price: What a snapshot of its source takes in connections; known with ``whole_cost``.
+        granted: Connections that are kept for it beside those of its running units.
+        is_preparing: Whether it was admitted and has no plan yet.
+        is_snapshot_refused: Whether a snapshot was asked for and is not to be had.
+        longest_transaction_s: Longest transaction that held a snapshot for it.
+        reading: Ends planning and reading.
+        is_read: Whether nothing more will be read.
         failure: Why it failed; the first reason counts.
         is_cancelled: Whether the run was asked to stop before it was done.
         running: Units that an engine works on, by chunk, with the scope that ends each.
@@ -41,7 +54,18 @@ class ExportState:
     """
 
     target: Target
+    whole_cost: float | None = None
+    published: Manifest | None = None
+    admitted: anyio.Event = field(default_factory=anyio.Event)
     plan: ExportPlan | None = None
+    lost: ExportError | None = None
+    price: SnapshotPrice | None = None
+    granted: int = 0
+    is_preparing: bool = False
+    is_snapshot_refused: bool = False
+    longest_transaction_s: float = 0.0
+    reading: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    is_read: bool = False
     failure: Failure | None = None
     is_cancelled: bool = False
     running: dict[int, anyio.CancelScope] = field(default_factory=dict)
@@ -74,6 +98,21 @@ class ExportState:
         return self.failure is None and not self.is_cancelled
 
     @property
+    def is_reading(self) -> bool:
+        """Whether its units go on: what they come to counts."""
+        return self.is_active and self.plan is not None and self.lost is None
+
+    @property
+    def waits_to_be_admitted(self) -> bool:
+        """Whether it could be planned and read now."""
+        return self.is_active and self.whole_cost is not None and not self.admitted.is_set()
+
+    @property
+    def holds_idly(self) -> bool:
+        """Whether it keeps a state of its database while none of its units runs."""
+        return self.plan is not None and self.plan.snapshot is not None and not self.running
+
+    @property
     def is_complete(self) -> bool:
         """Whether every chunk is done."""
         return self.plan is not None and len(self.results) == len(self.plan.chunks)
@@ -97,9 +136,11 @@ class ExportState:
 
     @property
     def cost(self) -> float | None:
-        """How much work is left if a unit of it may start now; None if none may."""
+        """How much work is left if it may be admitted or a unit of it may start now; None if not."""
+        if self.waits_to_be_admitted:
+            return self.whole_cost
         plan = self.plan
-        if plan is None or not self.is_active or len(self.running) >= plan.parallel:
+        if plan is None or not self.is_reading or len(self.running) >= plan.parallel:
             return None
         if not self._again and self._next_index >= len(plan.chunks):
             return None
@@ -151,6 +192,22 @@ class ExportState:
         self.is_dirty = True
         return True
 
+    def lose(self, error: ExportError) -> None:
+        """Give up what was read so far, because the snapshot is gone; units that run are ended."""
+        if self.is_reading and not self.is_complete:
+            self.lost = error
+            self._end_units()
+
+    def start_over(self) -> None:
+        """Forget what was read so far; nothing of it runs."""
+        self.plan = self.lost = None
+        self.admitted, self.settled = anyio.Event(), anyio.Event()
+        self.results.clear()
+        self.attempts.clear()
+        self._live.clear()
+        self._again.clear()
+        self._next_index = self._done_rows = self._done_bytes = 0
+
     def fail(self, failure: Failure) -> None:
         """Give the export up: the first reason counts, and whatever runs for it is ended."""
         if self.failure is None:
@@ -162,10 +219,11 @@ class ExportState:
         if self.is_active and not self.is_complete:
             self.is_cancelled = True
         self._end_units()
+        self.reading.cancel()
 
     def settle(self) -> None:
-        """Say so if nothing of this export runs and nothing will."""
-        if self.task_count == 0 and (not self.is_active or self.is_complete):
+        """Say so if nothing of this export runs and nothing will, unless it starts over."""
+        if self.task_count == 0 and (not self.is_active or self.is_complete or self.lost is not None):
             self.settled.set()
 
     def _end_units(self) -> None:

@@ -28,22 +28,21 @@ from procflow_export.model.events import (
     Finished,
     PartWritten,
     Progress,
-    ProgressInit,
     Retry,
     RunStarted,
-    Started,
     UnitEvent,
     Warned,
 )
-from procflow_export.model.plan import UnitResult
+from procflow_export.model.plan import UnitResult, WorkUnit
+from procflow_export.pipeline.connections import Connections
 from procflow_export.pipeline.finalise import finalise
 from procflow_export.pipeline.logs import get_logger
 from procflow_export.pipeline.machine import Clock, peak_rss_bytes, utc_now
 from procflow_export.pipeline.observer import RunObserver
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
-from procflow_export.pipeline.prepare import plan_target, prepare_destination
 from procflow_export.pipeline.progress import ExportState
+from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
 from procflow_export.planning.plan import Target
@@ -76,11 +75,9 @@ class Scheduler:
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
         self._running_count = 0
-        self._unplanned_count = len(self._states)
-        self._planning = anyio.CancelScope()
         self._changed = anyio.Event()
         self._dirty = anyio.Event()
-        self._planners = anyio.CapacityLimiter(policy.max_planners)
+        self._connections = Connections(targets, max_units=engine.max_units, max_planners=policy.max_planners)
         self._stores = anyio.CapacityLimiter(policy.max_planners)
         self._log = get_logger("run").bind(run_id=run_id)
 
@@ -96,13 +93,31 @@ class Scheduler:
         )
         async with anyio.create_task_group() as group:
             group.start_soon(self._show_progress, name="progress")
-            async with anyio.create_task_group() as work:
-                work.start_soon(self._plan_all, name="plan")
+            async with SharedSources(self._environ) as sources, anyio.create_task_group() as work:
+                reading = self._reading(sources)
                 for state in self._states:
-                    work.start_soon(self._publish, state, name=f"export {state.name}")
-                work.start_soon(self._dispatch, work, name="dispatch")
+                    work.start_soon(self._export, state, reading, name=f"export {state.name}")
+                work.start_soon(self._dispatch, work, reading, name="dispatch")
             group.cancel_scope.cancel()
         return await self._finish()
+
+    def _reading(self, sources: SharedSources) -> Reading:
+        return Reading(
+            run_id=self._run_id,
+            sources=sources,
+            engine=self._engine,
+            connections=self._connections,
+            outbox=self._outbox,
+            policy=self._policy,
+            stores=self._stores,
+            recorded=self._recorded,
+            notify=self._notify,
+        )
+
+    async def _export(self, state: ExportState, reading: Reading) -> None:
+        await reading.read(state)
+        await state.settled.wait()
+        await self._publish(state)
 
     def cancel(self) -> None:
         """Stop taking work and end what runs; every export that is not done gets the verdict ``cancelled``.
@@ -112,111 +127,79 @@ class Scheduler:
         for state in self._states:
             state.cancel()
             state.settle()
-        self._planning.cancel()
         self._notify()
-
-    # ---- planning
-
-    async def _plan_all(self) -> None:
-        with self._planning:
-            async with SharedSources(self._environ) as sources, anyio.create_task_group() as group:
-                for state in self._states:
-                    group.start_soon(self._plan, state, sources, name=f"plan {state.name}")
-        self._unplanned_count = 0
-        self._notify()
-
-    async def _plan(self, state: ExportState, sources: SharedSources) -> None:
-        target = state.target
-        async with self._planners:
-            await self._outbox.put(
-                Started(
-                    run_id=self._run_id,
-                    export=state.name,
-                    mode=target.export.mode.value,
-                    source=target.source.type.value,
-                    format=target.format.format.value,
-                )
-            )
-            attempt = 0
-            while state.is_active and state.plan is None:
-                attempt += 1
-                try:
-                    await prepare_destination(target, self._stores)
-                    plan = await plan_target(target, sources)
-                except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
-                    await self._plan_again(state, exc, attempt)
-                    continue
-                for message in plan.warnings:
-                    await self._outbox.put(Warned(export=state.name, code="PLAN", message=message))
-                await self._outbox.put(
-                    ProgressInit(
-                        export=state.name,
-                        total_chunks=len(plan.chunks),
-                        row_estimate=plan.row_estimate,
-                        key=plan.chunks.column,
-                    )
-                )
-                state.plan = plan
-        self._unplanned_count -= 1
-        state.settle()
-        self._notify()
-
-    async def _plan_again(self, state: ExportState, exc: Exception, attempt: int) -> None:
-        if not self._may_try_again(state, exc, attempt):
-            state.fail(self._recorded(state, exc))
-            return
-        delay_s = self._delay_s(state, exc, attempt)
-        state.retry_count += 1
-        await self._outbox.put(
-            Retry(export=state.name, chunk=-1, attempt=attempt, delay_s=delay_s, failure=failure_from(exc))
-        )
-        await anyio.sleep(delay_s)
 
     # ---- units
 
-    async def _dispatch(self, group: anyio.abc.TaskGroup) -> None:
+    async def _dispatch(self, group: anyio.abc.TaskGroup, reading: Reading) -> None:
         with anyio.move_on_after(self._policy.head_start_s):
-            while self._unplanned_count > 0:
+            while any(state.whole_cost is None and not state.is_read for state in self._states):
                 await self._changed.wait()
-        while not all(state.settled.is_set() for state in self._states):
-            while self._running_count < self._engine.max_units and (state := self._longest()) is not None:
-                scope = anyio.CancelScope()
-                index, attempt = state.take(scope)
-                if state.began_ns is None:
-                    state.began_ns = self._clock.mono_ns()
-                self._running_count += 1
-                state.task_count += 1
-                group.start_soon(self._unit, group, state, index, attempt, scope, name=f"{state.name}[{index}]")
-            await self._changed.wait()
+        while not all(state.is_read for state in self._states):
+            if not self._begin_next(group, reading):
+                await self._changed.wait()
 
-    def _longest(self) -> ExportState | None:
-        """Return the export with the most work left of those that may start a unit."""
-        costs = [(cost, state) for state in self._states if (cost := state.cost) is not None]
-        return max(costs, key=lambda item: item[0])[1] if costs else None
+    def _begin_next(self, group: anyio.abc.TaskGroup, reading: Reading) -> bool:
+        """Admit an export or start a unit, if there are a place and connections for one; return whether there were."""
+        if self._running_count + sum(state.is_preparing for state in self._states) >= self._engine.max_units:
+            return False
+        return any(
+            reading.admit(state) if state.waits_to_be_admitted else self._start_unit(group, state)
+            for state in self._longest_first()
+        )
+
+    def _start_unit(self, group: anyio.abc.TaskGroup, state: ExportState) -> bool:
+        plan = state.plan
+        assert plan is not None
+        account = self._connections.of(state.target.source)
+        # Readers that joined a snapshot have their connections already.
+        connection_count = 0 if plan.snapshot is not None and plan.snapshot.is_joined else 1
+        if not account.has(connection_count):
+            return False
+        account.take(connection_count)
+        scope = anyio.CancelScope()
+        index, attempt = state.take(scope)
+        unit = plan.unit(index, attempt=attempt, keeps_connection=account.may_keep)
+        if state.began_ns is None:
+            state.began_ns = self._clock.mono_ns()
+        self._running_count += 1
+        state.task_count += 1
+        group.start_soon(self._unit, group, state, unit, connection_count, scope, name=f"{state.name}[{index}]")
+        return True
+
+    def _longest_first(self) -> list[ExportState]:
+        """Return the exports that could use a place, those first that hold a snapshot and use none, then by work left."""
+        costs = [(state.holds_idly, cost, state) for state in self._states if (cost := state.cost) is not None]
+        return [state for _, _, state in sorted(costs, key=lambda item: item[:2], reverse=True)]
 
     async def _unit(
-        self, group: anyio.abc.TaskGroup, state: ExportState, index: int, attempt: int, scope: anyio.CancelScope
+        self,
+        group: anyio.abc.TaskGroup,
+        state: ExportState,
+        unit: WorkUnit,
+        connection_count: int,
+        scope: anyio.CancelScope,
     ) -> None:
+        index, attempt = unit.index, unit.attempt
         result: UnitResult | None = None
         failure: Exception | None = None
         began_ns = self._clock.mono_ns()
-        assert state.plan is not None
         try:
             try:
                 with scope:
-                    unit = state.plan.unit(index, attempt=attempt)
                     result = await self._engine.execute(unit, partial(self._observe, state))
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 failure = exc
             finally:
                 self._running_count -= 1
+                self._connections.of(state.target.source).give(connection_count)
                 state.release(index)
                 self._notify()
             if result is not None:
                 state.complete(index, result)
                 await self._tell_chunk(state, result, attempt, self._clock.elapsed_s(began_ns))
             elif failure is not None:
-                await self._unit_failed(group, state, index, attempt, failure)
+                await self._unit_failed(group, state, unit, failure)
         finally:
             state.task_count -= 1
             state.settle()
@@ -246,10 +229,14 @@ class Scheduler:
         self._dirty.set()
 
     async def _unit_failed(
-        self, group: anyio.abc.TaskGroup, state: ExportState, index: int, attempt: int, exc: Exception
+        self, group: anyio.abc.TaskGroup, state: ExportState, unit: WorkUnit, exc: Exception
     ) -> None:
+        index, attempt = unit.index, unit.attempt
+        if isinstance(exc, ExportError) and exc.code is Code.SOURCE_SNAPSHOT_LOST and unit.snapshot is not None:
+            state.lose(exc)
+            return
         if not self._may_try_again(state, exc, attempt):
-            if state.is_active:  # what other units die of while an export is given up is not its reason
+            if state.is_reading:  # what other units die of while an export is given up is not its reason
                 exc.add_note(f"chunk {index}, attempt {attempt} of {state.target.max_attempts}")
                 state.fail(self._recorded(state, exc))
             return
@@ -270,7 +257,7 @@ class Scheduler:
         finally:
             del state.delayed[index]
             state.task_count -= 1
-            if state.is_active:
+            if state.is_reading:
                 state.put_back(index)
             state.settle()
             self._notify()
@@ -281,7 +268,7 @@ class Scheduler:
         await state.settled.wait()
         publication: Publication | None = None
         plan = state.plan
-        if plan is not None and state.is_active:
+        if plan is not None and state.is_active and not plan.is_nothing_new:
             try:
                 publication = await finalise(
                     plan,
@@ -336,7 +323,7 @@ class Scheduler:
 
     def _may_try_again(self, state: ExportState, exc: Exception, attempt: int) -> bool:
         is_transient = isinstance(exc, ExportError) and exc.is_transient
-        return is_transient and state.is_active and attempt < state.target.max_attempts
+        return is_transient and state.is_reading and attempt < state.target.max_attempts
 
     def _delay_s(self, state: ExportState, exc: Exception, attempt: int) -> float:
         code = exc.code if isinstance(exc, ExportError) else Code.INTERNAL

@@ -12,7 +12,6 @@ would have to be undone; and a queue of whole chunks, because its memory has no 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.events import UnitEvent, UnitProgress
 from procflow_export.model.plan import PartRecord, UnitResult, WorkUnit
-from procflow_export.model.types import arrow_schema, decode_columns
+from procflow_export.model.types import arrow_schema, decode_columns, schema_fingerprint
 from procflow_export.pipeline.machine import peak_rss_bytes
 from procflow_export.planning.names import part_key
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source
@@ -131,6 +130,10 @@ async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics:
         # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
         # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
         handover.close_sending()
+        if not unit.keeps_connection:
+            # It counts until it is closed (see ``pipeline.connections``).
+            with anyio.CancelScope(shield=True):
+                await source.close_idle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +200,18 @@ class _PartWork:
         self._unit = unit
         self._destination = destination
         self._handover = handover
-        self._schema = arrow_schema(decode_columns(unit.columns))
+        columns = decode_columns(unit.columns)
+        self._schema = arrow_schema(columns)
         self._suffix = file_suffix(unit.format)
         self.row_count = 0
         self._stored_bytes = 0
         self.parts: list[PartRecord] = []
-        self.schema_fingerprint = _fingerprint(self._schema)
+        self.schema_fingerprint = schema_fingerprint(columns)
 
     def write_parts(self) -> None:
-        """Write every part of the unit.
-
-        The first chunk of an export always has a part, even without rows: a reader of the published set finds the
-        schema there.
-        """
+        """Write every part of the unit."""
         batch = self._next_batch(0)
-        if batch is None and self._unit.index != 0:
+        if batch is None and not self._unit.writes_empty:
             return
         while True:
             batch, has_more = self._write_part(batch)
@@ -273,9 +273,3 @@ class _PartWork:
             size_bytes=self._stored_bytes + open_bytes,
         )
         return anyio.from_thread.run(self._handover.next_batch, done)
-
-
-def _fingerprint(schema: pa.Schema) -> str:
-    """Return a digest of names, types and nullability; equal schemas have equal ones."""
-    text = "\n".join(f"{field.name!r} {field.type} {'null' if field.nullable else 'not null'}" for field in schema)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

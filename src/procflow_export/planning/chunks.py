@@ -1,23 +1,54 @@
-"""Chunk arithmetic: how the values of a key are cut into ranges.
+"""Chunk arithmetic: how the order of a key is cut into ranges.
 
 Owns the promise that the chunks of a table partition its rows: every key lies in exactly one range, and rows without a
-key in a chunk of their own.  Integers are unbounded, so that no key type of any database overflows; ranges are computed
-when they are asked for, so that fifty million of them cost nothing.
+key in a chunk of their own.  The first range begins before every key and the last one ends behind every key, unless the
+export itself is bounded, so that a key that appears meanwhile is in some range, and no bound is beyond its column's type.
+Where cuts are computed, integers are unbounded and cuts are made when they are asked for: fifty million cost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, overload
+from datetime import date
+from typing import Final, TypeVar, overload
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
+from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue, KeyValues, integer_value
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, TableChunk
 
+T = TypeVar("T")
+
 DEFAULT_CHUNK_SIZE: Final = 100_000
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_DAY_S: Final = 86_400
 MAX_CHUNKS: Final = 50_000_000
-"""More windows than this over one key mean that the key is sparse and the width wrong: refused."""
+"""More ranges than this over one key mean that the key is sparse and the width wrong: refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed(Sequence[T]):
+    """A sequence whose items are computed when they are asked for."""
+
+    length: int
+    item: Callable[[int], T]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return [self.item(position) for position in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
+            raise IndexError(index)
+        return self.item(index % self.length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +56,30 @@ class Chunks(Sequence[TableChunk]):
     """The chunks of one export, in the order of their keys, NULL keys last.
 
     Attributes:
-        column: The key; None means one chunk of everything.
-        low: Smallest key; None when no row has one.
-        high: Largest key, inclusive.
-        window_count: Ranges between ``low`` and ``high``; each has at least one possible key.
-        width: Width of every range but the last; None spreads the keys evenly over ``window_count`` ranges.
+        key: What is cut; empty for one chunk of everything.
+        cuts: Where, in ascending order: n cuts make n + 1 ranges.
+        is_cut_behind: Whether the keys at a cut are in the range before it; otherwise they begin the next one.
+        low: Where the first range begins; ``None`` begins before every key.
+        high: Where the last range ends; ``None`` ends behind every key.
+        has_ranges: Whether there are ranges at all.
         has_nulls: Whether there is a chunk for the rows without a key.
     """
 
-    column: str | None = None
-    low: int | None = None
-    high: int | None = None
-    window_count: int = 0
-    width: int | None = None
+    key: Key = ()
+    cuts: Sequence[KeyValues] = ()
+    is_cut_behind: bool = False
+    low: Bound | None = None
+    high: Bound | None = None
+    has_ranges: bool = True
     has_nulls: bool = False
 
+    @property
+    def range_count(self) -> int:
+        """How many of the chunks are ranges; the first ones."""
+        return len(self.cuts) + 1 if self.key and self.has_ranges else 0
+
     def __len__(self) -> int:
-        return 1 if self.column is None else self.window_count + self.has_nulls
+        return self.range_count + self.has_nulls if self.key else 1
 
     @overload
     def __getitem__(self, index: int) -> TableChunk: ...
@@ -52,78 +90,83 @@ class Chunks(Sequence[TableChunk]):
     def __getitem__(self, index: int | slice) -> TableChunk | Sequence[TableChunk]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
+        if not -len(self) <= index < len(self):
             raise IndexError(index)
-        if self.column is None:
+        index %= len(self)
+        if not self.key:
             return Everything()
-        if index == self.window_count:
-            return NullKeys(column=self.column)
-        return KeyRange(column=self.column, low=self._edge(index), high=self._edge(index + 1))
-
-    def _edge(self, index: int) -> int:
-        """Return where range ``index`` begins; range ``window_count`` begins behind the largest key."""
-        assert self.low is not None
-        assert self.high is not None
-        span = self.high - self.low + 1
-        if self.width is not None:
-            return self.low + min(index * self.width, span)
-        return self.low + span * index // self.window_count
+        if index == self.range_count:
+            return NullKeys(key=self.key)
+        low = self.low if index == 0 else Bound(self.cuts[index - 1], is_inclusive=not self.is_cut_behind)
+        high = self.high if index == len(self.cuts) else Bound(self.cuts[index], is_inclusive=self.is_cut_behind)
+        return KeyRange(key=self.key, low=low, high=high)
 
 
-def cut_table(
-    column: str,
-    *,
-    low: int | None,
-    high: int | None,
-    has_nulls: bool,
-    chunk_size: int | None = None,
-    chunk_count: int | None = None,
-    row_estimate: int | None = None,
-) -> Chunks:
-    """Return the chunks of a table by ranges of ``column``.
-
-    ``chunk_size`` is the width of a range (default 100 000), ``chunk_count`` the number of equal ranges; with fewer keys
-    than ranges there are fewer ranges.  A table that is expected to have no more rows than one range is one chunk,
-    unless ranges were counted out.
+def cut_integers(
+    column: str, low: int, high: int, *, width: int | None = None, count: int | None = None
+) -> Sequence[KeyValues]:
+    """Return the cuts between ranges of integers.
 
     Args:
-        column: The key.
-        low: Smallest key; None when no row has one.
-        high: Largest key, inclusive.
-        has_nulls: Whether a row has no key.
-        chunk_size: Width of a range.
-        chunk_count: Number of ranges, instead.
-        row_estimate: Rows that are expected; None when nobody knows.
+        column: The key, for messages.
+        low: Smallest key.
+        high: Largest key.
+        width: Keys in a range, the last one perhaps less.
+        count: Number of ranges, as equal as they can be, instead; with fewer keys than ranges there are fewer.
 
     Raises:
         PlanError: If there would be more than ``MAX_CHUNKS`` ranges, or the smallest key is above the largest.
     """
-    if low is None or high is None:
-        # No row has a key: whatever rows there are have none.
-        return Chunks()
-    if low > high:
+    _require_order(column, low, high)
+    span = high - low + 1
+    if count is not None:
+        range_count = min(count, span)
+        _require_few(column, low, high, range_count)
+        return Computed(range_count - 1, lambda index: (integer_value(low + span * (index + 1) // range_count),))
+    size = DEFAULT_CHUNK_SIZE if width is None else width
+    range_count = -(-span // size)
+    _require_few(column, low, high, range_count)
+    return Computed(range_count - 1, lambda index: (integer_value(low + (index + 1) * size),))
+
+
+def cut_days(part: KeyPart, low: date, high: date, days: int) -> Sequence[KeyValues]:
+    """Return the cuts between windows of ``days`` days, each at midnight UTC; the first window begins at ``low``.
+
+    Raises:
+        PlanError: If the first day is after the last.
+    """
+    _require_order(part.column, low, high)
+    first = low.toordinal()
+    window_count = -(-(high.toordinal() - first + 1) // days)
+    return Computed(
+        window_count - 1, lambda index: (day_value(date.fromordinal(first + (index + 1) * days), part.kind),)
+    )
+
+
+def day_value(day: date, kind: KeyKind) -> KeyValue:
+    """Return the first moment of a day, UTC, as a value of a key of that kind."""
+    match kind:
+        case KeyKind.INTEGER:
+            return integer_value((day.toordinal() - _EPOCH_DAY) * _DAY_S)  # a Unix time
+        case KeyKind.TIMESTAMP:
+            return KeyValue(kind, f"{day.isoformat()} 00:00:00")
+        case KeyKind.INSTANT:
+            return KeyValue(kind, f"{day.isoformat()} 00:00:00+00")
+        case _:
+            return KeyValue(kind, day.isoformat())
+
+
+def _require_order(column: str, low: int | date, high: int | date) -> None:
+    if low > high:  # type: ignore[operator]  # both are of one type
         raise PlanError(
             Code.PLAN_KEY_NOT_USABLE,
-            f"the smallest key of {column!r} is {low} and the largest {high}: not an integer order",
+            f"the smallest key of {column!r} is {low} and the largest {high}: not in that order",
         )
-    span = high - low + 1
-    if chunk_count is not None:
-        window_count, width = min(chunk_count, span), None
-    else:
-        width = chunk_size if chunk_size is not None else DEFAULT_CHUNK_SIZE
-        if row_estimate is not None and 0 < row_estimate <= width:
-            return Chunks()
-        window_count = -(-span // width)
-    if window_count > MAX_CHUNKS:
+
+
+def _require_few(column: str, low: int, high: int, range_count: int) -> None:
+    if range_count > MAX_CHUNKS:
         raise PlanError(
             Code.PLAN_TOO_MANY_CHUNKS,
-            f"the keys of {column!r} from {low} to {high} make {window_count} ranges, more than {MAX_CHUNKS}",
+            f"the keys of {column!r} from {low} to {high} make {range_count} ranges, more than {MAX_CHUNKS}",
         )
-    return Chunks(column=column, low=low, high=high, window_count=window_count, width=width, has_nulls=has_nulls)
-
-
-def is_sparse(chunks: Chunks, row_estimate: int | None) -> bool:
-    """Whether most ranges will be nearly empty: far more of them than there are rows for."""
-    return row_estimate is not None and row_estimate > 0 and len(chunks) > max(1_000, row_estimate)

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from procflow_export.planning.plan import ExportPlan
+from procflow_export.planning.plan import ExportPlan, Target
 
 UNKNOWN_ROWS: Final = 10_000_000
 """What an export without an estimate is taken for: large, so that it is not left for the end."""
+
+
+def whole_cost(target: Target, *, row_count: int | None, row_bytes: int) -> float:
+    """Return the same measure for an export that has no plan yet."""
+    rows = UNKNOWN_ROWS if row_count is None else max(row_count, 1)
+    return float(-(-rows // target.export.parallel) * row_bytes)
 
 
 def remaining_cost(plan: ExportPlan, chunks_left: int) -> float:

@@ -13,13 +13,14 @@ from typing import Final
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig, Mode
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
-from procflow_export.model.codes import Code
-from procflow_export.model.errors import PlanError
-from procflow_export.model.plan import Query, Relation, Selection, WorkUnit
+from procflow_export.model.keys import KeyValues
+from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
+from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
 from procflow_export.model.settings import (
     Compression,
+    Consistency,
     CsvOptions,
     DestinationConfig,
     Environment,
@@ -30,8 +31,10 @@ from procflow_export.model.settings import (
     SourceConfig,
     TuningProfile,
 )
-from procflow_export.model.types import Column, LogicalType, encode_columns
-from procflow_export.planning.chunks import Chunks, cut_table, is_sparse
+from procflow_export.model.types import Column, encode_columns, schema_fingerprint
+from procflow_export.planning.chunks import Chunks
+from procflow_export.planning.cursors import NULL_SCOPE, owner_of
+from procflow_export.planning.keys import Facts
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
@@ -73,6 +76,16 @@ class Target:
         """What a chunk reader of this export may do."""
         return self.source.tuning.limits()
 
+    def owner(self, source: str) -> CursorOwner:
+        """Return what a cursor of this export belongs to; ``source`` is the identity of its source."""
+        return owner_of(
+            self.export,
+            selection=self.selection,
+            source=source,
+            destination=self.destination.path or "",
+            options=self.format,
+        )
+
     @property
     def max_attempts(self) -> int:
         """Tries per work unit."""
@@ -80,20 +93,26 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyFacts:
-    """What the source says about the chunk key.
+class Cut:
+    """How an export is cut into chunks, and what that says about the run after it.
 
     Attributes:
-        column: The key.
-        low: Smallest value; None when no row has one.
-        high: Largest value, inclusive.
-        has_nulls: Whether a row has none.
+        chunks: The chunks; none when there is nothing to export.
+        description: The way, in words; empty for one chunk of everything.
+        notes: What the operator should know of it.
+        scopes: Scope of each range, where later runs export it anew; empty where they do not.
+        position: Where the cursor stands after this run.
     """
 
-    column: str
-    low: int | None
-    high: int | None
-    has_nulls: bool
+    chunks: Chunks
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    position: KeyValues | None = None
+
+
+WHOLE: Final = Cut(chunks=Chunks())
+"""One statement reads everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,24 +123,42 @@ class ExportPlan:
         target: What was known before.
         columns: The columns, resolved once for all chunks.
         encoded_columns: The same as bytes, as they travel.
-        chunks: The chunks.
+        cut: How it is cut.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        snapshot: The state that all chunks are read in; None when each reads what is committed by then.
+        cursor: Where the next run goes on; None when it does not.
+        continuation: The set that the run adds to; None when it replaces whatever is published.
+        writes_empty: Whether there is a part without rows if there are no rows.
         warnings: What the operator should know.
     """
 
     target: Target
     columns: tuple[Column, ...]
     encoded_columns: bytes
-    chunks: Chunks
+    cut: Cut
     row_estimate: int | None
     row_bytes: int
+    snapshot: Snapshot | None = None
+    cursor: StoredCursor | None = None
+    continuation: Continuation | None = None
+    writes_empty: bool = True
     warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the export."""
         return self.target.export.name
+
+    @property
+    def chunks(self) -> Chunks:
+        """The chunks."""
+        return self.cut.chunks
+
+    @property
+    def is_nothing_new(self) -> bool:
+        """Whether there is nothing to read and nothing to publish."""
+        return len(self.chunks) == 0
 
     @property
     def parallel(self) -> int:
@@ -131,9 +168,19 @@ class ExportPlan:
     @property
     def unit_rows(self) -> int | None:
         """Rows that one unit is expected to have."""
-        return None if self.row_estimate is None else -(-self.row_estimate // len(self.chunks))
+        return None if self.row_estimate is None else -(-self.row_estimate // max(1, len(self.chunks)))
 
-    def unit(self, index: int, *, attempt: int = 1) -> WorkUnit:
+    def scope(self, index: int) -> str | None:
+        """Return what of the table chunk ``index`` holds, where later runs export that anew."""
+        return scope_of(self.cut, index) if self.target.export.is_cumulative else None
+
+    @property
+    def consistency(self) -> Consistency:
+        """What the parts have in common: one statement is one state without further ado."""
+        is_one_state = self.snapshot is not None or len(self.chunks) == 1
+        return Consistency.SNAPSHOT if is_one_state else Consistency.CHUNK
+
+    def unit(self, index: int, *, attempt: int = 1, keeps_connection: bool = True) -> WorkUnit:
         """Return the work unit of chunk ``index``."""
         target = self.target
         return WorkUnit(
@@ -148,8 +195,12 @@ class ExportPlan:
             destination=target.destination,
             part_stem=part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
+            snapshot=self.snapshot,
             row_estimate=self.unit_rows,
+            # The first chunk: readers of the published set find the columns there.
+            writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
+            keeps_connection=keeps_connection,
         )
 
 
@@ -220,80 +271,51 @@ def format_of(export: ExportConfig) -> FormatOptions:
     )
 
 
-def chunk_key(target: Target, *, columns: tuple[Column, ...], integer_key: str | None) -> str | None:
-    """Return the column whose bounds the source must be asked for; None when the export is one chunk.
-
-    Args:
-        target: The export.
-        columns: Its columns.
-        integer_key: The key that the source found by itself.
-
-    Raises:
-        PlanError: If the mode needs a key and there is none, or the one that is named does not exist or is no integer.
-    """
-    if target.export.mode is not Mode.CHUNKED:
-        return None
-    named = target.export.chunk_column
-    if named is None:
-        if integer_key is None:
-            raise PlanError(
-                Code.PLAN_KEY_MISSING, f"{target.selection} has no single NOT NULL integer column with a unique index"
-            )
-        return integer_key
-    key = next((column for column in columns if column.name == named), None)
-    if key is None:
-        error = PlanError(Code.PLAN_KEY_MISSING, f"there is no column {named!r} to cut {target.selection} by")
-        if similar := [column.name for column in columns if column.name.casefold() == named.casefold()]:
-            error.add_note(f"the column is spelled {similar[0]!r}")
-        raise error
-    # Texts, enums and floats may look like integers, but a database orders them otherwise, and ranges would miss rows.
-    # A year is no integer either: MySQL reads a bound of two digits as a year of this century.
-    if key.source_meaning is not LogicalType.INTEGER:
-        raise PlanError(
-            Code.PLAN_KEY_NOT_USABLE,
-            f"the column {named!r} of {target.selection} is of type {key.native_type}: only integers can be cut by range",
-        )
-    return named
+def scope_of(cut: Cut, index: int) -> str | None:
+    """Return the scope of chunk ``index`` of an export that adds to its set."""
+    if index == cut.chunks.range_count:
+        return NULL_SCOPE
+    return cut.scopes[index] if cut.scopes else None
 
 
 def plan_export(
-    target: Target, *, columns: tuple[Column, ...], row_estimate: int | None, key: KeyFacts | None
+    target: Target,
+    facts: Facts,
+    cut: Cut = WHOLE,
+    *,
+    previous: Manifest | None = None,
+    owner: CursorOwner | None = None,
+    snapshot: Snapshot | None = None,
 ) -> ExportPlan:
     """Return the plan of one export.
 
     Args:
         target: The export.
-        columns: Its columns, from the source's profile.
-        row_estimate: Rows that are expected, from the same profile.
-        key: The bounds of the column that ``chunk_key()`` named; None when it named none.
-
-    Raises:
-        PlanError: If the key makes too many ranges.
+        facts: What is known of its table or query.
+        cut: How it is cut.
+        previous: The set that it goes on from; None when it begins anew.
+        owner: What its cursor belongs to; None when it has none.
+        snapshot: The state that the cut was made in, for all chunks to be read in.
     """
-    export = target.export
-    chunks = Chunks()
-    if key is not None:
-        chunks = cut_table(
-            key.column,
-            low=key.low,
-            high=key.high,
-            has_nulls=key.has_nulls,
-            chunk_size=export.chunk_size,
-            chunk_count=export.chunk_count,
-            row_estimate=row_estimate,
-        )
-    warnings = []
-    if is_sparse(chunks, row_estimate):
-        warnings.append(
-            f"the keys of {chunks.column!r} are sparse: {len(chunks)} chunks for about {row_estimate} rows; "
-            "a larger chunk_size, or chunk_count, would be faster"
-        )
+    continuation = None
+    warnings = list(cut.notes)
+    if previous is not None and owner is not None:
+        scopes = (scope_of(cut, index) for index in range(len(cut.chunks)))
+        continuation = Continuation(run_id=previous.run_id, scopes=frozenset(scope for scope in scopes if scope))
+        if schema_fingerprint(facts.columns) != previous.schema_fingerprint:
+            warnings.append(
+                "the columns are not those of the run before: the parts of the published set differ in their columns"
+            )
     return ExportPlan(
         target=target,
-        columns=columns,
-        encoded_columns=encode_columns(columns),
-        chunks=chunks,
-        row_estimate=row_estimate,
-        row_bytes=estimated_row_bytes(columns),
+        snapshot=snapshot,
+        columns=facts.columns,
+        encoded_columns=encode_columns(facts.columns),
+        cut=cut,
+        row_estimate=facts.row_estimate if owner is None else None,
+        row_bytes=estimated_row_bytes(facts.columns),
+        cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
+        continuation=continuation,
+        writes_empty=continuation is None or previous is None or not continuation.kept(previous),
         warnings=tuple(warnings),
     )

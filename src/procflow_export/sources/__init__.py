@@ -44,6 +44,10 @@ async def open_source(config: SourceConfig, *, environ: Mapping[str, str]) -> As
         case SourceType.SQLITE:
             from procflow_export.sources.sqlite.source import SqliteSource
 
-            yield SqliteSource(sqlite_path(config, environ), lock_timeout_s=limits.lock_timeout_s)
+            sqlite = SqliteSource(sqlite_path(config, environ), lock_timeout_s=limits.lock_timeout_s)
+            try:
+                yield sqlite
+            finally:
+                await sqlite.aclose()
         case _:
             assert_never(config.type)

@@ -50,6 +50,11 @@ class ServerAddress:
     ca_file: str | None = None
 
     @property
+    def place(self) -> str:
+        """Server and database, without login."""
+        return f"{self.host}:{self.port}/{self.database or ''}"
+
+    @property
     def is_socket(self) -> bool:
         """Whether ``host`` is a path in the file system."""
         return self.host.startswith("/")

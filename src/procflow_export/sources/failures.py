@@ -75,11 +75,3 @@ def connection_failure(error: SourceError, *, was_connected: bool) -> SourceErro
     if was_connected and error.code is Code.SOURCE_UNREACHABLE:
         return SourceError(Code.SOURCE_CONNECTION_LOST, error.message)
     return error
-
-
-def unreadable_bounds(column: str, kind: str) -> SourceError:
-    """Return the error for a chunk column whose bounds are not integers."""
-    return SourceError(
-        Code.PLAN_KEY_NOT_USABLE,
-        f"the column {column!r} cannot cut the table into ranges: its bounds are {kind}, not integers",
-    )

@@ -9,6 +9,12 @@ column; nothing is rounded, truncated, replaced or turned into NULL on the way.
 **Bounds.**  A chunk reader holds about ``READ_BUFFER_BYTES`` of wire data and one decoded block beside the batch that the
 caller works on, whatever the size of the table; a caller that stops asking makes the server wait.
 
+**Snapshots** (spec E-11).  Readers in several processes read one state of the database while somebody holds it.  There are
+two kinds.  A state that the server *exports* has a name, and any connection may import it as long as its holder lives
+(PostgreSQL).  A state that is *joined* belongs to connections that began to read it while nobody could write (MySQL,
+SQLite): readers are prepared first; then every one joins inside ``SnapshotHolder.locked()``, which says afterwards whether
+all of them see the same.
+
 **Cancellation.**  Every method may be cancelled at every await.  A connection that was in use is then closed, not reused:
 the server sees the socket close and gives the statement up.
 """
@@ -19,12 +25,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
-from procflow_export.model.plan import Selection, Snapshot, TableChunk
+from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import NO_INDEXES, Indexes, KeyValues
+from procflow_export.model.plan import KeyRange, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
 KIB: Final = 1024
@@ -44,13 +53,12 @@ class TableProfile:
     Attributes:
         columns: In the order of the selection; never empty, names unique.
         row_estimate: From the statistics that the database keeps; ``None`` where it has none.  Never a count.
-        integer_key: A NOT NULL integer column with a full (not partial) primary or unique index of its own, so that key
-            ranges over it cut the table without loss; ``None`` for queries and where there is no such column.
+        indexes: What cuts it well; nothing is known of a query's.
     """
 
     columns: tuple[Column, ...]
     row_estimate: int | None
-    integer_key: str | None
+    indexes: Indexes = NO_INDEXES
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, or ``None``."""
@@ -58,25 +66,22 @@ class TableProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyBounds:
-    """The lowest and the highest key, both inclusive; integers of any size.
+class KeySearch:
+    """Which key is to be found, of the rows of a selection in the order of their keys.
 
-    ``low`` and ``high`` are both ``None`` exactly when there is no row with a key that is not NULL: a bound that could
-    not be read is an error, never an empty range.
+    Attributes:
+        selection: Where.
+        within: The range of keys that are looked at, and by that the key.
+        among: Further chunks that a row must be in to count.
+        nth: Which of them, from 1.
+        is_from_end: Whether they are counted from the last one.
     """
 
-    low: int | None
-    high: int | None
-    has_nulls: bool
-
-    def __post_init__(self) -> None:
-        if (self.low is None) != (self.high is None):
-            raise ValueError("a key range has both bounds or none")
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no row has a key, NULL keys included."""
-        return self.low is None and not self.has_nulls
+    selection: Selection
+    within: KeyRange
+    among: tuple[TableChunk, ...] = ()
+    nth: int = 1
+    is_from_end: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +132,61 @@ class ReadStatistics:
         self.longest_transaction_s = max(self.longest_transaction_s, elapsed_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPrice:
+    """How many connections a snapshot takes beside those that read.
+
+    Attributes:
+        holder: As long as it is held.
+        preparing: More, until the first unit may begin: for the lock, and to read bounds.
+        is_joined: Whether every reader keeps its connection as long as the snapshot; see ``Snapshot.is_joined``.
+    """
+
+    holder: int
+    preparing: int
+    is_joined: bool
+
+
+class SnapshotHolder(Protocol):
+    """Keeps one state of a database for others to read, from ``Source.hold_snapshot()`` to the end of its block."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What readers are told to read."""
+        ...
+
+    @property
+    def held_s(self) -> float:
+        """How long the holder's transaction has lasted."""
+        ...
+
+    def locked(self) -> AbstractAsyncContextManager[None]:
+        """Keep writers out, as far as the database can, while all prepared readers join.
+
+        Does nothing for a state that is exported.  May be entered again where ``is_one_state`` says no.
+
+        Raises:
+            SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if a lock is not permitted or not granted soon: behind a lock
+                request that waits, a server lets nobody else begin either.
+        """
+        ...
+
+    @property
+    def is_one_state(self) -> bool:
+        """Whether all readers that joined inside the last ``locked()`` see the same."""
+        ...
+
+    async def wait_lost(self) -> SourceError:
+        """Wait until the state can no longer be joined or imported, and return why; forever, if that shows in readers only."""
+        ...
+
+
 @runtime_checkable
 class Source(Protocol):
     """One database, open for reading; every statement runs read-only, with the session in UTC.
 
     Several chunk readers may be open at once: each one uses a connection of its own, and a connection is kept for the
-    next reader.  The caller bounds how many are open.
+    next reader, unless ``close_idle()`` is called.  The caller bounds how many are open.
     """
 
     @property
@@ -145,8 +199,13 @@ class Source(Protocol):
         """The database's product and version, for people; no host, user or secret."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Which database it is, as one text without user or secret: what is said here again is the same data."""
+        ...
+
     async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection, without reading its rows.
+        """Return columns, row estimate and indexes of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those
         the values' types are looked up in one pass.
@@ -161,15 +220,23 @@ class Source(Protocol):
         """
         ...
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL (presence, not a count).
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key, or ``None`` when there are fewer rows than that; with a snapshot, of its rows.
 
-        Both bounds are ``None`` exactly when no row has a key that is not NULL: a bound that cannot be read is an error,
-        never an empty range.
+        The database orders and compares, by the columns' own collations.  With an index that begins with the key's columns
+        no row is read.
 
         Raises:
-            ExportError: If the column is missing or its bounds are not integers.
+            ExportError: If a column is missing, or the key cannot be read exactly: that is never taken for "no rows".
         """
+        ...
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row: the first one ends the search, and nothing is counted."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time of the database's clock, in UTC, to the second."""
         ...
 
     def read_chunk(
@@ -185,6 +252,38 @@ class Source(Protocol):
             statistics: Is kept up to date while the rows are read, and complete once the block was left.
 
         Raises:
-            ExportError: While iterating: the connection failed, or a value does not fit its column.
+            ExportError: While iterating: the connection failed, a value does not fit its column, or the snapshot of the
+                request can no longer be read (``SOURCE_SNAPSHOT_LOST``).
         """
+        ...
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """What ``hold_snapshot()`` takes."""
+        ...
+
+    def hold_snapshot(self, selection: Selection) -> AbstractAsyncContextManager[SnapshotHolder]:
+        """Fix one state of what a selection reads, for readers of this and other processes.
+
+        Leaving the block ends the state for everybody who has not begun to read it.
+
+        Raises:
+            SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if this selection, user or server gives no such state.
+        """
+        ...
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Open ``count`` connections that will read a joined snapshot, so that joining takes one round trip."""
+        ...
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin to read, or begin again, with every connection that was prepared: what is committed now."""
+        ...
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Close the connections that read a joined snapshot; none may be reading."""
+        ...
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now and that read no snapshot."""
         ...

@@ -1,16 +1,24 @@
 """SQL text with identifiers in it: the only place where it is put together.
 
-Owns quoting, and the statements whose shape is the same for every database.  Must not know a connection.  Values never come
-here: they are bind parameters, except the integers of a key range, which have one spelling only.
+Owns quoting, and the statements whose shape is the same for every database: the rows of a chunk, and the questions about
+its keys.  Must not know a connection.  Values are bind parameters everywhere but in conditions on keys, whose literals
+have one spelling only (see ``literals``).
+
+**Conditions that an index serves.**  PostgreSQL and SQLite compare row values, ``(a, b) > (1, 2)``, and look them up in an
+index on the leading columns; MySQL and MariaDB do not, so there the comparison is written out, behind a condition on the
+first column alone that bounds the range whatever the optimizer makes of the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue
 from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
+from procflow_export.sources import literals
+from procflow_export.sources.port import KeySearch
 from procflow_export.sources.statement_ends import postgres_body
 
 
@@ -21,18 +29,22 @@ def strip_statement_end(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one database spells identifiers and which integers its key columns can hold.
+    """How one database spells identifiers, key values and comparisons.
 
     Attributes:
         quote: The character around identifiers; doubled inside.
-        min_integer: Lowest integer of any integer column type.
-        max_integer: Highest integer of any integer column type.
+        literal: Returns the literal of a key's value.
+        key_text: Returns the expression for the exact text of a key, from the key's own expression and its kind.
+        has_row_values: Whether an index serves a comparison of row values.
+        null_test: What is true of NULL and nothing else.
         body: Returns a query without what may follow it.
     """
 
     quote: str
-    min_integer: int = -(2**63)
-    max_integer: int = 2**63 - 1
+    literal: Callable[[KeyValue], str]
+    key_text: Callable[[str, KeyKind], str]
+    has_row_values: bool = True
+    null_test: str = "IS NULL"
     body: Callable[[str], str] = strip_statement_end
 
     def identifier(self, name: str) -> str:
@@ -67,51 +79,91 @@ class Dialect:
             case _:
                 assert_never(selection)
 
-    def condition(self, chunk: TableChunk) -> str | None:
-        """Return the condition that holds exactly for the rows of a chunk; ``None`` when it holds for every row.
+    def key(self, part: KeyPart) -> str:
+        """Return the expression of one part of a key."""
+        name = self.identifier(part.column)
+        return name if part.fallback is None else f"COALESCE({name}, {self.identifier(part.fallback)})"
 
-        A bound beyond every integer column type is left out: it excludes nothing, and as a literal it would be of a wider
-        type, for which the server could not use the key's index.
-        """
+    def condition(self, chunk: TableChunk) -> str | None:
+        """Return the condition that holds exactly for the rows of a chunk; ``None`` when it holds for every row."""
         match chunk:
             case Everything():
                 return None
-            case NullKeys(column=column):
-                return f"{self.identifier(column)} IS NULL"
-            case KeyRange(column=column, low=low, high=high):
-                key = self.identifier(column)
-                if high <= self.min_integer or low > self.max_integer or low >= high:
-                    return "1 = 0"
-                parts = [f"{key} >= {integer(low)}"] if low > self.min_integer else []
-                if high <= self.max_integer:
-                    parts.append(f"{key} < {integer(high)}")
-                return " AND ".join(parts or [f"{key} IS NOT NULL"])
+            case NullKeys(key=key):
+                return " OR ".join(self._is_null(part) for part in key if part.is_nullable) or "1 = 0"
+            case KeyRange(key=key, low=low, high=high):
+                conditions = [] if low is None else [self._beyond(key, low, ">")]
+                conditions += [] if high is None else [self._beyond(key, high, "<")]
+                # A comparison is never true for a NULL in the first part; a later part may not even be looked at.
+                silent = key if not conditions else key[1:]
+                conditions += [f"{self.key(part)} IS NOT NULL" for part in silent if part.is_nullable]
+                return " AND ".join(conditions) or None
             case _:
                 assert_never(chunk)
 
-    def select(self, selection: Selection, expressions: Iterable[str], chunk: TableChunk | None = None) -> str:
-        """Return the statement that reads ``expressions`` (already SQL) of a selection, or of one chunk of it."""
-        condition = None if chunk is None else self.condition(chunk)
-        where = "" if condition is None else f" WHERE {condition}"
-        return f"SELECT {', '.join(expressions)} FROM {self.from_item(selection)}{where}"
+    def select(
+        self, selection: Selection, expressions: Iterable[str], *chunks: TableChunk | None, suffix: str = ""
+    ) -> str:
+        """Return the statement that reads ``expressions`` (already SQL) of the rows that are in every one of ``chunks``."""
+        conditions = [text for chunk in chunks if chunk is not None and (text := self.condition(chunk)) is not None]
+        joined = f"({') AND ('.join(conditions)})" if len(conditions) > 1 else "".join(conditions)
+        where = f" WHERE {joined}" if joined else ""
+        return f"SELECT {', '.join(expressions)} FROM {self.from_item(selection)}{where}{suffix}"
 
-    def bounds(self, selection: Selection, column: str) -> str:
-        """Return the statement for the lowest and the highest key; one row."""
-        key = self.identifier(column)
-        return f"SELECT min({key}), max({key}) FROM {self.from_item(selection)}"
+    def presence(self, selection: Selection, chunk: TableChunk) -> str:
+        """Return the statement that gives one row if the chunk has any, and none otherwise."""
+        return self.select(selection, ["1"], chunk, suffix=" LIMIT 1")
 
-    def null_presence(self, selection: Selection, column: str) -> str:
-        """Return the statement that gives one row if any key is NULL and none otherwise."""
-        return f"SELECT 1 FROM {self.from_item(selection)} WHERE {self.identifier(column)} IS NULL LIMIT 1"
+    def nth_key(self, search: KeySearch) -> str:
+        """Return the statement that gives one row, the texts of the key that is searched, or none.
+
+        The key is found before its text is made: ORDER BY takes the name of a result column for that column, and the text of
+        a number has another order than the number.
+        """
+        key = search.within.key
+        order = ", ".join(self.key(part) + (" DESC" if search.is_from_end else "") for part in key)
+        offset = f" OFFSET {search.nth - 1}" if search.nth > 1 else ""
+        found = self.select(
+            search.selection,
+            [f"{self.key(part)} AS {self.identifier(part.column)}" for part in key],
+            search.within,
+            *search.among,
+            suffix=f" ORDER BY {order} LIMIT 1{offset}",
+        )
+        texts = ", ".join(self.key_text(self.identifier(part.column), part.kind) for part in key)
+        return f"SELECT {texts} FROM ({found}) AS {self.identifier('procflow_key')}"
+
+    def _is_null(self, part: KeyPart) -> str:
+        names = [part.column] if part.fallback is None else [part.column, part.fallback]
+        return " AND ".join(f"{self.identifier(name)} {self.null_test}" for name in names)
+
+    def _beyond(self, key: Key, bound: Bound, sign: str) -> str:
+        """Return the condition that a key is above (``>``) or below (``<``) a bound, or at it if it is inclusive."""
+        names = [self.key(part) for part in key[: len(bound.values)]]
+        values = [self.literal(value) for value in bound.values]
+        last = sign + "=" * bound.is_inclusive
+        if len(names) == 1:
+            return f"{names[0]} {last} {values[0]}"
+        if self.has_row_values:
+            return f"({', '.join(names)}) {last} ({', '.join(values)})"
+        return _written_out(names, values, sign, last)
 
 
-def integer(value: int) -> str:
-    """Return the SQL literal of an integer."""
-    if type(value) is not int:
-        raise TypeError(f"a key bound is an int, not {type(value).__name__}")
-    return str(value)
+def _written_out(names: Sequence[str], values: Sequence[str], sign: str, last: str) -> str:
+    """Return a comparison of row values as comparisons of their parts."""
+    equal = [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
+    cases = []
+    for at, (name, value) in enumerate(zip(names, values, strict=True)):
+        cases.append(" AND ".join([*equal[:at], f"{name} {last if at == len(names) - 1 else sign} {value}"]))
+    return f"{names[0]} {sign}= {values[0]} AND (({') OR ('.join(cases)}))"
 
 
-POSTGRES = Dialect(quote='"', body=postgres_body)
-MYSQL = Dialect(quote="`", max_integer=2**64 - 1)
-SQLITE = Dialect(quote='"')
+POSTGRES = Dialect(quote='"', literal=literals.postgres, key_text=literals.postgres_text, body=postgres_body)
+MYSQL = Dialect(
+    quote="`",
+    literal=literals.mysql,
+    key_text=literals.mysql_text,
+    has_row_values=False,
+    null_test="<=> NULL",  # IS NULL is true for '0000-00-00', too, where the column is NOT NULL
+)
+SQLITE = Dialect(quote='"', literal=literals.sqlite, key_text=literals.sqlite_text)

@@ -64,7 +64,7 @@ exports:
     meta_columns: {row_hash: true}
   - name: a/b
     query: select ${NOT_SET}
-    mode: incremental
+    mode: cdc
     format: csv
     compression: lz4
     destination: {type: s3, bucket: b}

@@ -56,7 +56,7 @@ def test_the_schema_describes_every_key_and_refuses_unknown_ones() -> None:
     export = definitions["ExportConfig"]
     assert export["additionalProperties"] is False
     assert set(export["required"]) == {"name", "mode", "format"}
-    assert export["properties"]["chunk_size"]["description"].startswith("Width of a key range")
+    assert export["properties"]["chunk_size"]["description"].startswith("Width of a range of integers")
     assert all("description" in value for value in export["properties"].values())
     assert msgspec.json.decode(msgspec.json.encode(schema)) == schema
 

@@ -23,7 +23,7 @@ from tests.export.engines.units import ROWS, Units
 
 pytestmark = pytest.mark.anyio
 
-READY = '{"type":"worker_ready","protocol":1,"pid":1,"seq":0,"at_ms":0,"mono_ns":0}'
+READY = '{"type":"worker_ready","protocol":2,"pid":1,"seq":0,"at_ms":0,"mono_ns":0}'
 
 
 class Heard:
@@ -207,7 +207,7 @@ async def test_noise_on_the_protocol_is_counted_and_shown(units: Units, fake_pyt
         (f"print({READY!r}, flush=True); sys.exit('first and last words')", Code.WORKER_DIED, "exited with 1"),
         (f"print({READY!r}, flush=True); os.kill(os.getpid(), signal.SIGSEGV)", Code.WORKER_DIED, "SIGSEGV"),
         (f"print({READY!r}, flush=True); os.close(1); time.sleep(1000)", Code.WORKER_DIED, "was ended by SIGTERM"),
-        (f"print({READY.replace(':1,', ':99,', 1)!r}, flush=True); time.sleep(1000)", Code.WORKER_NOT_STARTED, "protocol 99"),
+        (f"print({READY.replace(':2,', ':99,', 1)!r}, flush=True); time.sleep(1000)", Code.WORKER_NOT_STARTED, "protocol 99"),
     ],
     ids=["before ready", "after ready", "crash", "closed output", "other protocol"],
 )  # fmt: skip

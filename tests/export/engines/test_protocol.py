@@ -12,6 +12,9 @@ from procflow_export.engines.protocol import (
     PROTOCOL,
     Cancel,
     Drain,
+    Readers,
+    ReadersAnswer,
+    ReaderStep,
     Stamp,
     Work,
     WorkerReady,
@@ -21,7 +24,7 @@ from procflow_export.engines.protocol import (
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Failure
 from procflow_export.model.events import Heartbeat, UnitFinished, UnitProgress, UnitStarted, UnitWarning
-from procflow_export.model.plan import KeyRange, PartRecord, Relation, UnitResult, WorkUnit
+from procflow_export.model.plan import KeyRange, PartRecord, Relation, Snapshot, UnitResult, WorkUnit
 from procflow_export.model.settings import (
     DestinationConfig,
     DestinationType,
@@ -38,7 +41,7 @@ UNIT = WorkUnit(
     export="orders",
     index=3,
     selection=Relation(schema="public", table="orders"),
-    chunk=KeyRange(column="id", low=-5, high=2**70),
+    chunk=KeyRange.of_integers("id", -5, 2**70),
     columns=b"\x00columns\xff",
     source=SourceConfig(type=SourceType.POSTGRES, url_env="DATABASE_URL"),
     format=FormatOptions(format=Format.PARQUET),
@@ -58,7 +61,14 @@ RESULT = UnitResult(
     longest_statement_s=0.125,
     changed_values={"note": 2},
 )
-FROM_PARENT: list[Event] = [Work(unit=UNIT), Cancel(), Drain()]
+SNAPSHOT = Snapshot(name="0badcafe", is_joined=True)
+FROM_PARENT: list[Event] = [
+    Work(unit=UNIT),
+    Cancel(),
+    Drain(),
+    Readers(step=ReaderStep.PREPARE, source=UNIT.source, snapshot=SNAPSHOT, count=2),
+    Work(unit=msgspec.structs.replace(UNIT, snapshot=SNAPSHOT, keeps_connection=False)),
+]
 FROM_WORKER: list[Event] = [
     WorkerReady(protocol=PROTOCOL, pid=4711, release="0.1.0"),
     Heartbeat(peak_rss_bytes=50_000_000),
@@ -67,6 +77,8 @@ FROM_WORKER: list[Event] = [
     UnitWarning(export="orders", chunk=3, code="X", message='quotes " and lines\nstay in one line'),
     UnitFinished(export="orders", chunk=3, result=RESULT),
     UnitFinished(export="orders", chunk=3, failure=Failure(code=Code.SOURCE_DENIED, message="no", notes=("a", "b"))),
+    ReadersAnswer(step=ReaderStep.PREPARE, snapshot="0badcafe"),
+    ReadersAnswer(step=ReaderStep.JOIN, snapshot="0badcafe", failure=Failure(code=Code.SOURCE_LOCKED, message="no")),
 ]
 
 

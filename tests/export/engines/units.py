@@ -72,7 +72,7 @@ class Units:
         return msgspec.structs.replace(unit, **changes)
 
     def chunk(self, index: int, rows: int) -> WorkUnit:
-        return self.unit(index, chunk=KeyRange(column="id", low=1 + index * rows, high=1 + (index + 1) * rows))
+        return self.unit(index, chunk=KeyRange.of_integers("id", 1 + index * rows, 1 + (index + 1) * rows))
 
     def slow(self, index: int = 0) -> WorkUnit:
         """A unit that takes many seconds, one small batch after the other."""

@@ -134,7 +134,7 @@ async def test_the_manifest_names_the_complete_set(shop: Shop) -> None:
     assert sum(part.row_count for part in manifest.parts) == manifest.row_count == verdict.row_count == shop.rows
     assert [part.chunk for part in manifest.parts] == [0, 1, 2]
     assert all((out / part.key).stat().st_size == part.size_bytes for part in manifest.parts)
-    assert manifest.consistency == "chunk"
+    assert manifest.consistency == "snapshot"
     assert (manifest.source.engine, manifest.source.table) == ("sqlite", "big")
     assert json.loads(data)["version"] == 1
 

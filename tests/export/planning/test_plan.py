@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procflow_export.config.loading import read_config
-from procflow_export.model.codes import Code
-from procflow_export.model.errors import PlanError
+from procflow_export.model.keys import Indexes, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Relation, WorkUnit
 from procflow_export.model.settings import Compression, Environment, Format, TuningProfile
 from procflow_export.model.types import Column, LogicalType
+from procflow_export.planning.chunks import Chunks, cut_integers
+from procflow_export.planning.keys import Facts
 from procflow_export.planning.memory import MIB, unit_bytes
 from procflow_export.planning.names import part_key, part_stem, resolved_destination, short_run_id
 from procflow_export.planning.order import remaining_cost
-from procflow_export.planning.plan import ExportPlan, KeyFacts, Target, chunk_key, plan_export, target_of
+from procflow_export.planning.plan import Cut, ExportPlan, Target, plan_export, target_of
 
 RUN_ID = "01928a3b-4c5d-7e6f-8a9b-0c1d2e3f4a5b"
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -45,17 +46,23 @@ def target(source: dict[str, Any] | None = None, **export: Any) -> Target:
     return target_of(loaded.config, loaded.config.exports[0], run_id=RUN_ID, started_at=STARTED)
 
 
-def plan(rows: int | None = 1_000_000, **export: Any) -> ExportPlan:
+def facts(rows: int | None = None, *, columns: tuple[Column, ...] = COLUMNS, **indexes: Any) -> Facts:
+    return Facts(selection=Relation(table="orders"), columns=columns, indexes=Indexes(**indexes), row_estimate=rows)
+
+
+def ranges(low: int, high: int, *, count: int, has_nulls: bool = False) -> Cut:
+    key = (KeyPart(column="id", kind=KeyKind.INTEGER),)
+    return Cut(chunks=Chunks(key=key, cuts=cut_integers("id", low, high, count=count), has_nulls=has_nulls))
+
+
+def plan(rows: int | None = 1_000_000, *, chunk_count: int, **export: Any) -> ExportPlan:
     wanted = target(mode="chunked", **export)
-    key = KeyFacts(column="id", low=0, high=999_999, has_nulls=False)
-    return plan_export(wanted, columns=COLUMNS, row_estimate=rows, key=key)
+    return plan_export(wanted, facts(rows), ranges(0, 999_999, count=chunk_count))
 
 
 def test_a_unit_crosses_to_another_process_as_it_is() -> None:
     """E-32: every unit survives JSON, bounds beyond 64 bits included."""
-    wanted = target(mode="chunked", chunk_count=3)
-    key = KeyFacts(column="id", low=-(10**25), high=10**25, has_nulls=True)
-    planned = plan_export(wanted, columns=COLUMNS, row_estimate=None, key=key)
+    planned = plan_export(target(mode="chunked"), facts(), ranges(-(10**25), 10**25, count=3, has_nulls=True))
 
     units = [planned.unit(index) for index in range(len(planned.chunks))]
 
@@ -154,34 +161,6 @@ def test_part_names_follow_from_run_chunk_and_part() -> None:
     assert short_run_id(RUN_ID) != short_run_id("01928a3b-4c5d-7e6f-8a9b-0c1d2e3f4a5c")
 
 
-def test_a_table_resolves_its_own_key_and_a_missing_one_is_told() -> None:
-    """E-10: `table:` finds its integer key; without one the plan fails and says what to do."""
-    assert chunk_key(target(), columns=COLUMNS, integer_key="id") is None
-    assert chunk_key(target(mode="chunked"), columns=COLUMNS, integer_key="id") == "id"
-    assert chunk_key(target(mode="chunked", chunk_column="id"), columns=COLUMNS, integer_key=None) == "id"
-
-    with pytest.raises(PlanError) as no_key:
-        chunk_key(target(mode="chunked"), columns=COLUMNS, integer_key=None)
-    with pytest.raises(PlanError) as misspelt:
-        chunk_key(target(mode="chunked", chunk_column="ID"), columns=COLUMNS, integer_key=None)
-
-    assert no_key.value.code is Code.PLAN_KEY_MISSING
-    assert misspelt.value.__notes__ == ["the column is spelled 'id'"]
-
-
-@pytest.mark.parametrize("kind", [kind for kind in LogicalType if kind is not LogicalType.INTEGER])
-def test_only_an_integer_column_can_be_the_key(kind: LogicalType) -> None:
-    """E-10: a key of another type is refused with its name and type, however much its values look like integers."""
-    columns = (Column(name="code", native_type="varchar(9)", logical_type=kind, arrow_type=pa.string()),)
-
-    with pytest.raises(PlanError) as caught:
-        chunk_key(target(mode="chunked", chunk_column="code"), columns=columns, integer_key=None)
-
-    assert caught.value.code is Code.PLAN_KEY_NOT_USABLE
-    assert "'code'" in str(caught.value)
-    assert "varchar(9)" in str(caught.value)
-
-
 def test_longer_work_comes_first() -> None:
     """E-31: what is left, along the longest chain, decides; the unknown is not left for the end."""
     wide = plan(chunk_count=10)
@@ -198,9 +177,7 @@ def test_the_memory_estimate_of_a_unit_is_bounded_by_its_settings(rows: int | No
     """E-30: no table is too large to be admitted; a small one asks for little."""
     planned = plan_export(
         target(parquet={"row_group_strategy": "fixed_memory", "target_row_group_mb": row_group_mb}),
-        columns=COLUMNS,
-        row_estimate=rows,
-        key=None,
+        facts(rows),
     )
 
     size = unit_bytes(planned.unit(0), planned.row_bytes)
@@ -216,13 +193,8 @@ def test_more_attempts_can_be_asked_for() -> None:
     assert target(mode="chunked", chunk_max_attempts=2).max_attempts == 2
 
 
-def test_sparse_keys_become_a_warning_of_the_plan() -> None:
-    """E-10: the operator hears of it before the run is slow."""
-    planned = plan_export(
-        target(mode="chunked", chunk_size=10),
-        columns=COLUMNS,
-        row_estimate=5_000,
-        key=KeyFacts(column="id", low=0, high=10**6, has_nulls=False),
-    )
+def test_only_the_first_chunk_shows_the_columns_of_an_export_without_rows() -> None:
+    """E-43: readers of the published set find the schema in exactly one part, even without rows."""
+    planned = plan(chunk_count=3)
 
-    assert "sparse" in planned.warnings[0]
+    assert [planned.unit(index).writes_empty for index in range(3)] == [True, False, False]

@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from procflow_export.model.plan import Everything, Query, Relation, Selection, TableChunk
+from procflow_export.model.keys import KeyKind, KeyPart
+from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
 from procflow_export.model.types import Column, arrow_schema
+from procflow_export.planning.keys import Facts
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source, open_source
+from procflow_export.sources.port import KeySearch
 from tools.pytest_servers import mariadb_execute, postgres_execute
 
 FAST = Tuning(profile=TuningProfile.FAST)
@@ -129,6 +132,29 @@ async def read(
             batch.validate(full=True)
             batches.append(batch)
     return pa.Table.from_batches(batches, schema=arrow_schema(columns))
+
+
+async def facts_of(source: Source, selection: Selection | str) -> Facts:
+    """What a planner knows of a selection."""
+    selection = Relation(table=selection) if isinstance(selection, str) else selection
+    profile = await source.profile(selection)
+    return Facts(
+        selection=selection,
+        columns=profile.columns,
+        indexes=profile.indexes,
+        row_estimate=profile.row_estimate,
+    )
+
+
+async def integer_bounds(source: Source, selection: Selection, column: str) -> tuple[int | None, int | None, bool]:
+    """The lowest and the highest key of a column of integers, and whether any is NULL, as a planner asks for them."""
+    key = (KeyPart(column=column, kind=KeyKind.INTEGER, is_nullable=True),)
+    ends = [
+        await source.find_key(KeySearch(selection=selection, within=KeyRange(key=key), is_from_end=is_from_end))
+        for is_from_end in (False, True)
+    ]
+    low, high = (None if found is None else int(found[0].text) for found in ends)
+    return low, high, await source.has_rows(selection, NullKeys(key=key))
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ def choice(type_text: str | None = None, on_invalid: OnInvalid = OnInvalid.ERROR
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    table: pa.Table
+    table: Any
     changed: Mapping[str, int]
 
 
@@ -326,7 +326,7 @@ async def assert_case(database: Database, case: Case, insert: Any) -> None:
 
 async def assert_policies(database: Database, table: str, type_text: str | None, clamped: Any) -> None:
     """The value of row 0 does not fit, that of row 1 is NULL."""
-    everything = KeyRange(column="id", low=0, high=10)
+    everything = KeyRange.of_integers("id", 0, 10)
     selection = Relation(table=table)
     with pytest.raises(ValueRefusedError) as caught:
         await read(database, selection, {"v": choice(type_text)}, everything)
@@ -632,7 +632,7 @@ async def assert_native_policies(database: Database, row: TypeRow, insert: Any, 
     for number, misfit in enumerate(row.misfits):
         table = f"m{number}"
         insert(table, row.native, [misfit.literal])
-        chunk = KeyRange(column="id", low=0, high=10)
+        chunk = KeyRange.of_integers("id", 0, 10)
         with pytest.raises(ValueRefusedError) as caught:
             await read(database, Relation(table=table), {}, chunk)
         assert (caught.value.column, caught.value.code) == ("v", Code.VALUE_REFUSED)
@@ -768,9 +768,9 @@ async def test_a_chosen_key_still_cuts_the_table(database: Database) -> None:
     )
     chosen = {"id": choice("text"), "v": choice("int4")}
 
-    found = await read(database, Relation(table="t"), {"id": choice("text")}, KeyRange(column="id", low=2, high=4))
+    found = await read(database, Relation(table="t"), {"id": choice("text")}, KeyRange.of_integers("id", 2, 4))
     with pytest.raises(ValueRefusedError) as caught:
-        await read(database, Relation(table="t"), chosen, KeyRange(column="id", low=1, high=4))
+        await read(database, Relation(table="t"), chosen, KeyRange.of_integers("id", 1, 4))
 
     assert sorted(found.table["id"].to_pylist()) == ["2", "3"]
     assert caught.value.place in {"id = 2", "rowid 2"}

@@ -17,10 +17,11 @@ import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
+from procflow_export.model.keys import KeyKind, KeyPart, KeyValue
 from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation
 from procflow_export.model.types import Column, arrow_schema, decode_columns, encode_columns
-from procflow_export.sources.port import READ_BUFFER_BYTES, ReadStatistics, Source
-from tests.export.sources.databases import Database, opened, read, reading, values
+from procflow_export.sources.port import READ_BUFFER_BYTES, KeySearch, ReadStatistics, Source
+from tests.export.sources.databases import Database, integer_bounds, opened, read, reading, values
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_profile_names_columns_in_order_with_nullability(database: Databas
         ("k", True),
     ]
     assert [field.nullable for field in arrow_schema(profile.columns)] == [False, True, True]
-    assert profile.integer_key == "id"
+    assert profile.indexes.unique_keys[0] == ("id",)
 
 
 async def test_columns_survive_the_way_to_a_worker(database: Database) -> None:
@@ -97,10 +98,10 @@ async def test_query_may_end_in_comment_and_semicolon(database: Database) -> Non
 
     async with opened(database) as source:
         for each in (selection, commented):
-            bounds = await source.key_bounds(each, "id")
-            table = await read(source, each, KeyRange(column="id", low=2, high=100))
+            bounds = await integer_bounds(source, each, "id")
+            table = await read(source, each, KeyRange.of_integers("id", 2, 100))
 
-            assert (bounds.low, bounds.high) == (1, 3)
+            assert bounds[:2] == (1, 3)
             assert table["id"].to_pylist() == [2, 3]
 
 
@@ -115,25 +116,27 @@ async def test_any_identifier_can_be_exported(database: Database, name: str) -> 
 
     async with opened(database) as source:
         profile = await source.profile(Relation(table=name))
-        bounds = await source.key_bounds(Relation(table=name), name)
-        table = await read(source, name, KeyRange(column=name, low=2, high=3))
+        bounds = await integer_bounds(source, Relation(table=name), name)
+        table = await read(source, name, KeyRange.of_integers(name, 2, 3))
 
-    assert profile.integer_key == name
-    assert (bounds.low, bounds.high) == (1, 2)
+    assert profile.indexes.unique_keys[0] == (name,)
+    assert bounds[:2] == (1, 2)
     assert table.to_pylist() == [{name: 2, "x y": None}]
 
 
 async def test_chunks_together_are_the_table(database: Database) -> None:
     """E-10: ranges, half open, and the chunk of NULL keys hold every row once."""
     make_table(database, 100)
-    chunks = [KeyRange(column="k", low=low, high=low + 300) for low in range(10, 1000, 300)]
+    chunks = [KeyRange.of_integers("k", low, low + 300) for low in range(10, 1000, 300)]
 
     async with opened(database) as source:
-        bounds = await source.key_bounds(Relation(table="t"), "k")
+        bounds = await integer_bounds(source, Relation(table="t"), "k")
         parts = [await read(source, "t", chunk) for chunk in chunks]
-        parts.append(await read(source, "t", NullKeys(column="k")))
+        parts.append(
+            await read(source, "t", NullKeys(key=(KeyPart(column="k", kind=KeyKind.INTEGER, is_nullable=True),)))
+        )
 
-    assert (bounds.low, bounds.high, bounds.has_nulls) == (10, 990, True)
+    assert bounds == (10, 990, True)
     assert sorted(identity for part in parts for identity in values(part)) == list(range(1, 101))
     assert parts[-1]["k"].null_count == 20
 
@@ -144,23 +147,29 @@ async def test_bounds_of_nothing_are_nothing(database: Database) -> None:
     database.execute("DELETE FROM t WHERE k IS NOT NULL")
 
     async with opened(database) as source:
-        nulls_only = await source.key_bounds(Relation(table="t"), "k")
+        nulls_only = await integer_bounds(source, Relation(table="t"), "k")
         database.execute("DELETE FROM t")
-        empty = await source.key_bounds(Relation(table="t"), "k")
+        empty = await integer_bounds(source, Relation(table="t"), "k")
         table = await read(source, "t")
 
-    assert (nulls_only.low, nulls_only.high, nulls_only.has_nulls) == (None, None, True)
-    assert empty.is_empty
+    assert nulls_only == (None, None, True)
+    assert empty == (None, None, False)
     assert table.num_rows == 0
 
 
-async def test_bounds_that_are_not_integers_are_an_error(database: Database) -> None:
-    """E-10: unreadable is not empty."""
+async def test_a_key_that_cannot_be_read_is_an_error(database: Database) -> None:
+    """E-10: unreadable is not empty: a text where an integer was promised ends the plan (lesson 9)."""
     make_table(database)
+    asked = KeyPart(column="label", kind=KeyKind.INTEGER)
 
     async with opened(database) as source:
+        if database.kind == "sqlite":
+            # Any column holds any value there; what is found says what it is.
+            found = await source.find_key(KeySearch(selection=Relation(table="t"), within=KeyRange(key=(asked,))))
+            assert found == (KeyValue(KeyKind.TEXT, "row"),)
+            return
         with pytest.raises(SourceError) as caught:
-            await source.key_bounds(Relation(table="t"), "label")
+            await source.find_key(KeySearch(selection=Relation(table="t"), within=KeyRange(key=(asked,))))
 
     assert caught.value.code is Code.PLAN_KEY_NOT_USABLE
 
@@ -173,11 +182,11 @@ async def test_extreme_keys_are_in_a_chunk(database: Database) -> None:
     )
 
     async with opened(database) as source:
-        bounds = await source.key_bounds(Relation(table="t"), "id")
-        assert (bounds.low, bounds.high) == (low, high)
-        everything = await read(source, "t", KeyRange(column="id", low=low, high=high + 1))
-        upper = await read(source, "t", KeyRange(column="id", low=1, high=high + 1))
-        beyond = await read(source, "t", KeyRange(column="id", low=2**70, high=2**80))
+        bounds = await integer_bounds(source, Relation(table="t"), "id")
+        assert bounds[:2] == (low, high)
+        everything = await read(source, "t", KeyRange.of_integers("id", low, high + 1))
+        upper = await read(source, "t", KeyRange.of_integers("id", 1, high + 1))
+        beyond = await read(source, "t", KeyRange.of_integers("id", 2**70, 2**80))
 
     assert sorted(values(everything)) == [low, 0, high]
     assert upper["id"].to_pylist() == [high]
@@ -185,22 +194,33 @@ async def test_extreme_keys_are_in_a_chunk(database: Database) -> None:
 
 
 async def test_partial_and_nullable_unique_indexes_are_no_keys(database: Database) -> None:
-    """E-10: only a full unique index over one column that is never NULL identifies every row."""
+    """E-10: only a whole unique index over columns that are never NULL identifies every row (lesson 10)."""
     integer = database.integer
     database.execute(
-        f"CREATE TABLE t (a {integer} UNIQUE, b {integer} NOT NULL, c {integer} NOT NULL, label varchar(9) NOT NULL PRIMARY KEY)",
-        "CREATE UNIQUE INDEX t_bc ON t (b, c)",
-        f"CREATE TABLE u (label varchar(9) NOT NULL PRIMARY KEY, a {integer} NOT NULL UNIQUE)",
+        f"CREATE TABLE t (a {integer} UNIQUE, b {integer} NOT NULL, c {integer} NOT NULL, label varchar(9) NOT NULL)",
+        "CREATE INDEX t_label ON t (label, b)",
+        f"CREATE TABLE u (label varchar(9) NOT NULL PRIMARY KEY, a {integer} NOT NULL UNIQUE, b {integer} NOT NULL)",
+        "CREATE UNIQUE INDEX u_ba ON u (b, a)",
     )
-    if database.kind != "mysql":
-        database.execute("CREATE UNIQUE INDEX t_part ON t (b) WHERE c > 0")
+    if database.kind == "mysql":
+        database.execute("CREATE UNIQUE INDEX t_prefix ON t (label(3))")
+    else:
+        database.execute(
+            "CREATE UNIQUE INDEX t_part ON t (b) WHERE c > 0",
+            "CREATE UNIQUE INDEX t_expression ON t (b, (c + 1))",
+            "CREATE INDEX t_later ON t (c) WHERE b > 0",
+        )
 
     async with opened(database) as source:
-        without = await source.profile(Relation(table="t"))
-        with_unique = await source.profile(Relation(table="u"))
+        without = (await source.profile(Relation(table="t"))).indexes
+        several = (await source.profile(Relation(table="u"))).indexes
 
-    assert without.integer_key is None
-    assert with_unique.integer_key == "a"
+    assert without.unique_keys == ()
+    assert {"a", "label"} <= without.leading_columns
+    assert "c" not in without.leading_columns
+    assert several.unique_keys[0] == ("label",)
+    assert sorted(several.unique_keys) == [("a",), ("b", "a"), ("label",)]
+    assert several.leading_columns == {"label", "a", "b"}
 
 
 async def test_row_estimate_is_about_right_after_statistics_were_taken(database: Database) -> None:
@@ -245,7 +265,7 @@ async def test_views_are_exported(database: Database) -> None:
         profile = await source.profile(Relation(table="v"))
         table = await read(source, "v")
 
-    assert profile.integer_key is None
+    assert profile.indexes.unique_keys == ()
     assert sorted(values(table)) == [9, 10]
 
 
@@ -255,9 +275,7 @@ async def test_readers_run_side_by_side(database: Database) -> None:
     counts: list[int] = []
 
     async def one(source: Source, low: int) -> None:
-        counts.append(
-            (await read(source, "t", KeyRange(column="id", low=low, high=low + 1000), batch_rows=50)).num_rows
-        )
+        counts.append((await read(source, "t", KeyRange.of_integers("id", low, low + 1000), batch_rows=50)).num_rows)
 
     async with opened(database) as source, anyio.create_task_group() as tasks:
         for low in range(1, 4001, 1000):

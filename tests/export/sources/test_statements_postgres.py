@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.sources.statement_ends import postgres_body
-from tests.export.sources.databases import PostgresDatabase, opened, read, values
+from tests.export.sources.databases import PostgresDatabase, integer_bounds, opened, read, values
 
 pytestmark = pytest.mark.anyio
 
@@ -65,26 +66,26 @@ async def test_query_with_parameters_is_a_mistake_not_a_lost_connection(postgres
         with pytest.raises(SourceError) as profiled:
             await source.profile(selection)
         with pytest.raises(SourceError) as bounded:
-            await source.key_bounds(selection, "a")
+            await integer_bounds(source, selection, "a")
 
     assert profiled.value.code is Code.SOURCE_QUERY_INVALID
     assert not bounded.value.is_transient
 
 
 async def test_oid_can_be_a_key(postgres: PostgresDatabase) -> None:
-    """E-10: ranges that reach beyond the type of the key lose no row and are no error."""
+    """E-10: an unsigned key is bounded and cut like another."""
     postgres.execute("CREATE TABLE t (id oid)", "INSERT INTO t VALUES (0), (7), (4294967295), (NULL)")
 
     async with opened(postgres) as source:
-        bounds = await source.key_bounds(Relation(table="t"), "id")
-        low = await read(source, "t", KeyRange(column="id", low=-5, high=8))
-        high = await read(source, "t", KeyRange(column="id", low=8, high=2**33))
-        beyond = await read(source, "t", KeyRange(column="id", low=2**32, high=2**33))
+        bounds = await integer_bounds(source, Relation(table="t"), "id")
+        low = await read(source, "t", KeyRange.of_integers("id", 0, 8))
+        high = await read(source, "t", KeyRange.of_integers("id", 8, 2**32 - 1))
+        last = await read(source, "t", replace(KeyRange.of_integers("id", 2**32 - 1, 0), high=None))
 
-    assert (bounds.low, bounds.high, bounds.has_nulls) == (0, 2**32 - 1, True)
+    assert bounds == (0, 2**32 - 1, True)
     assert sorted(values(low)) == [0, 7]
-    assert values(high) == [2**32 - 1]
-    assert beyond.num_rows == 0
+    assert high.num_rows == 0
+    assert values(last) == [2**32 - 1]
 
 
 async def test_not_null_is_claimed_only_where_the_server_checks_it(postgres: PostgresDatabase) -> None:
@@ -122,6 +123,6 @@ async def test_not_null_is_claimed_only_where_the_server_checks_it(postgres: Pos
             table = await read(source, name)
             assert sorted(table.to_pylist(), key=lambda row: row["id"]) == [{"id": 1, "v": "a"}, {"id": 2, "v": None}]
         assert values(await read(source, "u")) == [None]
-        assert (await source.profile(Relation(table="u"))).integer_key is None
+        assert (await source.profile(Relation(table="u"))).indexes.unique_keys == ()
 
     assert nullable == {"t": [False, True], "v": [True, True], "u": [True, False]}

@@ -189,7 +189,7 @@ async def test_byte_order_mark_is_data_in_every_chunk(postgres: PostgresDatabase
 
     async with opened(postgres) as source:
         for low, high in ((1, 61), (1, 2), (2, 3), (3, 4)):
-            table = await read(source, "t", KeyRange(column="id", low=low, high=high))
+            table = await read(source, "t", KeyRange.of_integers("id", low, high))
             numbers = range(low, high)
             assert dict(zip(values(table), values(table, "v"), strict=True)) == {n: expected[n] for n in numbers}
 
@@ -253,7 +253,7 @@ async def test_value_that_does_not_fit_is_an_error_that_names_it(
 
     async with opened(postgres) as source:
         with pytest.raises(ValueRefusedError) as caught:
-            await read(source, "t", KeyRange(column="id", low=0, high=10))
+            await read(source, "t", KeyRange.of_integers("id", 0, 10))
 
     assert caught.value.code is Code.VALUE_REFUSED
     assert caught.value.column == "v"

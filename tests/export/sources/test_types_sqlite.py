@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Query, Relation
+from procflow_export.model.settings import Format
 from procflow_export.model.types import Fidelity
+from procflow_export.pipeline.cutting import Cutter
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.sqlite.decoder import RefusedError, decode_column
 from procflow_export.sources.sqlite.types import declared_column
-from tests.export.sources.databases import SqliteDatabase, opened, read, reading
+from tests.export.sources.databases import SqliteDatabase, facts_of, opened, read, reading
 
 pytestmark = pytest.mark.anyio
 
@@ -148,13 +151,15 @@ async def test_generated_columns_and_tables_without_row_ids(sqlite: SqliteDataba
         "INSERT INTO loose VALUES (1, 'a'), ('zzz', 'b')",
     )
 
+    by_id = ExportConfig(name="loose", table="loose", mode=Mode.CHUNKED, chunk_column="id", format=Format.PARQUET)
+
     async with opened(sqlite) as source:
         profile = await source.profile(Relation(table="t"))
         table = await read(source, "t")
-        with pytest.raises(SourceError) as caught:
-            await source.key_bounds(Relation(table="loose"), "id")
+        with pytest.raises(ExportError) as caught:
+            await Cutter(source, await facts_of(source, "loose")).chunked(by_id)
 
-    assert profile.integer_key == "id"
+    assert profile.indexes.unique_keys[0] == ("id",)
     assert table.to_pylist() == [{"id": 3, "twice": 6}]
     assert caught.value.code is Code.PLAN_KEY_NOT_USABLE
 

@@ -40,7 +40,7 @@ class Exported:
         return pq.read_schema(self.parquet[0])
 
     def by_pyarrow(self, name: str) -> dict[int, Any]:
-        table = pa.concat_tables([pq.read_table(part, columns=[KEY, name]) for part in self.parquet])
+        table: Any = pa.concat_tables([pq.read_table(part, columns=[KEY, name]) for part in self.parquet])
         return dict(zip(table[KEY].to_pylist(), meaning.of_arrow(table[name]), strict=True))
 
     def by_duckdb(self, name: str, arrow_type: pa.DataType) -> dict[int, Any]:
@@ -50,11 +50,11 @@ class Exported:
         return {key: meaning.of_duckdb(value, arrow_type) for key, value in rows}
 
     def cells_by_pyarrow(self, name: str) -> dict[int, str | None]:
-        table = _csv_by_pyarrow(tuple(self.csv))
+        table: Any = _csv_by_pyarrow(tuple(self.csv))
         return dict(zip(map(int, table[KEY].to_pylist()), table[name].to_pylist(), strict=True))
 
     def cells_by_duckdb(self, name: str) -> dict[int, str | None]:
-        table = _csv_by_duckdb(tuple(self.csv))
+        table: Any = _csv_by_duckdb(tuple(self.csv))
         return dict(zip(map(int, table[KEY].to_pylist()), table[name].to_pylist(), strict=True))
 
 

@@ -61,7 +61,7 @@ def _of_element(element: Any, arrow_type: pa.DataType) -> Any:
     return of_text(element, arrow_type) if not isinstance(element, list) else element
 
 
-def of_arrow(values: pa.ChunkedArray | pa.Array) -> list[Any]:
+def of_arrow(values: Any) -> list[Any]:
     """What a column means that pyarrow read from Parquet."""
     types, arrow_type = pa.types, values.type
     if isinstance(values, pa.ChunkedArray):
@@ -133,7 +133,7 @@ def number_of(value: float) -> str:
     return "nan" if math.isnan(value) else value.hex()
 
 
-def _ticks(text: str, unit: str) -> int:
+def _ticks(text: str, unit: Any) -> int:
     bc = _BC.fullmatch(text)
     if bc:
         text = f"-{int(bc[1]) - 1:04d}{bc[2].removesuffix('+00')}"

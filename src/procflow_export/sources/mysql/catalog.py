@@ -6,34 +6,18 @@ Owns the questions.  Must not know how rows are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.failures import checked_names, not_found, unreadable_bounds
+from procflow_export.sources.failures import checked_names, not_found
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import INTEGER_CODES, WireField, column, has_fixed_digits, is_geometry
+from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits, is_geometry
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.port import KeyBounds, TableProfile
-
-# A key must identify every row: a unique index on one whole column that is never NULL.
-_KEY: Final = """
-    SELECT c.COLUMN_NAME
-    FROM information_schema.STATISTICS AS s
-    JOIN information_schema.COLUMNS AS c
-      ON c.TABLE_SCHEMA = s.TABLE_SCHEMA AND c.TABLE_NAME = s.TABLE_NAME AND c.COLUMN_NAME = s.COLUMN_NAME
-    WHERE s.TABLE_SCHEMA = {schema} AND s.TABLE_NAME = %s AND s.NON_UNIQUE = 0 AND s.SUB_PART IS NULL
-      AND c.IS_NULLABLE = 'NO' AND c.DATA_TYPE IN ('tinyint', 'smallint', 'mediumint', 'int', 'bigint')
-      AND NOT EXISTS (
-          SELECT 1 FROM information_schema.STATISTICS AS o
-          WHERE o.TABLE_SCHEMA = s.TABLE_SCHEMA AND o.TABLE_NAME = s.TABLE_NAME AND o.INDEX_NAME = s.INDEX_NAME
-            AND o.SEQ_IN_INDEX > 1)
-    ORDER BY s.INDEX_NAME <> 'PRIMARY', s.INDEX_NAME
-    LIMIT 1
-"""
+from procflow_export.sources.port import TableProfile
 
 
 async def profile(connection: WireConnection, selection: Selection) -> TableProfile:
@@ -46,7 +30,7 @@ async def profile(connection: WireConnection, selection: Selection) -> TableProf
         columns = await query_columns(connection, selection)
         if not can_stand_alone(columns):
             refuse_changes_by_wrapping(columns, selection)
-        return TableProfile(columns=columns, row_estimate=await _plan_rows(connection, selection), integer_key=None)
+        return TableProfile(columns=columns, row_estimate=await _plan_rows(connection, selection))
     return await _relation_profile(connection, selection)
 
 
@@ -111,26 +95,15 @@ async def rows_of(
             return [list(row) for row in await cursor.fetchall()]
 
 
-async def key_bounds(connection: WireConnection, selection: Selection, name: str) -> KeyBounds:
-    """Return the lowest and the highest key, and whether any is NULL.
-
-    Raises:
-        SourceError: If there is no such column, its type is no integer type, or the query cannot be read in chunks.
-    """
-    if isinstance(selection, Query):
-        refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
-    with translated():
-        async with connection.cursor() as cursor:
-            await cursor.execute(sql.MYSQL.bounds(selection, name))
-            types = [entry[1] for entry in cursor.description]
-            ((low, high),) = await cursor.fetchall()
-    # By type, not by how values look: '9' is above '10' in a text column.
-    if not INTEGER_CODES.issuperset(types):
-        raise unreadable_bounds(name, "not of an integer type")
-    nulls = await rows_of(connection, sql.MYSQL.null_presence(selection, name))
-    return KeyBounds(
-        low=None if low is None else int(low), high=None if high is None else int(high), has_nulls=bool(nulls)
+async def engine_of(connection: WireConnection, relation: Relation) -> str | None:
+    """Return the storage engine of a table; ``None`` for a view."""
+    schema, arguments = _named(relation)
+    rows = await rows_of(
+        connection,
+        f"SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        arguments,
     )
+    return rows[0][0] if rows else None
 
 
 async def _relation_profile(connection: WireConnection, relation: Relation) -> TableProfile:
@@ -148,7 +121,6 @@ async def _relation_profile(connection: WireConnection, relation: Relation) -> T
     for field in await result_fields(connection, relation):
         native_type, is_nullable = catalog.get(field.name, (None, True))
         columns.append(column(field, native_type=native_type, is_nullable=is_nullable))
-    keys = await rows_of(connection, _KEY.format(schema=schema), arguments)
     estimates = await rows_of(
         connection,
         f"SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
@@ -158,8 +130,48 @@ async def _relation_profile(connection: WireConnection, relation: Relation) -> T
     return TableProfile(
         columns=tuple(columns),
         row_estimate=await _plan_rows(connection, relation) if estimate is None else int(estimate),
-        integer_key=keys[0][0] if keys else None,
+        indexes=await _indexes(connection, relation),
     )
+
+
+async def _indexes(connection: WireConnection, relation: Relation) -> Indexes:
+    """Return what a table's indexes offer; a view has none.
+
+    ``SHOW INDEX`` and not the information schema, whose columns differ: MySQL 8 says there that an index is invisible or
+    of an expression, MariaDB that it is ignored, MySQL 5.7 knows neither.
+    """
+    unique: dict[str, list[str | None]] = {}
+    leading: set[str] = set()
+    for part in await _show_index(connection, relation):
+        column = part["column_name"]
+        is_whole = part["sub_part"] is None
+        if part["non_unique"] == "0":
+            is_key = is_whole and part["null"] != "YES"
+            unique.setdefault(part["key_name"] or "", []).append(column if is_key else None)
+        is_used = part.get("visible", "YES") == "YES" and part.get("ignored", "NO") == "NO"
+        if (
+            part["seq_in_index"] == "1"
+            and part["index_type"] == "BTREE"
+            and is_whole
+            and is_used
+            and column is not None
+        ):
+            leading.add(column)
+    keys = sorted(unique.items(), key=lambda item: item[0] != "PRIMARY")
+    return Indexes(
+        unique_keys=tuple(
+            tuple(key) for _, names in keys if len(key := [name for name in names if name]) == len(names)
+        ),
+        leading_columns=frozenset(leading),
+    )
+
+
+async def _show_index(connection: WireConnection, relation: Relation) -> list[dict[str, str | None]]:
+    with translated():
+        async with connection.cursor() as cursor:
+            await cursor.execute(f"SHOW INDEX FROM {sql.MYSQL.relation(relation)}")
+            names = [str(entry[0]).lower() for entry in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
 
 
 async def _plan_rows(connection: WireConnection, selection: Selection) -> int | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import pymysql.err
 
@@ -21,7 +21,10 @@ from procflow_export.sources.connection import ServerAddress, context_for
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.tls import tls_reason
 
+Connector: TypeAlias = Callable[[], Awaitable[WireConnection]]
 CONNECT_TIMEOUT_S: Final = 15.0
+IDLE_TIMEOUT_S: Final = 7 * 24 * 3600
+"""How long a reader of a snapshot may have nothing to read."""
 NET_WRITE_TIMEOUT_S: Final = 600
 """How long the server waits for a reader that is busy: a full buffer is normal here."""
 
@@ -29,6 +32,7 @@ _CODES: Final[dict[int, Code]] = {
     1213: Code.SOURCE_DEADLOCK,
     1205: Code.SOURCE_LOCKED,
     3572: Code.SOURCE_LOCKED,
+    1412: Code.SOURCE_SNAPSHOT_LOST,
     1040: Code.SOURCE_TOO_MANY_CONNECTIONS,
     1203: Code.SOURCE_TOO_MANY_CONNECTIONS,
     1226: Code.SOURCE_TOO_MANY_CONNECTIONS,
@@ -99,6 +103,16 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
         connection.close()
         raise
     return connection
+
+
+def snapshot_settings(connection: WireConnection) -> list[str]:
+    """Return what a connection needs that will read one state for as long as an export lasts."""
+    _, is_mariadb = version_of(connection)
+    idle = f"SET SESSION wait_timeout = {IDLE_TIMEOUT_S}"
+    if is_mariadb:
+        idle += ", SESSION idle_transaction_timeout = 0, SESSION idle_readonly_transaction_timeout = 0"
+    # A consistent snapshot is silently none under READ COMMITTED, which may be the server's default.
+    return ["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", idle]
 
 
 def version_of(connection: WireConnection) -> tuple[str, bool]:

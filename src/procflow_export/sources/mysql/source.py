@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
@@ -16,7 +17,8 @@ import pyarrow as pa
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Everything, Query, Selection, TableChunk
+from procflow_export.model.keys import KeyValue, KeyValues
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -27,19 +29,22 @@ from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
+from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
     columns_of,
-    key_bounds,
     profile,
+    query_columns,
     refuse_changes_by_wrapping,
+    rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
+from procflow_export.sources.mysql.snapshot import MysqlHolder, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, offers, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
-from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -47,6 +52,7 @@ class MysqlSource:
     """A MySQL or MariaDB database, open for reading."""
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
+        self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
@@ -60,6 +66,7 @@ class MysqlSource:
             self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
             return connection
 
+        self._joined = joined_readers(connect)
         self._connections = Leases(
             connect=connect,
             is_reusable=lambda connection: connection.is_idle,
@@ -77,23 +84,82 @@ class MysqlSource:
         """Product, and version once a connection was made."""
         return self._version or "MySQL"
 
+    @property
+    def identity(self) -> str:
+        """Server and database."""
+        return f"mysql {self._address.place}"
+
     async def aclose(self) -> None:
-        """Close the idle connections."""
+        """Close the connections."""
+        await self._joined.aclose()
         await self._connections.aclose()
 
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now and that read no snapshot."""
+        await self._connections.aclose()
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One connection locks, one reads bounds; afterwards every reader has its own."""
+        return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:
+        """Let readers begin while nobody writes: see ``Source.hold_snapshot``."""
+        async with (
+            self._connections.lease() as locker,
+            hold_joined(locker, self._joined, selection) as holder,
+        ):
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Connect; see ``Source.prepare_readers``."""
+        await self._joined.prepare(snapshot, count)
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin; see ``Source.join_snapshot``."""
+        await self._joined.join(snapshot)
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Close; see ``Source.leave_snapshot``."""
+        await self._joined.leave(snapshot)
+
+    def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
+        return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
+
     async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
+        """Return columns, row estimate and indexes of a selection."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
             return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
-        async with self._connections.lease() as connection:
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.MYSQL.nth_key(search), search.selection, snapshot)
+        if not rows:
+            return None
+        texts = [text for text in rows[0] if text is not None]
+        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, texts, strict=True))
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.MYSQL.presence(selection, chunk), selection, snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        ((text,),) = await self._rows("SELECT UNIX_TIMESTAMP()", None)
+        return datetime.fromtimestamp(int(text or 0), UTC)
+
+    async def _rows(
+        self, statement: str, selection: Selection | None, snapshot: Snapshot | None = None
+    ) -> list[list[str | None]]:
+        async with self._lease(snapshot) as connection:
             started = time.monotonic()
-            result = await key_bounds(connection, selection, column)
+            if isinstance(selection, Query):
+                refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
+            result = await rows_of(connection, statement)
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
@@ -104,7 +170,7 @@ class MysqlSource:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         started = time.monotonic()
         async with (
-            self._connections.lease() as connection,
+            self._lease(request.snapshot) as connection,
             _result(connection, request.selection, request.columns, request.chunk) as (rows, decoder),
             # Left early, the result is unread, so the connection is not idle and is closed.
             open_task_group(),

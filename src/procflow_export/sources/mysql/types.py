@@ -72,9 +72,6 @@ _INTEGERS: Final[dict[int, tuple[str, pa.DataType, pa.DataType]]] = {
     FIELD_TYPE.LONG: ("int", pa.int32(), pa.uint32()),
     FIELD_TYPE.LONGLONG: ("bigint", pa.int64(), pa.uint64()),
 }
-INTEGER_CODES: Final = frozenset(_INTEGERS)
-"""Protocol types of integers."""
-
 _FIXED: Final[dict[int, _Kind]] = {
     FIELD_TYPE.FLOAT: (LogicalType.FLOAT, pa.float32(), Fidelity.EXACT, "float"),
     FIELD_TYPE.DOUBLE: (LogicalType.FLOAT, pa.float64(), Fidelity.EXACT, "double"),

@@ -15,6 +15,7 @@ import asyncpg
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -102,16 +103,26 @@ _NOT_NULL: Final = """
     )
 """
 
-# A key must identify every row: no partial index, no expression, no further column, valid, and never NULL.
-_KEY: Final = """
-    SELECT a.attname::text
+# What an index offers: a unique one identifies rows if it is whole (no predicate, no expression) and valid, and if the table
+# has no children, whose rows it would not know.  Further columns (INCLUDE) identify nothing.
+_INDEXES: Final = """
+    SELECT ARRAY(
+               SELECT a.attname::text
+               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, number)
+               LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+               WHERE k.number <= i.indnkeyatts
+               ORDER BY k.number
+           ) AS columns,
+           i.indisunique AND i.indexprs IS NULL
+               AND (c.relkind = 'p' OR NOT EXISTS (
+                   SELECT FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = c.oid)) AS is_unique,
+           m.amname = 'btree' AS is_ordered
     FROM pg_catalog.pg_index AS i
-    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
-      AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 AND a.attname = ANY ($2::text[])
-      AND a.atttypid IN ('pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)
+    JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+    JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+    JOIN pg_catalog.pg_am AS m ON m.oid = x.relam
+    WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL
     ORDER BY i.indisprimary DESC, i.indexrelid
-    LIMIT 1
 """
 
 
@@ -129,10 +140,22 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
         row_estimate = await _row_estimate(connection, relation)
         columns = await relation_columns(connection, relation)
         not_null = {row["name"] for row in await connection.fetch(_NOT_NULL, name)}
-        key = await connection.fetchval(_KEY, name, list(not_null))
+        indexes = await connection.fetch(_INDEXES, name)
     columns = tuple(replace(entry, is_nullable=entry.name not in not_null) for entry in columns)
     checked_names((entry.name for entry in columns), relation)
-    return TableProfile(columns=columns, row_estimate=row_estimate, integer_key=key)
+    return TableProfile(
+        columns=columns,
+        row_estimate=row_estimate,
+        indexes=Indexes(
+            # An expression has no name, so it is in no set of names either.
+            unique_keys=tuple(
+                tuple(row["columns"]) for row in indexes if row["is_unique"] and not_null.issuperset(row["columns"])
+            ),
+            leading_columns=frozenset(
+                row["columns"][0] for row in indexes if row["is_ordered"] and row["columns"][0] is not None
+            ),
+        ),
+    )
 
 
 async def query_profile(connection: Connection, query: Query) -> TableProfile:
@@ -144,7 +167,7 @@ async def query_profile(connection: Connection, query: Query) -> TableProfile:
         SourceError: If the server does not accept it.
     """
     columns = await query_columns(connection, query)
-    return TableProfile(columns=columns, row_estimate=await _row_estimate(connection, query), integer_key=None)
+    return TableProfile(columns=columns, row_estimate=await _row_estimate(connection, query))
 
 
 async def relation_columns(connection: Connection, relation: Relation) -> tuple[Column, ...]:

@@ -18,6 +18,7 @@ that outlives the transaction would meet somebody else.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from typing import Final, TypeAlias
 
@@ -26,6 +27,7 @@ import asyncpg
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
+from procflow_export.model.plan import Snapshot
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
 from procflow_export.sources.tls import tls_reason
@@ -35,6 +37,12 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 CONNECT_TIMEOUT_S: Final = 15.0
 MIN_VERSION: Final = 12
 CONNECTION_CHECK_VERSION: Final = 14
+TRANSACTION_TIMEOUT_VERSION: Final = 17
+IMPORTED_LOCK_WAIT_S: Final = 5
+"""How long a reader of a snapshot waits for a lock, at most: see ``in_snapshot()``."""
+_SNAPSHOT_NAME: Final = re.compile(r"[0-9A-Fa-f-]{1,64}")
+_NO_SUCH_SNAPSHOT: Final = frozenset({"22023", "42704", "55000"})
+"""What ``SET TRANSACTION SNAPSHOT`` says of a name that nobody holds: it differs by release and by who looks first."""
 
 _SETTINGS: Final = {
     "TimeZone": "UTC",
@@ -113,18 +121,73 @@ async def connect(address: ServerAddress) -> Connection:
     return connection
 
 
-async def begin(connection: Connection, limits: ReadLimits, *, is_read_only: bool = True) -> None:
-    """Begin a transaction with our settings."""
+async def begin(
+    connection: Connection, limits: ReadLimits, *, is_read_only: bool = True, snapshot: Snapshot | None = None
+) -> None:
+    """Begin a transaction with our settings; with a snapshot, one that sees that state and no other.
+
+    Raises:
+        SourceError: ``SOURCE_SNAPSHOT_LOST`` if the server no longer has the snapshot.
+    """
     mode = "READ ONLY" if is_read_only else "READ WRITE"
+    major = connection.get_server_version().major
     settings = dict(_SETTINGS)
     settings["statement_timeout"] = f"{limits.statement_timeout_s}s"
     settings["lock_timeout"] = f"{limits.lock_timeout_s}s"
-    if connection.get_server_version().major >= CONNECTION_CHECK_VERSION:
+    if major >= CONNECTION_CHECK_VERSION:
         # A server that works on a long sort learns within a second that nobody waits for it.
         settings["client_connection_check_interval"] = "1s"
+    opening = f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};"
+    if snapshot is not None:
+        opening = f"BEGIN ISOLATION LEVEL REPEATABLE READ {mode};SET TRANSACTION SNAPSHOT '{_exported(snapshot)}';"
+        settings["lock_timeout"] = f"{min(limits.lock_timeout_s or IMPORTED_LOCK_WAIT_S, IMPORTED_LOCK_WAIT_S)}s"
+        settings |= _unhurried(major)
     assignments = "".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items())
+    try:
+        with translated(connection):
+            await connection.execute(opening + assignments)
+    except SourceError as exc:
+        if snapshot is not None and getattr(exc.__cause__, "sqlstate", None) in _NO_SUCH_SNAPSHOT:
+            raise SourceError(Code.SOURCE_SNAPSHOT_LOST, "the snapshot's holder is gone") from exc.__cause__
+        raise
+
+
+async def stay(connection: Connection) -> None:
+    """Let the transaction of a holder last: it is idle by design, and as long as the export."""
+    settings = _unhurried(connection.get_server_version().major)
     with translated(connection):
-        await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};{assignments}")
+        await connection.execute("".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items()))
+
+
+async def export_snapshot(connection: Connection) -> Snapshot:
+    """Return the state that the transaction sees now, for others to import while it lasts."""
+    with translated(connection):
+        return Snapshot(name=await connection.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
+
+
+def in_snapshot(exc: ExportError, snapshot: Snapshot | None) -> ExportError:
+    """Return what an error means to a reader of a snapshot.
+
+    The holder's lock is granted, so a reader that waits for the same one waits behind somebody who wants to change the
+    table, and that somebody waits for the holder: neither server nor application gets further until the snapshot is given up.
+    """
+    if snapshot is None or exc.code is not Code.SOURCE_LOCKED:
+        return exc
+    return SourceError(Code.SOURCE_SNAPSHOT_LOST, "somebody waits to change what is read under a snapshot")
+
+
+def _exported(snapshot: Snapshot) -> str:
+    if not _SNAPSHOT_NAME.fullmatch(snapshot.name):
+        raise SourceError(Code.INTERNAL, "not the name of a snapshot that PostgreSQL exports")
+    return snapshot.name
+
+
+def _unhurried(major: int) -> dict[str, str]:
+    """Return the settings that keep the server from ending a transaction because it is idle or old."""
+    settings = {"idle_in_transaction_session_timeout": "0"}
+    if major >= TRANSACTION_TIMEOUT_VERSION:
+        settings["transaction_timeout"] = "0"
+    return settings
 
 
 async def hold(connection: Connection, statement: str) -> None:

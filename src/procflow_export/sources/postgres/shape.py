@@ -22,8 +22,8 @@ from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.types import NUMERIC
 
 
-async def hold_shape(connection: Connection, selection: Selection, columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Lock the shape of a selection and return the columns that it has now, more than ``columns`` perhaps.
+async def hold_shape(connection: Connection, selection: Selection, columns: Sequence[Column]) -> None:
+    """Lock the shape of a selection, and make sure that it still has these columns.
 
     A query's numerics are taken for those of the plan whatever their precision: the server tells it only through a view
     (see ``precise_query_columns``), and the decoder refuses a value with more digits than the plan's.
@@ -50,7 +50,6 @@ async def hold_shape(connection: Connection, selection: Selection, columns: Sequ
     for (agreed, now), is_kept in zip(pairs, kept, strict=True):
         if not is_kept:
             raise _changed(selection, agreed, f"was {agreed.native_type} and is {now.native_type} now")
-    return found
 
 
 def _has_equal_meaning(agreed: Column, now: Column) -> bool:

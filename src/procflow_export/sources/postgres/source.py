@@ -9,14 +9,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
+import asyncpg
 import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Everything, Query, Selection
+from procflow_export.model.keys import KeyValue, KeyValues
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -24,9 +27,10 @@ from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns
 from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import connection_failure, unreadable_bounds
+from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.port import ChunkRequest, KeyBounds, ReadStatistics, TableProfile
+from procflow_export.sources.literals import readable
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
     has_unknown_precision,
@@ -37,7 +41,8 @@ from procflow_export.sources.postgres.catalog import (
 from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
-from procflow_export.sources.postgres.types import dialect_for_key, offers, projection
+from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
+from procflow_export.sources.postgres.types import offers, projection
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -46,6 +51,7 @@ class PostgresSource:
 
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._limits = limits
+        self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
@@ -73,12 +79,17 @@ class PostgresSource:
         """Product, and version once a connection was made."""
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
 
+    @property
+    def identity(self) -> str:
+        """Server and database."""
+        return f"postgres {self._address.place}"
+
     async def aclose(self) -> None:
         """Close the idle connections."""
         await self._connections.aclose()
 
     async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
+        """Return columns, row estimate and indexes of a selection."""
         async with self._connections.lease() as connection:
             started = time.monotonic()
             if isinstance(selection, Query):
@@ -106,23 +117,32 @@ class PostgresSource:
         await session.rollback(connection)
         return result
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        row = await self._first_row(sql.POSTGRES.nth_key(search), snapshot)
+        if row is None:
+            return None
+        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, row, strict=True))
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return await self._first_row(sql.POSTGRES.presence(selection, chunk), snapshot) is not None
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        row = await self._first_row("SELECT pg_catalog.floor(EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()))::int8")
+        assert row is not None, "a SELECT without FROM has one row"
+        return datetime.fromtimestamp(row[0], UTC)
+
+    async def _first_row(self, statement: str, snapshot: Snapshot | None = None) -> asyncpg.Record | None:
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=snapshot)
             with session.translated(connection):
-                # One statement, so one snapshot: no key is missed that becomes NULL, or ceases to be, between two.
-                low, high, has_nulls = await connection.fetchrow(
-                    f"SELECT low, high, EXISTS ({sql.POSTGRES.null_presence(selection, column)})"
-                    f" FROM ({sql.POSTGRES.bounds(selection, column)}) AS bounds (low, high)"
-                )
+                row = await connection.fetchrow(statement)
             await session.commit(connection)
             self._statistics.record_statement(time.monotonic() - started)
-        for bound in (low, high):
-            if bound is not None and type(bound) is not int:
-                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
-        return KeyBounds(low=low, high=high, has_nulls=has_nulls)
+        return row
 
     @asynccontextmanager
     async def read_chunk(
@@ -136,7 +156,7 @@ class PostgresSource:
         source = PushSource()
         async with self._connections.lease() as connection:
             started = time.monotonic()
-            await session.begin(connection, self._limits)
+            await session.begin(connection, self._limits, snapshot=request.snapshot)
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
                 copy = partial(self._copy, connection, request, statistics)
@@ -155,6 +175,33 @@ class PostgresSource:
                 await session.commit(connection)
             statistics.record_transaction(time.monotonic() - started)
 
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One transaction holds it, and bounds are read by another."""
+        return SnapshotPrice(holder=1, preparing=1, is_joined=False)
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now."""
+        await self._connections.aclose()
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
+        """Export a state of the database: see ``Source.hold_snapshot``."""
+        async with (
+            self._connections.lease() as connection,
+            hold_exported(connection, selection, self._limits) as holder,
+        ):
+            yield holder
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Nothing: any connection imports an exported snapshot."""
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing, as above."""
+
     async def _copy(
         self,
         connection: Connection,
@@ -168,14 +215,13 @@ class PostgresSource:
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
             with scope, session.translated(connection):
-                found = await hold_shape(connection, selection, columns)
-                dialect = dialect_for_key(found, chunk)
-                statement = dialect.select(selection, [projection(column.carried()) for column in columns], chunk)
+                await hold_shape(connection, selection, columns)
+                statement = sql.POSTGRES.select(selection, [projection(column.carried()) for column in columns], chunk)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
                 await session.hold(connection, statement)
                 await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
         except ExportError as exc:
-            source.finish(exc)
+            source.finish(session.in_snapshot(exc, request.snapshot))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
             pass

@@ -9,14 +9,12 @@ a type without an entry here is exported as that text.  Only two kinds of column
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
 from procflow_export.model.choices import FLOATS, INTEGERS, TypeName
-from procflow_export.model.plan import Everything, TableChunk
 from procflow_export.model.types import (
     ENUM,
     ENUM_CARRIER,
@@ -32,7 +30,6 @@ from procflow_export.sources.columns.choices import Offers, offers_for
 
 NUMERIC: Final = "numeric"
 _VARHDRSZ: Final = 4
-_MAX_OID: Final = 2**32 - 1
 
 _EXACT: Final[dict[str, tuple[LogicalType, pa.DataType]]] = {
     "bool": (LogicalType.BOOL, pa.bool_()),
@@ -172,13 +169,6 @@ def projection(selected: Column) -> str:
             return f"pg_catalog.to_json({name})"
         case _:
             return name
-
-
-def dialect_for_key(columns: Iterable[Column], chunk: TableChunk) -> sql.Dialect:
-    """Return the dialect whose integers are those of a chunk's key: an ``oid`` is compared with nothing beyond its range."""
-    key = None if isinstance(chunk, Everything) else chunk.column
-    is_oid = any(column.name == key and column.native_type == "oid" for column in columns)
-    return replace(sql.POSTGRES, min_integer=0, max_integer=_MAX_OID) if is_oid else sql.POSTGRES
 
 
 def _numeric(typmod: int) -> pa.DataType | None:

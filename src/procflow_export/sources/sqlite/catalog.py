@@ -9,6 +9,7 @@ import sqlite3
 from typing import Final
 
 from procflow_export.model.choices import Choices
+from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -33,11 +34,12 @@ def profile(connection: sqlite3.Connection, selection: Selection, choices: Choic
     if not described:
         raise not_found(selection)
     rowid_alias = _rowid_alias(connection, selection)
-    columns = [(name, declared, not (is_not_null or name == rowid_alias)) for name, declared, is_not_null in described]
+    never_null = {name for name, _, is_not_null in described if is_not_null or name == rowid_alias}
+    columns = [(name, declared, name not in never_null) for name, declared, _ in described]
     return TableProfile(
         columns=_resolve(connection, selection, columns, choices, is_expression=_is_view(connection, selection)),
         row_estimate=_row_estimate(connection, selection),
-        integer_key=rowid_alias or _unique_integer(connection, selection),
+        indexes=_indexes(connection, selection, rowid_alias, never_null),
     )
 
 
@@ -58,9 +60,7 @@ def _profile_query(connection: sqlite3.Connection, query: Query, choices: Choice
         if number.isdigit() and base in names:
             checked_names((base, base), query)
     columns = [(str(name), str(declared or ""), True) for name, declared in described]
-    return TableProfile(
-        columns=_resolve(connection, query, columns, choices, is_expression=True), row_estimate=None, integer_key=None
-    )
+    return TableProfile(columns=_resolve(connection, query, columns, choices, is_expression=True), row_estimate=None)
 
 
 def _table_columns(connection: sqlite3.Connection, relation: Relation) -> list[tuple[str, str, bool]]:
@@ -136,22 +136,32 @@ def _rowid_alias(connection: sqlite3.Connection, relation: Relation) -> str | No
     return None if has_index else str(keys[0][0])
 
 
-def _unique_integer(connection: sqlite3.Connection, relation: Relation) -> str | None:
-    """Return a NOT NULL column of integer affinity with a full unique index of its own."""
-    schema = relation.schema or "main"
-    row = connection.execute(
+def _indexes(
+    connection: sqlite3.Connection, relation: Relation, rowid_alias: str | None, never_null: set[str]
+) -> Indexes:
+    """Return what a table's indexes offer; the row id itself is one, and orders the table."""
+    rows = connection.execute(
         """
-        SELECT c.name
+        SELECT i.name, i."unique", i.partial, x.name
         FROM pragma_index_list(:table, :schema) AS i
-        JOIN pragma_table_xinfo(:table, :schema) AS c
-        WHERE i."unique" AND NOT i.partial AND c."notnull" AND upper(c.type) LIKE '%INT%'
-          AND (SELECT group_concat(coalesce(name, '') || char(0)) FROM pragma_index_info(i.name, :schema)) = c.name || char(0)
-        ORDER BY i.origin <> 'pk', i.seq
-        LIMIT 1
+        JOIN pragma_index_info(i.name, :schema) AS x
+        ORDER BY i.origin <> 'pk', i.seq, x.seqno
         """,
-        {"table": relation.table, "schema": schema},
-    ).fetchone()
-    return None if row is None else str(row[0])
+        {"table": relation.table, "schema": relation.schema or "main"},
+    )
+    found: dict[str, tuple[bool, list[str | None]]] = {}  # an expression has no name
+    for index, is_unique, is_partial, column in rows:
+        if not is_partial:
+            found.setdefault(str(index), (bool(is_unique), []))[1].append(column)
+    rowid = () if rowid_alias is None else (rowid_alias,)
+    return Indexes(
+        unique_keys=tuple(
+            tuple(key)
+            for key in ([*rowid], *(columns for is_unique, columns in found.values() if is_unique))
+            if key and never_null.issuperset(key)
+        ),
+        leading_columns=frozenset({*rowid, *(name for _, (name, *_) in found.values() if name is not None)}),
+    )
 
 
 def _row_estimate(connection: sqlite3.Connection, relation: Relation) -> int | None:

@@ -46,6 +46,7 @@ class Database:
     def __init__(self, connection: sqlite3.Connection, limiter: anyio.CapacityLimiter) -> None:
         self._connection = connection
         self._limiter = limiter
+        self._is_closed = False
 
     async def call(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
         """Return what ``action`` returns for the connection.
@@ -55,9 +56,51 @@ class Database:
         """
         return await _in_thread(lambda: action(self._connection), self._limiter, self._connection.interrupt)
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it is open, in the transaction that ``begin()`` began."""
+        return not self._is_closed and self._connection.in_transaction
+
+    async def begin(self) -> None:
+        """Begin a read transaction: what is committed now is what it sees; one that it was in is left."""
+
+        def begin(connection: sqlite3.Connection) -> None:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("BEGIN")
+            # The transaction sees nothing, and locks nothing, before its first read.
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+
+        await self.call(begin)
+
+    def close(self) -> None:
+        """Close the connection; nothing may be using it."""
+        self._is_closed = True
+        self._connection.close()
+
     async def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return all rows of a small result."""
         return await self.call(lambda connection: connection.execute(sql, parameters).fetchall())
+
+
+async def connect(path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float) -> Database:
+    """Open a file read-only; the caller closes it.
+
+    Raises:
+        SourceError: If the file cannot be opened or is not a database.
+    """
+    uri = f"file:{quote(os.fspath(path))}?mode=ro"
+
+    def opened() -> sqlite3.Connection:
+        return sqlite3.connect(
+            uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=0
+        )
+
+    connection: sqlite3.Connection | None = None
+    with anyio.CancelScope(shield=True):
+        connection = await _in_thread(opened, limiter, None)
+    assert connection is not None
+    return Database(connection, limiter)
 
 
 @asynccontextmanager
@@ -69,28 +112,12 @@ async def open_database(
     Raises:
         SourceError: If the file cannot be opened or is not a database.
     """
-    uri = f"file:{quote(os.fspath(path))}?mode=ro"
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=0
-        )
-        try:
-            connection.execute("BEGIN")
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    connection: sqlite3.Connection | None = None
-    with anyio.CancelScope(shield=True):
-        connection = await _in_thread(connect, limiter, None)
-    assert connection is not None
+    database = await connect(path, limiter, busy_timeout_s=busy_timeout_s)
     try:
-        yield Database(connection, limiter)
+        await database.begin()
+        yield database
     finally:
-        connection.close()
+        database.close()
 
 
 def translate(exc: sqlite3.Error) -> SourceError:

@@ -1,7 +1,6 @@
 """The SQLite source: ``Source`` over a file.
 
-Owns one connection for each call that reads.  Chunk readers that are open at once read each their own snapshot: a file
-gives no way to share one.
+Owns one connection for each call that reads, but for those that joined a snapshot: each of them reads it as long as it lasts.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,14 +20,18 @@ import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices, OnInvalid
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Relation, Selection, TableChunk
+from procflow_export.model.keys import KeyValues
+from procflow_export.model.plan import Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
-from procflow_export.sources.failures import ValueRefusedError, unreadable_bounds
-from procflow_export.sources.port import MIB, ChunkRequest, KeyBounds, ReadStatistics, TableProfile
+from procflow_export.sources.failures import ValueRefusedError
+from procflow_export.sources.joined import JoinedReaders
+from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
-from procflow_export.sources.sqlite.database import MAX_THREADS, Database, open_database
+from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value, decode_text
+from procflow_export.sources.sqlite.snapshot import SqliteHolder, hold_joined
 
 FIRST_BATCH_ROWS: Final = 1_024
 BATCH_BYTES: Final = 8 * MIB
@@ -43,6 +47,16 @@ class SqliteSource:
         self._limiter = anyio.CapacityLimiter(MAX_THREADS)
         self._statistics = ReadStatistics()
 
+        async def end(database: Database) -> None:
+            database.close()
+
+        self._joined: JoinedReaders[Database] = JoinedReaders(
+            connect=self._connect,
+            begin=Database.begin,
+            is_reusable=lambda database: database.is_reading,
+            end=end,
+        )
+
     @property
     def statistics(self) -> ReadStatistics:
         """Live figures of everything but chunk readers, which have their own."""
@@ -53,25 +67,38 @@ class SqliteSource:
         """Product and version."""
         return f"SQLite {sqlite3.sqlite_version}"
 
+    @property
+    def identity(self) -> str:
+        """The file."""
+        return f"sqlite {self._path}"
+
     async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
-        """Return columns, row estimate and integer key of a selection."""
+        """Return columns, row estimate and indexes of a selection."""
         async with self._open() as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection, choices))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
-    async def key_bounds(self, selection: Selection, column: str) -> KeyBounds:
-        """Return the lowest and highest key, and whether any key is NULL."""
-        async with self._open() as database:
+    async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
+        """Return one key: see ``Source.find_key``."""
+        rows = await self._rows(sql.SQLITE.nth_key(search), snapshot)
+        return tuple(map(sqlite_value, rows[0])) if rows else None
+
+    async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
+        """Return whether a chunk has any row."""
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), snapshot))
+
+    async def now(self) -> datetime:
+        """Return the time of this machine's clock, which is the database's, too."""
+        return datetime.now(UTC).replace(microsecond=0)
+
+    async def _rows(self, statement: str, snapshot: Snapshot | None = None) -> list[tuple[object, ...]]:
+        async with self._open(snapshot) as database:
             started = time.monotonic()
-            ((low, high),) = await database.rows(sql.SQLITE.bounds(selection, column))
-            nulls = await database.rows(sql.SQLITE.null_presence(selection, column))
+            result = await database.rows(statement)
             self._statistics.record_statement(time.monotonic() - started)
-        for bound in (low, high):
-            if bound is not None and not isinstance(bound, int):
-                raise unreadable_bounds(column, f"of type {type(bound).__name__}")
-        return KeyBounds(low=low, high=high, has_nulls=bool(nulls))  # type: ignore[arg-type]  # checked above
+            return result
 
     @asynccontextmanager
     async def read_chunk(
@@ -79,7 +106,7 @@ class SqliteSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         started = time.monotonic()
-        async with self._open() as database:
+        async with self._open(request.snapshot) as database:
             batches = self._batches(database, request, statistics)
             try:
                 yield batches
@@ -163,7 +190,47 @@ class SqliteSource:
         if found is not None:
             raise ValueRefusedError(found[0], value="", place=found[1], reason="the text is not valid UTF-8")
 
-    def _open(self) -> AbstractAsyncContextManager[Database]:
+    async def aclose(self) -> None:
+        """Close the connections that read snapshots."""
+        await self._joined.aclose()
+
+    async def close_idle(self) -> None:
+        """Nothing: a connection is closed after each call, unless it reads a snapshot."""
+
+    @property
+    def snapshot_price(self) -> SnapshotPrice:
+        """One connection watches, one reads bounds; afterwards every reader has its own."""
+        return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    @asynccontextmanager
+    async def hold_snapshot(self, selection: Selection) -> AsyncIterator[SqliteHolder]:
+        """Let readers begin, and see whether anybody wrote meanwhile: see ``Source.hold_snapshot``."""
+        del selection  # a snapshot is of the whole file
+        monitor = await self._connect()
+        try:
+            async with hold_joined(monitor, self._joined) as holder:
+                yield holder
+        finally:
+            monitor.close()
+
+    async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
+        """Connect; see ``Source.prepare_readers``."""
+        await self._joined.prepare(snapshot, count)
+
+    async def join_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin; see ``Source.join_snapshot``."""
+        await self._joined.join(snapshot)
+
+    async def leave_snapshot(self, snapshot: Snapshot) -> None:
+        """Close; see ``Source.leave_snapshot``."""
+        await self._joined.leave(snapshot)
+
+    async def _connect(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+    def _open(self, snapshot: Snapshot | None = None) -> AbstractAsyncContextManager[Database]:
+        if snapshot is not None:
+            return self._joined.lease(snapshot)
         return open_database(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
 
 

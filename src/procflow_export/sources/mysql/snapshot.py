@@ -1,0 +1,159 @@
+"""One state of MySQL or MariaDB for several connections: they begin while nobody can write.
+
+Owns the lock, its limits, and the connections that read the state.  Must not know who reads what.
+
+Neither server can hand a snapshot from one connection to another, so all begin while a lock keeps writers out: ``LOCK TABLES
+… READ`` waits for transactions that have written to the table and blocks new ones; for a query, whose tables we do not
+know, ``FLUSH TABLES WITH READ LOCK`` blocks every commit of the server.  A lock request that waits makes others wait behind
+it, the application included, so none waits longer than ``LOCK_WAIT_S``.
+
+Known holes: a snapshot holds InnoDB tables only.  A table of another engine is refused; whether a view or a query reads one,
+nobody tells.  A table that is emptied or rebuilt before a reader first looks at it is an error in that reader (1412), not
+wrong rows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+
+from procflow_export.model.codes import Code
+from procflow_export.model.errors import SourceError
+from procflow_export.model.plan import Query, Selection, Snapshot
+from procflow_export.sources import sql
+from procflow_export.sources.joined import JoinedReaders
+from procflow_export.sources.mysql import session
+from procflow_export.sources.mysql.catalog import engine_of
+from procflow_export.sources.mysql.wire import WireConnection
+
+LOCK_WAIT_S: Final = 2
+LOCK_ATTEMPTS: Final = 3
+LOCK_PAUSE_S: Final = 1.0
+_REFUSALS: Final = {
+    Code.SOURCE_AUTH_FAILED: "not permitted",
+    Code.SOURCE_DENIED: "not permitted",
+    Code.SOURCE_LOCKED: f"not granted within {LOCK_WAIT_S} s",
+}
+_SNAPSHOT_ENGINES: Final = frozenset({"InnoDB", "ROCKSDB", "RocksDB", "TokuDB"})
+
+
+class MysqlHolder:
+    """See ``sources.port.SnapshotHolder``.  Holds nothing once it is sealed: the readers do."""
+
+    def __init__(
+        self, locker: WireConnection, readers: JoinedReaders[WireConnection], snapshot: Snapshot, selection: Selection
+    ) -> None:
+        self._locker = locker
+        self._readers = readers
+        self._snapshot = snapshot
+        self._selection = selection
+        self._began_s = time.monotonic()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state that its readers joined."""
+        return self._snapshot
+
+    @property
+    def held_s(self) -> float:
+        """Age of the readers' transactions."""
+        return time.monotonic() - self._began_s
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Keep writers out, once; the planner's own reader joins too."""
+        try:
+            await self._lock()
+            self._began_s = time.monotonic()
+            await self._readers.join(self._snapshot)
+            yield
+            with session.translated():
+                # That it answers proves that the lock was held until now: it would have ended with its connection.
+                await self._locker.query("UNLOCK TABLES")
+        finally:
+            self._locker.close()
+
+    @property
+    def is_one_state(self) -> bool:
+        """True: nobody could write."""
+        return True
+
+    async def _lock(self) -> None:
+        statement = "FLUSH TABLES WITH READ LOCK"
+        if not isinstance(self._selection, Query):
+            statement = f"LOCK TABLES {sql.MYSQL.relation(self._selection)} READ"
+        for attempt in range(1, LOCK_ATTEMPTS + 1):
+            try:
+                with session.translated():
+                    await self._locker.query(statement)
+                return
+            except SourceError as exc:
+                if exc.code not in _REFUSALS:
+                    raise
+                if exc.code is not Code.SOURCE_LOCKED or attempt == LOCK_ATTEMPTS:
+                    reason = f"{statement} was {_REFUSALS[exc.code]}"
+                    raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, reason) from exc.__cause__
+            await anyio.sleep(LOCK_PAUSE_S)
+
+    async def wait_lost(self) -> SourceError:
+        """For ever: the readers hold the state, and each tells when it has lost it."""
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
+    """Return the readers of a source, none yet."""
+
+    async def begin(connection: WireConnection) -> None:
+        with session.translated():
+            await connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    async def prepared() -> WireConnection:
+        connection = await connect()
+        try:
+            with session.translated():
+                for statement in session.snapshot_settings(connection):
+                    await connection.query(statement)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return JoinedReaders(
+        connect=prepared, begin=begin, is_reusable=lambda connection: connection.is_idle, end=session.close
+    )
+
+
+@asynccontextmanager
+async def hold_joined(
+    locker: WireConnection, readers: JoinedReaders[WireConnection], selection: Selection
+) -> AsyncIterator[MysqlHolder]:
+    """Give a holder that has not locked yet, with one reader of its own for the planner.
+
+    Args:
+        locker: A connection of its own; it is closed with the lock.
+        readers: Of the holder's source.
+        selection: What will be read.
+    """
+    if not isinstance(selection, Query):
+        engine = await engine_of(locker, selection)
+        if engine is not None and engine not in _SNAPSHOT_ENGINES:
+            raise SourceError(
+                Code.SOURCE_SNAPSHOT_REFUSED, f"{selection} is a table of {engine}, which has no snapshots"
+            )
+    with session.translated():
+        await locker.query(
+            f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}, SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"
+        )
+    holder = MysqlHolder(locker, readers, Snapshot(name=secrets.token_hex(8), is_joined=True), selection)
+    try:
+        await readers.prepare(holder.snapshot, 1)
+        yield holder
+    finally:
+        with anyio.CancelScope(shield=True):
+            await readers.leave(holder.snapshot)

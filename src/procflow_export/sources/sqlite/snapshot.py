@@ -1,0 +1,81 @@
+"""One state of a SQLite file for several connections: they begin, and then it is checked that nobody wrote meanwhile.
+
+Owns the check.  A file gives no way to share a snapshot, and its lock against writers needs the right to write; but every
+commit changes ``PRAGMA data_version`` of all other connections (https://www.sqlite.org/pragma.html#pragma_data_version).  In
+rollback-journal mode the first reader keeps every writer from committing anyway, as long as it reads; in WAL mode nobody waits.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from procflow_export.model.errors import SourceError
+from procflow_export.model.plan import Snapshot
+from procflow_export.sources.joined import JoinedReaders
+from procflow_export.sources.sqlite.database import Database
+
+
+class SqliteHolder:
+    """See ``sources.port.SnapshotHolder``.  Holds nothing: the readers do."""
+
+    def __init__(self, monitor: Database, readers: JoinedReaders[Database]) -> None:
+        self._monitor = monitor
+        self._readers = readers
+        self._snapshot = Snapshot(name=secrets.token_hex(8), is_joined=True)
+        self._is_one_state = False
+        self._began_s = time.monotonic()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state that its readers joined."""
+        return self._snapshot
+
+    @property
+    def held_s(self) -> float:
+        """Age of the readers' transactions."""
+        return time.monotonic() - self._began_s
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Look whether anybody commits; the planner's own reader joins too."""
+        before = await self._version()
+        self._began_s = time.monotonic()
+        await self._readers.join(self._snapshot)
+        yield
+        self._is_one_state = await self._version() == before
+
+    @property
+    def is_one_state(self) -> bool:
+        """Whether nobody committed while the readers began."""
+        return self._is_one_state
+
+    async def wait_lost(self) -> SourceError:
+        """For ever: the readers hold the state."""
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def _version(self) -> object:
+        ((version,),) = await self._monitor.rows("PRAGMA data_version")
+        return version
+
+
+@asynccontextmanager
+async def hold_joined(monitor: Database, readers: JoinedReaders[Database]) -> AsyncIterator[SqliteHolder]:
+    """Give a holder with one reader of its own for the planner.
+
+    Args:
+        monitor: A connection outside any transaction.
+        readers: Of the holder's source.
+    """
+    holder = SqliteHolder(monitor, readers)
+    try:
+        await readers.prepare(holder.snapshot, 1)
+        yield holder
+    finally:
+        with anyio.CancelScope(shield=True):
+            await readers.leave(holder.snapshot)
