@@ -69,7 +69,7 @@ def changes_of(state: ExportState) -> tuple[str, ...]:
         return ()
     counts = changed_values(state.results)
     return tuple(
-        f"{column.name}: {counts[column.name]} value{'s' if counts[column.name] > 1 else ''} {_BECAME[column.on_invalid]}"
+        f"{column.name}: {counts[column.name]:,} value{'s' if counts[column.name] > 1 else ''} {_BECAME[column.on_invalid]}"
         for column in state.plan.columns
         if counts.get(column.name)
     )

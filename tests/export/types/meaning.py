@@ -68,19 +68,21 @@ def of_arrow(values: Any) -> list[Any]:
         values = values.combine_chunks()
     if types.is_dictionary(arrow_type):
         return of_arrow(values.dictionary_decode())
-    if isinstance(arrow_type, pa.UuidType):
-        return [None if value is None else int.from_bytes(value, "big") for value in values.storage.to_pylist()]
-    if isinstance(arrow_type, pa.BaseExtensionType):
-        return values.storage.to_pylist()
-    if types.is_floating(arrow_type):
-        return [None if value is None else number_of(value) for value in values.to_pylist()]
-    if types.is_date(arrow_type):
-        return values.cast(pa.int32()).to_pylist()
-    if types.is_temporal(arrow_type):
-        return values.cast(pa.int64()).to_pylist()
     if types.is_list(arrow_type):
-        return [None if not value.is_valid else of_arrow(value.values) for value in values]
-    return values.to_pylist()
+        return [of_arrow(value.values) if value.is_valid else None for value in values]
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        values = values.storage
+    elif types.is_date(arrow_type):
+        values = values.cast(pa.int32())
+    elif types.is_temporal(arrow_type):
+        values = values.cast(pa.int64())
+    return [None if value is None else _of_python(value, arrow_type) for value in values.to_pylist()]
+
+
+def _of_python(value: Any, arrow_type: pa.DataType) -> Any:
+    if isinstance(arrow_type, pa.UuidType):
+        return int.from_bytes(value, "big")
+    return number_of(value) if isinstance(value, float) else value
 
 
 def duckdb_expression(name: str, arrow_type: pa.DataType) -> str:
