@@ -24,10 +24,12 @@ from procflow_export.cli.run import loaded_config
 from procflow_export.config.structs import LoadedConfig
 from procflow_export.engines.redaction import secrets_of_targets, text_cleaner
 from procflow_export.exporter import Exporter
+from procflow_export.formats.forms import file_form
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
 from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import Query
+from procflow_export.model.settings import Format
 from procflow_export.pipeline.prepare import check_consistency, plan_target, published_set
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.keys import described
@@ -168,14 +170,17 @@ def _described(one: _Checked) -> str:
 
 
 def _types(plan: ExportPlan) -> list[Text]:
-    lines = [("column", "source type", "Arrow type", "", "fidelity")]
+    form = plan.target.format.format.value
+    lines = [("column", "source type", "Arrow type", form, "", "fidelity", "on invalid")]
     lines += [
         (
             one_line(column.name),
             one_line(column.native_type),
             str(column.arrow_type),
+            file_form(plan.target.format.format, column.arrow_type),
             "" if column.is_nullable else "not null",
             column.fidelity.value,
+            column.on_invalid.value,
         )
         for column in plan.columns
     ]
@@ -209,8 +214,12 @@ def _data(one: _Checked) -> dict[str, object]:
                 "name": column.name,
                 "native_type": column.native_type,
                 "arrow_type": str(column.arrow_type),
+                "parquet_type": file_form(Format.PARQUET, column.arrow_type),
+                "csv_form": file_form(Format.CSV, column.arrow_type),
                 "is_nullable": column.is_nullable,
                 "fidelity": column.fidelity.value,
+                "on_invalid": column.on_invalid.value,
+                "is_chosen": column.chosen_from is not None,
             }
             for column in plan.columns
         ],

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from procflow_export.config.column_rules import check_columns
 from procflow_export.config.document import KeyPath
 from procflow_export.config.mode_rules import check_mode
 from procflow_export.config.parameter_rules import check_parameters
@@ -126,6 +127,7 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
     check_parameters(export, path, _engine_of(export, config), query, findings)
     _check_export_source(export, path, config, findings)
     check_mode(export, path, findings)
+    check_columns(export, (*path, "columns"), findings)
     _check_format(export, path, findings)
     if export.destination is not None:
         check_destination(export.destination, (*path, "destination"), findings)

@@ -133,7 +133,8 @@ def _read(hint: object, value: object, path: KeyPath, findings: Findings, owner:
     if value is None and type(None) in options:
         return None
     for option in options:
-        if _is_struct(option):
+        # Where a text may stand for the struct, only a mapping is meant as one.
+        if _is_struct(option) and (str not in options or isinstance(value, Mapping)):
             parsed = read_struct(option, value, path, findings)
             return _MISSING if parsed is None else parsed
     container = next((option for option in options if get_origin(option) in (list, dict)), None)
@@ -162,7 +163,8 @@ def _read_container(
         findings.add(path, f"{_label(path)} must be a mapping from names", found=value)
         return _MISSING
     named = {name: _read(item_hint, item, (*path, name), findings, owner) for name, item in value.items()}
-    return _MISSING if any(item is _MISSING for item in named.values()) else named
+    # What is wrong in one of them hides nothing of the others from the rules.
+    return {name: item for name, item in named.items() if item is not _MISSING}
 
 
 def _wrong_value(hint: object, value: object, path: KeyPath, findings: Findings, owner: type[msgspec.Struct]) -> None:
@@ -176,6 +178,9 @@ def _wrong_value(hint: object, value: object, path: KeyPath, findings: Findings,
         )
         return
     enum = next((option for option in _options(hint) if isinstance(option, type) and issubclass(option, Enum)), None)
+    if value is None and enum is not None and "null" in [member.value for member in enum]:
+        findings.add(path, 'a bare null means that nothing is there: write "null", in quotes', found=None)
+        return
     nearest = None if enum is None else nearest_name(value, [str(member.value) for member in enum])
     findings.add(path, f"the value of {_label(path)} is wrong", found=value, allowed=_allowed(hint), nearest=nearest)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from procflow_export.model.choices import OnInvalid
 from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     DEFAULT_MEMORY_MB,
@@ -71,6 +72,18 @@ class CompressionProfile(StrEnum):
     COMPACT = "compact"
 
 
+class ColumnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an export wants of one column.
+
+    Attributes:
+        type: Another type than its source's, for example ``decimal(10,2)``; every value must fit it.
+        on_invalid: What becomes of a value that the type cannot hold.
+    """
+
+    type: str | None = None
+    on_invalid: OnInvalid = OnInvalid.ERROR
+
+
 class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """When a row is old enough to move the cursor of an incremental export, by the clock of the source.
 
@@ -109,6 +122,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         chunk_count: Number of equal ranges or slices, instead of ``chunk_size``.
         keyset_incremental: Go on behind the last key of the run before; with ``chunk_by_key`` only.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
+        columns: Types and policies by column: ``amount: decimal(10,2)``, or a mapping; a column of ``table`` may be named
+            with it, as ``orders.amount``.
         parallel: Chunks of this export that are read at the same time.
         consistency: ``snapshot``: all parts show one state of the database, or the export fails.  ``chunk``: short
             transactions, and chunks may differ in time.  Without it, ``snapshot`` where it can be had; where it cannot,
@@ -146,6 +161,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     chunk_count: Positive | None = None
     keyset_incremental: bool = False
     chunk_max_attempts: Positive | None = None
+    columns: dict[str, str | ColumnConfig] | None = None
     parallel: Positive = 1
     consistency: Consistency | None = None
     format: Format
@@ -157,6 +173,14 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_file_size: str | int | None = None
     destination: DestinationConfig | None = None
     tuning: Tuning = Tuning()
+
+    def column_name(self, key: str) -> str:
+        """Return the column that a key of ``columns`` names: ``amount``, and for a table ``orders.amount`` as well."""
+        if self.table is not None:
+            for prefix in (f"{self.table}.", f"{self.table.rpartition('.')[2]}."):
+                if key.startswith(prefix) and key != prefix:
+                    return key.removeprefix(prefix)
+        return key
 
     @property
     def is_cumulative(self) -> bool:

@@ -24,6 +24,7 @@ from procflow_export.engines.port import Engine
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, failure_from, is_expected
 from procflow_export.model.events import (
+    VALUES_CHANGED,
     ChunkFinished,
     Finished,
     PartWritten,
@@ -44,7 +45,7 @@ from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
-from procflow_export.pipeline.verdicts import RunResult, sum_up, verdict_of
+from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
 from procflow_export.planning.plan import Target
 
 
@@ -282,6 +283,10 @@ class Scheduler:
                 )
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
+        if publication is not None:
+            for change in changes_of(state):
+                self._log.warning("values_changed", export=state.name, change=change)
+                await self._outbox.put(Warned(export=state.name, code=VALUES_CHANGED, message=change))
         await self._put_progress(state)
         state.is_finished = True
         verdict = verdict_of(

@@ -192,7 +192,7 @@ def window_part(export: ExportConfig, facts: Facts) -> KeyPart:
     assert export.time_column is not None, "a checked window has a time column"
     if export.time_column_type is TimeColumnType.UNIX:
         column = next((column for column in facts.columns if column.name == export.time_column), None)
-        if column is not None and column.logical_type in _UNIX_TYPES:
+        if column is not None and column.source_meaning in _UNIX_TYPES:
             # The bounds are whole seconds whatever the column's own type is.
             return KeyPart(column=column.name, kind=KeyKind.INTEGER, is_nullable=column.is_nullable)
     part = facts.part(export.time_column)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import CompressionProfile, Config, ExportConfig
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
+from procflow_export.model.choices import Choice, Choices, parse_type
 from procflow_export.model.keys import KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
@@ -71,6 +72,11 @@ class Target:
     destination: DestinationConfig
     part_directory: str = ""
     secrets: frozenset[Secret[str]] = frozenset()
+
+    @property
+    def choices(self) -> Choices:
+        """What the export wants of its columns."""
+        return choices_of(self.export)
 
     @property
     def limits(self) -> ReadLimits:
@@ -258,6 +264,17 @@ def selection_of(export: ExportConfig) -> Selection:
         return Query(text=export.query, parameters=export.parameters)
     schema, _, table = export.table.rpartition(".")
     return Relation(schema=schema or None, table=table)
+
+
+def choices_of(export: ExportConfig) -> Choices:
+    """Return what a checked ``export`` wants of its columns, by the names that they have there."""
+    return {export.column_name(key): _choice(wanted) for key, wanted in (export.columns or {}).items()}
+
+
+def _choice(wanted: str | ColumnConfig) -> Choice:
+    if isinstance(wanted, str):
+        return Choice(type=parse_type(wanted))
+    return Choice(type=None if wanted.type is None else parse_type(wanted.type), on_invalid=wanted.on_invalid)
 
 
 def format_of(export: ExportConfig) -> FormatOptions:

@@ -11,11 +11,11 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
-from procflow_export.model.types import Column, LogicalType
+from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits
+from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits, is_geometry, travels_as_text
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import TableProfile
 
@@ -52,8 +52,8 @@ def columns_of(fields: Sequence[WireField]) -> tuple[Column, ...]:
 
 
 def can_stand_alone(columns: Sequence[Column]) -> bool:
-    """Whether a query's rows can be read as they come: geometry needs an expression around it."""
-    return all(column.logical_type is not LogicalType.GEOMETRY for column in columns)
+    """Whether a query's rows can be read as they come: geometry, and numbers as text, need an expression around them."""
+    return not any(is_geometry(column) or travels_as_text(column) for column in columns)
 
 
 def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
 from pymysql.err import MySQLError
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
@@ -21,8 +23,10 @@ from procflow_export.model.plan import Everything, Query, Selection, Snapshot, T
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.blocks import MAX_DECODER_THREADS, BlockDecoder, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns, is_still
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
@@ -39,7 +43,7 @@ from procflow_export.sources.mysql.catalog import (
 from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
 from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
-from procflow_export.sources.mysql.types import projection
+from procflow_export.sources.mysql.types import offers, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -142,13 +146,18 @@ class MysqlSource:
         ):
             yield connection
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
-            return result
+            columns = chosen_columns(result.columns, choices, offers)
+            if isinstance(selection, Query) and not can_stand_alone(columns):
+                refuse_changes_by_wrapping(columns, selection)
+            return replace(result, columns=columns)
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
@@ -208,7 +217,7 @@ class MysqlSource:
 @asynccontextmanager
 async def _result(
     connection: WireConnection, selection: Selection, columns: Sequence[Column], chunk: TableChunk
-) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
     """Start the statement for a chunk, and give its rows with the decoder for them.
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
@@ -220,10 +229,11 @@ async def _result(
                 return
             refuse_changes_by_wrapping(columns, selection)
         key = None if isinstance(chunk, Everything) else chunk.column
+        carried = [column.carried() for column in columns]
         with session.translated():
             try:
                 statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=True) for column in columns], chunk
+                    selection, [projection(column, is_binary=True) for column in carried], chunk
                 )
                 fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
                 is_binary = True
@@ -231,23 +241,27 @@ async def _result(
                 if not session.refuses_to_prepare(exc):
                     raise
                 statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=False) for column in columns], chunk
+                    selection, [projection(column, is_binary=False) for column in carried], chunk
                 )
                 fields, rows = await connection.start_rows(statement)
                 is_binary = False
-        yield rows, PacketDecoder(columns, fields, is_binary=is_binary, index=rows.index, key=key)
+        decoder = PacketDecoder(carried, fields, is_binary=is_binary, index=rows.index, key=key)
+        yield rows, converting(decoder, columns, key=key)
 
 
 async def _query_result(
     stack: AsyncExitStack, connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> tuple[RowSource, PacketDecoder]:
+) -> tuple[RowSource, BlockDecoder]:
     with session.translated():
         statement = sql.MYSQL.body(query)
         fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
-    found = columns_of(fields)
-    if not set(columns) <= set(found):
+    found = {column.name: column for column in columns_of(fields)}
+    if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
         raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
-    return rows, PacketDecoder(found, fields, is_binary=True, index=rows.index, wanted=columns)
+    carried = [column.carried() for column in columns]
+    agreed = found | {column.name: column for column in carried}
+    decoder = PacketDecoder(list(agreed.values()), fields, is_binary=True, index=rows.index, wanted=carried)
+    return rows, converting(decoder, columns)
 
 
 class _Translated(ReadsBytes):

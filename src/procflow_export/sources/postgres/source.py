@@ -16,6 +16,7 @@ import anyio
 import asyncpg
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
 from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
@@ -23,6 +24,8 @@ from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
@@ -41,6 +44,7 @@ from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_po
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
+from procflow_export.sources.postgres.types import offers
 from procflow_export.sources.postgres.wire import WireFormat, wire_format_for
 from procflow_export.sources.scopes import open_task_group
 
@@ -101,15 +105,18 @@ class PostgresSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._asking(snapshot) as connection:
             if isinstance(selection, Query):
-                return await self._query_profile(connection, selection, snapshot)
-            await session.begin(connection, self._limits, snapshot=snapshot)
-            result = await relation_profile(connection, selection)
-            await session.commit(connection)
-            return result
+                result = await self._query_profile(connection, selection, snapshot)
+            else:
+                await session.begin(connection, self._limits, snapshot=snapshot)
+                result = await relation_profile(connection, selection)
+                await session.commit(connection)
+        return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
     async def _query_profile(self, connection: Connection, query: Query, snapshot: Snapshot | None) -> TableProfile:
         await session.begin(connection, self._limits, snapshot=snapshot)
@@ -167,8 +174,10 @@ class PostgresSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
-        wire = wire_format_for(request.columns)
-        decoder = wire.decoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        key = None if isinstance(chunk, Everything) else chunk.column
+        carried = tuple(column.carried() for column in request.columns)
+        wire = wire_format_for(carried)
+        decoder = converting(wire.decoder(carried, key=key), request.columns, key=key)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)
@@ -269,7 +278,8 @@ class PostgresSource:
 
 
 def _statement(request: ChunkRequest, wire: WireFormat, *conditions: str) -> str:
-    return sql.POSTGRES.select(request.selection, wire.select_list(request.columns), request.chunk, also=conditions)
+    carried = [column.carried() for column in request.columns]
+    return sql.POSTGRES.select(request.selection, wire.select_list(carried), request.chunk, also=conditions)
 
 
 async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
