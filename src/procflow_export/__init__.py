@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from procflow_export.config.loading import check_config, load_config, read_config
-    from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
+    from procflow_export.config.structs import ColumnConfig, Config, ExportConfig, LoadedConfig, Mode
     from procflow_export.engines.in_process import InProcessEngine
     from procflow_export.engines.port import Engine
     from procflow_export.engines.processes import ProcessEngine
     from procflow_export.exporter import Exporter
+    from procflow_export.model.choices import OnInvalid
     from procflow_export.model.codes import Code, ExitStatus, Kind
     from procflow_export.model.errors import (
         ConfigError,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 __all__ = (
     "ChunkFinished",
     "Code",
+    "ColumnConfig",
     "Compression",
     "Config",
     "ConfigError",
@@ -101,6 +103,7 @@ __all__ = (
     "ManifestSource",
     "MisuseError",
     "Mode",
+    "OnInvalid",
     "ParquetOptions",
     "PartRecord",
     "PartWritten",
@@ -143,6 +146,7 @@ _HOMES: Final = {
         "read_config",
     ),
     "procflow_export.config.structs": (
+        "ColumnConfig",
         "Config",
         "ExportConfig",
         "LoadedConfig",
@@ -152,6 +156,7 @@ _HOMES: Final = {
     "procflow_export.engines.port": ("Engine",),
     "procflow_export.engines.processes": ("ProcessEngine",),
     "procflow_export.exporter": ("Exporter",),
+    "procflow_export.model.choices": ("OnInvalid",),
     "procflow_export.model.codes": (
         "Code",
         "ExitStatus",
