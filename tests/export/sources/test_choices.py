@@ -761,6 +761,19 @@ async def test_a_choice_of_what_the_column_is_changes_nothing(database: Database
     assert chosen == plain
 
 
+async def test_a_policy_of_null_makes_a_column_nullable(database: Database) -> None:
+    """E-21: NOT NULL is the database's promise of its own values; a policy that makes NULLs takes it back."""
+    database.execute("CREATE TABLE t (id int NOT NULL, v varchar(9) NOT NULL)", "INSERT INTO t VALUES (1, 'x')")
+
+    found = await read(database, Relation(table="t"), {"v": choice("int4", OnInvalid.NULL)})
+    kept = await read(database, Relation(table="t"), {"v": choice("enum", OnInvalid.CLAMP)})
+
+    assert [field.nullable for field in found.table.schema] == [False, True]
+    assert [field.nullable for field in kept.table.schema] == [False, False]
+    assert found.table["v"].to_pylist() == [None]
+    assert found.changed == {"v": 1}
+
+
 async def test_a_chosen_key_still_cuts_the_table(database: Database) -> None:
     """E-20, E-22: what the key becomes in the file does not change how the table is cut; errors name it all the same."""
     database.execute(

@@ -45,8 +45,7 @@ class Exported:
 
     def by_duckdb(self, name: str, arrow_type: pa.DataType) -> dict[int, Any]:
         value = meaning.duckdb_expression(f'"{name}"', arrow_type)
-        with duckdb.connect() as connection:
-            rows = connection.execute(f'SELECT "{KEY}", {value} FROM read_parquet(?)', [self.parquet]).fetchall()
+        rows = _duckdb().execute(f'SELECT "{KEY}", {value} FROM read_parquet(?)', [self.parquet]).fetchall()
         return {key: meaning.of_duckdb(value, arrow_type) for key, value in rows}
 
     def cells_by_pyarrow(self, name: str) -> dict[int, str | None]:
@@ -56,6 +55,12 @@ class Exported:
     def cells_by_duckdb(self, name: str) -> dict[int, str | None]:
         table: Any = _csv_by_duckdb(tuple(self.csv))
         return dict(zip(map(int, table[KEY].to_pylist()), table[name].to_pylist(), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _duckdb() -> Any:
+    """One connection for all: opening one costs more than a query."""
+    return duckdb.connect(config={"threads": 1})
 
 
 @lru_cache(maxsize=4)
@@ -80,15 +85,14 @@ def _csv_by_pyarrow(parts: tuple[str, ...]) -> pa.Table:
 
 @lru_cache(maxsize=4)
 def _csv_by_duckdb(parts: tuple[str, ...]) -> pa.Table:
-    with duckdb.connect() as connection:
-        cursor = connection.execute(
-            "SELECT * FROM read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"',"
-            " nullstr = '', allow_quoted_nulls = false, max_line_size = 100000000, new_line = '\\n')",
-            [list(parts)],
-        )
-        names = [entry[0] for entry in cursor.description]
-        columns = zip(*cursor.fetchall(), strict=True)
-        return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
+    cursor = _duckdb().execute(
+        "SELECT * FROM read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"',"
+        " nullstr = '', allow_quoted_nulls = false, max_line_size = 100000000, new_line = '\\n')",
+        [list(parts)],
+    )
+    names = [entry[0] for entry in cursor.description]
+    columns = zip(*cursor.fetchall(), strict=True)
+    return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 
 
 def export(

@@ -63,7 +63,7 @@ def _list(
     )
 
 
-def _text(native: str, *literals: str, shown: str = "", notes: str = "") -> TypeRow:
+def _text(native: str, *literals: str, shown: str = "", notes: str = "", catalog_name: str = "") -> TypeRow:
     return TypeRow(
         native=native,
         literals=literals,
@@ -72,6 +72,7 @@ def _text(native: str, *literals: str, shown: str = "", notes: str = "") -> Type
         fidelity=Fidelity.TEXT,
         shown=shown,
         notes=notes,
+        catalog_name=catalog_name,
     )
 
 
@@ -341,7 +342,7 @@ ROWS: Final = (
         "'178000000 years'",
         notes="ISO 8601: `P1Y2M3DT4H5M6.7S`",
     ),
-    _text("timetz", "'12:00:00+02'", "'24:00:00-15:59'", shown="time with time zone"),
+    _text("timetz", "'12:00:00+02'", "'24:00:00-15:59'", catalog_name="time with time zone"),
     _text("bit(4)", "B'0101'", shown="bit(n)"),
     _text("varbit", "B'1'", "B''", shown="bit varying"),
     _text("inet", "'10.0.0.1'", "'::1/64'"),

@@ -46,6 +46,7 @@ class TypeRow:
         fidelity: How faithful that is.
         misfits: Values that do not fit.
         notes: A remark for the page.
+        catalog_name: How the database calls it, where that is not as declared and matters.
     """
 
     native: str
@@ -56,6 +57,7 @@ class TypeRow:
     misfits: tuple[Misfit, ...] = ()
     shown: str = ""
     notes: str = ""
+    catalog_name: str = ""
 
     @property
     def slug(self) -> str:
@@ -65,11 +67,11 @@ class TypeRow:
             words = words.replace(sign, word)
         return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
-    def column(self, name: str = "v", native_type: str | None = None) -> Column:
+    def column(self) -> Column:
         """The column that the resolver makes of it, apart from how its values travel."""
         return Column(
-            name=name,
-            native_type=self.native if native_type is None else native_type,
+            name="v",
+            native_type=self.catalog_name or self.native,
             logical_type=self.logical_type,
             arrow_type=self.arrow_type,
             fidelity=self.fidelity,

@@ -170,7 +170,21 @@ ROWS: Final = (
         notes="`HH:MM[:SS[.ffffff]]`",
         misfits=(Misfit(literal="24:00:00", text="24:00:00", clamped="23:59:59.999999"),),
     ),
-    _row("JSON", pa.json_(), LogicalType.JSON, '{"a": 1}', "null"),
+    _row(
+        "JSON",
+        pa.json_(),
+        LogicalType.JSON,
+        '{"a": 1}',
+        "null",
+        '"0"',
+        "0",
+        "-1.5e10",
+        misfits=(
+            Misfit(literal="{", text="{"),
+            Misfit(literal="NaN", text="NaN"),
+            Misfit(literal=math.inf, text="inf"),
+        ),
+    ),
     _row(
         "NUMERIC",
         pa.string(),

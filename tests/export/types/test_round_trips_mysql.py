@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 import pymysql
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from procflow_export.model.types import LogicalType
+from tests.export.types import strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.mysql_rows import ROWS
 from tests.export.types.round_trips import assert_comes_back, name_of, wide_rows
@@ -108,3 +111,27 @@ def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Expo
         assert_comes_back(query, name, row, texts)
     if row.native not in DERIVED:
         assert_comes_back(chunks, name, row, texts)
+
+
+@given(rows=st.lists(st.tuples(*map(strategies.mysql, ROWS)), min_size=1, max_size=12))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+def test_generated_rows_come_back(
+    rows: list[tuple[str | None, ...]], wide: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """E-23: whatever the values are, they come back as the server prints them, from both formats and by both readers."""
+    names = [name_of(ROWS, row) for row in ROWS]
+    statements = ["DROP TABLE IF EXISTS generated", "CREATE TABLE generated LIKE wide", "SET time_zone = '+00:00'"]
+    for number, literals in enumerate(rows):
+        values = ", ".join("NULL" if literal is None else literal for literal in literals)
+        statements.append(f"INSERT INTO generated VALUES ({number}, {values})")
+    mariadb_execute(wide, *statements)
+    plain = ", ".join(name_of(ROWS, row) for row in ROWS if row.logical_type is not LogicalType.GEOMETRY)
+
+    table = exported(tmp_path_factory.mktemp("table"), source(wide), table="generated")
+    query = exported(tmp_path_factory.mktemp("query"), source(wide), query=f"SELECT id, {plain} FROM generated")
+
+    for name, row in zip(names, ROWS, strict=True):
+        texts = texts_of(wide, "generated", name, row)
+        assert_comes_back(table, name, row, texts)
+        if row.logical_type is not LogicalType.GEOMETRY:
+            assert_comes_back(query, name, row, texts)

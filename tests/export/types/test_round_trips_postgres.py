@@ -8,8 +8,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from procflow_export.model.types import LogicalType
+from tests.export.types import strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.postgres_rows import ROWS, SETUP
 from tests.export.types.round_trips import assert_comes_back, name_of, wide_rows
@@ -97,3 +100,28 @@ def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Expo
     assert_comes_back(table, name, row, texts)
     if row.shown != DEEP:
         assert_comes_back(query, name, row, texts)
+
+
+GENERATED = [row for row in ROWS if row.shown != DEEP]
+
+
+@given(rows=st.lists(st.tuples(*map(strategies.postgres, GENERATED)), min_size=1, max_size=12))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+def test_generated_rows_come_back(
+    rows: list[tuple[str | None, ...]], wide: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """E-23: whatever the values are, they come back as the server prints them, from both formats and by both readers."""
+    names = [name_of(ROWS, row) for row in GENERATED]
+    statements = ["DROP TABLE IF EXISTS generated", "CREATE TABLE generated (LIKE wide INCLUDING ALL)"]
+    for number, literals in enumerate(rows):
+        values = ", ".join(
+            "NULL" if literal is None else f"({literal})::{row.native}"
+            for literal, row in zip(literals, GENERATED, strict=True)
+        )
+        statements.append(f"INSERT INTO generated (id, {', '.join(names)}) VALUES ({number}, {values})")
+    postgres_execute(wide, *statements)
+
+    found = exported(tmp_path_factory.mktemp("generated"), {"type": "postgres", "url": wide}, table="generated")
+
+    for name, row in zip(names, GENERATED, strict=True):
+        assert_comes_back(found, name, row, texts_of(wide, "generated", name, row))

@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.export.types import meaning
+from tests.export.types import meaning, strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.round_trips import assert_comes_back, name_of, wide_rows
 from tests.export.types.rows import TypeRow
@@ -62,3 +64,27 @@ def test_a_type_comes_back(row: TypeRow, wide: Path, table: Exported, query: Exp
 
     assert_comes_back(table, name, row, texts)
     assert_comes_back(query, name, row, texts)
+
+
+GENERATED = [row for row in ROWS if row.native]
+
+
+@given(rows=st.lists(st.tuples(*map(strategies.sqlite, GENERATED)), min_size=1, max_size=12))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+def test_generated_rows_come_back(rows: list[tuple[Any, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """E-23: whatever the values are, they come back as they were stored, from both formats and by both readers."""
+    directory = tmp_path_factory.mktemp("generated")
+    connection = sqlite3.connect(directory / "source.db")
+    columns = ", ".join(f"{name_of(ROWS, row)} {row.native}" for row in GENERATED)
+    with connection:
+        connection.execute(f"CREATE TABLE generated (id INTEGER PRIMARY KEY, {columns})")
+        for number, values in enumerate(rows):
+            connection.execute(f"INSERT INTO generated VALUES ({number}, {', '.join('?' * len(values))})", values)
+
+    found = exported(directory, {"type": "sqlite", "path": str(directory / "source.db")}, table="generated")
+
+    for row in GENERATED:
+        name = name_of(ROWS, row)
+        stored = connection.execute(f"SELECT id, {name} FROM generated")
+        assert_comes_back(found, name, row, {key: text_of(value) for key, value in stored})
+    connection.close()

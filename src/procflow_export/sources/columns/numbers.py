@@ -9,7 +9,8 @@ not be: they read ``0x1A`` as an integer, and ``1e400`` as infinity.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
+from math import isfinite
 from typing import Final
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ from procflow_export.sources.arrays import kernels as pc
 NUMBER: Final = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 """A finite number, for Python's regular expressions and for Arrow's; ``$`` of the first allows a line end."""
 _TRAILING_ZEROS: Final = r"^([^.eE]*\.[^eE]*?)0*$"
+_DOUBLE_DIGITS: Final = 17
+_SINGLE_DIGITS: Final = 9
+"""So many digits tell every float from its neighbours; databases print no more."""
+_CONTEXT: Final = Context(prec=10_000)
 _WIDEST: Final = pa.decimal256(76, 0)
 _SPECIAL_FLOATS: Final = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
 
@@ -39,29 +44,28 @@ def to_integer(texts: Values, arrow_type: pa.DataType) -> Values:
 
 
 def to_float(texts: Values, arrow_type: pa.DataType) -> Values:
-    """Convert numbers whose digits a float keeps: the shortest text that reads back as the float is the same number."""
+    """Convert numbers whose digits a float keeps: printed with as many digits, the float is the same number."""
     special = pc.fill_null(pc.is_in(texts, value_set=pa.array(_SPECIAL_FLOATS)), pa.scalar(value=False))
     plain = _plain(pc.if_else(special, pa.scalar("0"), texts))
     floats = plain.cast(arrow_type)
     shortest = _without_zeros(floats.cast(pa.string()))
-    # Nearly all are spelled alike; what is left is compared as numbers.
+    # Nearly all are spelled in the shortest way; what is left is compared as numbers.
     differs = pc.fill_null(pc.not_equal(plain, shortest), pa.scalar(value=False))
     if pc.any(differs).as_py():
-        pairs = zip(plain.filter(differs).to_pylist(), shortest.filter(differs).to_pylist(), strict=True)
-        if not all(is_same_number(one, other) for one, other in pairs):
+        most_digits = _DOUBLE_DIGITS if arrow_type.bit_width == 64 else _SINGLE_DIGITS
+        pairs = zip(plain.filter(differs).to_pylist(), floats.filter(differs).to_pylist(), strict=True)
+        if not all(_has_digits_of(value, text, most_digits) for text, value in pairs):
             raise DoesNotFitError("a float does not hold all digits")
     if not pc.any(special).as_py():
         return floats
     return pc.if_else(special, pc.if_else(special, texts, pa.scalar("0")).cast(arrow_type), floats)
 
 
-def is_same_number(one: str, other: str) -> bool:
-    """Whether two texts are the same finite number."""
-    try:
-        first, second = Decimal(one), Decimal(other)
-    except InvalidOperation:
-        return False
-    return first.is_finite() and first == second
+def _has_digits_of(value: float, text: str, most_digits: int) -> bool:
+    """Whether a float, printed with as many digits as a number has, is that number."""
+    number = Decimal(text)
+    digits = len(number.normalize(_CONTEXT).as_tuple().digits)
+    return digits <= most_digits and isfinite(value) and Decimal(f"{value:.{digits}g}") == number
 
 
 def _plain(texts: Values) -> Values:

@@ -16,7 +16,7 @@ from procflow_export.model.choices import OnInvalid
 from procflow_export.model.types import Column, LogicalType, arrow_schema
 from procflow_export.sources.arrays import DoesNotFitError, Values
 from procflow_export.sources.arrays import kernels as pc
-from procflow_export.sources.columns.conversions import fitting_of, text_fitting
+from procflow_export.sources.columns.conversions import fitting_of, text_conversion, text_fitting
 from procflow_export.sources.columns.policies import checked_nulls
 from procflow_export.sources.text_columns import Conversion, conversion_for, first_failure
 
@@ -29,6 +29,8 @@ _STORED_AS: Final[dict[LogicalType, frozenset[type]]] = {
     LogicalType.FLOAT: frozenset({float, int, _NONE}),
     LogicalType.DECIMAL: frozenset({int, float, str, _NONE}),
     LogicalType.OTHER: frozenset({int, float, str, _NONE}),
+    # A document that is a number is stored as one: the declared type has numeric affinity.
+    LogicalType.JSON: frozenset({int, float, str, _NONE}),
     LogicalType.BYTES: frozenset({bytes, _NONE}),
 }
 _TEXT_ONLY: Final[frozenset[type]] = frozenset({str, _NONE})
@@ -164,7 +166,13 @@ def decode_column(column: Column, values: Sequence[Value]) -> Values:
         case _:
             # A REAL was rounded to binary when it was stored; its shortest decimal form is what SQLite itself shows for it.
             texts = pa.array([_text(value) for value in values], pa.string())
-            return _converted(column, values, texts, conversion_for(column))
+            return _converted(column, values, texts, _conversion(column))
+
+
+def _conversion(column: Column) -> Conversion:
+    if column.logical_type is LogicalType.JSON:
+        return text_conversion(column.logical_type, column.arrow_type)
+    return conversion_for(column)
 
 
 def _chosen(column: Column, values: Sequence[Value]) -> Values:
