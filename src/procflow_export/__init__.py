@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from procflow_export.config.loading import check_config, load_config, read_config
-    from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
+    from procflow_export.config.structs import (
+        Config,
+        CursorMode,
+        ExportConfig,
+        LoadedConfig,
+        Mode,
+        Settle,
+        TimeColumnType,
+    )
     from procflow_export.engines.in_process import InProcessEngine
     from procflow_export.engines.port import Engine
     from procflow_export.engines.processes import ProcessEngine
@@ -52,10 +60,12 @@ if TYPE_CHECKING:
         Warned,
         run_codec,
     )
-    from procflow_export.model.manifest import Manifest, ManifestSource, decode_manifest
+    from procflow_export.model.keys import KeyKind, KeyPart, KeyValue
+    from procflow_export.model.manifest import CursorOwner, Manifest, ManifestSource, StoredCursor, decode_manifest
     from procflow_export.model.plan import PartRecord
     from procflow_export.model.settings import (
         Compression,
+        Consistency,
         CsvOptions,
         DestinationConfig,
         DestinationType,
@@ -79,7 +89,10 @@ __all__ = (
     "Compression",
     "Config",
     "ConfigError",
+    "Consistency",
     "CsvOptions",
+    "CursorMode",
+    "CursorOwner",
     "DataError",
     "DestinationConfig",
     "DestinationError",
@@ -95,6 +108,9 @@ __all__ = (
     "Finished",
     "Format",
     "InProcessEngine",
+    "KeyKind",
+    "KeyPart",
+    "KeyValue",
     "Kind",
     "LoadedConfig",
     "Manifest",
@@ -116,12 +132,15 @@ __all__ = (
     "RunPolicy",
     "RunResult",
     "RunStarted",
+    "Settle",
     "Severity",
     "SourceConfig",
     "SourceError",
     "SourceType",
     "Started",
     "Status",
+    "StoredCursor",
+    "TimeColumnType",
     "TlsConfig",
     "TlsMode",
     "Tuning",
@@ -144,9 +163,12 @@ _HOMES: Final = {
     ),
     "procflow_export.config.structs": (
         "Config",
+        "CursorMode",
         "ExportConfig",
         "LoadedConfig",
         "Mode",
+        "Settle",
+        "TimeColumnType",
     ),
     "procflow_export.engines.in_process": ("InProcessEngine",),
     "procflow_export.engines.port": ("Engine",),
@@ -186,14 +208,22 @@ _HOMES: Final = {
         "Warned",
         "run_codec",
     ),
+    "procflow_export.model.keys": (
+        "KeyKind",
+        "KeyPart",
+        "KeyValue",
+    ),
     "procflow_export.model.manifest": (
+        "CursorOwner",
         "Manifest",
         "ManifestSource",
+        "StoredCursor",
         "decode_manifest",
     ),
     "procflow_export.model.plan": ("PartRecord",),
     "procflow_export.model.settings": (
         "Compression",
+        "Consistency",
         "CsvOptions",
         "DestinationConfig",
         "DestinationType",

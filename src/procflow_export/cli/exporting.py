@@ -178,7 +178,7 @@ class RunOnce:
     def _last_words(self, engine: ProcessEngine | InProcessEngine) -> list[Text]:
         board, face = self._board, self.face
         rows: list[Text] = []
-        failed = any(card.state is not CardState.DONE for card in board.cards.values())
+        failed = any(card.state not in (CardState.DONE, CardState.SKIPPED) for card in board.cards.values())
         if failed or not face.is_quiet:
             rows = render_summary(board, width=face.width, next_command=self.retry_command, glyphs=face.glyphs)
         if isinstance(engine, ProcessEngine) and not face.is_quiet:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     DEFAULT_MEMORY_MB,
     MIN_MEMORY_MB,
@@ -24,7 +25,11 @@ from procflow_export.model.settings import (
     Positive,
     SourceConfig,
     Tuning,
+    masked_repr,
 )
+
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
 
 
 class Mode(StrEnum):
@@ -79,14 +84,15 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One table or query, and what it becomes.
+    """One table or query, and what it becomes.  Its ``repr`` shows neither a query nor the values of its parameters.
 
     Attributes:
         name: Unique; part of file names.
         source: Name of one of ``sources``; not needed when there is only one source.
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
-        query: One SELECT statement.
+        query: One SELECT statement; ``:name`` in it stands for a value of ``parameters``.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
+        parameters: Values of the placeholders of the query: text, numbers, ``true``, ``false``, ``null``, or a list of them.
         mode: Which rows are read, and whether in one statement or in chunks.
         cursor_column: Column that grows with every new or changed row; needed by ``incremental``.
         incremental_cursor_mode: Whether ``cursor_fallback_column`` counts where ``cursor_column`` is NULL.
@@ -124,6 +130,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     table: str | None = None
     query: str | None = None
     query_file: str | None = None
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
     mode: Mode
     cursor_column: str | None = None
     incremental_cursor_mode: CursorMode | None = None
@@ -155,6 +162,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def is_cumulative(self) -> bool:
         """Whether a run adds to the published set, instead of replacing it."""
         return self.mode in (Mode.INCREMENTAL, Mode.TIME_WINDOW) or self.keyset_incremental
+
+    def __repr__(self) -> str:
+        return masked_repr(self, "query", "parameters")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -201,9 +211,12 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
         base_dir: Directory that relative paths started at: the file's own.
         file: The file; None when the configuration came from memory.
         warnings: What was found that does not stop a run, one line each.
+        secrets: Values that must not be shown, because a variable or parameter with the name of a secret holds them; those
+            of sources are not among them.
     """
 
     config: Config
     base_dir: Path
     file: Path | None = None
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[Secret[str]] = frozenset()

@@ -202,11 +202,16 @@ class Source(Protocol):
         ...
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made; no host, user or secret."""
+        ...
+
+    @property
     def identity(self) -> str:
         """Which database it is, as one text without user or secret: what is said here again is the same data."""
         ...
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those
@@ -257,6 +262,14 @@ class Source(Protocol):
     @property
     def snapshot_price(self) -> SnapshotPrice:
         """What ``hold_snapshot()`` takes."""
+        ...
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Find out whether ``hold_snapshot()`` would be refused, as far as that can be told without keeping anybody waiting.
+
+        Raises:
+            SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if it would.
+        """
         ...
 
     def hold_snapshot(self, selection: Selection) -> AbstractAsyncContextManager[SnapshotHolder]:

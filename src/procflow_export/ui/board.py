@@ -45,6 +45,7 @@ class CardState(Enum):
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
+    SKIPPED = "nothing new"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -54,9 +55,10 @@ class CardState(Enum):
         return self in _ENDED
 
 
-_ENDED: Final = frozenset({CardState.DONE, CardState.FAILED, CardState.CANCELLED})
+_ENDED: Final = frozenset({CardState.DONE, CardState.SKIPPED, CardState.FAILED, CardState.CANCELLED})
 _ENDINGS: Final = {
     Status.SUCCESS: CardState.DONE,
+    Status.SKIPPED: CardState.SKIPPED,
     Status.FAILED: CardState.FAILED,
     Status.CANCELLED: CardState.CANCELLED,
 }
@@ -116,7 +118,7 @@ class Card:
 
     def fraction(self) -> float | None:
         """How much is done, from 0 to 1: rows against their estimate, or chunks; 1 only at the end; ``None`` if unknown."""
-        if self.state is CardState.DONE:
+        if self.state in (CardState.DONE, CardState.SKIPPED):
             return 1.0
         by_chunks = self.chunks_done / self.chunk_count if self.chunk_count else None
         if self.row_estimate:
@@ -201,6 +203,7 @@ class Board:
                 card = self.card(event.export)
                 card.state = CardState.QUEUED
                 card.chunk_count, card.row_estimate = event.total_chunks, event.row_estimate
+                card.part_count = 0  # an export that starts over has none left
             case Progress():
                 self._progress(event, at_s)
             case PartWritten():

@@ -139,7 +139,10 @@ def test_check_and_type_report(shop: Shop) -> None:
     plain = shop.run("check", str(config), "-e", "good")
 
     assert ended.status == 1
-    assert "✓ good     sqlite, table orders, 3 columns, about 2.0k rows, 3 chunks by id, parquet (zstd)" in ended.err
+    assert (
+        "✓ good     sqlite, table orders, 3 columns, about 2.0k rows, 3 chunks (ranges of id), parquet (zstd)"
+        in ended.err
+    )
     assert re.search(r"cents +INTEGER +int64 +exact", ended.err)
     assert re.search(r"id +INTEGER +int64 +not null +exact", ended.err)
     verdicts = {

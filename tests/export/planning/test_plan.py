@@ -143,18 +143,43 @@ def test_placeholders_are_filled_in_and_every_export_has_its_directory(path: str
     config = target().destination
     config = msgspec.structs.replace(config, path=path)
 
-    result = resolved_destination(
+    result, below = resolved_destination(
         config, export="orders", selection=Relation(table="t 1"), run_id=RUN_ID, started_at=STARTED
     )
 
-    assert result.path == resolved
+    assert (result.path, below) == (resolved, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "below"),
+    [
+        ("/out", "/out/orders", ""),
+        ("/out/{export}/{date}/{hour}/", "/out/orders", "2026-03-04/05/"),
+        ("/out/{date}", "/out/orders", "2026-03-04/"),
+        ("/out/{table}/x-{run_id}/y", "/out/t_1/orders", f"x-{RUN_ID}/y/"),
+    ],
+)
+def test_the_manifest_of_a_set_that_grows_stays_in_one_place(path: str, root: str, below: str) -> None:
+    """E-41, E-42: what differs from run to run is part of the names of parts, not of the manifest's place."""
+    config = msgspec.structs.replace(target().destination, path=path)
+
+    result = resolved_destination(
+        config,
+        export="orders",
+        selection=Relation(table="t 1"),
+        run_id=RUN_ID,
+        started_at=STARTED,
+        is_cumulative=True,
+    )
+
+    assert (result[0].path, result[1]) == (root, below)
 
 
 def test_a_query_has_no_table_to_name() -> None:
     """E-41: `{table}` of a query is the export's name."""
     config = msgspec.structs.replace(target().destination, path="/o/{table}/{export}")
 
-    result = resolved_destination(
+    result, _ = resolved_destination(
         config, export="orders", selection=Query(text="select 1"), run_id=RUN_ID, started_at=STARTED
     )
 

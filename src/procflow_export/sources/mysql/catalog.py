@@ -41,7 +41,7 @@ async def query_columns(connection: WireConnection, query: Query) -> tuple[Colum
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated():
-        fields = await connection.described(sql.strip_statement_end(query.text))
+        fields = await connection.described(sql.MYSQL.body(query))
     checked_names((field.name for field in fields), query)
     return columns_of(fields)
 
@@ -104,6 +104,14 @@ async def engine_of(connection: WireConnection, relation: Relation) -> str | Non
         arguments,
     )
     return rows[0][0] if rows else None
+
+
+async def may_reload(connection: WireConnection) -> bool:
+    """Return whether the user has the RELOAD privilege."""
+    rows = await rows_of(
+        connection, "SELECT 1 FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'RELOAD' LIMIT 1"
+    )
+    return bool(rows)
 
 
 async def _relation_profile(connection: WireConnection, relation: Relation) -> TableProfile:

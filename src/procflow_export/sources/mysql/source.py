@@ -37,7 +37,8 @@ from procflow_export.sources.mysql.catalog import (
     rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.snapshot import MysqlHolder, hold_joined, joined_readers
+from procflow_export.sources.mysql.server import Server
+from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
@@ -51,15 +52,15 @@ class MysqlSource:
         self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._version: str | None = None
+        self._limits = limits
+        self._server: Server | None = None
 
         async def connect() -> WireConnection:
             try:
                 connection = await session.connect(address, limits)
             except SourceError as exc:
-                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
-            version, is_mariadb = session.version_of(connection)
-            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+                raise connection_failure(exc, was_connected=self._server is not None) from exc.__cause__
+            self._server = connection.server
             return connection
 
         self._joined = joined_readers(connect)
@@ -78,7 +79,12 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._version or "MySQL"
+        return "MySQL" if self._server is None else f"{self._server.product} {self._server.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return self._address.warnings + (() if self._server is None else self._server.warnings)
 
     @property
     def identity(self) -> str:
@@ -98,6 +104,11 @@ class MysqlSource:
     def snapshot_price(self) -> SnapshotPrice:
         """One connection locks, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Look for the right to lock and at the table's engine: see ``Source.check_snapshot``."""
+        async with self._connections.lease() as connection:
+            await check_joined(connection, selection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:
@@ -121,11 +132,19 @@ class MysqlSource:
         await self._joined.leave(snapshot)
 
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
-        return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
+        return self._settled() if snapshot is None else self._joined.lease(snapshot)
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[WireConnection]:
+        async with (
+            self._connections.lease() as connection,
+            session.own_settings(connection, self._limits),
+        ):
+            yield connection
+
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._connections.lease() as connection:
+        async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
@@ -210,7 +229,7 @@ async def _result(
 async def _query_result(
     connection: WireConnection, query: Query, columns: Sequence[Column]
 ) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
-    statement = sql.strip_statement_end(query.text)
+    statement = sql.MYSQL.body(query)
     async with AsyncExitStack() as stack:
         is_binary = any(loses_digits(column) for column in columns)
         with session.translated():

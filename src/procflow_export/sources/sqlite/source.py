@@ -25,6 +25,7 @@ from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.parameters import bound
 from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
@@ -68,13 +69,18 @@ class SqliteSource:
         return f"SQLite {sqlite3.sqlite_version}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: nobody stands between us and a file."""
+        return ()
+
+    @property
     def identity(self) -> str:
         """The file."""
         return f"sqlite {self._path}"
 
-    async def profile(self, selection: Selection) -> TableProfile:
+    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._open() as database:
+        async with self._open(snapshot) as database:
             started = time.monotonic()
             result = await database.call(lambda connection: profile(connection, selection))
             self._statistics.record_statement(time.monotonic() - started)
@@ -82,21 +88,23 @@ class SqliteSource:
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
-        rows = await self._rows(sql.SQLITE.nth_key(search), snapshot)
+        rows = await self._rows(sql.SQLITE.nth_key(search), search.selection, snapshot)
         return tuple(map(sqlite_value, rows[0])) if rows else None
 
     async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
-        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), snapshot))
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), selection, snapshot))
 
     async def now(self) -> datetime:
         """Return the time of this machine's clock, which is the database's, too."""
         return datetime.now(UTC).replace(microsecond=0)
 
-    async def _rows(self, statement: str, snapshot: Snapshot | None = None) -> list[tuple[object, ...]]:
+    async def _rows(
+        self, statement: str, selection: Selection, snapshot: Snapshot | None = None
+    ) -> list[tuple[object, ...]]:
         async with self._open(snapshot) as database:
             started = time.monotonic()
-            result = await database.rows(statement)
+            result = await database.rows(statement, bound(selection))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
@@ -125,7 +133,7 @@ class SqliteSource:
         started = time.monotonic()
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            await database.call(lambda connection: opened.append(connection.execute(statement)))
+            await database.call(lambda connection: opened.append(connection.execute(statement, bound(selection))))
             reader = RowReader(
                 opened[0], columns, max_rows=request.batch_rows, max_bytes=min(request.batch_bytes, MAX_BATCH_BYTES)
             )
@@ -182,7 +190,7 @@ class SqliteSource:
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes
-            for row in connection.execute(statement):
+            for row in connection.execute(statement, bound(selection)):
                 for column, value in zip(texts, row, strict=False):
                     if isinstance(value, bytes) and not _is_utf8(value):
                         return column, f"rowid {row[-1]}" if rowid else "a row of the query"
@@ -204,13 +212,16 @@ class SqliteSource:
         """One connection watches, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Nothing: it depends on who writes when."""
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[SqliteHolder]:
         """Let readers begin, and see whether anybody wrote meanwhile: see ``Source.hold_snapshot``."""
         del selection  # a snapshot is of the whole file
         monitor = await self._connect()
         try:
-            async with hold_joined(monitor, self._joined) as holder:
+            async with hold_joined(monitor, self._joined, self._connect_to_write) as holder:
                 yield holder
         finally:
             monitor.close()
@@ -229,6 +240,9 @@ class SqliteSource:
 
     async def _connect(self) -> Database:
         return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+    async def _connect_to_write(self) -> Database:
+        return await connect(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s, is_read_only=False)
 
     def _open(self, snapshot: Snapshot | None = None) -> AbstractAsyncContextManager[Database]:
         if snapshot is not None:
