@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.harness import ROOT
+from tools.lock import PIN
 
 PINS: Final = ROOT / "requirements" / "peers.txt"
 PLACE: Final = ROOT / ".cache" / "benchmarks" / "environments"
@@ -23,7 +24,7 @@ ENVIRONMENTS: Final[dict[str, tuple[str, ...]]] = {
     "rivet": ("rivet-cli",),
     "connectorx": ("connectorx", "pyarrow"),
     "adbc": ("adbc-driver-postgresql", "pyarrow"),
-    "pandas": ("pandas", "psycopg[binary]", "pyarrow", "pymysql", "sqlalchemy"),
+    "pandas": ("pandas", "psycopg[binary]", "pyarrow", "sqlalchemy[pymysql]"),
     "asyncmy": ("asyncmy", "pyarrow"),
     "mariadb": ("mariadb[binary]", "pyarrow"),
 }
@@ -32,6 +33,12 @@ ENVIRONMENTS: Final[dict[str, tuple[str, ...]]] = {
 
 class NotInstalledError(Exception):
     """An environment is not there and was not to be made, or could not be made; the message is why."""
+
+
+def versions(*packages: str) -> str:
+    """Return packages with their locked versions, as a sentence lists them."""
+    locked = dict(PIN.findall(PINS.read_text("utf-8")))
+    return ", ".join(f"{package} {locked[package]}" for package in packages)
 
 
 def directory(name: str) -> Path:

@@ -137,7 +137,7 @@ def mariadb_loop(url: str, query: str, sink: Sink, mariadb: Any) -> None:
 
 
 def sqlite_loop(url: str, query: str, sink: Sink, sqlite3: Any) -> None:
-    cursor_loop(sqlite3.connect(url.removeprefix("sqlite:///")), query, sink)
+    cursor_loop(sqlite3.connect(url), query, sink)
 
 
 def loop(rows_into: Callable[..., Any], sink_type: type[Sink] = Writer) -> Callable[..., None]:

@@ -45,7 +45,7 @@ def shared_targets(
             return Target(promise=f"{server}, {case}: {what}", metric=metric, case=case, of=of, **bound)
 
         drain = drains[case]
-        yield target("our best over the best of all peers", "wall_s", OURS, over=peers, at_most=1, limit=drain)
+        yield target("our best over the best of all peers", "wall_s", OURS, over=peers, at_most=1)
         yield target(f"one worker over {drain}", "wall_s", ONE, over=drain, at_most=drain_ratio)
         yield target(
             "CPU of the server for a row, one worker over the best of such peers",
@@ -53,7 +53,6 @@ def shared_targets(
             ONE,
             over=one_worker_peers,
             at_most=1,
-            limit=drain,
         )
         yield target("columns not exact", "inexact", ONE, at_most=0)
         yield target("peak memory, one worker", "peak_mib", ONE, at_most=PEAK_MIB, unit="MiB")

@@ -7,7 +7,6 @@ benchmarks: export_postgres.py, export_mariadb.py.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import sys
@@ -20,13 +19,13 @@ from benchmarks import environments, exported
 from benchmarks.export_peers import URL_VARIABLE
 from benchmarks.harness import Metric, Numbers, Params, Trial
 from benchmarks.observing import MIB, Observation, observed
-from benchmarks.table_files import first_rows, row_count, table_file
-from benchmarks.tables import TABLES, Table
+from benchmarks.table_files import first_rows, row_count
+from benchmarks.tables import SERVER_TABLES, TABLES, Table
 
 CHUNKS: Final = 8
 """Into so many key ranges is a table cut, by us and by who else cuts it."""
 
-CASES: Final[dict[str, Params]] = {name: {"table": name} for name in TABLES}
+CASES: Final[dict[str, Params]] = {table.name: {"table": table.name} for table in SERVER_TABLES}
 
 METRICS: Final = (
     Metric(key="wall_s", title="s", has_ratio=True),
@@ -85,10 +84,7 @@ def first_part(table: Table, scale: float, share: float) -> tuple[str, int]:
         return f"SELECT * FROM {table.name}", row_count(table, scale)
     place = [column.name for column in table.columns].index(table.key[0])
     wanted = int(row_count(table, scale) * share)
-    with table_file(table, scale).open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        next(reader)
-        keys = [int(row[place]) for row, _ in zip(reader, range(wanted + 1), strict=False)]
+    keys = [row[place] for row in first_rows(table, scale, wanted + 1)]
     # Rows of one key stay together.
     return f"SELECT * FROM {table.name} WHERE {table.key[0]} < {keys[-1]}", keys.index(keys[-1])
 
@@ -128,12 +124,16 @@ def ours(*options: str, parallel: int = 1, url: str = "url") -> Trial:
                 **mode_of(table, parallel),
                 "destination": {"type": "local", "path": f"{directory}/out"},
             }
-            source = {"type": params["server"], "url_env": URL_VARIABLE, "environment": "local"}
+            source = {
+                "type": params["source"],
+                "environment": "local",
+                **params.get("address", {"url_env": URL_VARIABLE}),
+            }
             path = directory / "bench.yaml"
             path.write_text(json.dumps({"source": source, "exports": [export]}))  # JSON is YAML
             argv = [sys.executable, "-m", "procflow_export", "run", str(path), "--quiet", "--json", *options]
             environ = {**environ_of(params), URL_VARIABLE: params[url]}
-            seen = observed(argv, environ, server_pid=params["server_pid"])
+            seen = observed(argv, environ, server_pid=params.get("server_pid"))
             [verdict] = json.loads(seen.output)["exports"]
             longest = {
                 f"{what}_s": verdict[key]
@@ -175,7 +175,7 @@ def rivet(*, parallel: int = 1) -> Trial:
                 **mode_of(table, parallel),
                 "destination": {"type": "local", "path": f"{directory}/out"},
             }
-            source = {"type": params["server"], "url_env": URL_VARIABLE, "tuning": {"profile": "fast"}}
+            source = {"type": params["source"], "url_env": URL_VARIABLE, "tuning": {"profile": "fast"}}
             path = directory / "rivet.yaml"
             path.write_text(json.dumps({"source": source, "exports": [export]}))
             argv = [str(program), "run", "-c", str(path)]
@@ -207,7 +207,7 @@ def peer(name: str, *, environment: str | None = None, share: float = 1, writes:
             python = str(environments.ensure(environment, is_made=False) / "python")
         with scratch() as directory:
             argv = [python, "-m", "benchmarks.export_peers", name, query, str(directory / "peer.parquet")]
-            seen = observed(argv, environ_of(params), server_pid=params["server_pid"])
+            seen = observed(argv, environ_of(params), server_pid=params.get("server_pid"))
             start = json.loads(seen.output)
             numbers = numbers_of(
                 seen, rows, share=exact_share, start_wall_s=start["wall_s"], start_cpu_s=start["cpu_s"]

@@ -23,7 +23,7 @@ from benchmarks.harness import ROOT
 from benchmarks.runs import descendants
 from tools.servers import PR_SET_CHILD_SUBREAPER, libc_prctl
 
-SAMPLE_S: Final = 0.01
+SAMPLE_S: Final = 0.02
 SETTLE_S: Final = 2.0
 """How long a server may need to end what it had started for a client that is gone."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -60,8 +60,8 @@ def observed(
     # Orphans of the command stay in sight, and in the accounts.
     libc_prctl(PR_SET_CHILD_SUBREAPER, 1)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        peak = _Peak()
-        server = _Server(server_pid)
+        peak = Peak()
+        server = Server(server_pid)
         server_before, client_before, started = server.cpu_s(), _reaped_cpu_s(), time.perf_counter()
         child = subprocess.Popen(
             argv,
@@ -103,7 +103,7 @@ def _reap_orphans() -> None:
             os.waitpid(-1, 0)
 
 
-class _Peak:
+class Peak:
     """The most memory that the descendants of this process held together."""
 
     def __init__(self) -> None:
@@ -122,10 +122,14 @@ class _Peak:
 
     def _sample(self, is_over: threading.Event) -> None:
         while not is_over.wait(SAMPLE_S):
-            held = [_memory_bytes(pid) for pid in descendants()]
-            # Of one process the kernel knows the peak; of several nobody knows whether theirs fell together.
-            together = sum(now for now, _ in held)
-            self.bytes = max(self.bytes, together, *(worst for _, worst in held), 0)
+            self.look()
+
+    def look(self) -> None:
+        """Take what is held now, and what each process alone held at its worst."""
+        held = [_memory_bytes(pid) for pid in descendants()]
+        # Of one process the kernel knows the peak; of several nobody knows whether theirs fell together.
+        together = sum(now for now, _ in held)
+        self.bytes = max(self.bytes, together, *(worst for _, worst in held))
 
 
 def _memory_bytes(pid: int) -> tuple[int, int]:
@@ -139,7 +143,7 @@ def _memory_bytes(pid: int) -> tuple[int, int]:
     return found["VmRSS"], found["VmHWM"]
 
 
-class _Server:
+class Server:
     """All processes of a server on this machine."""
 
     def __init__(self, pid: int | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -32,7 +33,6 @@ NULL: Final = "NULL"
 LINEITEM_SCALE: Final = 0.5
 """TPC-H's scale factor that is our scale 1."""
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _WORDS: Final = (
     "account", "carefully", "deposit", "express", "final", "foxes", "instructions", "ironic", "naïve", "packages", "pending",
     "quickly", "requests", "schön", "sleep", "slyly", "theodolites", "unusual", "žluťoučký", "東京",
@@ -45,7 +45,7 @@ def table_file(table: Table, scale: float) -> Path:
     """Return the CSV file with the rows of a table, header included; it is made if it is missing.
 
     Raises:
-        environments.NotInstalledError: If the generator of `lineitem` is not there.
+        environments.NotInstalledError: If it takes the generator of `lineitem`, and that is not installed.
     """
     sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, tables.__file__))
     path = PLACE / f"{table.name}-{scale:g}-{hashlib.sha256(sources).hexdigest()[:12]}.csv"
@@ -67,24 +67,50 @@ def row_count(table: Table, scale: float) -> int:
         return sum(1 for _ in file) - 1  # no value of it holds a line feed
 
 
-def first_rows(table: Table, scale: float, count: int) -> list[tuple[object, ...]]:
-    """Return the first rows of a table as exact Python values: what an export must hold."""
-    convert = [_CONVERTERS.get(column.kind) or _converter(column) for column in table.columns]
+def rows_of(table: Table, scale: float, convert: Callable[[Column], Callable[[str], Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table; ``convert`` gives what makes a value of a column's texts, NULL is always ``None``."""
     with table_file(table, scale).open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
-        next(reader)
-        rows = (row for _, row in zip(range(count), reader, strict=False))
-        # No text of ours is the word itself.
-        return [
-            tuple(None if text == NULL else to(text) for to, text in zip(convert, row, strict=True)) for row in rows
-        ]
+        header = next(reader)
+        # A table may have less than its file.
+        columns = [(header.index(column.name), convert(column)) for column in table.columns]
+        for row in reader:
+            yield tuple(None if row[place] == NULL else to(row[place]) for place, to in columns)
+
+
+def first_rows(table: Table, scale: float, count: int) -> list[tuple[Any, ...]]:
+    """Return the first rows of a table as exact Python values: what an export must hold."""
+    return list(itertools.islice(rows_of(table, scale, exact), count))
+
+
+def exact(column: Column) -> Callable[[str], Any]:
+    """Return what makes the exact value of a text."""
+    of = column.arrow
+    if column.kind:
+        return _KINDS[column.kind]
+    if pa.types.is_integer(of):
+        return int
+    if pa.types.is_decimal(of):
+        return Decimal
+    if pa.types.is_floating(of):
+        return float
+    if pa.types.is_boolean(of):
+        return lambda text: text == "1"
+    if pa.types.is_date(of):
+        return dt.date.fromisoformat
+    if pa.types.is_timestamp(of):
+        return lambda text: dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+    return lambda text: bytes.fromhex(text[2:]) if pa.types.is_binary(of) else text
+
+
+_KINDS: Final[dict[str, Callable[[str], Any]]] = {"json": json.loads, "uuid": uuid.UUID}
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
 def _write_lineitem(path: Path, scale: float) -> None:
-    program = environments.ensure("tpchgen") / "tpchgen-cli"
+    program = environments.ensure("tpchgen", is_made=False) / "tpchgen-cli"
     directory = path.with_suffix(".directory")
     factor = f"{LINEITEM_SCALE * scale:g}"
     argv = [str(program), "csv", "-q", "-s", factor, "--tables=lineitem", f"--output-dir={directory}"]
@@ -115,6 +141,7 @@ _WRITERS: Final[dict[str, Callable[[Path, float], None]]] = {
     "lineitem": _write_lineitem,
     "wide": _write_wide,
     "narrow": _write_narrow,
+    "plain": _write_wide,
 }
 
 
@@ -199,25 +226,3 @@ def _note(value: int) -> str:
 
 def _payload(value: int) -> str:
     return "\\x" + f"{value:016x}" * (1 + value % 5)
-
-
-# --- reading back ---------------------------------------------------------------------------------------------------
-
-_CONVERTERS: Final[dict[str, Callable[[str], Any]]] = {"json": json.loads, "uuid": uuid.UUID}
-
-
-def _converter(column: Column) -> Callable[[str], Any]:
-    of = column.arrow
-    if pa.types.is_integer(of):
-        return int
-    if pa.types.is_decimal(of):
-        return Decimal
-    if pa.types.is_floating(of):
-        return float
-    if pa.types.is_boolean(of):
-        return lambda text: text == "1"
-    if pa.types.is_date(of):
-        return dt.date.fromisoformat
-    if pa.types.is_timestamp(of):
-        return lambda text: dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
-    return lambda text: bytes.fromhex(text[2:]) if pa.types.is_binary(of) else text

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pymysql
 
-from benchmarks.environments import NotInstalledError
+from benchmarks.environments import NotInstalledError, ensure
 from benchmarks.table_files import NULL, table_file
-from benchmarks.tables import TABLES, Table
+from benchmarks.tables import SERVER_TABLES, Table
 from tools.servers import KINDS, Kind, running
 
 OPTIONS: Final[dict[Kind, tuple[str, ...]]] = {
@@ -43,7 +43,7 @@ MARIADB_DATABASE: Final = "bench"
 def loaded(*kinds: Kind, scale: float, say: Callable[[str], None] = lambda _text: None) -> Iterator[dict[Kind, str]]:
     """Give the URLs of servers that hold the tables: those that the environment names, else servers of this block.
 
-    `lineitem` is left out where its generator is not installed and ``scale`` is below 1.
+    `lineitem` is left out where its generator is not installed.
 
     Raises:
         RuntimeError: If a server could not be filled.
@@ -67,16 +67,15 @@ def loaded(*kinds: Kind, scale: float, say: Callable[[str], None] = lambda _text
 
 
 def _files(scale: float, say: Callable[[str], None]) -> Iterator[tuple[Table, Path]]:
-    for table in TABLES.values():
+    for table in SERVER_TABLES:
+        started = time.monotonic()
         try:
-            started = time.monotonic()
-            yield table, table_file(table, scale)
+            path = table_file(table, scale)
         except NotInstalledError as exc:
-            if scale == 1:
-                raise
             say(f"without {table.name}: {exc}")
         else:
             say(f"the rows of {table.name} are there ({time.monotonic() - started:.0f} s)")
+            yield table, path
 
 
 def _side_by_side(actions: Sequence[Callable[[], None]]) -> None:
@@ -147,6 +146,9 @@ def _load_mariadb(url: str, files: dict[Table, Path]) -> None:
                 raise RuntimeError(f"{table.name}: {warnings[0]}")
             connection.commit()
             cursor.execute(f"ANALYZE TABLE {table.name}")
+            # Nothing is left to be written while others are measured.
+            cursor.execute(f"FLUSH TABLES {table.name} FOR EXPORT")
+            cursor.execute("UNLOCK TABLES")
 
 
 def main() -> int:
@@ -157,6 +159,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="of all tables (default: 1)")
     options = parser.parse_args(arguments[:cut])
     command = arguments[cut + 1 :]
+    ensure("tpchgen")
     with loaded(*options.kinds, scale=options.scale, say=lambda text: print(text, file=sys.stderr, flush=True)) as urls:
         if command:
             environ = {**os.environ, **{VARIABLES[kind]: url for kind, url in urls.items()}}

@@ -5,6 +5,7 @@ Owns names, columns, keys and sizes.  Imports nothing but pyarrow, so that a pee
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -121,4 +122,13 @@ NARROW: Final = Table(
 )
 """Two integers: what a row costs."""
 
-TABLES: Final = {table.name: table for table in (LINEITEM, WIDE, NARROW)}
+PLAIN: Final = Table(
+    name="plain",
+    rows=WIDE.rows,
+    key=WIDE.key,
+    columns=tuple(column for column in WIDE.columns if not re.match("numeric|date|timestamp", column.postgres)),
+)
+"""What SQLite can hold of `wide` without a convention: it has neither decimals nor times."""
+
+SERVER_TABLES: Final = (LINEITEM, WIDE, NARROW)
+TABLES: Final = {table.name: table for table in (*SERVER_TABLES, PLAIN)}

@@ -30,8 +30,8 @@ class Target:
         at_least: The lower bound; give this or ``at_most``.
         at_most: The upper bound.
         is_stated: There is no bound: the table only states the number.
-        limit: A variant of the same case that no design can beat, because it keeps none of the promises; judged the same way (against
-            itself, if the target is), it says whether the target can be reached on this machine.
+        limit: A variant of the same case that no design can beat, because it keeps none of the promises, or the best of several; judged
+            the same way (against itself, if the target is), it says whether the target can be reached on this machine.
         is_difference: Subtract instead of dividing.
         unit: Of the number itself or of the difference.
     """
@@ -45,7 +45,7 @@ class Target:
     at_least: float | None = None
     at_most: float | None = None
     is_stated: bool = False
-    limit: str | None = None
+    limit: Variants | None = None
     is_difference: bool = False
     unit: str = ""
 
@@ -69,7 +69,7 @@ class Target:
     @property
     def rows(self) -> set[Row]:
         """Every row that the verdict needs."""
-        return {*self.own_rows, *self.peer_rows, *([] if self.limit is None else [(self.case, self.limit)])}
+        return {*self.own_rows, *self.peer_rows, *(_rows(self.case, self.limit) if self.limit is not None else ())}
 
     def best(self, numbers: Iterable[float]) -> float:
         """Return the one that comes nearest to the bound, or goes the furthest beyond it."""

@@ -22,6 +22,8 @@ from tools.servers import Kind, Owner, ServerUnavailableError, ensure, stop
 
 if TYPE_CHECKING:
     import asyncpg
+    import pymysql
+    import pymysql.cursors
 
 
 class Node(Protocol):
@@ -95,6 +97,15 @@ def postgres_execute(url: str, *statements: str) -> None:
     _with_postgres(url, execute)
 
 
+def postgres_rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    """Return the rows of one statement, from synchronous code."""
+
+    async def fetch(connection: asyncpg.Connection[asyncpg.Record]) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in await connection.fetch(statement)]
+
+    return _with_postgres(url, fetch)
+
+
 def _with_postgres(url: str, action: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[_T]]) -> _T:
     import asyncpg  # only tests with this server need the driver
 
@@ -115,16 +126,27 @@ def _with_postgres(url: str, action: Callable[[asyncpg.Connection[asyncpg.Record
 
 def mariadb_execute(url: str, *statements: str) -> None:
     """Run statements on a connection of their own, from synchronous code, and commit."""
-    import pymysql  # only tests with this server need the driver
-
-    parts = urlsplit(url)
-    with pymysql.connect(
-        host=parts.hostname, port=parts.port or 3306, user=parts.username, database=parts.path[1:], charset="utf8mb4"
-    ) as connection:
+    with _mariadb(url) as connection:
         with connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
         connection.commit()
+
+
+def mariadb_rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    """Return the rows of one statement, from synchronous code."""
+    with _mariadb(url) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def _mariadb(url: str) -> pymysql.Connection[pymysql.cursors.Cursor]:
+    import pymysql  # only tests with this server need the driver
+
+    parts = urlsplit(url)
+    return pymysql.connect(
+        host=parts.hostname, port=parts.port or 3306, user=parts.username, database=parts.path[1:], charset="utf8mb4"
+    )
 
 
 def _postgres_database(admin_url: str) -> Iterator[str]:
@@ -134,7 +156,8 @@ def _postgres_database(admin_url: str) -> Iterator[str]:
     postgres_execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _mariadb_database(admin_url: str) -> Iterator[str]:
+def fresh_mariadb_database(admin_url: str) -> Iterator[str]:
+    """Give the URL of an empty database of a MariaDB or MySQL server, which is dropped at the end."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     mariadb_execute(admin_url, f"CREATE DATABASE {name}")
     yield with_database(admin_url, name)
@@ -156,10 +179,10 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def mariadb_database(mariadb_url: str) -> Iterator[str]:
     """The URL of an empty MariaDB database of this test's own."""
-    yield from _mariadb_database(mariadb_url)
+    yield from fresh_mariadb_database(mariadb_url)
 
 
 @pytest.fixture(scope="module")
 def mariadb_module_database(mariadb_url: str) -> Iterator[str]:
     """The URL of an empty MariaDB database that the tests of one module share."""
-    yield from _mariadb_database(mariadb_url)
+    yield from fresh_mariadb_database(mariadb_url)

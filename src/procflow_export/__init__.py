@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from procflow_export.config.loading import check_config, load_config, read_config
-    from procflow_export.config.structs import ColumnConfig, Config, ExportConfig, LoadedConfig, Mode
+    from procflow_export.config.structs import (
+        ColumnConfig,
+        Config,
+        CursorMode,
+        ExportConfig,
+        LoadedConfig,
+        Mode,
+        Settle,
+        TimeColumnType,
+    )
     from procflow_export.engines.in_process import InProcessEngine
     from procflow_export.engines.port import Engine
     from procflow_export.engines.processes import ProcessEngine
@@ -53,10 +62,12 @@ if TYPE_CHECKING:
         Warned,
         run_codec,
     )
-    from procflow_export.model.manifest import Manifest, ManifestSource, decode_manifest
+    from procflow_export.model.keys import KeyKind, KeyPart, KeyValue
+    from procflow_export.model.manifest import CursorOwner, Manifest, ManifestSource, StoredCursor, decode_manifest
     from procflow_export.model.plan import PartRecord
     from procflow_export.model.settings import (
         Compression,
+        Consistency,
         CsvOptions,
         DestinationConfig,
         DestinationType,
@@ -81,7 +92,10 @@ __all__ = (
     "Compression",
     "Config",
     "ConfigError",
+    "Consistency",
     "CsvOptions",
+    "CursorMode",
+    "CursorOwner",
     "DataError",
     "DestinationConfig",
     "DestinationError",
@@ -97,6 +111,9 @@ __all__ = (
     "Finished",
     "Format",
     "InProcessEngine",
+    "KeyKind",
+    "KeyPart",
+    "KeyValue",
     "Kind",
     "LoadedConfig",
     "Manifest",
@@ -119,12 +136,15 @@ __all__ = (
     "RunPolicy",
     "RunResult",
     "RunStarted",
+    "Settle",
     "Severity",
     "SourceConfig",
     "SourceError",
     "SourceType",
     "Started",
     "Status",
+    "StoredCursor",
+    "TimeColumnType",
     "TlsConfig",
     "TlsMode",
     "Tuning",
@@ -148,9 +168,12 @@ _HOMES: Final = {
     "procflow_export.config.structs": (
         "ColumnConfig",
         "Config",
+        "CursorMode",
         "ExportConfig",
         "LoadedConfig",
         "Mode",
+        "Settle",
+        "TimeColumnType",
     ),
     "procflow_export.engines.in_process": ("InProcessEngine",),
     "procflow_export.engines.port": ("Engine",),
@@ -191,14 +214,22 @@ _HOMES: Final = {
         "Warned",
         "run_codec",
     ),
+    "procflow_export.model.keys": (
+        "KeyKind",
+        "KeyPart",
+        "KeyValue",
+    ),
     "procflow_export.model.manifest": (
+        "CursorOwner",
         "Manifest",
         "ManifestSource",
+        "StoredCursor",
         "decode_manifest",
     ),
     "procflow_export.model.plan": ("PartRecord",),
     "procflow_export.model.settings": (
         "Compression",
+        "Consistency",
         "CsvOptions",
         "DestinationConfig",
         "DestinationType",

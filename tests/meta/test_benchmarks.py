@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import page
-from benchmarks.__main__ import NAMES, SUITES, chosen, load
+from benchmarks.__main__ import NAMES, SUITES, chosen, load, narrowed
 from benchmarks.crowd import sleepers
 from benchmarks.delays import percentile
 from benchmarks.loops import cancelled_after, loop_sleep, run_on
@@ -25,6 +26,7 @@ from .snippets import ROOT
 
 QUICK_LIMIT_S = 110
 NOT_IN_FORCE = " is not in force"
+NOT_INSTALLED = " is not installed"
 FASTER = Target(promise="faster", metric="rate", of="ours", over="peer", at_least=2)
 
 
@@ -50,6 +52,21 @@ def test_a_benchmark_of_the_endings_runs(name: str) -> None:
     assert all(NOT_IN_FORCE in failure for failure in failures), done.stderr
     assert done.returncode == bool(failures), done.stderr
     assert done.stdout.count("\n| ") == 1 + len(load(name).rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [("export_postgres", "wide"), ("export_mariadb", "wide"), ("export_sqlite", "plain")]
+)
+def test_a_benchmark_of_the_export_runs(name: str, case: str) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--case", case]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=QUICK_LIMIT_S, check=False)
+
+    # Nothing is installed for a test: peers run where an earlier run has left them.
+    failures = [line for line in done.stderr.splitlines() if " failed: " in line]
+    assert all(NOT_INSTALLED in line or "max_execution_time" in line for line in failures), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n| ") == 1 + len(narrowed(load(name), [case], []).rows)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +141,35 @@ def test_the_limit_of_a_row_against_itself_is_against_itself() -> None:
     assert (verdict.measured, verdict.limit) == (3, 5)
 
 
+def test_of_several_rows_the_best_of_each_round_is_judged() -> None:
+    target = Target(promise="best", metric="s", of=("one", "two"), over=("slow", "gone", "odd"), at_most=1)
+    rounds = {
+        ("", "one"): [{"s": 4.0}, {"s": 9.0}], ("", "two"): [{"s": 8.0}, {"s": 3.0}],
+        ("", "slow"): [{"s": 8.0}, {"s": 12.0}], ("", "gone"): [], ("", "odd"): [{"s": 5.0}, {}],
+    }  # fmt: skip
+
+    verdict = judge(target, rounds)
+
+    assert target.rows == set(rounds)
+    assert (verdict.lowest, verdict.highest) == (3 / 12, 4 / 5)
+    assert judge(replace(target, at_most=None, at_least=1), rounds).lowest == 9 / 12
+
+
+def test_a_benchmark_is_narrowed_to_the_rows_that_are_asked_for() -> None:
+    benchmark = load("export_postgres")
+
+    narrow = narrowed(benchmark, ["wide"], ["rivet, full", "1 worker", "binary"])
+
+    assert narrow.rows == [
+        ("wide", variant)
+        for variant in benchmark.variants
+        if variant
+        in ("rivet, full", "psql, binary to nothing", "procflow, 1 worker", "procflow, 1 worker, unix socket")
+    ]
+    assert {target.case for target in narrow.targets} == {"wide"}
+    assert 0 < len(narrow.targets) < len(benchmark.targets)
+
+
 def test_a_number_without_a_peer_is_judged_alone() -> None:
     target = Target(promise="small", metric="kib", of="ours", at_most=4, unit="KiB")
 
@@ -194,6 +240,7 @@ def test_a_target_has_one_bound() -> None:
 def test_a_suite_is_its_benchmarks() -> None:
     assert chosen(["streams"]) == list(SUITES["streams"].names)
     assert chosen(["kill", "endings", "kill"]) == list(SUITES["endings"].names)
+    assert chosen(["export"]) == list(SUITES["export"].names)
     assert chosen([]) == list(NAMES)
 
 
@@ -215,7 +262,7 @@ def test_the_page_has_a_place_for_every_table() -> None:
     text = page.PAGE.read_text("utf-8")
 
     assert all(text.count(f"<!-- {mark} {name} -->") == 1 for name in NAMES for mark in ("begin", "end"))
-    assert all(f"<!-- begin {suite} targets -->" in text for suite in ("streams", "endings", "record"))
+    assert all(f"<!-- begin {suite} targets -->" in text for suite in SUITES)
 
 
 def test_sampling_names_the_line_that_takes_the_time() -> None:

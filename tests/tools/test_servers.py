@@ -152,3 +152,21 @@ def test_the_command_passes_on_exit_code_signals_and_urls(tmp_path: Path) -> Non
 
     assert command.wait(BOUND_S) == 7
     assert not directory.exists()
+
+
+@pytest.mark.postgres
+@pytest.mark.usefixtures("postgres_url")
+def test_a_server_takes_further_options() -> None:
+    """What a caller adds to the command line wins over what is always there."""
+    script = (
+        "import asyncio, asyncpg; from tools.servers import running\n"
+        "async def shown(url):\n"
+        "    connection = await asyncpg.connect(url)\n"
+        "    print(await connection.fetchval('SHOW work_mem'), await connection.fetchval('SHOW fsync'))\n"
+        "with running('postgres', options={'postgres': ['-c', 'work_mem=5MB', '-c', 'fsync=on']}) as urls:\n"
+        "    asyncio.run(shown(urls['postgres']))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "5MB on\n"

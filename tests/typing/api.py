@@ -584,6 +584,7 @@ def structs() -> pe.LoadedConfig:
         name="orders",
         table="public.orders",
         mode=pe.Mode.CHUNKED,
+        consistency=pe.Consistency.SNAPSHOT,
         format=pe.Format.PARQUET,
         compression=pe.Compression.ZSTD,
         parquet=pe.ParquetOptions(),
@@ -591,7 +592,25 @@ def structs() -> pe.LoadedConfig:
         columns={"amount": "decimal(10,2)", "created": pe.ColumnConfig(on_invalid=pe.OnInvalid.NULL)},
         tuning=pe.Tuning(profile=pe.TuningProfile.SAFE),
     )
-    return pe.check_config(pe.Config(source=source, destination=destination, exports=[orders]))
+    changes = pe.ExportConfig(
+        name="changes",
+        table="public.orders",
+        mode=pe.Mode.INCREMENTAL,
+        cursor_column="updated_at",
+        incremental_cursor_mode=pe.CursorMode.SINGLE_COLUMN,
+        settle=pe.Settle(after="5m"),
+        format=pe.Format.PARQUET,
+    )
+    events = pe.ExportConfig(
+        name="events",
+        table="events",
+        mode=pe.Mode.TIME_WINDOW,
+        time_column="at",
+        time_column_type=pe.TimeColumnType.UNIX,
+        days_window=7,
+        format=pe.Format.CSV,
+    )
+    return pe.check_config(pe.Config(source=source, destination=destination, exports=[orders, changes, events]))
 
 
 def engines() -> list[pe.Engine]:
@@ -647,7 +666,17 @@ async def export_with_a_record(run: record.Run, directory: Path) -> list[pe.RunE
 def published(directory: Path) -> list[pe.PartRecord]:
     manifest: pe.Manifest = pe.decode_manifest((directory / "manifest.json").read_bytes())
     assert_type(manifest.source, pe.ManifestSource)
+    if manifest.cursor is not None:
+        place_of(manifest.cursor)
     return list(manifest.parts)
+
+
+def place_of(cursor: pe.StoredCursor) -> dict[str, str]:
+    assert_type(cursor.owner, pe.CursorOwner)
+    parts: tuple[pe.KeyPart, ...] = cursor.key
+    values: tuple[pe.KeyValue, ...] = cursor.position or ()
+    assert_type([value.kind for value in values], list[pe.KeyKind])
+    return {part.column: value.text for part, value in zip(parts, values, strict=False)}
 
 
 def next_action(error: pe.ExportError) -> pe.Kind:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "procflow-export"
 USAGE_STATUS: Final = 64
+DEFAULT_MEMORY_MB: Final = 256
+MIN_MEMORY_MB: Final = 128
+"""Both are those of ``model.settings``, which is too heavy to be imported here."""
 DEFAULT_CONFIGS: Final = ("procflow.yaml", "procflow.yml", "procflow.json", "procflow.toml")
 
 EXIT_STATUSES: Final = (
-    (0, "everything was published"),
+    (0, "everything was published, or nothing was new"),
     (1, "fix it: configuration, permissions, environment; running again cannot help"),
     (2, "run it again: it may work later as it is"),
     (3, "data integrity: what was written is not what was read"),
@@ -32,6 +35,12 @@ EXIT_STATUSES: Final = (
     (143, "terminated (SIGTERM)"),
 )
 """Of several failed exports, the first present of 6, 3, 4, 5, 1, 2 is the exit status."""
+
+_STATE_ACTIONS: Final = (
+    ("show", "show cursors, and what was edited since they were stored"),
+    ("accept", "keep cursor and parts of an export that was edited: its rows are the same as before"),
+    ("reset", "forget the cursor: the next run exports everything anew and replaces the set"),
+)
 
 _EPILOG: Final = "exit status:\n" + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in EXIT_STATUSES)
 
@@ -114,15 +123,33 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     record.add_argument("record", metavar="RECORD", help="the directory of the run, or its events.jsonl")
 
+    state = command(
+        "state",
+        "show, accept or reset how far incremental exports have come",
+        "Show how far exports that go on from run to run have come; after an edit, accept the stored cursor or reset it.",
+    )
+    actions = state.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    for name, summary in _STATE_ACTIONS:
+        action = actions.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            parents=[_param_options(), _show_options()],  # type: ignore[list-item]  # typeshed wants the parser's own class
+            formatter_class=_format,
+            allow_abbrev=False,
+        )
+        action.add_argument("config", metavar="CONFIG", help="YAML, JSON or TOML file")
+        action.add_argument("exports", metavar="EXPORT", nargs="*" if name == "show" else "+", help="name of an export")
+
     schema = command("schema", "print the JSON Schema of the configuration, or the error codes", parents=[])
     schema.add_argument(
         "what", nargs="?", choices=("config", "errors"), default="config", help="(default: %(default)s)"
     )
     schema.set_defaults(json=True, quiet=False, verbose=False, no_color=False)
 
-    commands.add_parser(
-        "worker", add_help=False
-    )  # without `help=` it stays out of the list: started by the engine only
+    # Without `help=` it stays out of the list: started by the engine only.
+    worker = commands.add_parser("worker", add_help=False)
+    worker.add_argument("--memory", metavar="MB", type=_at_least(1), default=DEFAULT_MEMORY_MB)
     return parser
 
 
@@ -140,7 +167,7 @@ def _show_options() -> argparse.ArgumentParser:
 
 
 def _select_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[_param_options()])
     options.add_argument(
         "config",
         nargs="?",
@@ -156,6 +183,11 @@ def _select_options() -> argparse.ArgumentParser:
         default=[],
         help="only this export; may be repeated",
     )
+    return options
+
+
+def _param_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument(
         "-p", "--param", dest="params", metavar="K=V", action="append", default=[], type=_param,
         help="value of ${K} in the configuration; may be repeated",
@@ -178,6 +210,13 @@ def _work_options() -> argparse.ArgumentParser:
         type=_at_least(1),
         default=None,
         help="chunks at once (default: one for each processor)",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="MB",
+        type=_at_least(MIN_MEMORY_MB),
+        default=None,
+        help="memory of each process (default: memory_mb of the configuration)",
     )
     return options
 

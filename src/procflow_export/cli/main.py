@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], interrupts: Interrupts) -> int:
     if parsed.command == "worker":
         from procflow_export.engines.worker import main as be_a_worker
 
-        be_a_worker()
+        be_a_worker(parsed.memory)
     return _with_face(parsed, interrupts)
 
 
@@ -95,6 +95,10 @@ def _dispatch(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) ->
             from procflow_export.cli.record import record_command
 
             return record_command(parsed, face, interrupts)
+        case "state":
+            from procflow_export.cli.state import state_command
+
+            return state_command(parsed, face, interrupts)
         case "schema":
             from procflow_export.cli.schema import schema_command
 

@@ -37,6 +37,7 @@ _EXCLUSIVE: Final = (
     ("chunk_by_days", "chunk_size"),
     ("chunk_by_days", "chunk_count"),
     ("chunk_size", "chunk_count"),
+    ("keyset_incremental", "chunk_count"),
 )
 
 

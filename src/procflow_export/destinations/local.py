@@ -128,6 +128,11 @@ class LocalDestination:
         with file:
             yield file
 
+    def remove(self, key: str) -> None:
+        path = self._path(key)
+        with _explained(f"remove {key}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
     def remove_stale(self) -> tuple[str, ...]:
         if self._owner is None:
             return ()

@@ -137,6 +137,13 @@ class Destination(Protocol):
         """
         ...
 
+    def remove(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none.
+
+        For parts that no manifest names: what was published stays.
+        """
+        ...
+
     def remove_stale(self) -> tuple[str, ...]:
         """Remove what dead runs of this owner's export left unfinished, and return the names that were removed.
 

@@ -103,6 +103,8 @@ class Code(StrEnum):
 
     TYPE_NOT_SUPPORTED = "TYPE_NOT_SUPPORTED"
     VALUE_REFUSED = "VALUE_REFUSED"
+    VALUE_TOO_LARGE = "VALUE_TOO_LARGE"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
 
     PLAN_COLUMN_UNKNOWN = "PLAN_COLUMN_UNKNOWN"
     PLAN_KEY_MISSING = "PLAN_KEY_MISSING"
@@ -195,6 +197,12 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     ),
     Code.PLAN_COLUMN_UNKNOWN: _Meaning(
         Kind.FIX, "Spell the column as the source does; `check --type-report` lists them."
+    ),
+    Code.VALUE_TOO_LARGE: _Meaning(
+        Kind.REFUSED, "Raise `tuning.max_value_mb` and give the process the memory, or leave the column out."
+    ),
+    Code.BATCH_TOO_LARGE: _Meaning(
+        Kind.REFUSED, "Raise `tuning.max_batch_memory_mb`, or set `on_batch_memory_exceeded: auto_shrink`."
     ),
     Code.PLAN_KEY_MISSING: _Meaning(
         Kind.FIX, "Correct the column's name; or name a `chunk_column` or `chunk_by_key`, or use `mode: full`."

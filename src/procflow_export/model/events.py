@@ -23,6 +23,8 @@ class Status(StrEnum):
     """How an export or a run ended."""
 
     SUCCESS = "success"
+    SKIPPED = "skipped"
+    """There was nothing to do: what was published stays as it was."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -146,11 +148,11 @@ class ChunkFinished(Event, tag="chunk_finished", frozen=True, kw_only=True):
 
 
 class Retry(Event, tag="retry", frozen=True, kw_only=True):
-    """A unit failed in a way that may pass, and is tried again after ``delay_s``."""
+    """A unit, or an export as a whole, failed in a way that may pass, and is tried again after ``delay_s``."""
 
     export: str
     chunk: int
-    """The chunk; -1 while the export was planned."""
+    """The chunk; -1 for the whole export: while it was planned, or because its snapshot is lost and it starts over."""
     attempt: int
     """The attempt that failed."""
     delay_s: float
@@ -185,11 +187,18 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     """Since its first work unit was given to the engine: neither planning nor waiting for a place counts."""
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
+    """At the source; it includes the time in which rows waited for us."""
+    longest_transaction_s: float = 0.0
+    """At the source, one that only held a snapshot included."""
+    consistency: str = ""
+    """What was published: ``snapshot``, all parts show one state, or ``chunk``, parts may differ in time; else empty."""
     changed_values: dict[str, int] = msgspec.field(default_factory=dict)
     destination: str = ""
     """Directory or prefix that holds manifest and parts."""
     manifest: str | None = None
     """Key of the manifest that was published; None when nothing was."""
+    skip_reason: str | None = None
+    """Why there was nothing to do."""
     failure: Failure | None = None
 
 
@@ -207,6 +216,10 @@ class RunFinished(Event, tag="run_finished", frozen=True, kw_only=True):
     elapsed_s: float
     peak_rss_bytes: int
     exit_status: int
+    longest_statement_s: float = 0.0
+    """The longest of all exports, at their sources."""
+    longest_transaction_s: float = 0.0
+    skipped: int = 0
 
 
 RunEvent: TypeAlias = (

@@ -13,8 +13,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from procflow_export.model.types import Column, LogicalType
-
 
 class KeyKind(StrEnum):
     """What kind of value a key has; it says how the value is written in a statement."""
@@ -104,32 +102,7 @@ class Indexes:
 
 NO_INDEXES: Final = Indexes()
 
-_KINDS: Final = {
-    LogicalType.INTEGER: KeyKind.INTEGER,
-    LogicalType.DECIMAL: KeyKind.DECIMAL,
-    LogicalType.TEXT: KeyKind.TEXT,
-    LogicalType.BYTES: KeyKind.BYTES,
-    LogicalType.UUID: KeyKind.UUID,
-    LogicalType.DATE: KeyKind.DATE,
-    LogicalType.TIMESTAMP: KeyKind.TIMESTAMP,
-    LogicalType.INSTANT: KeyKind.INSTANT,
-}
 _INTEGER: Final = re.compile(r"-?[0-9]+")
-_SET: Final = re.compile(r"set(\(.*\))?", re.IGNORECASE | re.DOTALL)
-
-
-def key_kind(column: Column) -> KeyKind | None:
-    """Return the kind of key that a column can be, or ``None``.
-
-    Floats are none, because their text does not always lead back to them; neither are types whose order is not that of
-    their text and that the database compares with texts otherwise (MySQL's ``enum``, ``set``, ``year``).
-    """
-    meaning = column.source_meaning  # what a column becomes in the file does not change how the database orders it
-    if meaning is LogicalType.TEXT and _SET.fullmatch(column.native_type):
-        return None
-    if meaning is LogicalType.OTHER and column.native_type == "numeric":
-        return KeyKind.DECIMAL
-    return _KINDS.get(meaning)
 
 
 def integer_value(value: int) -> KeyValue:

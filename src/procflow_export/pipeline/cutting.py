@@ -69,7 +69,7 @@ class Cutter:
             ExportError: If there is no key to cut by, or its bounds cannot be read.
         """
         way, notes = chunked_way(export, self._facts)
-        cut = await self._whole(way)
+        cut = await self.whole(way)
         return replace(cut, notes=(*notes, *cut.notes))
 
     async def since(self, export: ExportConfig, stored: StoredCursor | None, previous: Manifest | None) -> Cut:
@@ -130,7 +130,12 @@ class Cutter:
 
     # ---- ways to cut a whole table
 
-    async def _whole(self, way: Way) -> Cut:
+    async def whole(self, way: Way) -> Cut:
+        """Return the cut of every row there is.
+
+        Raises:
+            ExportError: If the bounds of the key cannot be read.
+        """
         match way:
             case Ranges():
                 return await self._ranges(way)
@@ -202,12 +207,21 @@ class Cutter:
     # ---- questions
 
     async def _ends(self, by: Key, whole: KeyRange, rows: int) -> list[KeyValues]:
-        """Return the last key of every slice of ``rows`` rows but the last one; equal keys are never parted."""
+        """Return the last key of every slice of ``rows`` rows but the last one; equal keys are never parted.
+
+        Raises:
+            PlanError: If the database finds a key above the literal of that same key.
+        """
         ends: list[KeyValues] = []
         within, among = (whole, ()) if by == whole.key else (KeyRange(key=by), (whole,))
         while (end := await self._find(within, among=among, nth=rows)) is not None:
             if whole.high is not None and end == whole.high.values[: len(end)]:
                 break
+            if ends and end == ends[-1]:
+                # Not known of any type that can be a key; but without this, it would be a run that never begins.
+                raise PlanError(
+                    Code.PLAN_KEY_NOT_USABLE, f"{described(by)} is not above itself at {end[0]}: no key to cut by"
+                )
             ends.append(end)
             within = KeyRange(key=by, low=Bound(end, is_inclusive=False), high=within.high)
         return ends

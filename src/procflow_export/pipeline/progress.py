@@ -122,7 +122,9 @@ class ExportState:
         """How it stands if nothing more happens."""
         if self.failure is not None:
             return Status.FAILED
-        return Status.CANCELLED if self.is_cancelled else Status.SUCCESS
+        if self.is_cancelled:
+            return Status.CANCELLED
+        return Status.SKIPPED if self.plan is not None and self.plan.is_nothing_new else Status.SUCCESS
 
     @property
     def row_count(self) -> int:

@@ -7,6 +7,7 @@ not know which unit runs when, nor how parts are published.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -22,7 +23,7 @@ from procflow_export.model.settings import Consistency
 from procflow_export.pipeline.connections import Account, Connections
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
-from procflow_export.pipeline.prepare import plan_target, prepare_destination
+from procflow_export.pipeline.prepare import discard_parts, plan_target, prepare_destination
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.snapshots import open_snapshot
 from procflow_export.pipeline.sources import SharedSources
@@ -72,8 +73,7 @@ class Reading:
                 attempt += 1
                 error = await self._attempt(state)
                 if error is not None and await self._may_go_on(state, error, attempt):
-                    state.start_over()
-                    self._notify()
+                    await self._start_over(state)
         state.is_read = True
         state.settle()
         self._notify()
@@ -114,22 +114,32 @@ class Reading:
                     state.published = await prepare_destination(target, self._stores)
                     async with self._sources.borrowed(target.source) as source:
                         state.price = source.snapshot_price
-                        profile = await source.profile(target.selection)
+                        profile = await source.profile(target.selection, target.choices)
                         state.whole_cost = whole_cost(
                             target,
                             row_count=profile.row_estimate,
                             row_bytes=estimated_row_bytes(profile.columns),
                         )
-                        await self._tidy(state)
                     continue
                 except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                     error = exc
                 finally:
+                    await self._tidy(state)
                     account.give(1)
                 await self._may_go_on(state, error, attempt)
         self._notify()
 
     # ---- one attempt
+
+    async def _start_over(self, state: ExportState) -> None:
+        if state.results:
+            try:
+                await discard_parts(state.target, self._stores)
+            except ExportError as exc:
+                # No manifest will name them: that they are still there is untidy, not wrong.
+                await self._warn(state, exc.code.value, f"parts of a lost snapshot were not removed: {exc.message}")
+        state.start_over()
+        self._notify()
 
     async def _attempt(self, state: ExportState) -> Exception | None:
         """Have an export read; return why it is not complete, if that is not its failure already."""
@@ -167,10 +177,13 @@ class Reading:
                 state.plan = plan
                 state.is_preparing = False
                 self._notify()
-                await self._until_settled(state, holder)
-                if holder is not None:
-                    state.longest_transaction_s = max(state.longest_transaction_s, holder.held_s)
+                try:
+                    await self._until_settled(state, holder)
+                finally:
+                    if holder is not None:
+                        state.longest_transaction_s = max(state.longest_transaction_s, holder.held_s)
         finally:
+            await self._tidy(state)
             self._give_back(state, account, keep=0)
             state.is_preparing = False
             self._notify()
@@ -248,7 +261,10 @@ class Reading:
         await self._outbox.put(Warned(export=state.name, code=code, message=message))
 
     async def _tidy(self, state: ExportState) -> None:
-        if not self._connections.of(state.target.source).may_keep:
+        """Close what only planning used, before it is given back; also when cancelled."""
+        if self._connections.of(state.target.source).may_keep:
+            return
+        with anyio.CancelScope(shield=True), contextlib.suppress(ExportError):
             async with self._sources.borrowed(state.target.source) as source:
                 await source.close_idle()
 

@@ -125,7 +125,7 @@ class RunTranslation:
 def outcome_of(event: Finished) -> str:
     """Return the word of the record for a verdict: ``errored`` where it is our bug."""
     match event.status:
-        case Status.SUCCESS:
+        case Status.SUCCESS | Status.SKIPPED:
             return SUCCEEDED
         case Status.CANCELLED:
             return CANCELLED

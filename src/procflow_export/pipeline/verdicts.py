@@ -16,6 +16,7 @@ from procflow_export.model.events import Finished, RunFinished, Status
 from procflow_export.pipeline.finalise import changed_values
 from procflow_export.pipeline.progress import ExportState
 
+NOTHING_NEW: Final = "nothing is new since the run before"
 _BECAME: Final = {
     OnInvalid.ERROR: "changed",
     OnInvalid.NULL: "changed to NULL",
@@ -30,7 +31,7 @@ class RunResult:
 
     Attributes:
         run_id: The run.
-        status: ``success`` when every export succeeded.
+        status: ``success`` when every export succeeded, or had nothing to do.
         exit_status: What a program should exit with (E-61).
         exports: The verdict on every export, in the order of the configuration.
     """
@@ -56,9 +57,14 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         elapsed_s=elapsed_s,
         peak_rss_bytes=state.peak_rss_bytes,
         longest_statement_s=max((result.longest_statement_s for result in results), default=0.0),
+        longest_transaction_s=max(
+            state.longest_transaction_s, *(result.longest_transaction_s for result in results), 0.0
+        ),
+        consistency="" if publication is None or state.plan is None else state.plan.consistency.value,
         changed_values=changed_values(state.results),
         destination=state.target.destination.path or "",
         manifest=None if publication is None else publication.manifest_key,
+        skip_reason=NOTHING_NEW if state.status is Status.SKIPPED else None,
         failure=state.failure,
     )
 
@@ -96,11 +102,14 @@ def sum_up(
         succeeded=counts[Status.SUCCESS],
         failed=counts[Status.FAILED],
         cancelled=counts[Status.CANCELLED],
+        skipped=counts[Status.SKIPPED],
         row_count=sum(verdict.row_count for verdict in published),
         part_count=sum(verdict.part_count for verdict in published),
         size_bytes=sum(verdict.size_bytes for verdict in published),
         elapsed_s=elapsed_s,
         peak_rss_bytes=max([peak_rss_bytes, *(verdict.peak_rss_bytes for verdict in verdicts)]),
         exit_status=int(exit_status),
+        longest_statement_s=max((verdict.longest_statement_s for verdict in verdicts), default=0.0),
+        longest_transaction_s=max((verdict.longest_transaction_s for verdict in verdicts), default=0.0),
     )
     return finished, RunResult(run_id=run_id, status=status, exit_status=exit_status, exports=tuple(verdicts))

@@ -7,7 +7,6 @@ cursor that belongs to another export than the one that is configured now is ref
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -20,7 +19,7 @@ from procflow_export.model.manifest import CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import KeyRange, Relation, Selection
 from procflow_export.model.settings import CsvOptions, Format, FormatOptions
 from procflow_export.model.types import LogicalType
-from procflow_export.planning.keys import CALENDAR_KINDS, Facts, described, index_notes
+from procflow_export.planning.keys import CALENDAR_KINDS, Facts, described, index_notes, named_key
 
 NULL_SCOPE: Final = "null"
 """Scope of the parts whose rows have no key: every run exports them anew."""
@@ -112,15 +111,17 @@ def cursor_key(export: ExportConfig, facts: Facts, stored: StoredCursor | None) 
     if export.mode is Mode.CHUNKED:
         named = export.chunk_by_key
         assert named is not None, "a checked export names the key that it goes on behind"
-        key = tuple(facts.part(name) for name in ([named] if isinstance(named, str) else named))
-        return _unless_changed(key, stored), ()
+        key, notes = named_key(named, facts)
+        return _unless_changed(key, stored), notes
     assert export.cursor_column is not None, "a checked incremental export has a cursor"
     fallback = export.cursor_fallback_column if export.incremental_cursor_mode is CursorMode.COALESCE else None
     part = facts.part(export.cursor_column, fallback)
     keys = facts.usable_keys()
     if stored is not None:
         names = [followed.column for followed in stored.key[1:]]
-        if names and not any({each.column for each in key} <= {part.column, *names} for key in keys):
+        is_still_one = any({each.column for each in key} <= {part.column, *names} for key in keys)
+        # A query's keys are not known: its columns are taken at the word of whoever accepted the cursor for it.
+        if names and not is_still_one and isinstance(facts.selection, Relation):
             raise _key_changed(stored.key, f"{facts.selection} has no such key any more")
         key = _unless_changed((part, *(facts.part(name) for name in names)), stored)
         return key, index_notes(part, facts, each="run")
@@ -254,7 +255,7 @@ def _selection_text(selection: Selection) -> str:
         case Relation():
             return f"table {selection}"
         case _:
-            return f"query sha256:{hashlib.sha256(selection.text.encode()).hexdigest()}"
+            return f"query sha256:{selection.sha256}"
 
 
 def _format_text(options: FormatOptions) -> str:

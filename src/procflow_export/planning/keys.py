@@ -5,6 +5,7 @@ Owns the choice and its refusals.  What it costs to cut that way is asked of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,11 +13,36 @@ from typing import Final, TypeAlias
 from procflow_export.config.structs import ExportConfig
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
-from procflow_export.model.keys import Indexes, Key, KeyKind, KeyPart, key_kind
+from procflow_export.model.keys import Indexes, Key, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Selection
-from procflow_export.model.types import Column
+from procflow_export.model.types import Column, LogicalType
 
 CALENDAR_KINDS: Final = (KeyKind.DATE, KeyKind.TIMESTAMP, KeyKind.INSTANT)
+_KINDS: Final = {
+    LogicalType.INTEGER: KeyKind.INTEGER,
+    LogicalType.DECIMAL: KeyKind.DECIMAL,
+    LogicalType.TEXT: KeyKind.TEXT,
+    LogicalType.BYTES: KeyKind.BYTES,
+    LogicalType.UUID: KeyKind.UUID,
+    LogicalType.DATE: KeyKind.DATE,
+    LogicalType.TIMESTAMP: KeyKind.TIMESTAMP,
+    LogicalType.INSTANT: KeyKind.INSTANT,
+}
+_SET: Final = re.compile(r"set(\(.*\))?", re.IGNORECASE | re.DOTALL)
+
+
+def key_kind(column: Column) -> KeyKind | None:
+    """Return the kind of key that a column can be, or ``None``.
+
+    Floats are none, because their text does not always lead back to them; neither are types whose order is not that of
+    their text and that the database compares with texts otherwise (MySQL's ``enum``, ``set``, ``year``).
+    """
+    meaning = column.source_meaning  # what a column becomes in the file does not change how the database orders it
+    if meaning is LogicalType.TEXT and _SET.fullmatch(column.native_type):
+        return None
+    if meaning is LogicalType.OTHER and column.native_type == "numeric":
+        return KeyKind.DECIMAL
+    return _KINDS.get(meaning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +149,7 @@ def chunked_way(export: ExportConfig, facts: Facts) -> tuple[Way, tuple[str, ...
         PlanError: If a key is named that does not exist or cannot be used, or none is named and there is none.
     """
     if export.chunk_by_key is not None:
-        key, notes = _named_key(export.chunk_by_key, facts)
+        key, notes = named_key(export.chunk_by_key, facts)
         return Slices(key=key, rows=export.chunk_size, count=export.chunk_count), notes
     if export.chunk_column is not None:
         part = facts.part(export.chunk_column)
@@ -160,7 +186,12 @@ def index_notes(part: KeyPart, facts: Facts, *, each: str) -> tuple[str, ...]:
     return (f"no index begins with {part}: every {each} reads the whole table",)
 
 
-def _named_key(named: str | Sequence[str], facts: Facts) -> tuple[Key, tuple[str, ...]]:
+def named_key(named: str | Sequence[str], facts: Facts) -> tuple[Key, tuple[str, ...]]:
+    """Return the key that a configuration names, and what its operator should know of it.
+
+    Raises:
+        PlanError: If it is no key of the table; of a query, if a column is missing or cannot be a bound.
+    """
     names = (named,) if isinstance(named, str) else tuple(named)
     key = tuple(facts.part(name) for name in names)
     if isinstance(facts.selection, Query):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from procflow_export.config.places import manifest_place
 from procflow_export.model.plan import Query, Selection
 from procflow_export.model.settings import DestinationConfig
 
@@ -22,11 +23,15 @@ SHORT_RUN_ID_CHARS: Final = 12
 
 
 def resolved_destination(
-    config: DestinationConfig, *, export: str, selection: Selection, run_id: str, started_at: datetime
-) -> DestinationConfig:
-    """Return the destination of one export in one run: placeholders filled in, the export's own directory.
-
-    A path without ``{export}`` gets a directory per export, so that no two exports share a manifest.
+    config: DestinationConfig,
+    *,
+    export: str,
+    selection: Selection,
+    run_id: str,
+    started_at: datetime,
+    is_cumulative: bool = False,
+) -> tuple[DestinationConfig, str]:
+    """Return the destination of one export in one run, placeholders filled in, and what its parts' names begin with.
 
     Args:
         config: As configured.
@@ -34,10 +39,8 @@ def resolved_destination(
         selection: What it reads; ``{table}`` is the table's name, or the export's for a query.
         run_id: The run.
         started_at: When the run began, UTC.
+        is_cumulative: Whether the export adds to its set, so that its manifest stays in one place.
     """
-    path = config.path or ""
-    if "{export}" not in path:
-        path = f"{path.rstrip('/')}/{{export}}"
     table = export if isinstance(selection, Query) else selection.table
     values = {
         "date": f"{started_at:%Y-%m-%d}",
@@ -46,12 +49,21 @@ def resolved_destination(
         "table": _UNSAFE.sub("_", table),
         "run_id": run_id,
     }
-    return msgspec.structs.replace(config, path=_PLACEHOLDER.sub(lambda found: values[found[1]], path))
+    root, below = (
+        _PLACEHOLDER.sub(lambda found: values[found[1]], path)
+        for path in manifest_place(config.path or "", is_cumulative=is_cumulative)
+    )
+    return msgspec.structs.replace(config, path=root), f"{below}/" if below else ""
 
 
 def part_stem(export: str, run_id: str, index: int) -> str:
     """Return what the names of all parts of one chunk begin with."""
-    return f"{export}-{short_run_id(run_id)}-c{index:05d}"
+    return f"{run_stem(export, run_id)}{index:05d}"
+
+
+def run_stem(export: str, run_id: str) -> str:
+    """Return what the names of all parts of one export in one run begin with, and those of nothing else."""
+    return f"{export}-{short_run_id(run_id)}-c"
 
 
 def part_key(stem: str, number: int, suffix: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -38,6 +38,9 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
+
 _PROFILES: Final = {
     CompressionProfile.NONE: (Compression.NONE, None),
     CompressionProfile.FAST: (Compression.SNAPPY, None),
@@ -56,7 +59,9 @@ class Target:
         selection: What it reads.
         source: Its source, with the limits of source and export merged.
         format: How parts are encoded.
-        destination: The directory of this export in this run.
+        destination: The directory of this export's manifest in this run.
+        part_directory: What the names of its parts begin with: nothing, or a directory below that and a slash.
+        secrets: What must not be shown, beside what gives access to the source.
     """
 
     run_id: str
@@ -65,6 +70,8 @@ class Target:
     source: SourceConfig
     format: FormatOptions
     destination: DestinationConfig
+    part_directory: str = ""
+    secrets: frozenset[Secret[str]] = frozenset()
 
     @property
     def choices(self) -> Choices:
@@ -126,6 +133,7 @@ class ExportPlan:
         cut: How it is cut.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        row_key: A column whose value names a row in messages.
         snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         cursor: Where the next run goes on; None when it does not.
         continuation: The set that the run adds to; None when it replaces whatever is published.
@@ -139,6 +147,7 @@ class ExportPlan:
     cut: Cut
     row_estimate: int | None
     row_bytes: int
+    row_key: str | None = None
     snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
     continuation: Continuation | None = None
@@ -193,18 +202,27 @@ class ExportPlan:
             source=target.source,
             format=target.format,
             destination=target.destination,
-            part_stem=part_stem(self.name, target.run_id, index),
+            part_stem=target.part_directory + part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
+            key=self.row_key,
             # The first chunk: readers of the published set find the columns there.
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
             keeps_connection=keeps_connection,
+            secrets=tuple(sorted(secret.reveal() for secret in target.secrets)),
         )
 
 
-def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: datetime) -> Target:
+def target_of(
+    config: Config,
+    export: ExportConfig,
+    *,
+    run_id: str,
+    started_at: datetime,
+    secrets: frozenset[Secret[str]] = frozenset(),
+) -> Target:
     """Return everything about ``export`` that needs no database.
 
     Args:
@@ -212,25 +230,30 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         export: One of its exports.
         run_id: The run.
         started_at: When the run began, UTC.
+        secrets: Those of the configuration; see ``LoadedConfig``.
     """
     selection = selection_of(export)
     source = config.source_of(export)
     tuning = export.tuning.merged_over(source.tuning)
     if tuning.profile is None and source.environment is Environment.LOCAL:
         tuning = msgspec.structs.replace(tuning, profile=TuningProfile.FAST)
+    destination, part_directory = resolved_destination(
+        config.destination_of(export),
+        export=export.name,
+        selection=selection,
+        run_id=run_id,
+        started_at=started_at,
+        is_cumulative=export.is_cumulative,
+    )
     return Target(
         run_id=run_id,
         export=export,
         selection=selection,
         source=msgspec.structs.replace(source, tuning=tuning),
         format=format_of(export),
-        destination=resolved_destination(
-            config.destination_of(export),
-            export=export.name,
-            selection=selection,
-            run_id=run_id,
-            started_at=started_at,
-        ),
+        destination=destination,
+        part_directory=part_directory,
+        secrets=secrets,
     )
 
 
@@ -238,7 +261,7 @@ def selection_of(export: ExportConfig) -> Selection:
     """Return what ``export`` reads."""
     if export.table is None:
         assert export.query is not None, "a checked export has a table or a query"
-        return Query(text=export.query)
+        return Query(text=export.query, parameters=export.parameters)
     schema, _, table = export.table.rpartition(".")
     return Relation(schema=schema or None, table=table)
 
@@ -312,10 +335,18 @@ def plan_export(
         columns=facts.columns,
         encoded_columns=encode_columns(facts.columns),
         cut=cut,
-        row_estimate=facts.row_estimate if owner is None else None,
+        row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
+        row_key=_row_key(facts, cut),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,
         writes_empty=continuation is None or previous is None or not continuation.kept(previous),
         warnings=tuple(warnings),
     )
+
+
+def _row_key(facts: Facts, cut: Cut) -> str | None:
+    """Return a column whose value tells a row from the others, or nearly."""
+    if cut.chunks.key:
+        return cut.chunks.key[0].column
+    return next((columns[0] for columns in facts.indexes.unique_keys if len(columns) == 1), None)

@@ -46,6 +46,7 @@ class CardState(Enum):
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
+    SKIPPED = "nothing new"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -55,9 +56,10 @@ class CardState(Enum):
         return self in _ENDED
 
 
-_ENDED: Final = frozenset({CardState.DONE, CardState.FAILED, CardState.CANCELLED})
+_ENDED: Final = frozenset({CardState.DONE, CardState.SKIPPED, CardState.FAILED, CardState.CANCELLED})
 _ENDINGS: Final = {
     Status.SUCCESS: CardState.DONE,
+    Status.SKIPPED: CardState.SKIPPED,
     Status.FAILED: CardState.FAILED,
     Status.CANCELLED: CardState.CANCELLED,
 }
@@ -119,7 +121,7 @@ class Card:
 
     def fraction(self) -> float | None:
         """How much is done, from 0 to 1: rows against their estimate, or chunks; 1 only at the end; ``None`` if unknown."""
-        if self.state is CardState.DONE:
+        if self.state in (CardState.DONE, CardState.SKIPPED):
             return 1.0
         by_chunks = self.chunks_done / self.chunk_count if self.chunk_count else None
         if self.row_estimate:
@@ -204,6 +206,7 @@ class Board:
                 card = self.card(event.export)
                 card.state = CardState.QUEUED
                 card.chunk_count, card.row_estimate = event.total_chunks, event.row_estimate
+                card.part_count = 0  # an export that starts over has none left
             case Progress():
                 self._progress(event, at_s)
             case PartWritten():

@@ -77,6 +77,7 @@ STYLES: Final[dict[CardState, str]] = {
     CardState.QUEUED: "dim",
     CardState.RUNNING: "cyan",
     CardState.DONE: "green",
+    CardState.SKIPPED: "green",
     CardState.FAILED: "bold red",
     CardState.CANCELLED: "yellow",
 }
@@ -88,6 +89,7 @@ _IMPORTANCE: Final[dict[CardState, int]] = {
     CardState.PLANNING: 1,
     CardState.CANCELLED: 2,
     CardState.DONE: 3,
+    CardState.SKIPPED: 3,
     CardState.QUEUED: 4,
     CardState.WAITING: 5,
 }
@@ -283,7 +285,7 @@ def _icon(card: Card, now_s: float, glyphs: Glyphs) -> str:
             return glyphs.waiting
         case CardState.PLANNING | CardState.RUNNING:
             return glyphs.spinner[int(now_s * 10) % len(glyphs.spinner)]
-        case CardState.DONE:
+        case CardState.DONE | CardState.SKIPPED:
             return glyphs.done
         case CardState.FAILED:
             return glyphs.failed
@@ -302,8 +304,8 @@ def _remark(card: Card) -> str | None:
             return _queued(card)
         case CardState.FAILED:
             return f"{card.failure.code}: {one_line(card.failure.message)}" if card.failure is not None else "failed"
-        case CardState.CANCELLED:
-            return "cancelled"
+        case CardState.CANCELLED | CardState.SKIPPED:
+            return str(card.state.value)
         case CardState.RUNNING | CardState.DONE:
             return None
 

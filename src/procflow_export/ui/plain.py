@@ -73,6 +73,8 @@ def finished_line(event: Finished, card: Card) -> str:
             f"{name}: done, {words.plural(event.row_count, 'row')} in {words.plural(event.part_count, 'part')}, "
             f"{words.size(event.size_bytes)}, {words.duration(elapsed or 0.0)}{speed}{retries}"
         )
+    if event.status is Status.SKIPPED:
+        return f"{name}: {event.skip_reason or 'nothing to do'}; what was published stays"
     if event.status is Status.CANCELLED:
         return f"{name}: cancelled, nothing was published"
     reason = (

@@ -116,6 +116,7 @@ def _table(cards: Sequence[Card], *, width: int, glyphs: Glyphs) -> list[Text]:
 def _icon(card: Card, glyphs: Glyphs) -> str:
     return {
         CardState.DONE: glyphs.done,
+        CardState.SKIPPED: glyphs.done,
         CardState.FAILED: glyphs.failed,
         CardState.CANCELLED: glyphs.cancelled,
     }.get(card.state, glyphs.waiting)
@@ -205,16 +206,19 @@ def _total(board: Board, *, width: int, glyphs: Glyphs) -> Text:
     rows = sum(card.row_count for card in done)
     failed, cancelled = total.failed_count, sum(card.state is CardState.CANCELLED for card in board.cards.values())
     line = Text(" ")
-    verdict = (
-        f"{len(done)} of {total.card_count} exports published"
-        if len(done) < total.card_count
-        else "all exports published"
-    )
-    line.append(
-        verdict, style="bold green" if len(done) == total.card_count else "bold red" if failed else "bold yellow"
-    )
+    skipped = sum(card.state is CardState.SKIPPED for card in board.cards.values())
+    is_good = len(done) + skipped == total.card_count
+    verdict = f"{len(done)} of {total.card_count} exports published"
+    if len(done) == total.card_count:
+        verdict = "all exports published"
+    elif is_good:
+        verdict += f", nothing new in {skipped}"
+    line.append(verdict, style="bold green" if is_good else "bold red" if failed else "bold yellow")
     pieces = [words.plural(rows, "row"), words.plural(parts, "part"), words.size(sum(card.size_bytes for card in done))]
     pieces.append(words.duration(total.elapsed_s))
+    if board.finished is not None and board.finished.longest_transaction_s:
+        statement, transaction = board.finished.longest_statement_s, board.finished.longest_transaction_s
+        pieces.append(f"longest statement {words.duration(statement)}, transaction {words.duration(transaction)}")
     if failed:
         pieces.insert(0, f"{failed} failed")
     if cancelled:

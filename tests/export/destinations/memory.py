@@ -58,6 +58,9 @@ class MemoryDestination:
             raise FileNotFoundError(key)
         yield io.BytesIO(self.objects[key])
 
+    def remove(self, key: str) -> None:
+        self.objects.pop(check_key(key), None)
+
     def remove_stale(self) -> tuple[str, ...]:
         return ()
 

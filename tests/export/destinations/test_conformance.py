@@ -66,6 +66,19 @@ def test_a_retried_part_replaces_the_first(destination: Destination) -> None:
     assert [info.key for info in destination.list()] == ["a.parquet"]
 
 
+def test_what_is_removed_is_gone_and_nothing_else(destination: Destination) -> None:
+    """E-11: parts of an export that starts over are removed one by one; what is not there is no failure."""
+    for key in ("a.parquet", "ab.parquet"):
+        with destination.open_part(key) as part:
+            part.write(b"x")
+
+    destination.remove("a.parquet")
+    destination.remove("a.parquet")
+    destination.remove("never/was.parquet")
+
+    assert [info.key for info in destination.list()] == ["ab.parquet"]
+
+
 def test_an_empty_part_is_an_object(destination: Destination) -> None:
     """E-42: W1: a part of no bytes exists."""
     with destination.open_part("empty.csv") as part:

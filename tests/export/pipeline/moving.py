@@ -10,7 +10,8 @@ import asyncio
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,10 @@ class MovingTable:
         return change
 
 
+async def connected(url: str) -> Any:
+    return await asyncpg.connect(url)
+
+
 @contextmanager
 def executing(kind: str, place: str) -> Iterator[Callable[[str], Any]]:
     """A connection of one's own, for synchronous code."""
@@ -176,10 +181,16 @@ def executing(kind: str, place: str) -> Iterator[Callable[[str], Any]]:
         with connection:
             yield execute
     else:
-        loop = asyncio.new_event_loop()
-        asynchronous = loop.run_until_complete(asyncpg.connect(place))
-        try:
-            yield lambda statement: loop.run_until_complete(asynchronous.fetch(statement))
-        finally:
-            loop.run_until_complete(asynchronous.close())
-            loop.close()
+        # A loop of its own in a thread of its own: this one may be running a loop already.
+        with ThreadPoolExecutor(1) as thread:
+            loop = asyncio.new_event_loop()
+
+            def finish(work: Coroutine[Any, Any, Any]) -> Any:
+                return thread.submit(loop.run_until_complete, work).result()
+
+            asynchronous = finish(connected(place))
+            try:
+                yield lambda statement: finish(asynchronous.fetch(statement))
+            finally:
+                finish(asynchronous.close())
+                loop.close()

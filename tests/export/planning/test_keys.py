@@ -10,11 +10,11 @@ import pytest
 from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import PlanError
-from procflow_export.model.keys import Indexes, KeyKind, KeyPart, key_kind
+from procflow_export.model.keys import Indexes, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.settings import Format
 from procflow_export.model.types import Column, LogicalType
-from procflow_export.planning.keys import Days, Facts, Ranges, Slices, chunked_way, described
+from procflow_export.planning.keys import Days, Facts, Ranges, Slices, chunked_way, described, key_kind
 
 
 def column(name: str, kind: LogicalType, native: str = "", *, is_nullable: bool = False) -> Column:

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from procflow_export.model.keys import KeyKind, KeyPart
-from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
+from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import SourceConfig, SourceType, Tuning, TuningProfile
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.planning.keys import Facts
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source, open_source
 from procflow_export.sources.port import KeySearch
-from tools.pytest_servers import mariadb_execute, postgres_execute
+from tools.pytest_servers import mariadb_execute, mariadb_rows, postgres_execute, postgres_rows
 
 FAST = Tuning(profile=TuningProfile.FAST)
 
@@ -35,6 +35,10 @@ class Database(Protocol):
     def config(self) -> SourceConfig: ...
 
     def execute(self, *statements: str) -> None: ...
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What a statement gives."""
+        ...
 
     def numbers(self, count: int) -> str:
         """A query for the numbers 1 to ``count`` in a column ``n``."""
@@ -58,6 +62,10 @@ class PostgresDatabase:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(postgres_execute, self.url, *statements).result()
 
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(postgres_rows, self.url, statement).result()
+
     def numbers(self, count: int) -> str:
         return f"SELECT n FROM generate_series(1, {count}) AS g (n)"
 
@@ -77,8 +85,22 @@ class MariaDatabase:
     def execute(self, *statements: str) -> None:
         mariadb_execute(self.url, *statements)
 
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        return mariadb_rows(self.url, statement)
+
     def numbers(self, count: int) -> str:
-        return f"SELECT seq AS n FROM seq_1_to_{count}"
+        return f"SELECT CAST(seq AS signed) AS n FROM seq_1_to_{count}"
+
+
+class MysqlDatabase(MariaDatabase):
+    """MySQL itself, where a run was given one."""
+
+    def numbers(self, count: int) -> str:
+        digits = " UNION ALL ".join(f"SELECT {digit} AS d" for digit in range(10))
+        places = range(len(str(count)))
+        sums = " + ".join(f"p{place}.d * {10**place}" for place in places)
+        tables = ", ".join(f"({digits}) AS p{place}" for place in places)
+        return f"SELECT n FROM (SELECT {sums} AS n FROM {tables}) AS g WHERE n BETWEEN 1 AND {count} ORDER BY n"
 
 
 class SqliteDatabase:
@@ -102,6 +124,9 @@ class SqliteDatabase:
     def close(self) -> None:
         self._connection.close()
 
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement).fetchall()
+
     def numbers(self, count: int) -> str:
         return f"WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {count}) SELECT n FROM g"
 
@@ -118,13 +143,18 @@ async def read(
     *,
     columns: Sequence[Column] | None = None,
     batch_rows: int = 1000,
+    snapshot: Snapshot | None = None,
 ) -> pa.Table:
     """Everything that one chunk reader gives, as a table."""
     selection = Relation(table=selection) if isinstance(selection, str) else selection
     columns = (await source.profile(selection)).columns if columns is None else columns
     batches = []
     request = ChunkRequest(
-        selection=selection, columns=tuple(columns), chunk=chunk or Everything(), batch_rows=batch_rows
+        selection=selection,
+        columns=tuple(columns),
+        chunk=chunk or Everything(),
+        batch_rows=batch_rows,
+        snapshot=snapshot,
     )
     async with source.read_chunk(request, ReadStatistics()) as reader:
         async for batch in reader:

@@ -637,7 +637,8 @@ async def assert_native_policies(database: Database, row: TypeRow, insert: Any, 
             await read(database, Relation(table=table), {}, chunk)
         assert (caught.value.column, caught.value.code) == ("v", Code.VALUE_REFUSED)
         assert caught.value.place in {"id = 0", "rowid 0"}
-        assert misfit.text in ("", caught.value.value)
+        # The binary form of a moment does not say how many zeros its column shows behind the point.
+        assert misfit.text == "" or caught.value.value in (misfit.text, misfit.text.rstrip("0").rstrip("."))
 
         found = await read(database, Relation(table=table), {"v": choice(on_invalid=OnInvalid.NULL)}, chunk)
         assert found.table["v"].to_pylist() == [None, None]

@@ -18,9 +18,9 @@ import pytest
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyKind, KeyPart, KeyValue
-from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation
+from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation, Snapshot
 from procflow_export.model.types import Column, arrow_schema, decode_columns, encode_columns
-from procflow_export.sources.port import READ_BUFFER_BYTES, KeySearch, ReadStatistics, Source
+from procflow_export.sources.port import READ_BUFFER_BYTES, KeySearch, ReadStatistics, SnapshotHolder, Source
 from tests.export.sources.databases import Database, integer_bounds, opened, read, reading, values
 
 pytestmark = pytest.mark.anyio
@@ -353,7 +353,7 @@ async def test_cancellation_during_decoding_stays_a_cancellation(
                 slowly(schema)
                 return original(arrays, schema=schema)
 
-        for module in ("postgres.csv_decoder", "mysql.decoder", "sqlite.decoder"):
+        for module in ("postgres.decoding.binary", "mysql.decoding.decoder", "sqlite.decoder"):
             name = f"procflow_export.sources.{module}"
             shadow = types.SimpleNamespace(**{**vars(pa), "RecordBatch": Slow})
             monkeypatch.setattr(importlib.import_module(name), "pa", shadow)
@@ -451,3 +451,60 @@ async def test_statistics_grow(database: Database) -> None:
     assert statistics.statement_count >= 1
     assert 0 < statistics.longest_statement_s <= statistics.longest_transaction_s
     assert statistics.received_bytes > 0
+
+
+async def joined(source: Source, holder: SnapshotHolder, count: int) -> None:
+    """Let ``count`` readers of a source take part in a snapshot, if it is one that they join."""
+    if holder.snapshot.is_joined:
+        await source.prepare_readers(holder.snapshot, count)
+        for _ in range(10):
+            async with holder.locked():
+                await source.join_snapshot(holder.snapshot)
+            if holder.is_one_state:
+                return
+        raise AssertionError("nobody wrote")
+
+
+async def test_readers_of_a_snapshot_see_what_was_there_when_it_was_taken(database: Database) -> None:
+    """E-11: rows and keys of a held snapshot are those of its moment, for several readers and several chunks."""
+    make_table(database, 100)
+    if database.kind == "sqlite":
+        database.execute("PRAGMA journal_mode = WAL")
+    table = Relation(table="t")
+    key = (KeyPart(column="id", kind=KeyKind.INTEGER),)
+
+    async with opened(database) as source, opened(database) as other:
+        columns = (await source.profile(table)).columns
+        async with source.hold_snapshot(table) as holder:
+            await joined(source, holder, 2)
+            database.execute("DELETE FROM t WHERE id <= 10", "UPDATE t SET id = id + 1000 WHERE id = 50")
+            snapshot = holder.snapshot
+            first = await source.find_key(KeySearch(selection=table, within=KeyRange(key=key)), snapshot)
+            low = await read(source, table, KeyRange.of_integers("id", 0, 50), columns=columns, snapshot=snapshot)
+            high = await read(source, table, KeyRange.of_integers("id", 50, 5000), columns=columns, snapshot=snapshot)
+            if not snapshot.is_joined:
+                assert (await read(other, table, columns=columns, snapshot=snapshot)).num_rows == 100
+            await source.leave_snapshot(snapshot)
+        now = await read(source, "t")
+
+    assert first is not None
+    assert int(first[0].text) == 1
+    assert values(low) == list(range(1, 50))
+    assert sorted(values(high)) == list(range(50, 101))
+    assert now.num_rows == 90
+
+
+async def test_snapshot_that_nobody_holds_is_lost(database: Database) -> None:
+    """E-11: a reader that cannot see the state any more reads nothing else instead."""
+    make_table(database)
+
+    async with opened(database) as source:
+        columns = (await source.profile(Relation(table="t"))).columns
+        async with source.hold_snapshot(Relation(table="t")) as holder:
+            await joined(source, holder, 1)
+            snapshot = holder.snapshot
+        for gone in (snapshot, Snapshot(name="00000003-0000001B-1", is_joined=snapshot.is_joined)):
+            with pytest.raises(SourceError) as caught:
+                await read(source, "t", columns=columns, snapshot=gone)
+            assert caught.value.code is Code.SOURCE_SNAPSHOT_LOST
+            assert caught.value.is_transient

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pymysql
 import pytest
@@ -15,7 +16,10 @@ import pytest
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Relation
+from procflow_export.model.settings import SourceConfig, SourceType, Tuning
 from procflow_export.sources import Source
+from procflow_export.sources.connection import server_address
+from procflow_export.sources.postgres import session
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase, opened, read, reading
 from tools.pytest_servers import _with_postgres
 
@@ -63,6 +67,49 @@ async def test_postgres_backend_that_dies_is_a_transient_failure(postgres: Postg
     assert caught.value.code in TRANSIENT
     assert caught.value.is_transient
     assert table.num_rows == ROWS
+
+
+async def test_last_words_of_a_backend_that_was_idle_are_a_lost_connection(postgres: PostgresDatabase) -> None:
+    """E-31: a server that ends a connection between two statements says so when nobody asked; the driver loses its place."""
+    url = urlsplit(postgres.url)
+    last_words = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    clients: list[asyncio.StreamWriter] = []
+    ended = anyio.Event()
+
+    async def relay(client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        clients.append(client)
+        server_reader, server = await asyncio.open_connection(url.hostname, url.port)
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65_536):
+                writer.write(data)
+            writer.close()
+            await writer.wait_closed()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, client_reader, server)
+            tasks.start_soon(pump, server_reader, client)
+        ended.set()
+
+    between = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = between.sockets[0].getsockname()[1]
+    config = SourceConfig(type=SourceType.POSTGRES, url=postgres.url.replace(f":{url.port}/", f":{port}/"))
+    connection = await session.connect(server_address(config, {}))
+    await session.begin(connection, Tuning().limits())
+    clients[0].write(b"E" + (len(last_words) + 4).to_bytes(4, "big") + last_words)
+    await clients[0].drain()
+    for _ in range(100):
+        await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(SourceError) as caught:
+        await session.commit(connection)
+
+    connection.terminate()
+    await ended.wait()
+    between.close()
+    await between.wait_closed()
+    assert caught.value.code in TRANSIENT
+    assert caught.value.is_transient
 
 
 async def test_mariadb_connection_that_dies_is_a_transient_failure(mariadb: MariaDatabase) -> None:

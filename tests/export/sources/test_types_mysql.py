@@ -13,9 +13,9 @@ import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.keys import key_kind
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.model.types import ENUM
+from procflow_export.planning.keys import key_kind
 from procflow_export.sources.failures import ValueRefusedError
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
 

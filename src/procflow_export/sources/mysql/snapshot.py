@@ -28,7 +28,7 @@ from procflow_export.model.plan import Query, Selection, Snapshot
 from procflow_export.sources import sql
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
-from procflow_export.sources.mysql.catalog import engine_of
+from procflow_export.sources.mysql.catalog import engine_of, may_reload
 from procflow_export.sources.mysql.wire import WireConnection
 
 LOCK_WAIT_S: Final = 2
@@ -84,9 +84,7 @@ class MysqlHolder:
         return True
 
     async def _lock(self) -> None:
-        statement = "FLUSH TABLES WITH READ LOCK"
-        if not isinstance(self._selection, Query):
-            statement = f"LOCK TABLES {sql.MYSQL.relation(self._selection)} READ"
+        statement = _lock_statement(self._selection)
         for attempt in range(1, LOCK_ATTEMPTS + 1):
             try:
                 with session.translated():
@@ -104,6 +102,54 @@ class MysqlHolder:
         """For ever: the readers hold the state, and each tells when it has lost it."""
         await anyio.sleep_forever()
         raise AssertionError
+
+
+async def check_joined(connection: WireConnection, selection: Selection) -> None:
+    """Say whether a lock would be permitted; a table is locked for a moment, a whole server is not.
+
+    Args:
+        connection: It is closed: its limits are not those of the configuration any more.
+        selection: What would be read.
+
+    Raises:
+        SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if not.
+    """
+    await _check_way(connection, selection)
+    statement = _lock_statement(selection)
+    is_permitted = True
+    if isinstance(selection, Query):
+        is_permitted = await may_reload(connection)
+    else:
+        try:
+            with session.translated():
+                await connection.query("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1")
+                await connection.query(statement)
+        except SourceError as exc:
+            if exc.code not in _REFUSALS:
+                raise
+            # Somebody writes just now: that this lasts is not likely.
+            is_permitted = exc.code is Code.SOURCE_LOCKED
+        connection.close()
+    if not is_permitted:
+        raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, f"{statement} is not permitted")
+
+
+def _lock_statement(selection: Selection) -> str:
+    if isinstance(selection, Query):
+        return "FLUSH TABLES WITH READ LOCK"
+    return f"LOCK TABLES {sql.MYSQL.relation(selection)} READ"
+
+
+async def _check_way(connection: WireConnection, selection: Selection) -> None:
+    server = connection.server
+    if server.proxy is not None:
+        raise SourceError(
+            Code.SOURCE_SNAPSHOT_REFUSED,
+            f"{server.proxy} stands before {server.product}, and nobody tells whether its connections end at one server",
+        )
+    engine = None if isinstance(selection, Query) else await engine_of(connection, selection)
+    if engine is not None and engine not in _SNAPSHOT_ENGINES:
+        raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, f"{selection} is a table of {engine}, which has no snapshots")
 
 
 def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
@@ -124,9 +170,13 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
             raise
         return connection
 
-    return JoinedReaders(
-        connect=prepared, begin=begin, is_reusable=lambda connection: connection.is_idle, end=session.close
-    )
+    async def end(connection: WireConnection) -> None:
+        try:
+            await session.close(connection)
+        finally:
+            session.abort(connection)
+
+    return JoinedReaders(connect=prepared, begin=begin, is_reusable=lambda connection: connection.is_idle, end=end)
 
 
 @asynccontextmanager
@@ -140,12 +190,7 @@ async def hold_joined(
         readers: Of the holder's source.
         selection: What will be read.
     """
-    if not isinstance(selection, Query):
-        engine = await engine_of(locker, selection)
-        if engine is not None and engine not in _SNAPSHOT_ENGINES:
-            raise SourceError(
-                Code.SOURCE_SNAPSHOT_REFUSED, f"{selection} is a table of {engine}, which has no snapshots"
-            )
+    await _check_way(locker, selection)
     with session.translated():
         await locker.query(
             f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}, SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"

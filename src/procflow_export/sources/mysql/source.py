@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
+from pymysql.err import MySQLError
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.codes import Code
@@ -31,7 +32,6 @@ from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
-from procflow_export.sources.mysql.binary import TextRows
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
     columns_of,
@@ -40,9 +40,10 @@ from procflow_export.sources.mysql.catalog import (
     refuse_changes_by_wrapping,
     rows_of,
 )
-from procflow_export.sources.mysql.decoder import PacketDecoder
-from procflow_export.sources.mysql.snapshot import MysqlHolder, hold_joined, joined_readers
-from procflow_export.sources.mysql.types import loses_digits, offers, projection
+from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
+from procflow_export.sources.mysql.server import Server
+from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
+from procflow_export.sources.mysql.types import offers, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -55,15 +56,15 @@ class MysqlSource:
         self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._version: str | None = None
+        self._limits = limits
+        self._server: Server | None = None
 
         async def connect() -> WireConnection:
             try:
                 connection = await session.connect(address, limits)
             except SourceError as exc:
-                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
-            version, is_mariadb = session.version_of(connection)
-            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+                raise connection_failure(exc, was_connected=self._server is not None) from exc.__cause__
+            self._server = connection.server
             return connection
 
         self._joined = joined_readers(connect)
@@ -82,7 +83,12 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._version or "MySQL"
+        return "MySQL" if self._server is None else f"{self._server.product} {self._server.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return self._address.warnings + (() if self._server is None else self._server.warnings)
 
     @property
     def identity(self) -> str:
@@ -102,6 +108,11 @@ class MysqlSource:
     def snapshot_price(self) -> SnapshotPrice:
         """One connection locks, one reads bounds; afterwards every reader has its own."""
         return SnapshotPrice(holder=0, preparing=2, is_joined=True)
+
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Look for the right to lock and at the table's engine: see ``Source.check_snapshot``."""
+        async with self._connections.lease() as connection:
+            await check_joined(connection, selection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[MysqlHolder]:
@@ -125,15 +136,28 @@ class MysqlSource:
         await self._joined.leave(snapshot)
 
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
-        return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
+        return self._settled() if snapshot is None else self._joined.lease(snapshot)
 
-    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[WireConnection]:
+        async with (
+            self._connections.lease() as connection,
+            session.own_settings(connection, self._limits),
+        ):
+            yield connection
+
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._connections.lease() as connection:
+        async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
-            return replace(result, columns=chosen_columns(result.columns, choices, offers))
+            columns = chosen_columns(result.columns, choices, offers)
+            if isinstance(selection, Query) and not can_stand_alone(columns):
+                refuse_changes_by_wrapping(columns, selection)
+            return replace(result, columns=columns)
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
@@ -176,7 +200,9 @@ class MysqlSource:
             open_task_group(),
             open_byte_chunks(_Translated(rows), statistics) as chunks,
         ):
-            batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+            batches = decoded_batches(
+                chunks, decoder, batch_rows=request.batch_rows, batch_bytes=request.batch_bytes, limiter=self._limiter
+            )
             try:
                 yield batches
             finally:
@@ -196,39 +222,46 @@ async def _result(
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
     """
-    if isinstance(selection, Query):
-        if isinstance(chunk, Everything) and can_stand_alone(columns):
-            async with _query_result(connection, selection, columns) as found:
-                yield found
-            return
-        refuse_changes_by_wrapping(columns, selection)
-    with session.translated():
-        statement = sql.MYSQL.select(selection, [projection(column.carried()) for column in columns], chunk)
-        _, rows = await connection.start_rows(statement)
-    key = None if isinstance(chunk, Everything) else chunk.column
-    decoder = PacketDecoder([column.carried() for column in columns], key=key)
-    yield rows, converting(decoder, columns, key=key)
-
-
-@asynccontextmanager
-async def _query_result(
-    connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
-    statement = sql.strip_statement_end(query.text)
     async with AsyncExitStack() as stack:
-        is_binary = any(loses_digits(column) for column in columns)
-        with session.translated():
-            if is_binary:
-                fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
-            else:
-                fields, rows = await connection.start_rows(statement)
-        found = {column.name: column for column in columns_of(fields)}
-        if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
-            raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+        if isinstance(selection, Query):
+            if isinstance(chunk, Everything) and can_stand_alone(columns):
+                yield await _query_result(stack, connection, selection, columns)
+                return
+            refuse_changes_by_wrapping(columns, selection)
+        key = None if isinstance(chunk, Everything) else chunk.column
         carried = [column.carried() for column in columns]
-        agreed = found | {column.name: column for column in carried}
-        decoder = PacketDecoder(list(agreed.values()), wanted=carried, binary=TextRows(fields) if is_binary else None)
-        yield rows, converting(decoder, columns)
+        with session.translated():
+            try:
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=True) for column in carried], chunk
+                )
+                fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
+                is_binary = True
+            except MySQLError as exc:
+                if not session.refuses_to_prepare(exc):
+                    raise
+                statement = sql.MYSQL.select(
+                    selection, [projection(column, is_binary=False) for column in carried], chunk
+                )
+                fields, rows = await connection.start_rows(statement)
+                is_binary = False
+        decoder = PacketDecoder(carried, fields, is_binary=is_binary, index=rows.index, key=key)
+        yield rows, converting(decoder, columns, key=key)
+
+
+async def _query_result(
+    stack: AsyncExitStack, connection: WireConnection, query: Query, columns: Sequence[Column]
+) -> tuple[RowSource, BlockDecoder]:
+    with session.translated():
+        statement = sql.MYSQL.body(query)
+        fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
+    found = {column.name: column for column in columns_of(fields)}
+    if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
+        raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+    carried = [column.carried() for column in columns]
+    agreed = found | {column.name: column for column in carried}
+    decoder = PacketDecoder(list(agreed.values()), fields, is_binary=True, index=rows.index, wanted=carried)
+    return rows, converting(decoder, columns)
 
 
 class _Translated(ReadsBytes):

@@ -46,6 +46,19 @@ _GEOMETRIES: Final = frozenset(
     }
 )
 
+_NOT_SENT_AS_TEXT: Final = frozenset(
+    {
+        LogicalType.INTEGER,
+        LogicalType.FLOAT,
+        LogicalType.YEAR,
+        LogicalType.DATE,
+        LogicalType.TIMESTAMP,
+        LogicalType.INSTANT,
+        LogicalType.DURATION,
+    }
+)
+"""What the binary protocol sends as numbers, not as text."""
+
 _Kind: TypeAlias = tuple[LogicalType, pa.DataType, Fidelity, str]
 
 
@@ -119,19 +132,31 @@ def offers(native: Column) -> Offers:
     return found
 
 
-def projection(selected: Column) -> str:
+def projection(selected: Column, *, is_binary: bool) -> str:
     """Return the SELECT expression of a column.
 
-    The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.
+    The text form of FLOAT has six digits, that of DOUBLE(M,D) has D decimals: as a plain DOUBLE every digit is sent.  The
+    binary form has the number itself.
+
+    Args:
+        selected: The column.
+        is_binary: Whether the rows are sent in binary form.
     """
     name = sql.MYSQL.identifier(selected.name)
-    if loses_digits(selected):
-        return f"{name} * 1e0"
     if selected.logical_type is LogicalType.GEOMETRY:
         return f"ST_AsBinary({name})"
     if is_geometry(selected):
         return f"ST_AsText({name})"
-    return name
+    is_printed = travels_as_text(selected)
+    may_lose_digits = selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
+    if may_lose_digits and (is_printed or not is_binary):
+        name = f"{name} * 1e0"
+    return f"CAST({name} AS CHAR)" if is_printed and is_binary else name
+
+
+def travels_as_text(selected: Column) -> bool:
+    """Whether a column travels as the text that the server makes of its values, where the binary form has another."""
+    return selected.carried().logical_type is LogicalType.OTHER and selected.source_meaning in _NOT_SENT_AS_TEXT
 
 
 def is_geometry(selected: Column) -> bool:
@@ -139,17 +164,12 @@ def is_geometry(selected: Column) -> bool:
     return selected.source_meaning is LogicalType.GEOMETRY or selected.native_type.partition("(")[0] in _GEOMETRIES
 
 
-def loses_digits(selected: Column) -> bool:
-    """Whether the text form of a column may lack digits that its values have."""
-    return selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
-
-
 def has_fixed_digits(selected: Column) -> bool:
     """Whether a column is FLOAT(M,D) or DOUBLE(M,D): an expression of such a type may have more digits than that.
 
     Where the server stores the rows of a query first, it cuts values to M digits and D decimals without a warning.
     """
-    return selected.logical_type is LogicalType.FLOAT and "(" in selected.native_type
+    return selected.source_meaning is LogicalType.FLOAT and "(" in selected.native_type
 
 
 def _kind(field: WireField) -> _Kind:

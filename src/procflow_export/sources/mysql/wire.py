@@ -25,16 +25,25 @@ from pymysql.protocol import FieldDescriptorPacket
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.sources.byte_streams import ReadsBytes
-from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, ResultScanner
+from procflow_export.sources.mysql.decoding.packets import ERROR_MARK, MORE_RESULTS, FramingError, RowIndex, scan
+from procflow_export.sources.mysql.receiving import Receiver
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.types import WireField
+from procflow_export.sources.tls import tls_missing
 
 READ_BYTES: Final = 256 * 1024
+QUIT_PACKET: Final = struct.pack("<iB", 1, COMMAND.COM_QUIT)
 MAX_PACKET_BYTES: Final = 2**24 - 1
 
 
 class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection of the driver, with a door to the bytes of a result."""
+    """A connection of the driver, with a door to the bytes of a result.
 
+    Attributes:
+        server: Who answers; known once the connection was made.
+    """
+
+    server: Server
     _reader: StreamReader | None
     _writer: StreamWriter | None
     _result: Any
@@ -45,12 +54,16 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         context = self._ssl_context
         if context is not None:
             if not self.server_capabilities & CLIENT.SSL:
-                raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS")
+                raise tls_missing()
             assert self._writer is not None
             charset = charset_by_name(self.charset).id
             self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_BYTES, charset, b""))
             await self._writer.drain()
             await self._writer.start_tls(context, server_hostname=self._host)
+            # The server is silent until it hears from us.  What is here already came in plain text, from anybody, and would
+            # be taken for the answer to our log-in.
+            if self._reader is None or self._reader._buffer:  # type: ignore[attr-defined]  # noqa: SLF001
+                raise SourceError(Code.SOURCE_TLS_FAILED, "something was sent in plain text before TLS began")
             # From here on the driver's own attempt at TLS must not happen.
             self._ssl_context = None
             self._secure = True
@@ -61,6 +74,17 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         writer, self._writer, self._reader = self._writer, None, None
         if writer is not None:
             writer.transport.abort()
+
+    async def quit(self) -> None:
+        """Close an idle connection in order, and return once the server has: it counts its connections itself."""
+        writer, reader = self._writer, self._reader
+        if writer is None or reader is None:
+            return
+        writer.write(QUIT_PACKET)
+        await writer.drain()
+        while await reader.read(READ_BYTES):
+            pass
+        self.close()
 
     async def start_rows(self, statement: str) -> tuple[list[WireField], RowSource]:
         """Send a statement and return its columns and its rows, which are not read yet.
@@ -116,12 +140,15 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         # The server does not answer this command.
         await self._execute_command(COMMAND.COM_STMT_CLOSE, struct.pack("<I", prepared))
 
-    @property
-    def reader(self) -> StreamReader:
-        """Where the server's bytes come from."""
-        if self._reader is None:
+    def receiver(self) -> Receiver:
+        """Return what receives the server's bytes from now on, instead of the driver's reader."""
+        if self._reader is None or self._writer is None:
             raise SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was closed")
-        return self._reader
+        # What the reader holds belongs to the result; asyncio has no public way to take it without waiting.
+        buffer: bytearray = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        received = bytes(buffer)
+        buffer.clear()
+        return Receiver(self._writer.transport, received)
 
     @property
     def next_sequence(self) -> int:
@@ -144,11 +171,18 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
 
 
 class RowSource(ReadsBytes):
-    """The rows of a result as bytes: whole rows, packet headers included."""
+    """The rows of a result as bytes: whole rows, packet headers included.
+
+    Attributes:
+        index: Where the rows begin in the bytes that were returned.
+    """
 
     def __init__(self, connection: WireConnection) -> None:
         self._connection = connection
-        self._scanner = ResultScanner(connection.next_sequence)
+        self._receiver = connection.receiver()
+        self._sequence = connection.next_sequence
+        self._ending: bytes | None = None
+        self.index = RowIndex()
         self.is_finished = False
 
     async def receive(self) -> bytes:
@@ -158,28 +192,30 @@ class RowSource(ReadsBytes):
             pymysql.err.MySQLError: What the server ended the result with.
             SourceError: If the connection was lost.
         """
-        reader = self._connection.reader
-        scanner = self._scanner
-        while scanner.ending is None:
-            data = await reader.read(READ_BYTES)
-            if not data:
+        receiver = self._receiver
+        while self._ending is None:
+            if not await receiver.wait():
                 raise SourceError(
                     Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost in the middle of a result"
                 )
             try:
-                rows = scanner.feed(data)
+                found = scan(receiver.data, receiver.size, self._sequence)
             except FramingError as exc:
                 raise SourceError(Code.SOURCE_CONNECTION_LOST, f"the server's answer cannot be read: {exc}") from exc
-            if rows:
+            self._sequence = found.next_sequence
+            self._ending = found.ending
+            self.index.note(found)
+            if rows := receiver.take(found.row_bytes, found.needed_bytes):
                 return rows
         if not self.is_finished:
-            self._finish(scanner.ending)
+            self._finish(self._ending)
         return b""
 
     async def aclose(self) -> None:
         """Nothing to close: the connection belongs to whoever lent it."""
 
     def _finish(self, ending: bytes) -> None:
+        self._receiver.stop()
         if ending[0] == ERROR_MARK:
             # The result is over, but what the connection was doing failed: it is not used again.
             raise_mysql_exception(ending)

@@ -6,7 +6,7 @@ Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ import pyarrow as pa
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
@@ -30,6 +30,7 @@ from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
+from procflow_export.sources.pieces import Pacer
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
@@ -38,11 +39,13 @@ from procflow_export.sources.postgres.catalog import (
     query_profile,
     relation_profile,
 )
-from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
+from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
-from procflow_export.sources.postgres.types import offers, projection
+from procflow_export.sources.postgres.types import offers
+from procflow_export.sources.postgres.wire import WireFormat, wire_format_for
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -55,19 +58,28 @@ class PostgresSource:
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
+        self._is_pooled = False
 
         async def connect() -> Connection:
             try:
                 connection = await session.connect(address)
             except SourceError as exc:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
+            if self._version is None:
+                try:
+                    self._is_pooled = await is_behind_pooler(connection, limits)
+                except BaseException:
+                    session.abort(connection)
+                    raise
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
 
-        self._connections = Leases(
-            connect=connect, is_reusable=session.is_idle, close=session.close, abort=session.abort
-        )
+        def is_reusable(connection: Connection) -> bool:
+            # A connection that is kept may keep a session of the pool from one that waits for it, maybe ours.
+            return session.is_idle(connection) and not self._is_pooled
+
+        self._connections = Leases(connect=connect, is_reusable=is_reusable, close=session.close, abort=session.abort)
 
     @property
     def statistics(self) -> ReadStatistics:
@@ -80,6 +92,11 @@ class PostgresSource:
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return (*self._address.warnings, *((POOLER_WARNING,) if self._is_pooled else ()))
+
+    @property
     def identity(self) -> str:
         """Server and database."""
         return f"postgres {self._address.place}"
@@ -88,26 +105,26 @@ class PostgresSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection, choices: Choices = NO_CHOICES) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
-        async with self._connections.lease() as connection:
-            started = time.monotonic()
+        async with self._asking(snapshot) as connection:
             if isinstance(selection, Query):
-                result = await self._query_profile(connection, selection)
+                result = await self._query_profile(connection, selection, snapshot)
             else:
-                await session.begin(connection, self._limits)
+                await session.begin(connection, self._limits, snapshot=snapshot)
                 result = await relation_profile(connection, selection)
                 await session.commit(connection)
-            self._statistics.record_statement(time.monotonic() - started)
-            return replace(result, columns=chosen_columns(result.columns, choices, offers))
+        return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
-    async def _query_profile(self, connection: Connection, query: Query) -> TableProfile:
-        await session.begin(connection, self._limits)
+    async def _query_profile(self, connection: Connection, query: Query, snapshot: Snapshot | None) -> TableProfile:
+        await session.begin(connection, self._limits, snapshot=snapshot)
         result = await query_profile(connection, query)
         await session.commit(connection)
         if not has_unknown_precision(result):
             return result
-        await session.begin(connection, self._limits, is_read_only=False)
+        await session.begin(connection, self._limits, is_read_only=False, snapshot=snapshot)
         try:
             result = replace(result, columns=await precise_query_columns(connection, query))
         except SourceError as exc:
@@ -135,14 +152,21 @@ class PostgresSource:
         return datetime.fromtimestamp(row[0], UTC)
 
     async def _first_row(self, statement: str, snapshot: Snapshot | None = None) -> asyncpg.Record | None:
-        async with self._connections.lease() as connection:
-            started = time.monotonic()
+        async with self._asking(snapshot) as connection:
             await session.begin(connection, self._limits, snapshot=snapshot)
             with session.translated(connection):
                 row = await connection.fetchrow(statement)
             await session.commit(connection)
-            self._statistics.record_statement(time.monotonic() - started)
         return row
+
+    @asynccontextmanager
+    async def _asking(self, snapshot: Snapshot | None) -> AsyncIterator[Connection]:
+        """Lend a connection for a question about what is read."""
+        async with self._connections.lease() as connection:
+            started = time.monotonic()
+            with session.in_snapshot(snapshot):
+                yield connection
+            self._statistics.record_statement(time.monotonic() - started)
 
     @asynccontextmanager
     async def read_chunk(
@@ -151,17 +175,24 @@ class PostgresSource:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
         key = None if isinstance(chunk, Everything) else chunk.column
-        carried = [column.carried() for column in request.columns]
-        decoder = converting(CsvDecoder(carried, key=key), request.columns, key=key)
-        source = PushSource()
+        carried = tuple(column.carried() for column in request.columns)
+        wire = wire_format_for(carried)
+        decoder = converting(wire.decoder(carried, key=key), request.columns, key=key)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)
+            source = PushSource()
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
-                copy = partial(self._copy, connection, request, statistics)
+                copy = partial(self._copy, connection, request, wire, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
-                batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+                batches = decoded_batches(
+                    chunks,
+                    decoder,
+                    batch_rows=request.batch_rows,
+                    batch_bytes=request.batch_bytes,
+                    limiter=self._limiter,
+                )
                 try:
                     yield batches
                 finally:
@@ -184,6 +215,15 @@ class PostgresSource:
         """Close the connections that nobody uses now."""
         await self._connections.aclose()
 
+    async def check_snapshot(self, selection: Selection) -> None:
+        """Whoever may read may export a snapshot; behind a pooler, a second session is needed to read it."""
+        del selection  # a snapshot is of the whole database
+        async with self._connections.lease() as connection:
+            if self._is_pooled:
+                await session.begin(connection, self._limits)
+                await require_second_session(self._connections, self._limits)
+                await session.rollback(connection)
+
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
         """Export a state of the database: see ``Source.hold_snapshot``."""
@@ -191,6 +231,8 @@ class PostgresSource:
             self._connections.lease() as connection,
             hold_exported(connection, selection, self._limits) as holder,
         ):
+            if self._is_pooled:
+                await require_second_session(self._connections, self._limits)
             yield holder
 
     async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
@@ -206,30 +248,60 @@ class PostgresSource:
         self,
         connection: Connection,
         request: ChunkRequest,
+        wire: WireFormat,
         statistics: ReadStatistics,
         source: PushSource,
         scope: anyio.CancelScope,
     ) -> None:
-        started = time.monotonic()
-        selection, columns, chunk = request.selection, request.columns, request.chunk
         try:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
-            with scope, session.translated(connection):
-                await hold_shape(connection, selection, columns)
-                statement = sql.POSTGRES.select(selection, [projection(column.carried()) for column in columns], chunk)
+            with scope, session.in_snapshot(request.snapshot), session.translated(connection):
+                await hold_shape(connection, request.selection, request.columns)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, statement)
-                await connection.copy_from_query(statement, output=source.put, **COPY_OPTIONS)
+                await session.hold(connection, _statement(request, wire))
+                pages = await _page_count(connection, request)
+                await session.send_texts_as_stored(connection)
+                for piece in _pieces(request, wire, pages):
+                    started = time.monotonic()
+                    try:
+                        await connection.copy_from_query(piece, output=source.put, **wire.copy_options)
+                    finally:
+                        statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:
-            source.finish(session.in_snapshot(exc, request.snapshot))
+            source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
             pass
         else:
             if not scope.cancelled_caught:
                 source.finish()
-        finally:
-            statistics.record_statement(time.monotonic() - started)
+
+
+def _statement(request: ChunkRequest, wire: WireFormat, *conditions: str) -> str:
+    carried = [column.carried() for column in request.columns]
+    return sql.POSTGRES.select(request.selection, wire.select_list(carried), request.chunk, also=conditions)
+
+
+async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
+    """Return how many pages a chunk is read by: all of a table, in a snapshot; ``None`` for one statement."""
+    if request.snapshot is None or not isinstance(request.chunk, Everything):
+        return None
+    return await page_count(connection, request.selection) if isinstance(request.selection, Relation) else None
+
+
+def _pieces(request: ChunkRequest, wire: WireFormat, pages: int | None) -> Iterator[str]:
+    """Give the statements that read a chunk together, each when the one before is done."""
+    if pages is None:
+        yield _statement(request, wire)
+        return
+    pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
+    low, high = 0, pacer.width
+    while low < pages:
+        started = time.monotonic()
+        # The last piece has no end: that no row lies behind it need not be proven.
+        yield _statement(request, wire, in_pages(low, high if high < pages else None))
+        pacer.note(time.monotonic() - started)
+        low, high = high, high + pacer.width
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.plan import Scalar
 
 _T = TypeVar("_T")
 
@@ -78,18 +79,22 @@ class Database:
         self._is_closed = True
         self._connection.close()
 
-    async def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    async def rows(
+        self, sql: str, parameters: Sequence[Scalar | bytes] | Mapping[str, Scalar] = ()
+    ) -> list[tuple[object, ...]]:
         """Return all rows of a small result."""
         return await self.call(lambda connection: connection.execute(sql, parameters).fetchall())
 
 
-async def connect(path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float) -> Database:
-    """Open a file read-only; the caller closes it.
+async def connect(
+    path: Path, limiter: anyio.CapacityLimiter, *, busy_timeout_s: float, is_read_only: bool = True
+) -> Database:
+    """Open a file; the caller closes the connection.
 
     Raises:
         SourceError: If the file cannot be opened or is not a database.
     """
-    uri = f"file:{quote(os.fspath(path))}?mode=ro"
+    uri = f"file:{quote(os.fspath(path))}?mode={'ro' if is_read_only else 'rw'}"
 
     def opened() -> sqlite3.Connection:
         return sqlite3.connect(

@@ -1,16 +1,19 @@
 """One state of a SQLite file for several connections: they begin, and then it is checked that nobody wrote meanwhile.
 
-Owns the check.  A file gives no way to share a snapshot, and its lock against writers needs the right to write; but every
-commit changes ``PRAGMA data_version`` of all other connections (https://www.sqlite.org/pragma.html#pragma_data_version).  In
-rollback-journal mode the first reader keeps every writer from committing anyway, as long as it reads; in WAL mode nobody waits.
+Owns the check.  A file gives no way to share a snapshot, but every commit changes ``PRAGMA data_version`` of all other
+connections (https://www.sqlite.org/pragma.html#pragma_data_version).  Where that shows that somebody writes all the time,
+the write lock is taken for the moment of it, which needs the right to write and changes nothing.  In rollback-journal mode
+the first reader keeps every writer from committing anyway, as long as it reads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -19,12 +22,19 @@ from procflow_export.model.plan import Snapshot
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.sqlite.database import Database
 
+Connector: TypeAlias = Callable[[], Awaitable[Database]]
+
+HOPEFUL_ATTEMPTS: Final = 3
+"""How often the readers begin without a lock."""
+
 
 class SqliteHolder:
     """See ``sources.port.SnapshotHolder``.  Holds nothing: the readers do."""
 
-    def __init__(self, monitor: Database, readers: JoinedReaders[Database]) -> None:
+    def __init__(self, monitor: Database, readers: JoinedReaders[Database], connect_to_write: Connector) -> None:
         self._monitor = monitor
+        self._connect_to_write = connect_to_write
+        self._attempt_count = 0
         self._readers = readers
         self._snapshot = Snapshot(name=secrets.token_hex(8), is_joined=True)
         self._is_one_state = False
@@ -43,11 +53,15 @@ class SqliteHolder:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Look whether anybody commits; the planner's own reader joins too."""
-        before = await self._version()
-        self._began_s = time.monotonic()
-        await self._readers.join(self._snapshot)
-        yield
-        self._is_one_state = await self._version() == before
+        self._attempt_count += 1
+        async with AsyncExitStack() as stack:
+            if self._attempt_count > HOPEFUL_ATTEMPTS:
+                await stack.enter_async_context(self._write_lock())
+            before = await self._version()
+            self._began_s = time.monotonic()
+            await self._readers.join(self._snapshot)
+            yield
+            self._is_one_state = await self._version() == before
 
     @property
     def is_one_state(self) -> bool:
@@ -59,20 +73,36 @@ class SqliteHolder:
         await anyio.sleep_forever()
         raise AssertionError
 
+    @asynccontextmanager
+    async def _write_lock(self) -> AsyncIterator[None]:
+        """Hold the write lock, if that is possible; nothing is written, and the readers stay behind it."""
+        database: Database | None = None
+        try:
+            with contextlib.suppress(SourceError):
+                database = await self._connect_to_write()
+                await database.rows("BEGIN IMMEDIATE")
+            yield
+        finally:
+            if database is not None:
+                database.close()
+
     async def _version(self) -> object:
         ((version,),) = await self._monitor.rows("PRAGMA data_version")
         return version
 
 
 @asynccontextmanager
-async def hold_joined(monitor: Database, readers: JoinedReaders[Database]) -> AsyncIterator[SqliteHolder]:
+async def hold_joined(
+    monitor: Database, readers: JoinedReaders[Database], connect_to_write: Connector
+) -> AsyncIterator[SqliteHolder]:
     """Give a holder with one reader of its own for the planner.
 
     Args:
         monitor: A connection outside any transaction.
         readers: Of the holder's source.
+        connect_to_write: Opens a connection that may lock the file.
     """
-    holder = SqliteHolder(monitor, readers)
+    holder = SqliteHolder(monitor, readers, connect_to_write)
     try:
         await readers.prepare(holder.snapshot, 1)
         yield holder
