@@ -57,6 +57,7 @@ CHECKS: tuple[Check, ...] = (
         command=(PYTHON, "-m", "tools.conformance", "--check"),
         hint="python -m tools.conformance",
     ),
+    Check(name="types", command=(PYTHON, "-m", "tools.type_tables", "--check"), hint="python -m tools.type_tables"),
     Check(
         name="changelog", command=(tool("towncrier"), "build", "--draft", "--version", "next", "--date", "unreleased")
     ),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from procflow_export.config.loading import check_config, load_config, read_config
     from procflow_export.config.structs import (
+        ColumnConfig,
         Config,
         CursorMode,
         ExportConfig,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from procflow_export.engines.port import Engine
     from procflow_export.engines.processes import ProcessEngine
     from procflow_export.exporter import Exporter
+    from procflow_export.model.choices import OnInvalid
     from procflow_export.model.codes import Code, ExitStatus, Kind
     from procflow_export.model.errors import (
         ConfigError,
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
 __all__ = (
     "ChunkFinished",
     "Code",
+    "ColumnConfig",
     "Compression",
     "Config",
     "ConfigError",
@@ -117,6 +120,7 @@ __all__ = (
     "ManifestSource",
     "MisuseError",
     "Mode",
+    "OnInvalid",
     "ParquetOptions",
     "PartRecord",
     "PartWritten",
@@ -162,6 +166,7 @@ _HOMES: Final = {
         "read_config",
     ),
     "procflow_export.config.structs": (
+        "ColumnConfig",
         "Config",
         "CursorMode",
         "ExportConfig",
@@ -174,6 +179,7 @@ _HOMES: Final = {
     "procflow_export.engines.port": ("Engine",),
     "procflow_export.engines.processes": ("ProcessEngine",),
     "procflow_export.exporter": ("Exporter",),
+    "procflow_export.model.choices": ("OnInvalid",),
     "procflow_export.model.codes": (
         "Code",
         "ExitStatus",

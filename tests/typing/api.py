@@ -589,6 +589,7 @@ def structs() -> pe.LoadedConfig:
         compression=pe.Compression.ZSTD,
         parquet=pe.ParquetOptions(),
         csv=pe.CsvOptions(),
+        columns={"amount": "decimal(10,2)", "created": pe.ColumnConfig(on_invalid=pe.OnInvalid.NULL)},
         tuning=pe.Tuning(profile=pe.TuningProfile.SAFE),
     )
     changes = pe.ExportConfig(

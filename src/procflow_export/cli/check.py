@@ -9,8 +9,9 @@ import argparse
 import os
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import anyio
@@ -21,11 +22,14 @@ from procflow_export.cli.face import Face
 from procflow_export.cli.interrupts import STATUS_OF, Interrupts
 from procflow_export.cli.run import loaded_config
 from procflow_export.config.structs import LoadedConfig
+from procflow_export.engines.redaction import secrets_of_targets, text_cleaner
 from procflow_export.exporter import Exporter
+from procflow_export.formats.forms import file_form
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
 from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import Query
+from procflow_export.model.settings import Format
 from procflow_export.pipeline.prepare import check_consistency, plan_target, published_set
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.keys import described
@@ -82,16 +86,24 @@ async def _check_all(
     # The exporter gives the targets and is left without running: nothing is started, read or written.
     async with Exporter(loaded, exports=exports or None) as exporter:
         checked = [_Checked(target=target) for target in exporter.targets]
+    clean = text_cleaner(secrets_of_targets((one.target for one in checked), os.environ))
     limiter, threads = anyio.CapacityLimiter(MAX_AT_ONCE), anyio.CapacityLimiter(MAX_AT_ONCE)
     async with SharedSources(os.environ) as sources, anyio.create_task_group() as group:
         interrupts.attach(group.cancel_scope.cancel)
         for one in checked:
-            group.start_soon(_check, one, sources, limiter, threads, face, name=f"check {one.target.export.name}")
+            check = partial(_check, one, sources, limiter=limiter, threads=threads, face=face, clean=clean)
+            group.start_soon(check, name=f"check {one.target.export.name}")
     return checked
 
 
 async def _check(
-    one: _Checked, sources: SharedSources, limiter: anyio.CapacityLimiter, threads: anyio.CapacityLimiter, face: Face
+    one: _Checked,
+    sources: SharedSources,
+    *,
+    limiter: anyio.CapacityLimiter,
+    threads: anyio.CapacityLimiter,
+    face: Face,
+    clean: Callable[[str], str],
 ) -> None:
     failures: list[Failure] = []
     async with limiter:
@@ -99,21 +111,21 @@ async def _check(
         try:
             previous = await published_set(one.target, threads)
         except Exception as exc:  # noqa: BLE001 (recorded: the source and the other exports are checked too)
-            failures.append(_recorded(exc, face))
+            failures.append(_recorded(exc, face, clean))
         try:
             one.plan = await plan_target(one.target, sources, previous)
             remark = await check_consistency(one.plan, sources)
             if remark is not None:
                 one.plan = replace(one.plan, warnings=(*one.plan.warnings, remark))
         except Exception as exc:  # noqa: BLE001 (recorded as well)
-            failures.append(_recorded(exc, face))
+            failures.append(_recorded(exc, face, clean))
     one.failures = tuple(failures)
 
 
-def _recorded(exc: Exception, face: Face) -> Failure:
+def _recorded(exc: Exception, face: Face, clean: Callable[[str], str]) -> Failure:
     if not isinstance(exc, ExportError):
-        face.say("".join(traceback.format_exception(exc)))
-    return failure_from(exc)
+        face.say(clean("".join(traceback.format_exception(exc))))
+    return failure_from(exc).cleaned(clean)
 
 
 def _rows(checked: Sequence[_Checked], face: Face, *, has_types: bool) -> list[Text]:
@@ -158,14 +170,17 @@ def _described(one: _Checked) -> str:
 
 
 def _types(plan: ExportPlan) -> list[Text]:
-    lines = [("column", "source type", "Arrow type", "", "fidelity")]
+    form = plan.target.format.format.value
+    lines = [("column", "source type", "Arrow type", form, "", "fidelity", "on invalid")]
     lines += [
         (
             one_line(column.name),
             one_line(column.native_type),
             str(column.arrow_type),
+            file_form(plan.target.format.format, column.arrow_type),
             "" if column.is_nullable else "not null",
             column.fidelity.value,
+            column.on_invalid.value,
         )
         for column in plan.columns
     ]
@@ -199,8 +214,12 @@ def _data(one: _Checked) -> dict[str, object]:
                 "name": column.name,
                 "native_type": column.native_type,
                 "arrow_type": str(column.arrow_type),
+                "parquet_type": file_form(Format.PARQUET, column.arrow_type),
+                "csv_form": file_form(Format.CSV, column.arrow_type),
                 "is_nullable": column.is_nullable,
                 "fidelity": column.fidelity.value,
+                "on_invalid": column.on_invalid.value,
+                "is_chosen": column.chosen_from is not None,
             }
             for column in plan.columns
         ],

@@ -35,7 +35,6 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "quality": None,
         "on_schema_drift": NOTHING,
         "shape_drift_warn_factor": NOTHING,
-        "columns": None,
         "target": NOTHING,
         "wave": NOTHING,
         "parallel_safe": NOTHING,

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from procflow_export.config.dialect import LATER, LATER_VALUES
-from procflow_export.config.structs import Config, ExportConfig, Settle
+from procflow_export.config.structs import ColumnConfig, Config, ExportConfig, Settle
 from procflow_export.model.settings import (
     CsvOptions,
     DestinationConfig,
@@ -29,6 +29,7 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("`source.tls`", TlsConfig),
     ("`source.tuning`, `exports[].tuning`", Tuning),
     ("`exports[]`", ExportConfig),
+    ("`exports[].columns.<name>`", ColumnConfig),
     ("`exports[].settle`", Settle),
     ("`exports[].parquet`", ParquetOptions),
     ("`exports[].csv`", CsvOptions),

@@ -20,6 +20,8 @@ from procflow_export.config.dialect import LATER, LATER_VALUES, SECRET_KEYS, WRO
 from procflow_export.config.document import Document, KeyPath, path_text
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Finding, Severity
+from procflow_export.model.secrets import is_secret_name
+from procflow_export.model.settings import MASK
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -70,8 +72,8 @@ class Findings:
         )
 
     def _shown(self, path: KeyPath, value: object) -> str:
-        if path and path[-1] in SECRET_KEYS:
-            return "***"
+        if path and (path[-1] in SECRET_KEYS or _is_secret_parameter(path)):
+            return MASK
         if path in self.raw:
             return repr(self.raw[path])  # the reference, never the value behind it
         if isinstance(value, Mapping):
@@ -131,7 +133,8 @@ def _read(hint: object, value: object, path: KeyPath, findings: Findings, owner:
     if value is None and type(None) in options:
         return None
     for option in options:
-        if _is_struct(option):
+        # Where a text may stand for the struct, only a mapping is meant as one.
+        if _is_struct(option) and (str not in options or isinstance(value, Mapping)):
             parsed = read_struct(option, value, path, findings)
             return _MISSING if parsed is None else parsed
     container = next((option for option in options if get_origin(option) in (list, dict)), None)
@@ -160,7 +163,8 @@ def _read_container(
         findings.add(path, f"{_label(path)} must be a mapping from names", found=value)
         return _MISSING
     named = {name: _read(item_hint, item, (*path, name), findings, owner) for name, item in value.items()}
-    return _MISSING if any(item is _MISSING for item in named.values()) else named
+    # What is wrong in one of them hides nothing of the others from the rules.
+    return {name: item for name, item in named.items() if item is not _MISSING}
 
 
 def _wrong_value(hint: object, value: object, path: KeyPath, findings: Findings, owner: type[msgspec.Struct]) -> None:
@@ -174,6 +178,9 @@ def _wrong_value(hint: object, value: object, path: KeyPath, findings: Findings,
         )
         return
     enum = next((option for option in _options(hint) if isinstance(option, type) and issubclass(option, Enum)), None)
+    if value is None and enum is not None and "null" in [member.value for member in enum]:
+        findings.add(path, 'a bare null means that nothing is there: write "null", in quotes', found=None)
+        return
     nearest = None if enum is None else nearest_name(value, [str(member.value) for member in enum])
     findings.add(path, f"the value of {_label(path)} is wrong", found=value, allowed=_allowed(hint), nearest=nearest)
 
@@ -222,12 +229,16 @@ def _allowed(hint: object) -> str:
         return " or ".join(_allowed(arg) for arg in get_args(hint) if arg is not type(None))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return ", ".join(str(member.value) for member in hint)
-    names: dict[object, str] = {str: "text", int: "a whole number", bool: "true, false"}
-    return names.get(hint, "a list" if get_origin(hint) is list else "a mapping")
+    names: dict[object, str] = {str: "text", int: "a whole number", float: "a number", bool: "true, false"}
+    return names.get(hint, "a list" if get_origin(hint) in (list, tuple) else "a mapping")
 
 
 def _is_struct(option: object) -> TypeIs[type[msgspec.Struct]]:
     return isinstance(option, type) and issubclass(option, msgspec.Struct)
+
+
+def _is_secret_parameter(path: KeyPath) -> bool:
+    return "parameters" in path and any(is_secret_name(str(step)) for step in path[path.index("parameters") + 1 :])
 
 
 def _label(path: KeyPath) -> str:

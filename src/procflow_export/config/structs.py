@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from procflow_export.model.choices import OnInvalid
+from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     DEFAULT_MEMORY_MB,
     MIN_MEMORY_MB,
@@ -24,7 +26,11 @@ from procflow_export.model.settings import (
     Positive,
     SourceConfig,
     Tuning,
+    masked_repr,
 )
+
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
 
 
 class Mode(StrEnum):
@@ -66,6 +72,18 @@ class CompressionProfile(StrEnum):
     COMPACT = "compact"
 
 
+class ColumnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an export wants of one column.
+
+    Attributes:
+        type: Another type than its source's, for example ``decimal(10,2)``; every value must fit it.
+        on_invalid: What becomes of a value that the type cannot hold.
+    """
+
+    type: str | None = None
+    on_invalid: OnInvalid = OnInvalid.ERROR
+
+
 class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """When a row is old enough to move the cursor of an incremental export, by the clock of the source.
 
@@ -79,14 +97,15 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One table or query, and what it becomes.
+    """One table or query, and what it becomes.  Its ``repr`` shows neither a query nor the values of its parameters.
 
     Attributes:
         name: Unique; part of file names.
         source: Name of one of ``sources``; not needed when there is only one source.
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
-        query: One SELECT statement.
+        query: One SELECT statement; ``:name`` in it stands for a value of ``parameters``.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
+        parameters: Values of the placeholders of the query: text, numbers, ``true``, ``false``, ``null``, or a list of them.
         mode: Which rows are read, and whether in one statement or in chunks.
         cursor_column: Column that grows with every new or changed row; needed by ``incremental``.
         incremental_cursor_mode: Whether ``cursor_fallback_column`` counts where ``cursor_column`` is NULL.
@@ -103,6 +122,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         chunk_count: Number of equal ranges or slices, instead of ``chunk_size``.
         keyset_incremental: Go on behind the last key of the run before; with ``chunk_by_key`` only.
         chunk_max_attempts: Tries per chunk; ``tuning.max_retries`` + 1 by default.
+        columns: Types and policies by column: ``amount: decimal(10,2)``, or a mapping; a column of ``table`` may be named
+            with it, as ``orders.amount``.
         parallel: Chunks of this export that are read at the same time.
         consistency: ``snapshot``: all parts show one state of the database, or the export fails.  ``chunk``: short
             transactions, and chunks may differ in time.  Without it, ``snapshot`` where it can be had; where it cannot,
@@ -124,6 +145,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     table: str | None = None
     query: str | None = None
     query_file: str | None = None
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
     mode: Mode
     cursor_column: str | None = None
     incremental_cursor_mode: CursorMode | None = None
@@ -139,6 +161,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     chunk_count: Positive | None = None
     keyset_incremental: bool = False
     chunk_max_attempts: Positive | None = None
+    columns: dict[str, str | ColumnConfig] | None = None
     parallel: Positive = 1
     consistency: Consistency | None = None
     format: Format
@@ -151,10 +174,21 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     destination: DestinationConfig | None = None
     tuning: Tuning = Tuning()
 
+    def column_name(self, key: str) -> str:
+        """Return the column that a key of ``columns`` names: ``amount``, and for a table ``orders.amount`` as well."""
+        if self.table is not None:
+            for prefix in (f"{self.table}.", f"{self.table.rpartition('.')[2]}."):
+                if key.startswith(prefix) and key != prefix:
+                    return key.removeprefix(prefix)
+        return key
+
     @property
     def is_cumulative(self) -> bool:
         """Whether a run adds to the published set, instead of replacing it."""
         return self.mode in (Mode.INCREMENTAL, Mode.TIME_WINDOW) or self.keyset_incremental
+
+    def __repr__(self) -> str:
+        return masked_repr(self, "query", "parameters")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -201,9 +235,12 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
         base_dir: Directory that relative paths started at: the file's own.
         file: The file; None when the configuration came from memory.
         warnings: What was found that does not stop a run, one line each.
+        secrets: Values that must not be shown, because a variable or parameter with the name of a secret holds them; those
+            of sources are not among them.
     """
 
     config: Config
     base_dir: Path
     file: Path | None = None
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[Secret[str]] = frozenset()

@@ -13,7 +13,7 @@ from procflow_export.formats.port import ByteSink, PartEncoder
 from procflow_export.formats.settings import UNBOUNDED, csv_settings, parquet_settings
 from procflow_export.model.settings import Compression, Format, FormatOptions
 
-__all__ = ("ByteSink", "PartEncoder", "file_suffix", "open_encoder")
+__all__ = ("ByteSink", "PartEncoder", "file_suffix", "open_encoder", "refuse_unwritable")
 
 
 def open_encoder(
@@ -48,6 +48,20 @@ def open_encoder(
                 assert_never(options.format)
     except ValueError as exc:
         raise wrong_options(options.format.value, exc) from exc
+
+
+def refuse_unwritable(options: FormatOptions, schema: pa.Schema) -> None:
+    """Find out whether a format can hold every column, without writing anything.
+
+    Raises:
+        DataError: What ``open_encoder()`` would raise.
+    """
+    open_encoder(options, schema, _Nowhere()).close()
+
+
+class _Nowhere:
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        return len(data)
 
 
 def file_suffix(options: FormatOptions) -> str:

@@ -6,54 +6,38 @@ Owns row groups, dictionaries, statistics and metadata.  Must not know where byt
 that equal rows give equal bytes (E-24), however a source cut them into batches, this encoder
 
 * writes rows in strips (see ``strips``), and ends a row group between two of them, where the *rows* say so;
-* decides about dictionaries from evenly spaced slices of the first row group.  A dictionary on a column of mostly
-  different values costs twice its time and gains nothing; per column it is worth having;
+* decides how columns are encoded from the rows of the first row group (see ``encodings``);
 * gives a column that arrives dictionary-encoded a dictionary of its own in every row group, in the order in which its
   values appear there: batches disagree about dictionaries;
 * writes no time, host or path.  ``created_by`` is the library's name and version, which the library does not let us
   choose: the promise holds within one version of pyarrow.
 
-Memory: the pending row group, and the encoded pages of one column.  A value is copied twice on its way into a page, once when that
-is compressed, and six times more for statistics, or into a dictionary.  So columns with values above
-``LARGE_VALUE_BYTES`` have neither, and because a file says that once for all of its row groups, a part ends before the first row
-with such a value in a column that had none so far.
+Memory: the pending row group, and the encoded pages of one column: up to three times the largest value, beside that value
+(see ``large_rows``).
 """
 
 from __future__ import annotations
 
 import json
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Self, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from procflow_export.formats._arrow import Column
-from procflow_export.formats._arrow import kernels as pc
+from procflow_export.formats.encodings import choose_encodings
 from procflow_export.formats.failures import not_encodable, null_in_required_column, unsupported_type
+from procflow_export.formats.large_rows import LargeRows
 from procflow_export.formats.port import ByteSink
 from procflow_export.formats.settings import ParquetSettings
 from procflow_export.formats.strips import STRIP_ROWS, Strip, StripCutter
-from procflow_export.formats.weights import first_row_above
-from procflow_export.model.settings import Compression
 from procflow_export.model.types import NATIVE_TYPE_KEY
 
-SAMPLE_SLICES: Final = 8
-SAMPLE_SLICE_ROWS: Final = 2_048
-DICTIONARY_MAX_DISTINCT: Final = 0.25
-"""A dictionary pays when at most this share of the sampled values are different ones."""
 WRITE_BYTES: Final = 256 * 1024
 """Pages are a few KiB each: they are handed on together, because every write takes the lock of the interpreter."""
-LARGE_VALUE_BYTES: Final = 1024 * 1024
 NATIVE_TYPES_KEY: Final = b"procflow.native_types"
 """File metadata for readers that see no Arrow schema: JSON, column name to native type."""
-_CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "none"]]] = {
-    Compression.ZSTD: "zstd",
-    Compression.SNAPPY: "snappy",
-    Compression.GZIP: "gzip",
-    Compression.LZ4: "lz4",  # pyarrow writes LZ4_RAW, the framing that every reader knows
-    Compression.NONE: "none",
-}
 
 
 class ParquetEncoder:
@@ -63,13 +47,13 @@ class ParquetEncoder:
         self, settings: ParquetSettings, schema: pa.Schema, sink: ByteSink, large_columns: frozenset[int] = frozenset()
     ) -> None:
         self._settings = settings
-        self._large_columns = large_columns
         self._file_schema = _file_schema(schema)
         self._plain = _PlainRows(self._file_schema)
         self._required = [position for position, field in enumerate(schema) if not field.nullable]
         self._sink = _ArrowSink(sink)
         self._stream = pa.BufferedOutputStream(pa.PythonFile(cast("Any", self._sink), mode="w"), WRITE_BYTES)
         self._strips = StripCutter(self._plain.schema, max_rows=min(STRIP_ROWS, settings.row_group_rows))
+        self._large_rows = LargeRows(self._strips.weights, large_columns)
         self._group: list[Strip] = []
         self._group_rows = 0
         self._group_bytes = 0
@@ -92,23 +76,10 @@ class ParquetEncoder:
 
     @property
     def large_columns(self) -> frozenset[int]:
-        return self._large_columns
+        return self._large_rows.columns
 
     def room_for(self, batch: pa.RecordBatch) -> int:
-        if self._row_count == 0 and batch.num_rows:
-            first = batch.slice(0, 1)
-            self._large_columns |= {
-                position
-                for position in self._strips.weights.variable_columns
-                if first_row_above(first.column(position), LARGE_VALUE_BYTES) is not None
-            }
-        rows = [
-            row
-            for position in self._strips.weights.variable_columns
-            if position not in self._large_columns
-            and (row := first_row_above(batch.column(position), LARGE_VALUE_BYTES)) is not None
-        ]
-        return min(rows, default=batch.num_rows)
+        return self._large_rows.room_for(self._plain.of(batch))
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._require_open()
@@ -116,6 +87,7 @@ class ParquetEncoder:
         for position in self._required:
             if rows.column(position).null_count:
                 raise null_in_required_column(self._file_schema.field(position))
+        self._large_rows.note(rows)
         self._row_count += rows.num_rows
         for strip in self._strips.cut(rows):
             self._add(strip)
@@ -188,20 +160,16 @@ class ParquetEncoder:
             raise not_encodable("parquet", exc) from exc
 
     def _open_writer(self, first_group: pa.Table) -> pq.ParquetWriter:
-        compression = self._settings.compression
-        ordinary = [position for position in range(len(self._file_schema)) if position not in self._large_columns]
-        has_statistics: bool | list[str] = self._settings.has_statistics
-        if has_statistics and self._large_columns:
-            has_statistics = [_leaf_path(self._file_schema.field(position)) for position in ordinary]
+        encodings = choose_encodings(first_group, self._settings, self._large_rows.columns)
         return pq.ParquetWriter(
             self._stream,
             self._file_schema,
             version="2.6",
             data_page_version="1.0",
-            compression=_CODEC_NAMES[compression.codec],
-            compression_level=compression.level,
-            use_dictionary=cast("Any", _dictionary_columns(first_group.select(ordinary)) or False),
-            write_statistics=cast("Any", has_statistics),
+            compression=encodings.compression,
+            compression_level=encodings.compression_level,
+            use_dictionary=encodings.use_dictionary,
+            write_statistics=encodings.write_statistics,
             store_schema=True,
             store_decimal_as_integer=True,
         )
@@ -287,45 +255,3 @@ def _refuse_unwritable_types(schema: pa.Schema) -> None:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field]), version="2.6").close()
         except (pa.ArrowException, NotImplementedError) as exc:
             raise unsupported_type("parquet", field, exc) from exc
-
-
-def _dictionary_columns(table: pa.Table) -> list[str]:
-    """Return the Parquet paths of the leaf columns on which a dictionary pays."""
-    paths = []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        values = _sample(column)
-        arrow_type = field.type
-        while _is_list(arrow_type):
-            arrow_type, values = arrow_type.value_type, values.flatten()
-        if pa.types.is_nested(arrow_type) or pa.types.is_boolean(arrow_type) or pa.types.is_null(arrow_type):
-            continue
-        if isinstance(values, pa.ExtensionArray):
-            values = values.storage
-        present = len(values) - values.null_count
-        if present and pc.count_distinct(values, mode="only_valid").as_py() <= max(
-            1, DICTIONARY_MAX_DISTINCT * present
-        ):
-            paths.append(_leaf_path(field))
-    return paths
-
-
-def _leaf_path(field: pa.Field[Any]) -> str:
-    """Return the Parquet path of a column, or of the elements of its lists."""
-    path, arrow_type = field.name, field.type
-    while _is_list(arrow_type):
-        path, arrow_type = f"{path}.list.element", arrow_type.value_type
-    return path
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
-
-
-def _sample(column: Column) -> Column:
-    """Evenly spaced slices: rows that stand together are often alike."""
-    row_count, slice_rows = len(column), SAMPLE_SLICE_ROWS
-    if row_count > SAMPLE_SLICES * slice_rows:
-        step = (row_count - slice_rows) // (SAMPLE_SLICES - 1)
-        chunks = [chunk for number in range(SAMPLE_SLICES) for chunk in column.slice(number * step, slice_rows).chunks]
-        return pa.concat_arrays(chunks)
-    return column.combine_chunks()

@@ -106,6 +106,7 @@ class Code(StrEnum):
     VALUE_TOO_LARGE = "VALUE_TOO_LARGE"
     BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
 
+    PLAN_COLUMN_UNKNOWN = "PLAN_COLUMN_UNKNOWN"
     PLAN_KEY_MISSING = "PLAN_KEY_MISSING"
     PLAN_KEY_NOT_USABLE = "PLAN_KEY_NOT_USABLE"
     PLAN_TOO_MANY_CHUNKS = "PLAN_TOO_MANY_CHUNKS"
@@ -189,9 +190,13 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.SOURCE_SNAPSHOT_REFUSED: _Meaning(
         Kind.FIX, "Give the user what the message names, or accept parts that differ in time: `consistency: chunk`."
     ),
-    Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Select the column as text, or leave it out."),
+    Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Choose another type under `columns:`, or leave the column out."),
     Code.VALUE_REFUSED: _Meaning(
-        Kind.REFUSED, "Decide what becomes of the value: correct it at the source, or cast the column in a `query`."
+        Kind.REFUSED,
+        "Correct the value at the source, or decide what becomes of it: `on_invalid` of the column under `columns:`.",
+    ),
+    Code.PLAN_COLUMN_UNKNOWN: _Meaning(
+        Kind.FIX, "Spell the column as the source does; `check --type-report` lists them."
     ),
     Code.VALUE_TOO_LARGE: _Meaning(
         Kind.REFUSED, "Raise `tuning.max_value_mb` and give the process the memory, or leave the column out."

@@ -159,6 +159,10 @@ class Retry(Event, tag="retry", frozen=True, kw_only=True):
     failure: Failure
 
 
+VALUES_CHANGED: Final = "VALUES_CHANGED"
+"""Code of the warning that says how many values of a column its policy changed; the numbers are in ``Finished`` as well."""
+
+
 class Warned(Event, tag="warning", frozen=True, kw_only=True):
     """Something that did not stop the export, but that its operator should know."""
 

@@ -51,10 +51,14 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         mode: What is checked; a remote host gets ``verify-full`` unless this says otherwise.
         ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of the certificate that is shown when the server asks for one.
+        key_file: PEM file of its key, which has no passphrase; by default it stands with the certificate.
     """
 
     mode: TlsMode = TlsMode.VERIFY_FULL
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 class TuningProfile(StrEnum):
@@ -263,12 +267,7 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tuning: Tuning = Tuning()
 
     def __repr__(self) -> str:
-        shown = []
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if value is not None:
-                shown.append(f"{name}={MASK if name in ('url', 'password') else repr(value)}")
-        return f"SourceConfig({', '.join(shown)})"
+        return masked_repr(self, "url", "password")
 
 
 class Format(StrEnum):
@@ -387,6 +386,13 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     type: DestinationType
     path: str | None = None
+
+
+def masked_repr(struct: msgspec.Struct, *secret: str) -> str:
+    """Return the ``repr`` of a struct with a mask for the fields named, and without those that are ``None``."""
+    values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
+    shown = [f"{name}={MASK if name in secret else repr(value)}" for name, value in values if value is not None]
+    return f"{type(struct).__name__}({', '.join(shown)})"
 
 
 def _bytes(megabytes: int | None, default: int) -> int:

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import anyio.to_thread
 
 from procflow_export.config.structs import Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
+from procflow_export.formats import refuse_unwritable
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import Snapshot
 from procflow_export.model.settings import Consistency
+from procflow_export.model.types import arrow_schema
 from procflow_export.pipeline.cutting import Cutter
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.cursors import own_cursor
@@ -43,7 +47,9 @@ async def plan_target(
         owner = target.owner(source.identity)
         stored = own_cursor(previous, owner, is_cumulative=export.is_cumulative)
         base = None if stored is None else previous
-        profile = await source.profile(target.selection, snapshot)
+        profile = await source.profile(target.selection, target.choices, snapshot)
+        # Here and not at the first row, so that ``check`` knows it as well.
+        refuse_unwritable(target.format, arrow_schema(profile.columns))
         facts = Facts(
             selection=target.selection,
             columns=profile.columns,
@@ -59,6 +65,7 @@ async def plan_target(
             cut = await cutter.chunked(export)
         else:
             cut = WHOLE
+        cut = replace(cut, notes=(*source.warnings, *cut.notes))
     if export.is_cumulative:
         return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
     return plan_export(target, facts, cut, snapshot=snapshot)

@@ -114,7 +114,7 @@ class Reading:
                     state.published = await prepare_destination(target, self._stores)
                     async with self._sources.borrowed(target.source) as source:
                         state.price = source.snapshot_price
-                        profile = await source.profile(target.selection)
+                        profile = await source.profile(target.selection, target.choices)
                         state.whole_cost = whole_cost(
                             target,
                             row_count=profile.row_estimate,

@@ -10,7 +10,8 @@ them end with ``run()``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -23,6 +24,7 @@ from procflow_export.engines.port import Engine
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, failure_from, is_expected
 from procflow_export.model.events import (
+    VALUES_CHANGED,
     ChunkFinished,
     Finished,
     PartWritten,
@@ -43,7 +45,7 @@ from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
-from procflow_export.pipeline.verdicts import RunResult, sum_up, verdict_of
+from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
 from procflow_export.planning.plan import Target
 
 
@@ -62,7 +64,9 @@ class Scheduler:
         clock: Clock,
         policy: RunPolicy,
         environ: Mapping[str, str],
+        clean: Callable[[str], str] = str,
     ) -> None:
+        """Prepare the run of ``targets``; ``clean`` takes secrets out of what servers, drivers and workers have said."""
         self._run_id = run_id
         self._started_at = started_at
         self._engine = engine
@@ -71,6 +75,7 @@ class Scheduler:
         self._clock = clock
         self._policy = policy
         self._environ = environ
+        self._clean = clean
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
         self._running_count = 0
@@ -278,6 +283,10 @@ class Scheduler:
                 )
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
+        if publication is not None:
+            for change in changes_of(state):
+                self._log.warning("values_changed", export=state.name, change=change)
+                await self._outbox.put(Warned(export=state.name, code=VALUES_CHANGED, message=change))
         await self._put_progress(state)
         state.is_finished = True
         verdict = verdict_of(
@@ -327,8 +336,9 @@ class Scheduler:
 
     def _recorded(self, state: ExportState, exc: Exception) -> Failure:
         if not is_expected(exc):
-            self._log.error("export_failed_unexpectedly", export=state.name, exc_info=exc)
-        return failure_from(exc)
+            text = self._clean("".join(traceback.format_exception(exc)))
+            self._log.error("export_failed_unexpectedly", export=state.name, traceback=text)
+        return failure_from(exc).cleaned(self._clean)
 
     def _observe(self, state: ExportState, event: UnitEvent) -> None:
         self._observer.hear(event)

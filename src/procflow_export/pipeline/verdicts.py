@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from procflow_export.destinations import Publication
+from procflow_export.model.choices import OnInvalid
 from procflow_export.model.codes import ExitStatus, worst
 from procflow_export.model.events import Finished, RunFinished, Status
 from procflow_export.pipeline.finalise import changed_values
 from procflow_export.pipeline.progress import ExportState
 
 NOTHING_NEW: Final = "nothing is new since the run before"
+_BECAME: Final = {
+    OnInvalid.ERROR: "changed",
+    OnInvalid.NULL: "changed to NULL",
+    OnInvalid.TEXT: "changed to text with escapes",
+    OnInvalid.CLAMP: "changed to the nearest that fits",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,18 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         manifest=None if publication is None else publication.manifest_key,
         skip_reason=NOTHING_NEW if state.status is Status.SKIPPED else None,
         failure=state.failure,
+    )
+
+
+def changes_of(state: ExportState) -> tuple[str, ...]:
+    """Return what the policies of columns changed in a published export, one line a column."""
+    if state.plan is None:
+        return ()
+    counts = changed_values(state.results)
+    return tuple(
+        f"{column.name}: {counts[column.name]:,} value{'s' if counts[column.name] > 1 else ''} {_BECAME[column.on_invalid]}"
+        for column in state.plan.columns
+        if counts.get(column.name)
     )
 
 

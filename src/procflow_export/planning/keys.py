@@ -37,11 +37,12 @@ def key_kind(column: Column) -> KeyKind | None:
     Floats are none, because their text does not always lead back to them; neither are types whose order is not that of
     their text and that the database compares with texts otherwise (MySQL's ``enum``, ``set``, ``year``).
     """
-    if column.logical_type is LogicalType.TEXT and _SET.fullmatch(column.native_type):
+    meaning = column.source_meaning  # what a column becomes in the file does not change how the database orders it
+    if meaning is LogicalType.TEXT and _SET.fullmatch(column.native_type):
         return None
-    if column.logical_type is LogicalType.OTHER and column.native_type == "numeric":
+    if meaning is LogicalType.OTHER and column.native_type == "numeric":
         return KeyKind.DECIMAL
-    return _KINDS.get(column.logical_type)
+    return _KINDS.get(meaning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import CompressionProfile, Config, ExportConfig
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
+from procflow_export.model.choices import Choice, Choices, parse_type
 from procflow_export.model.keys import KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
@@ -37,6 +38,9 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
+
 _PROFILES: Final = {
     CompressionProfile.NONE: (Compression.NONE, None),
     CompressionProfile.FAST: (Compression.SNAPPY, None),
@@ -57,6 +61,7 @@ class Target:
         format: How parts are encoded.
         destination: The directory of this export's manifest in this run.
         part_directory: What the names of its parts begin with: nothing, or a directory below that and a slash.
+        secrets: What must not be shown, beside what gives access to the source.
     """
 
     run_id: str
@@ -66,6 +71,12 @@ class Target:
     format: FormatOptions
     destination: DestinationConfig
     part_directory: str = ""
+    secrets: frozenset[Secret[str]] = frozenset()
+
+    @property
+    def choices(self) -> Choices:
+        """What the export wants of its columns."""
+        return choices_of(self.export)
 
     @property
     def limits(self) -> ReadLimits:
@@ -200,10 +211,18 @@ class ExportPlan:
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
             keeps_connection=keeps_connection,
+            secrets=tuple(sorted(secret.reveal() for secret in target.secrets)),
         )
 
 
-def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: datetime) -> Target:
+def target_of(
+    config: Config,
+    export: ExportConfig,
+    *,
+    run_id: str,
+    started_at: datetime,
+    secrets: frozenset[Secret[str]] = frozenset(),
+) -> Target:
     """Return everything about ``export`` that needs no database.
 
     Args:
@@ -211,6 +230,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         export: One of its exports.
         run_id: The run.
         started_at: When the run began, UTC.
+        secrets: Those of the configuration; see ``LoadedConfig``.
     """
     selection = selection_of(export)
     source = config.source_of(export)
@@ -233,6 +253,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         format=format_of(export),
         destination=destination,
         part_directory=part_directory,
+        secrets=secrets,
     )
 
 
@@ -240,9 +261,20 @@ def selection_of(export: ExportConfig) -> Selection:
     """Return what ``export`` reads."""
     if export.table is None:
         assert export.query is not None, "a checked export has a table or a query"
-        return Query(text=export.query)
+        return Query(text=export.query, parameters=export.parameters)
     schema, _, table = export.table.rpartition(".")
     return Relation(schema=schema or None, table=table)
+
+
+def choices_of(export: ExportConfig) -> Choices:
+    """Return what a checked ``export`` wants of its columns, by the names that they have there."""
+    return {export.column_name(key): _choice(wanted) for key, wanted in (export.columns or {}).items()}
+
+
+def _choice(wanted: str | ColumnConfig) -> Choice:
+    if isinstance(wanted, str):
+        return Choice(type=parse_type(wanted))
+    return Choice(type=None if wanted.type is None else parse_type(wanted.type), on_invalid=wanted.on_invalid)
 
 
 def format_of(export: ExportConfig) -> FormatOptions:

@@ -15,6 +15,9 @@ import pyarrow.compute
 Values: TypeAlias = Any
 """A ``pyarrow.Array`` of whatever type."""
 
+AnyType: TypeAlias = Any
+"""A ``pyarrow.DataType`` whose own attributes are asked for: its unit, its precision, its element."""
+
 Kernel: TypeAlias = Any
 kernels: Final[Kernel] = pyarrow.compute
 
@@ -22,3 +25,7 @@ kernels: Final[Kernel] = pyarrow.compute
 def buffer_of(values: np.ndarray[Any, Any]) -> pa.Buffer:
     """Return an Arrow buffer over the memory of ``values``."""
     return pa.py_buffer(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+
+
+class DoesNotFitError(pa.ArrowInvalid):
+    """A value does not fit its type; unlike Arrow's own errors, this one says why in words that people can be shown."""

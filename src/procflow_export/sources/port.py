@@ -31,6 +31,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import NO_INDEXES, Indexes, KeyValues
 from procflow_export.model.plan import KeyRange, Selection, Snapshot, TableChunk
@@ -202,18 +203,31 @@ class Source(Protocol):
         ...
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made; no host, user or secret."""
+        ...
+
+    @property
     def identity(self) -> str:
         """Which database it is, as one text without user or secret: what is said here again is the same data."""
         ...
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection, without reading its rows.
 
         The same resolver serves ``check`` and ``run`` (spec E-22).  SQLite alone has columns without any type: for those
         the values' types are looked up in one pass.
 
+        Args:
+            selection: What to describe.
+            choices: What the export wants of columns: other types, and what becomes of values that do not fit.
+            snapshot: The state in which to look; None looks at what is committed now.
+
         Raises:
-            ExportError: If the selection does not exist or cannot be exported: no columns, or two of one name.
+            ExportError: If the selection does not exist or cannot be exported: no columns, or two of one name; or if a
+                choice names no column of it, or a type that the column cannot be given.
         """
         ...
 

@@ -18,18 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from procflow_export.model.types import Column, LogicalType
-from procflow_export.sources.arrays import Values, buffer_of
+from procflow_export.sources.arrays import DoesNotFitError, Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.columns.moments import to_duration, to_time
 
 Conversion: TypeAlias = Callable[[Values], Values]
 """From a string array to an array of the same length; NULLs stay where they are."""
 
 UUID_BYTES: Final = 16
-MICROSECONDS: Final = 1_000_000
-
-_DURATION_PATTERN: Final = (
-    r"^(?P<sign>-?)(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)(?:\.(?P<fraction>\d{1,6}))?$"
-)
 
 
 def conversion_for(column: Column, extra: Mapping[LogicalType, Conversion] | None = None) -> Conversion:
@@ -107,32 +103,8 @@ def to_bool(texts: Values) -> Values:
     is_false = pc.is_in(texts, value_set=pa.array(["f", "0", "false"]))
     known = pc.or_(is_true, is_false)
     if not pc.all(pc.or_(known, texts.is_null())).as_py() and len(texts):
-        raise pa.ArrowInvalid("not a truth value")
+        raise DoesNotFitError("not a truth value")
     return pc.if_else(known, is_true, pa.scalar(None, pa.bool_()))
-
-
-def to_time(texts: Values) -> Values:
-    """Convert ``HH:MM:SS`` with up to six decimals; ``24:00:00`` does not fit."""
-    moments = pc.binary_join_element_wise(pa.scalar("1970-01-01"), texts, " ").cast(pa.timestamp("us"))
-    return moments.cast(pa.time64("us"))
-
-
-def to_duration(texts: Values) -> Values:
-    """Convert ``[-]H…:MM:SS`` with up to six decimals."""
-    parts = pc.extract_regex(texts, _DURATION_PATTERN)
-    if parts.null_count != texts.null_count:
-        raise pa.ArrowInvalid("not a time of the form [-]HHH:MM:SS[.ffffff]")
-
-    def number(name: str) -> Values:
-        text = pc.struct_field(parts, name)
-        if name == "fraction":
-            text = pc.utf8_rpad(text, 6, "0")
-        return text.cast(pa.int64())
-
-    seconds = pc.add(pc.add(pc.multiply(number("hours"), 3600), pc.multiply(number("minutes"), 60)), number("seconds"))
-    total = pc.add(pc.multiply(seconds, MICROSECONDS), number("fraction"))
-    is_negative = pc.equal(pc.struct_field(parts, "sign"), "-")
-    return pc.if_else(is_negative, pc.negate(total), total).cast(pa.duration("us"))
 
 
 def to_uuid(texts: Values) -> Values:
@@ -140,7 +112,7 @@ def to_uuid(texts: Values) -> Values:
     digits = pc.replace_substring(texts, "-", "")
     lengths = pc.binary_length(digits)
     if not pc.all(pc.equal(lengths, 2 * UUID_BYTES)).as_py() and pc.count(lengths).as_py():
-        raise pa.ArrowInvalid("not a UUID")
+        raise DoesNotFitError("not a UUID")
     raw = unhexlify(pc.fill_null(digits, "00" * UUID_BYTES))
     return uuid_array(raw.buffers()[2], texts)
 
@@ -151,17 +123,25 @@ def uuid_array(data: pa.Buffer, like: Values) -> Values:
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
 
+def to_bytes(texts: Values) -> Values:
+    """Convert PostgreSQL's hexadecimal form of bytes: backslash, ``x``, and two digits a byte."""
+    has_prefix = pc.all(pc.starts_with(texts, "\\x")).as_py()
+    if has_prefix is False:
+        raise DoesNotFitError("not the hexadecimal form of bytea")
+    return unhexlify(pc.binary_replace_slice(texts.cast(pa.binary()), start=0, stop=2, replacement=b""))
+
+
 def unhexlify(digits: Values) -> Values:
     """Convert texts of hexadecimal digits to the bytes that they spell."""
     texts = pa.concat_arrays([digits]) if digits.offset else digits
     offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1)
     start, stop = int(offsets[0]), int(offsets[-1])
     if (np.diff(offsets) & 1).any():
-        raise pa.ArrowInvalid("an odd number of hexadecimal digits")
+        raise DoesNotFitError("an odd number of hexadecimal digits")
     try:
         data = binascii.unhexlify(memoryview(texts.buffers()[2] or b"")[start:stop])
     except binascii.Error as exc:
-        raise pa.ArrowInvalid("not hexadecimal digits") from exc
+        raise DoesNotFitError("not hexadecimal digits") from exc
     halves = ((offsets - start) // 2).astype(np.int32)
     return pa.Array.from_buffers(
         pa.binary(), len(texts), [validity_bitmap(texts), buffer_of(halves), pa.py_buffer(data)]

@@ -13,6 +13,7 @@ from typing import Final, assert_never
 
 from procflow_export.model.errors import Failure
 from procflow_export.model.events import (
+    VALUES_CHANGED,
     ChunkFinished,
     Finished,
     PartWritten,
@@ -87,6 +88,8 @@ class Card:
     """When the first worker took it up; before that it was planned and queued."""
     ended_s: float | None = None
     finished: Finished | None = None
+    changes: list[str] = field(default_factory=list)
+    """What the policies of its columns changed, one line a column."""
     _samples: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
 
     @property
@@ -214,7 +217,7 @@ class Board:
             case Retry():
                 self.card(event.export).retry_count += 1
             case Warned():
-                self.card(event.export).warning_count += 1
+                self._warn(event)
             case Finished():
                 self._finish(event, at_s)
             case RunFinished():
@@ -244,6 +247,12 @@ class Board:
             elapsed_s=elapsed_s,
             rows_per_s=over_all if self.finished is not None or not rates else sum(rates),
         )
+
+    def _warn(self, event: Warned) -> None:
+        card = self.card(event.export)
+        card.warning_count += 1
+        if event.code == VALUES_CHANGED:
+            card.changes.append(one_line(event.message))
 
     def _progress(self, event: Progress, at_s: float) -> None:
         card = self.card(event.export)

@@ -77,6 +77,7 @@ def render_summary(
         glyphs: Characters that the terminal can show.
     """
     rows = _table(list(board.cards.values()), width=width, glyphs=glyphs)
+    rows.extend(_changes(board))
     for cards in _grouped(board):
         rows.append(Text())
         rows.extend(_failure(cards, next_command, width=width, glyphs=glyphs))
@@ -119,6 +120,15 @@ def _icon(card: Card, glyphs: Glyphs) -> str:
         CardState.FAILED: glyphs.failed,
         CardState.CANCELLED: glyphs.cancelled,
     }.get(card.state, glyphs.waiting)
+
+
+def _changes(board: Board) -> list[Text]:
+    """Return what was changed on the way; these lines may wrap, as nothing of them may be cut."""
+    return [
+        Text.assemble(" ", ("!", "bold yellow"), f" {card.name}.{change}")
+        for card in board.cards.values()
+        for change in card.changes
+    ]
 
 
 def _grouped(board: Board) -> list[list[Card]]:

@@ -131,9 +131,16 @@ SUMS = (12023, 100322057, 114.75)
 def test_check_and_type_report(shop: Shop) -> None:
     """E-22: check resolves types and plans as run does, shows columns, and finds all problems of all exports at once."""
     config = shop.config(
-        {"name": "good", "table": "orders", "mode": "chunked", "chunk_count": 3},
+        {
+            "name": "good",
+            "table": "orders",
+            "mode": "chunked",
+            "chunk_count": 3,
+            "columns": {"cents": "decimal(12,2)", "name": {"on_invalid": "null"}},
+        },
         {"name": "ghost", "table": "ghost"},
         {"name": "keyless", "table": "loose", "mode": "chunked"},
+        {"name": "wrong", "table": "loose", "columns": {"nmae": "int4"}},
     )
     ended = shop.run("check", str(config), "--type-report", "--json")
     plain = shop.run("check", str(config), "-e", "good")
@@ -143,15 +150,50 @@ def test_check_and_type_report(shop: Shop) -> None:
         "✓ good     sqlite, table orders, 3 columns, about 2.0k rows, 3 chunks (ranges of id), parquet (zstd)"
         in ended.err
     )
-    assert re.search(r"cents +INTEGER +int64 +exact", ended.err)
-    assert re.search(r"id +INTEGER +int64 +not null +exact", ended.err)
+    assert re.search(r"cents +INTEGER +decimal128\(12, 2\) +INT64 DECIMAL\(12,2\) +compatible +error", ended.err)
+    assert re.search(r"name +TEXT +string +BYTE_ARRAY STRING +exact +null", ended.err)
+    assert re.search(r"id +INTEGER +int64 +INT64 +not null +exact +error", ended.err)
+    (good, *_) = ended.data["exports"]
+    assert good["columns"][2] == {
+        "name": "cents",
+        "native_type": "INTEGER",
+        "arrow_type": "decimal128(12, 2)",
+        "parquet_type": "INT64 DECIMAL(12,2)",
+        "csv_form": "digits, all decimals",
+        "is_nullable": True,
+        "fidelity": "compatible",
+        "on_invalid": "error",
+        "is_chosen": True,
+    }
     verdicts = {
         export["export"]: [failure["code"] for failure in export["failures"]] for export in ended.data["exports"]
     }
-    assert verdicts == {"good": [], "ghost": ["SOURCE_NOT_FOUND"], "keyless": ["PLAN_KEY_MISSING"]}
-    assert "2 of 3 exports would fail" in ended.err
+    assert verdicts == {
+        "good": [],
+        "ghost": ["SOURCE_NOT_FOUND"],
+        "keyless": ["PLAN_KEY_MISSING"],
+        "wrong": ["PLAN_COLUMN_UNKNOWN"],
+    }
+    assert "did you mean 'name'?" in ended.err
+    assert "3 of 4 exports would fail" in ended.err
     assert plain.status == 0
     assert not shop.out.exists()
+
+
+def test_what_a_policy_changed_is_said_by_every_face(shop: Shop) -> None:
+    """E-21: changed values are counted per column in the summary, the plain lines and the data; never silent."""
+    config = shop.config(
+        {"name": "orders", "table": "orders", "columns": {"name": {"type": "int4", "on_invalid": "null"}}},
+        {"name": "items", "table": "items", "columns": {"cents": {"type": "int2", "on_invalid": "clamp"}}},
+    )
+
+    ended = shop.run("run", str(config), "--json")
+
+    assert ended.status == 0
+    assert " ! orders.name: 2,000 values changed to NULL" in ended.err
+    assert " ! items.cents: 319 values changed to the nearest that fits" in ended.err
+    assert "orders: VALUES_CHANGED: name: 2,000 values changed to NULL" in ended.err
+    assert [export["changed_values"] for export in ended.data["exports"]] == [{"name": 2000}, {"cents": 319}]
 
 
 def test_python_dash_m_and_the_script_are_the_same_program(shop: Shop) -> None:

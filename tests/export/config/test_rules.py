@@ -10,6 +10,7 @@ import pytest
 
 from procflow_export.config.loading import read_config
 from procflow_export.model.errors import ConfigError, Finding
+from procflow_export.planning.plan import choices_of
 
 GOOD: dict[str, Any] = {
     "source": {"type": "postgres", "url": "postgresql://u:p@h/d"},
@@ -76,6 +77,16 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, str] | None, str]] = {
     "scheme of another type": (PG | {"url": "mysql://h/d"}, None, "source.url"),
     "scheme of another type by env": (PG | {"url_env": "URL"}, {"URL": "mysql://h/d"}, "source.url_env"),
     "no scheme": (PG | {"url": "h/d"}, None, "source.url"),
+    "missing cert_file": (
+        PG | {"url": "postgresql://h/d", "tls": {"cert_file": "no.pem"}},
+        None,
+        "source.tls.cert_file",
+    ),
+    "key without certificate": (
+        PG | {"url": "postgresql://h/d", "tls": {"key_file": "no.pem"}},
+        None,
+        "source.tls.cert_file",
+    ),
     "both batch sizes": (
         PG | {"url": "postgresql://h/d", "tuning": {"batch_size": 1, "batch_size_memory_mb": 1}},
         None,
@@ -129,8 +140,37 @@ def test_every_way_to_name_a_source_is_accepted(
     assert findings_of(changed(source=source), tmp_path, environ) == []
 
 
+@pytest.mark.parametrize("mode", ["disable", "require"])
+def test_an_authority_that_is_not_asked_is_a_warning(mode: str, tmp_path: Path) -> None:
+    """E-3: who names an authority may believe that it is checked."""
+    (tmp_path / "ca.pem").write_text("")
+    source = PG | {"url": "postgresql://h/d", "tls": {"mode": mode, "ca_file": "ca.pem"}}
+
+    (warning,) = read_config(changed(source=source), base_dir=tmp_path, environ=ENVIRON).warnings
+
+    assert "nothing is verified" in warning
+
+
 EXPORTS: dict[str, tuple[dict[str, Any], str]] = {
     "no selection": ({"table": ...}, "exports[0]"),
+    "unknown type": ({"columns": {"a": "decmal(1,2)"}}, "exports[0].columns.a"),
+    "unknown type in a mapping": ({"columns": {"a": {"type": "in"}}}, "exports[0].columns.a.type"),
+    "decimal without digits": ({"columns": {"a": "decimal"}}, "exports[0].columns.a"),
+    "decimal with more decimals than digits": ({"columns": {"a": "decimal(2,5)"}}, "exports[0].columns.a"),
+    "interval that Parquet lacks": ({"columns": {"a": "month_day_nano"}}, "exports[0].columns.a"),
+    "unknown policy": ({"columns": {"a": {"on_invalid": "nul"}}}, "exports[0].columns.a.on_invalid"),
+    "policy that YAML takes for nothing": ({"columns": {"a": {"on_invalid": None}}}, "exports[0].columns.a.on_invalid"),
+    "column of which nothing is said": ({"columns": {"a": {}}}, "exports[0].columns.a"),
+    "column that is a number": ({"columns": {"a": 5}}, "exports[0].columns.a"),
+    "column that is nothing": ({"columns": {"a": None}}, "exports[0].columns.a"),
+    "unknown key of a column": ({"columns": {"a": {"typ": "text"}}}, "exports[0].columns.a.typ"),
+    "text policy beside a type": (
+        {"columns": {"a": {"type": "date", "on_invalid": "text"}}},
+        "exports[0].columns.a.on_invalid",
+    ),
+    "column of another table": ({"columns": {"other.a": "text"}}, "exports[0].columns.other.a"),
+    "one column twice": ({"columns": {"a": "text", "t.a": "text"}}, "exports[0].columns.t.a"),
+    "column without a name": ({"columns": {"": "text"}}, "exports[0].columns."),
     "two selections": ({"query": "select 1"}, "exports[0].query"),
     "empty query": ({"table": ..., "query": " ; "}, "exports[0].query"),
     "NUL in query": ({"table": ..., "query": "select '\0'"}, "exports[0].query"),
@@ -213,6 +253,33 @@ def test_rules_of_exports(name: str, tmp_path: Path) -> None:
     export, key = EXPORTS[name]
 
     assert key in {finding.key for finding in findings_of(changed(export=export), base)}
+
+
+def test_columns_are_named_with_and_without_their_table() -> None:
+    """E-20: keys are those of the dialect, `amount` and `orders.amount`; a point in a query's column is part of its name."""
+    columns = {"a": "int8", "t.b": {"type": "text"}, "s.t.c": "date", "t.x.y": {"on_invalid": "clamp"}}
+    table = read_config(changed(export={"table": "s.t", "columns": columns}), environ=ENVIRON)
+    query = read_config(
+        changed(export={"table": ..., "query": "select 1", "columns": {"t.b": "int4"}}), environ=ENVIRON
+    )
+
+    (of_table,) = table.config.exports
+    (of_query,) = query.config.exports
+    assert {name: str(choice.type) for name, choice in choices_of(of_table).items()} == {
+        "a": "int8",
+        "b": "text",
+        "c": "date",
+        "x.y": "None",
+    }
+    assert list(choices_of(of_query)) == ["t.b"]
+
+
+def test_a_wrong_column_hides_no_other(tmp_path: Path) -> None:
+    """E-62: what is wrong in the shape of one column does not hide what is wrong in the type of another."""
+    found = findings_of(changed(export={"columns": {"a": 5, "b": "decmal(1,1)", "c": {"type": "x"}}}), tmp_path)
+
+    assert {finding.key for finding in found} == {f"exports[0].columns.{key}" for key in ("a", "b", "c.type")}
+    assert {finding.nearest for finding in found} >= {"decimal"}
 
 
 def test_names_must_differ_even_without_case(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
+from procflow_export.model.types import ENUM
 from procflow_export.planning.keys import key_kind
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
 
@@ -112,7 +113,7 @@ EXACT: list[tuple[str, list[str], pa.DataType, list[Any]]] = [
         pa.binary(),
         [b"\xfb\xfc\xfd\xfe\xff\x00", b"\xff" * 66000],
     ),
-    ("enum('a','b,c')", ["'a'", "'b,c'"], pa.string(), ["a", "b,c"]),
+    ("enum('a','b,c')", ["'a'", "'b,c'"], ENUM, ["a", "b,c"]),
     ("set('a','b')", ["'a,b'", "''"], pa.string(), ["a,b", ""]),
     ("point", ["ST_GeomFromText('POINT(1.5 -2)')"], pa.binary(), [WKB_POINT]),
     ("uuid", ["'123e4567-e89b-12d3-a456-426614174000'"], pa.string(), ["123e4567-e89b-12d3-a456-426614174000"]),

@@ -13,7 +13,7 @@ import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.plan import KeyRange, Query, Relation
-from procflow_export.model.types import Fidelity
+from procflow_export.model.types import ENUM, Fidelity
 from procflow_export.sources.failures import ValueRefusedError
 from tests.export.sources.databases import PostgresDatabase, opened, read, values
 
@@ -110,13 +110,13 @@ EXACT: list[tuple[str, list[str], pa.DataType, list[Any]]] = [
         pa.timestamp("us", "UTC"),
         [dt.datetime(2024, 6, 1, 10, tzinfo=UTC), dt.datetime(1900, 1, 1, 8, 0, 0, 250000, tzinfo=UTC)],
     ),
-    ("mood", ["'sad'", "'very, \"happy\"'"], pa.string(), ["sad", 'very, "happy"']),
+    ("mood", ["'sad'", "'very, \"happy\"'"], ENUM, ["sad", 'very, "happy"']),
     ("price", ["1.239"], pa.decimal128(8, 2), [Decimal("1.24")]),
     ("dear_price", ["7"], pa.decimal128(8, 2), [Decimal("7.00")]),
-    ("int4[]", ["'{1,NULL,3}'", "'{}'", "'{{1,2},{3,4}}'"], pa.string(), ["[1,null,3]", "[]", "[[1,2],[3,4]]"]),
-    ("text[]", ["ARRAY['a,b','\"',NULL,'']"], pa.string(), ['["a,b","\\"",null,""]']),
+    ("int4[]", ["'{1,NULL,3}'", "'{}'"], pa.list_(pa.int32()), [[1, None, 3], []]),
+    ("text[]", ["ARRAY['a,b','\"',NULL,'']"], pa.list_(pa.string()), [["a,b", '"', None, ""]]),
     ("numeric[]", ["'{1.10,2}'"], pa.string(), ["[1.10,2]"]),
-    ("mood[]", ["'{sad}'"], pa.string(), ['["sad"]']),
+    ("mood[]", ["'{sad}'"], pa.list_(pa.string()), [["sad"]]),
     (
         "interval",
         ["'1 year 2 mons 3 days 04:05:06.7'", "'-1 day +00:00:01'", "'0'"],

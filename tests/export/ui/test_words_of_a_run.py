@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Failure
-from procflow_export.model.events import PartWritten, Retry, RunEvent, Warned
+from procflow_export.model.events import VALUES_CHANGED, PartWritten, Retry, RunEvent, Warned
 from procflow_export.ui.board import Board
 from procflow_export.ui.layout import ASCII
 from procflow_export.ui.plain import event_line, progress_line, sign_of_life
@@ -69,6 +69,20 @@ def test_the_summary_of_a_good_run_is_a_table_and_a_verdict() -> None:
     assert rows[0].split() == ["export", "rows", "parts", "written", "time", "rows/s", "peak", "RSS", "status"]
     assert rows[1].split() == ["✓", "orders", "1,000", "4", "9.8", "KiB", "2.0", "s", "500", "90.0", "MiB", "done"]
     assert rows[-1] == " all exports published · 2,000 rows · 8 parts · 19.5 KiB · 2.0 s"
+
+
+def test_the_summary_tells_what_policies_changed() -> None:
+    """E-21: every column whose values were changed has a line of its own, whole however narrow the screen is."""
+    board = begun("orders")
+    start(board, "orders")
+    for change in ("created: 12 values changed to NULL", "price: 1 value changed to the nearest that fits"):
+        board.apply(at(1.0, Warned(export="orders", code=VALUES_CHANGED, message=change)))
+    succeed(board, "orders", 2.0, 1000, changed_values={"created": 12, "price": 1})
+
+    for width in (100, 30):
+        rows = summary(board, width=width)
+        assert " ! orders.created: 12 values changed to NULL" in rows
+        assert " ! orders.price: 1 value changed to the nearest that fits" in rows
 
 
 def test_a_failure_has_code_message_last_lines_remedy_and_command() -> None:

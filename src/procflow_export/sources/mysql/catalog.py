@@ -11,11 +11,11 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
-from procflow_export.model.types import Column, LogicalType
+from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits
+from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits, is_geometry, travels_as_text
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import TableProfile
 
@@ -41,7 +41,7 @@ async def query_columns(connection: WireConnection, query: Query) -> tuple[Colum
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated():
-        fields = await connection.described(sql.strip_statement_end(query.text))
+        fields = await connection.described(sql.MYSQL.body(query))
     checked_names((field.name for field in fields), query)
     return columns_of(fields)
 
@@ -52,8 +52,8 @@ def columns_of(fields: Sequence[WireField]) -> tuple[Column, ...]:
 
 
 def can_stand_alone(columns: Sequence[Column]) -> bool:
-    """Whether a query's rows can be read as they come: geometry needs an expression around it."""
-    return all(column.logical_type is not LogicalType.GEOMETRY for column in columns)
+    """Whether a query's rows can be read as they come: geometry, and numbers as text, need an expression around them."""
+    return not any(is_geometry(column) or travels_as_text(column) for column in columns)
 
 
 def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
 from pymysql.err import MySQLError
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
@@ -21,8 +23,10 @@ from procflow_export.model.plan import Everything, Query, Selection, Snapshot, T
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.blocks import MAX_DECODER_THREADS, BlockDecoder, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns, is_still
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
@@ -37,8 +41,9 @@ from procflow_export.sources.mysql.catalog import (
     rows_of,
 )
 from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
-from procflow_export.sources.mysql.types import projection
+from procflow_export.sources.mysql.types import offers, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
@@ -51,15 +56,15 @@ class MysqlSource:
         self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._version: str | None = None
+        self._limits = limits
+        self._server: Server | None = None
 
         async def connect() -> WireConnection:
             try:
                 connection = await session.connect(address, limits)
             except SourceError as exc:
-                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
-            version, is_mariadb = session.version_of(connection)
-            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+                raise connection_failure(exc, was_connected=self._server is not None) from exc.__cause__
+            self._server = connection.server
             return connection
 
         self._joined = joined_readers(connect)
@@ -78,7 +83,12 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._version or "MySQL"
+        return "MySQL" if self._server is None else f"{self._server.product} {self._server.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return self._address.warnings + (() if self._server is None else self._server.warnings)
 
     @property
     def identity(self) -> str:
@@ -126,15 +136,28 @@ class MysqlSource:
         await self._joined.leave(snapshot)
 
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
-        return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
+        return self._settled() if snapshot is None else self._joined.lease(snapshot)
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[WireConnection]:
+        async with (
+            self._connections.lease() as connection,
+            session.own_settings(connection, self._limits),
+        ):
+            yield connection
+
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._lease(snapshot) as connection:
             started = time.monotonic()
             result = await profile(connection, selection)
             self._statistics.record_statement(time.monotonic() - started)
-            return result
+            columns = chosen_columns(result.columns, choices, offers)
+            if isinstance(selection, Query) and not can_stand_alone(columns):
+                refuse_changes_by_wrapping(columns, selection)
+            return replace(result, columns=columns)
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
@@ -194,7 +217,7 @@ class MysqlSource:
 @asynccontextmanager
 async def _result(
     connection: WireConnection, selection: Selection, columns: Sequence[Column], chunk: TableChunk
-) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
+) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
     """Start the statement for a chunk, and give its rows with the decoder for them.
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
@@ -206,10 +229,11 @@ async def _result(
                 return
             refuse_changes_by_wrapping(columns, selection)
         key = None if isinstance(chunk, Everything) else chunk.column
+        carried = [column.carried() for column in columns]
         with session.translated():
             try:
                 statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=True) for column in columns], chunk
+                    selection, [projection(column, is_binary=True) for column in carried], chunk
                 )
                 fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
                 is_binary = True
@@ -217,23 +241,27 @@ async def _result(
                 if not session.refuses_to_prepare(exc):
                     raise
                 statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=False) for column in columns], chunk
+                    selection, [projection(column, is_binary=False) for column in carried], chunk
                 )
                 fields, rows = await connection.start_rows(statement)
                 is_binary = False
-        yield rows, PacketDecoder(columns, fields, is_binary=is_binary, index=rows.index, key=key)
+        decoder = PacketDecoder(carried, fields, is_binary=is_binary, index=rows.index, key=key)
+        yield rows, converting(decoder, columns, key=key)
 
 
 async def _query_result(
     stack: AsyncExitStack, connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> tuple[RowSource, PacketDecoder]:
+) -> tuple[RowSource, BlockDecoder]:
     with session.translated():
-        statement = sql.strip_statement_end(query.text)
+        statement = sql.MYSQL.body(query)
         fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
-    found = columns_of(fields)
-    if not set(columns) <= set(found):
+    found = {column.name: column for column in columns_of(fields)}
+    if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
         raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
-    return rows, PacketDecoder(found, fields, is_binary=True, index=rows.index, wanted=columns)
+    carried = [column.carried() for column in columns]
+    agreed = found | {column.name: column for column in carried}
+    decoder = PacketDecoder(list(agreed.values()), fields, is_binary=True, index=rows.index, wanted=carried)
+    return rows, converting(decoder, columns)
 
 
 class _Translated(ReadsBytes):

@@ -15,12 +15,49 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 from pymysql.constants import FIELD_TYPE, FLAG
 
-from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
+from procflow_export.model.choices import TypeName
+from procflow_export.model.types import (
+    BYTES_CARRIER,
+    ENUM,
+    ENUM_CARRIER,
+    Carrier,
+    Column,
+    Fidelity,
+    LogicalType,
+    decimal_type,
+)
 from procflow_export.sources import sql
+from procflow_export.sources.columns.choices import Offers, offers_for
 
 BINARY_CHARSET: Final = 63
 NOT_FIXED_DECIMALS: Final = 31
 VECTOR: Final = 242
+_GEOMETRIES: Final = frozenset(
+    {
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    }
+)
+
+_NOT_SENT_AS_TEXT: Final = frozenset(
+    {
+        LogicalType.INTEGER,
+        LogicalType.FLOAT,
+        LogicalType.YEAR,
+        LogicalType.DATE,
+        LogicalType.TIMESTAMP,
+        LogicalType.INSTANT,
+        LogicalType.DURATION,
+    }
+)
+"""What the binary protocol sends as numbers, not as text."""
 
 _Kind: TypeAlias = tuple[LogicalType, pa.DataType, Fidelity, str]
 
@@ -80,7 +117,19 @@ def column(field: WireField, *, native_type: str | None, is_nullable: bool) -> C
         arrow_type=arrow_type,
         is_nullable=is_nullable,
         fidelity=fidelity,
+        carrier=ENUM_CARRIER if logical_type is LogicalType.ENUM else None,
     )
+
+
+def offers(native: Column) -> Offers:
+    """Return the types that a column can be given under ``columns:``, and how its values then travel."""
+    found = dict(offers_for(native))
+    if native.logical_type is LogicalType.BYTES:
+        # The text of a binary string is what its bytes spell.
+        found[TypeName.TEXT] = BYTES_CARRIER
+    if native.logical_type is LogicalType.BITS or native.native_type.startswith("bit("):
+        found[TypeName.TEXT] = Carrier(logical_type=native.logical_type, arrow_type=native.arrow_type)
+    return found
 
 
 def projection(selected: Column, *, is_binary: bool) -> str:
@@ -96,8 +145,23 @@ def projection(selected: Column, *, is_binary: bool) -> str:
     name = sql.MYSQL.identifier(selected.name)
     if selected.logical_type is LogicalType.GEOMETRY:
         return f"ST_AsBinary({name})"
+    if is_geometry(selected):
+        return f"ST_AsText({name})"
+    is_printed = travels_as_text(selected)
     may_lose_digits = selected.native_type.lower().startswith("float") or has_fixed_digits(selected)
-    return f"{name} * 1e0" if may_lose_digits and not is_binary else name
+    if may_lose_digits and (is_printed or not is_binary):
+        name = f"{name} * 1e0"
+    return f"CAST({name} AS CHAR)" if is_printed and is_binary else name
+
+
+def travels_as_text(selected: Column) -> bool:
+    """Whether a column travels as the text that the server makes of its values, where the binary form has another."""
+    return selected.carried().logical_type is LogicalType.OTHER and selected.source_meaning in _NOT_SENT_AS_TEXT
+
+
+def is_geometry(selected: Column) -> bool:
+    """Whether a column holds geometries, in whatever form they travel."""
+    return selected.source_meaning is LogicalType.GEOMETRY or selected.native_type.partition("(")[0] in _GEOMETRIES
 
 
 def has_fixed_digits(selected: Column) -> bool:
@@ -105,7 +169,7 @@ def has_fixed_digits(selected: Column) -> bool:
 
     Where the server stores the rows of a query first, it cuts values to M digits and D decimals without a warning.
     """
-    return selected.logical_type is LogicalType.FLOAT and "(" in selected.native_type
+    return selected.source_meaning is LogicalType.FLOAT and "(" in selected.native_type
 
 
 def _kind(field: WireField) -> _Kind:
@@ -129,7 +193,7 @@ def _kind(field: WireField) -> _Kind:
     if code in _FIXED:
         return _FIXED[code]
     if code == FIELD_TYPE.ENUM or field.flags & FLAG.ENUM:
-        return LogicalType.ENUM, pa.string(), Fidelity.EXACT, "enum"
+        return LogicalType.ENUM, ENUM, Fidelity.EXACT, "enum"
     if field.charset == BINARY_CHARSET and not field.flags & FLAG.SET:
         return LogicalType.BYTES, pa.binary(), Fidelity.EXACT, "binary"
     return LogicalType.TEXT, pa.string(), Fidelity.EXACT, "set" if field.flags & FLAG.SET else "text"

@@ -22,33 +22,35 @@ from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found
 from procflow_export.sources.port import TableProfile
 from procflow_export.sources.postgres.session import Connection, translated
-from procflow_export.sources.postgres.types import NUMERIC, column
+from procflow_export.sources.postgres.types import NUMERIC, ElementFacts, column
 
 # The chain of domains under a column ends in a type that is not a domain; the innermost modifier that is set counts.
 _RESOLVE: Final = """
     WITH RECURSIVE described AS ({described}),
     chain AS (
-        SELECT d.number, d.name, d.type, d.typmod, d.native_type FROM described AS d
+        SELECT d.number, d.name, d.type, d.typmod, d.dimensions, d.native_type FROM described AS d
         UNION ALL
         SELECT c.number, c.name, t.typbasetype, CASE WHEN c.typmod = -1 THEN t.typtypmod ELSE c.typmod END,
-               c.native_type
+               greatest(c.dimensions, t.typndims), c.native_type
         FROM chain AS c JOIN pg_catalog.pg_type AS t ON t.oid = c.type
         WHERE t.typtype = 'd'
     )
     SELECT c.name::text AS name, t.typname::text AS base_type, n.nspname = 'pg_catalog' AS is_builtin,
            CASE WHEN e.typarray = t.oid THEN 'A' ELSE t.typtype::text END AS category,
-           c.native_type, c.typmod
+           c.native_type, c.typmod, c.dimensions, e.typname::text AS element_type, e.typtype::text AS element_category,
+           s.nspname = 'pg_catalog' AS is_element_builtin
     FROM chain AS c
     JOIN pg_catalog.pg_type AS t ON t.oid = c.type AND t.typtype <> 'd'
     JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
     LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
+    LEFT JOIN pg_catalog.pg_namespace AS s ON s.oid = e.typnamespace
     ORDER BY c.number
 """
 
 _RELATION: Final = _RESOLVE.format(
     described="""
         SELECT a.attnum::int AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS typmod,
-               pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
+               a.attndims::int AS dimensions, pg_catalog.format_type(a.atttypid, a.atttypmod) AS native_type
         FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
     """
@@ -57,7 +59,7 @@ _RELATION: Final = _RESOLVE.format(
 _QUERY: Final = _RESOLVE.format(
     described="""
         SELECT d.number::int AS number, d.name AS name, d.type AS type, -1 AS typmod,
-               pg_catalog.format_type(d.type, NULL) AS native_type
+               0 AS dimensions, pg_catalog.format_type(d.type, NULL) AS native_type
         FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS d (name, type, number)
     """
 )
@@ -182,7 +184,7 @@ async def query_columns(connection: Connection, query: Query) -> tuple[Column, .
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated(connection):
-        statement = await connection.prepare(sql.POSTGRES.body(query.text))
+        statement = await connection.prepare(sql.POSTGRES.body(query))
         if statement.get_parameters():
             raise SourceError(
                 Code.SOURCE_QUERY_INVALID, "the query has parameters such as $1, which nothing gives a value"
@@ -213,7 +215,7 @@ async def precise_query_columns(connection: Connection, query: Query) -> tuple[C
     view = f"procflow_{secrets.token_hex(8)}"
     name = sql.POSTGRES.identifier(view)
     with translated(connection):
-        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.POSTGRES.body(query.text)}")
+        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.POSTGRES.body(query)}")
         rows = await connection.fetch(_RELATION, f"pg_temp.{name}")
     return tuple(map(_column, rows))
 
@@ -234,6 +236,14 @@ async def _row_estimate(connection: Connection, selection: Selection) -> int | N
 
 
 def _column(row: asyncpg.Record) -> Column:
+    element = None
+    if row["category"] == "A":
+        element = ElementFacts(
+            base_type=row["element_type"],
+            is_builtin=row["is_element_builtin"],
+            category=row["element_category"],
+            dimensions=row["dimensions"],
+        )
     return column(
         row["name"],
         base_type=row["base_type"],
@@ -242,4 +252,5 @@ def _column(row: asyncpg.Record) -> Column:
         native_type=row["native_type"],
         typmod=row["typmod"],
         is_nullable=True,
+        element=element,
     )

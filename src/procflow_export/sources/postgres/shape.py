@@ -9,13 +9,13 @@ not values, in the transaction that reads them and under the lock that keeps the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.plan import Query, Selection
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
+from procflow_export.sources.columns.choices import is_still
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import query_columns, relation_columns, same_types
 from procflow_export.sources.postgres.session import Connection
@@ -46,13 +46,15 @@ async def hold_shape(connection: Connection, selection: Selection, columns: Sequ
         kept = [same and _has_equal_meaning(*pair) for pair, same in zip(pairs, is_same, strict=True)]
     else:
         # That NULL became possible is no change of types; a NULL itself is refused where it is written.
-        kept = [replace(now, is_nullable=agreed.is_nullable) == agreed for agreed, now in pairs]
+        kept = [is_still(agreed, now) for agreed, now in pairs]
     for (agreed, now), is_kept in zip(pairs, kept, strict=True):
         if not is_kept:
             raise _changed(selection, agreed, f"was {agreed.native_type} and is {now.native_type} now")
 
 
 def _has_equal_meaning(agreed: Column, now: Column) -> bool:
+    if agreed.chosen_from is not None:
+        return agreed.chosen_from is now.logical_type or now.native_type == NUMERIC
     if now.native_type == NUMERIC:
         return agreed.logical_type is LogicalType.DECIMAL or agreed.arrow_type == now.arrow_type
     return agreed.logical_type is now.logical_type and agreed.arrow_type == now.arrow_type

@@ -16,6 +16,7 @@ import anyio
 import asyncpg
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
 from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
@@ -23,6 +24,8 @@ from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
+from procflow_export.sources.columns.choices import chosen_columns
+from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
@@ -37,9 +40,11 @@ from procflow_export.sources.postgres.catalog import (
     relation_profile,
 )
 from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
+from procflow_export.sources.postgres.types import offers
 from procflow_export.sources.postgres.wire import WireFormat, wire_format_for
 from procflow_export.sources.scopes import open_task_group
 
@@ -53,19 +58,28 @@ class PostgresSource:
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
+        self._is_pooled = False
 
         async def connect() -> Connection:
             try:
                 connection = await session.connect(address)
             except SourceError as exc:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
+            if self._version is None:
+                try:
+                    self._is_pooled = await is_behind_pooler(connection, limits)
+                except BaseException:
+                    session.abort(connection)
+                    raise
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
 
-        self._connections = Leases(
-            connect=connect, is_reusable=session.is_idle, close=session.close, abort=session.abort
-        )
+        def is_reusable(connection: Connection) -> bool:
+            # A connection that is kept may keep a session of the pool from one that waits for it, maybe ours.
+            return session.is_idle(connection) and not self._is_pooled
+
+        self._connections = Leases(connect=connect, is_reusable=is_reusable, close=session.close, abort=session.abort)
 
     @property
     def statistics(self) -> ReadStatistics:
@@ -78,6 +92,11 @@ class PostgresSource:
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return (*self._address.warnings, *((POOLER_WARNING,) if self._is_pooled else ()))
+
+    @property
     def identity(self) -> str:
         """Server and database."""
         return f"postgres {self._address.place}"
@@ -86,15 +105,18 @@ class PostgresSource:
         """Close the idle connections."""
         await self._connections.aclose()
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._asking(snapshot) as connection:
             if isinstance(selection, Query):
-                return await self._query_profile(connection, selection, snapshot)
-            await session.begin(connection, self._limits, snapshot=snapshot)
-            result = await relation_profile(connection, selection)
-            await session.commit(connection)
-            return result
+                result = await self._query_profile(connection, selection, snapshot)
+            else:
+                await session.begin(connection, self._limits, snapshot=snapshot)
+                result = await relation_profile(connection, selection)
+                await session.commit(connection)
+        return replace(result, columns=chosen_columns(result.columns, choices, offers))
 
     async def _query_profile(self, connection: Connection, query: Query, snapshot: Snapshot | None) -> TableProfile:
         await session.begin(connection, self._limits, snapshot=snapshot)
@@ -152,8 +174,10 @@ class PostgresSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
-        wire = wire_format_for(request.columns)
-        decoder = wire.decoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        key = None if isinstance(chunk, Everything) else chunk.column
+        carried = tuple(column.carried() for column in request.columns)
+        wire = wire_format_for(carried)
+        decoder = converting(wire.decoder(carried, key=key), request.columns, key=key)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)
@@ -192,7 +216,13 @@ class PostgresSource:
         await self._connections.aclose()
 
     async def check_snapshot(self, selection: Selection) -> None:
-        """Nothing: whoever may read may export a snapshot."""
+        """Whoever may read may export a snapshot; behind a pooler, a second session is needed to read it."""
+        del selection  # a snapshot is of the whole database
+        async with self._connections.lease() as connection:
+            if self._is_pooled:
+                await session.begin(connection, self._limits)
+                await require_second_session(self._connections, self._limits)
+                await session.rollback(connection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
@@ -201,6 +231,8 @@ class PostgresSource:
             self._connections.lease() as connection,
             hold_exported(connection, selection, self._limits) as holder,
         ):
+            if self._is_pooled:
+                await require_second_session(self._connections, self._limits)
             yield holder
 
     async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
@@ -246,7 +278,8 @@ class PostgresSource:
 
 
 def _statement(request: ChunkRequest, wire: WireFormat, *conditions: str) -> str:
-    return sql.POSTGRES.select(request.selection, wire.select_list(request.columns), request.chunk, also=conditions)
+    carried = [column.carried() for column in request.columns]
+    return sql.POSTGRES.select(request.selection, wire.select_list(carried), request.chunk, also=conditions)
 
 
 async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:

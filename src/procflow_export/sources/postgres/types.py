@@ -8,11 +8,23 @@ a type without an entry here is exported as that text.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
-from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
+from procflow_export.model.choices import FLOATS, INTEGERS, TypeName
+from procflow_export.model.types import (
+    ENUM,
+    ENUM_CARRIER,
+    JSON_CARRIER,
+    TEXT_CARRIER,
+    Column,
+    Fidelity,
+    LogicalType,
+    decimal_type,
+)
+from procflow_export.sources.columns.choices import Offers, offers_for
 
 NUMERIC: Final = "numeric"
 _VARHDRSZ: Final = 4
@@ -41,9 +53,45 @@ _EXACT: Final[dict[str, tuple[LogicalType, pa.DataType]]] = {
 
 _MONEY: Final = pa.decimal128(19, 2)
 
+_LISTED: Final = frozenset(_EXACT) - {"oid", "json", "jsonb"}
+"""The types of elements whose arrays are lists."""
+
+_BY_NAME: Final[dict[str, frozenset[TypeName]]] = {
+    NUMERIC: INTEGERS | FLOATS | {TypeName.DECIMAL},
+    "time with time zone": frozenset({TypeName.TIME}),
+    "geometry": frozenset({TypeName.WKB}),
+    "geography": frozenset({TypeName.WKB}),
+}
+"""What else the text of a type without an Arrow type can become."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementFacts:
+    """What the catalog says of an array beyond its own type.
+
+    Attributes:
+        base_type: ``pg_type.typname`` of its elements' type.
+        is_builtin: Whether that type is one of PostgreSQL's own.
+        category: ``e`` for enums, ``d`` for domains, anything else otherwise.
+        dimensions: As declared; 0 where nobody says.
+    """
+
+    base_type: str
+    is_builtin: bool
+    category: str
+    dimensions: int
+
 
 def column(
-    name: str, *, base_type: str, is_builtin: bool, category: str, native_type: str, typmod: int, is_nullable: bool
+    name: str,
+    *,
+    base_type: str,
+    is_builtin: bool,
+    category: str,
+    native_type: str,
+    typmod: int,
+    is_nullable: bool,
+    element: ElementFacts | None = None,
 ) -> Column:
     """Return the column for a type of the catalog.
 
@@ -55,13 +103,17 @@ def column(
         native_type: What people call it, modifiers included.
         typmod: The type modifier; -1 for none.
         is_nullable: Whether NULL is allowed.
+        element: What an array holds.
     """
     arrow_type: pa.DataType = pa.string()
-    logical_type, fidelity = LogicalType.OTHER, Fidelity.TEXT
+    logical_type, fidelity, carrier = LogicalType.OTHER, Fidelity.TEXT, None
     if category == "A":
         logical_type, fidelity = LogicalType.ARRAY, Fidelity.COMPATIBLE
+        listed = None if element is None else _list_type(element)
+        if listed is not None:
+            arrow_type, carrier = listed, JSON_CARRIER
     elif category == "e":
-        logical_type, fidelity = LogicalType.ENUM, Fidelity.EXACT
+        logical_type, arrow_type, fidelity, carrier = LogicalType.ENUM, ENUM, Fidelity.EXACT, ENUM_CARRIER
     elif is_builtin and base_type == NUMERIC:
         decimal = _numeric(typmod)
         if decimal is not None:
@@ -78,7 +130,31 @@ def column(
         arrow_type=arrow_type,
         is_nullable=is_nullable,
         fidelity=fidelity,
+        carrier=carrier,
     )
+
+
+def offers(native: Column) -> Offers:
+    """Return the types that a column can be given under ``columns:``, and how its values then travel."""
+    found = dict(offers_for(native))
+    if native.logical_type is LogicalType.ARRAY:
+        found |= {TypeName.LIST: JSON_CARRIER, TypeName.JSON: JSON_CARRIER}
+    if native.logical_type is LogicalType.OTHER:
+        found[TypeName.JSON] = JSON_CARRIER
+        word = native.native_type.rpartition(".")[2].partition("(")[0]
+        found |= dict.fromkeys(_BY_NAME.get(word, ()), TEXT_CARRIER)
+    return found
+
+
+def _list_type(element: ElementFacts) -> pa.DataType | None:
+    """Return the list for a flat array, or ``None`` where JSON is its form."""
+    if element.dimensions > 1:
+        return None
+    if element.category == "e":
+        return pa.list_(pa.string())
+    if element.is_builtin and element.base_type in _LISTED:
+        return pa.list_(_EXACT[element.base_type][1])
+    return None
 
 
 def _numeric(typmod: int) -> pa.DataType | None:

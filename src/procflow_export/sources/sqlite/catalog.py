@@ -8,26 +8,29 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from procflow_export.model.choices import Choices
 from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
+from procflow_export.sources.columns.choices import chosen_columns, has_type
 from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.parameters import bound, without_values
 from procflow_export.sources.port import TableProfile
-from procflow_export.sources.sqlite.types import declared_column, observed_column
+from procflow_export.sources.sqlite.types import declared_column, observed_column, offers
 
 _QUERY_VIEW: Final = "procflow_query_columns"
 _STORAGE_CLASSES: Final = ("integer", "real", "text", "blob")
 
 
-def profile(connection: sqlite3.Connection, selection: Selection) -> TableProfile:
+def profile(connection: sqlite3.Connection, selection: Selection, choices: Choices) -> TableProfile:
     """Return the profile of a selection.
 
     Raises:
-        ExportError: If it is not there, or its columns cannot be exported.
+        ExportError: If it is not there, its columns cannot be exported, or a choice cannot be had.
     """
     if isinstance(selection, Query):
-        return _profile_query(connection, selection)
+        return _profile_query(connection, selection, choices)
     described = _table_columns(connection, selection)
     if not described:
         raise not_found(selection)
@@ -35,16 +38,16 @@ def profile(connection: sqlite3.Connection, selection: Selection) -> TableProfil
     never_null = {name for name, _, is_not_null in described if is_not_null or name == rowid_alias}
     columns = [(name, declared, name not in never_null) for name, declared, _ in described]
     return TableProfile(
-        columns=_resolve(connection, selection, columns, is_expression=_is_view(connection, selection)),
+        columns=_resolve(connection, selection, columns, choices, is_expression=_is_view(connection, selection)),
         row_estimate=_row_estimate(connection, selection),
         indexes=_indexes(connection, selection, rowid_alias, never_null),
     )
 
 
-def _profile_query(connection: sqlite3.Connection, query: Query) -> TableProfile:
+def _profile_query(connection: sqlite3.Connection, query: Query, choices: Choices) -> TableProfile:
     # A temporary view is the only way to a query's declared types; it lives in this connection's memory.
     view = sql.SQLITE.identifier(_QUERY_VIEW)
-    connection.execute(f"CREATE TEMP VIEW {view} AS {sql.strip_statement_end(query.text)}")
+    connection.execute(f"CREATE TEMP VIEW {view} AS {sql.SQLITE.body(without_values(query))}")
     try:
         described = connection.execute(
             "SELECT name, type FROM pragma_table_xinfo(?, 'temp') ORDER BY cid", (_QUERY_VIEW,)
@@ -58,7 +61,7 @@ def _profile_query(connection: sqlite3.Connection, query: Query) -> TableProfile
         if number.isdigit() and base in names:
             checked_names((base, base), query)
     columns = [(str(name), str(declared or ""), True) for name, declared in described]
-    return TableProfile(columns=_resolve(connection, query, columns, is_expression=True), row_estimate=None)
+    return TableProfile(columns=_resolve(connection, query, columns, choices, is_expression=True), row_estimate=None)
 
 
 def _table_columns(connection: sqlite3.Connection, relation: Relation) -> list[tuple[str, str, bool]]:
@@ -82,6 +85,7 @@ def _resolve(
     connection: sqlite3.Connection,
     selection: Selection,
     columns: list[tuple[str, str, bool]],
+    choices: Choices,
     *,
     is_expression: bool,
 ) -> tuple[Column, ...]:
@@ -92,9 +96,11 @@ def _resolve(
     }
     open_names = [name for name, column in found.items() if column is None]
     classes = _observed_classes(connection, selection, open_names)
-    return tuple(
-        found[name] or observed_column(name, classes[name], is_nullable=nullable) for name, _, nullable in columns
-    )
+    resolved = [
+        found[name] or observed_column(name, classes[name], is_nullable=nullable, is_chosen=has_type(choices.get(name)))
+        for name, _, nullable in columns
+    ]
+    return chosen_columns(resolved, choices, offers)
 
 
 def _observed_classes(
@@ -106,7 +112,7 @@ def _observed_classes(
     expressions = [
         f"max(typeof({sql.SQLITE.identifier(name)}) = '{storage}')" for name in names for storage in _STORAGE_CLASSES
     ]
-    row = connection.execute(sql.SQLITE.select(selection, expressions)).fetchone()
+    row = connection.execute(sql.SQLITE.select(selection, expressions), bound(selection)).fetchone()
     width = len(_STORAGE_CLASSES)
     return {
         name: frozenset(

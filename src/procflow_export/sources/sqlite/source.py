@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pyarrow as pa
 
+from procflow_export.model.choices import NO_CHOICES, Choices, OnInvalid
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import KeyValues
 from procflow_export.model.plan import Relation, Selection, Snapshot, TableChunk
@@ -25,10 +27,11 @@ from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.parameters import bound
 from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
-from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
+from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value, decode_text
 from procflow_export.sources.sqlite.rows import RowReader
 from procflow_export.sources.sqlite.snapshot import SqliteHolder, hold_joined
 from procflow_export.sources.turns import LARGE_BYTES, large_turn
@@ -68,35 +71,44 @@ class SqliteSource:
         return f"SQLite {sqlite3.sqlite_version}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: nobody stands between us and a file."""
+        return ()
+
+    @property
     def identity(self) -> str:
         """The file."""
         return f"sqlite {self._path}"
 
-    async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
+    async def profile(
+        self, selection: Selection, choices: Choices = NO_CHOICES, snapshot: Snapshot | None = None
+    ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._open(snapshot) as database:
             started = time.monotonic()
-            result = await database.call(lambda connection: profile(connection, selection))
+            result = await database.call(lambda connection: profile(connection, selection, choices))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
-        rows = await self._rows(sql.SQLITE.nth_key(search), snapshot)
+        rows = await self._rows(sql.SQLITE.nth_key(search), search.selection, snapshot)
         return tuple(map(sqlite_value, rows[0])) if rows else None
 
     async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
-        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), snapshot))
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), selection, snapshot))
 
     async def now(self) -> datetime:
         """Return the time of this machine's clock, which is the database's, too."""
         return datetime.now(UTC).replace(microsecond=0)
 
-    async def _rows(self, statement: str, snapshot: Snapshot | None = None) -> list[tuple[object, ...]]:
+    async def _rows(
+        self, statement: str, selection: Selection, snapshot: Snapshot | None = None
+    ) -> list[tuple[object, ...]]:
         async with self._open(snapshot) as database:
             started = time.monotonic()
-            result = await database.rows(statement)
+            result = await database.rows(statement, bound(selection))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
@@ -125,7 +137,8 @@ class SqliteSource:
         started = time.monotonic()
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            await database.call(lambda connection: opened.append(connection.execute(statement)))
+            await database.call(partial(_set_text_factory, columns=columns))
+            await database.call(lambda connection: opened.append(connection.execute(statement, bound(selection))))
             reader = RowReader(
                 opened[0], columns, max_rows=request.batch_rows, max_bytes=min(request.batch_bytes, MAX_BATCH_BYTES)
             )
@@ -158,6 +171,7 @@ class SqliteSource:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
             statistics.record_statement(time.monotonic() - started)
+            statistics.changed_values.update(decoder.changed_values)
 
     async def _place(self, database: Database, selection: Selection, refused: RefusedError) -> str:
         """Say where a refused value stands."""
@@ -182,7 +196,7 @@ class SqliteSource:
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes
-            for row in connection.execute(statement):
+            for row in connection.execute(statement, bound(selection)):
                 for column, value in zip(texts, row, strict=False):
                     if isinstance(value, bytes) and not _is_utf8(value):
                         return column, f"rowid {row[-1]}" if rowid else "a row of the query"
@@ -240,6 +254,12 @@ class SqliteSource:
         if snapshot is not None:
             return self._joined.lease(snapshot)
         return open_database(self._path, self._limiter, busy_timeout_s=self._busy_timeout_s)
+
+
+def _set_text_factory(connection: sqlite3.Connection, columns: Sequence[Column]) -> None:
+    """Let texts that are not UTF-8 through to the columns that have a policy; a call for each text is dear."""
+    if any(column.on_invalid is not OnInvalid.ERROR for column in columns):
+        connection.text_factory = decode_text
 
 
 def _shown(value: Value) -> str:

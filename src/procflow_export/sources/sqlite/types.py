@@ -11,13 +11,16 @@ have.  Rules of affinity: <https://www.sqlite.org/datatype3.html#determination_o
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
 
+from procflow_export.model.choices import TypeName
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
-from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
+from procflow_export.model.types import BYTES_CARRIER, Column, Fidelity, LogicalType, decimal_type
+from procflow_export.sources.columns.choices import Offers, offers_for
 
 _DECIMAL: Final = re.compile(r"(?:NUMERIC|DECIMAL|DEC)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 
@@ -68,6 +71,19 @@ def declared_column(name: str, declared: str, *, is_nullable: bool, is_expressio
     )
 
 
+def offers(native: Column) -> Offers:
+    """Return the types that a column can be given under ``columns:``, and how its values then travel.
+
+    A column may hold values of every kind, whatever it declares, so what has no type of its own can become all that a text can.
+    """
+    if native.logical_type is LogicalType.OTHER:
+        native = replace(native, logical_type=LogicalType.TEXT)
+    found = dict(offers_for(native))
+    if TypeName.BINARY in found:
+        found[TypeName.BINARY] = BYTES_CARRIER
+    return found
+
+
 def _by_affinity(words: str) -> tuple[LogicalType, pa.DataType, Fidelity]:
     if "INT" in words:
         return LogicalType.INTEGER, pa.int64(), Fidelity.EXACT
@@ -80,11 +96,17 @@ def _by_affinity(words: str) -> tuple[LogicalType, pa.DataType, Fidelity]:
     return LogicalType.OTHER, pa.string(), Fidelity.TEXT
 
 
-def observed_column(name: str, classes: frozenset[str], *, is_nullable: bool) -> Column:
+def observed_column(name: str, classes: frozenset[str], *, is_nullable: bool, is_chosen: bool) -> Column:
     """Return the column for values of these storage classes (``integer``, ``real``, ``text``, ``blob``).
 
+    Args:
+        name: Its name.
+        classes: Those of its values.
+        is_nullable: Whether NULL is allowed.
+        is_chosen: Whether the user chose a type for it.
+
     Raises:
-        DataError: If bytes and other values are mixed, for which no type keeps the difference.
+        DataError: If bytes and other values are mixed, for which no type keeps the difference, and nobody chose one.
     """
     arrow_type: pa.DataType
     fidelity = Fidelity.EXACT
@@ -96,11 +118,12 @@ def observed_column(name: str, classes: frozenset[str], *, is_nullable: bool) ->
         logical_type, arrow_type = LogicalType.FLOAT, pa.float64()
     elif classes == {"blob"}:
         logical_type, arrow_type = LogicalType.BYTES, pa.binary()
-    elif "blob" not in classes:
+    elif is_chosen or "blob" not in classes:
         logical_type, arrow_type, fidelity = LogicalType.OTHER, pa.string(), Fidelity.TEXT
     else:
         raise DataError(
-            Code.TYPE_NOT_SUPPORTED, f"the column {name!r} mixes bytes with other values: cast it in a query"
+            Code.TYPE_NOT_SUPPORTED,
+            f"the column {name!r} mixes bytes with other values: give it a type under `columns:`",
         )
     return Column(
         name=name,

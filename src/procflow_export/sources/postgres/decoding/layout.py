@@ -100,7 +100,7 @@ def projection(column: Column) -> str:
             return name if column.native_type in _JSON_TYPES else exact_text(name)
         case LogicalType.ARRAY:
             if not pa.types.is_list(column.arrow_type):
-                return f"pg_catalog.array_to_json({name})"
+                return f"pg_catalog.to_json({name})"
             element = column.arrow_type.value_type
             return f"{name}::pg_catalog.{_cast(element)}[]" if _cast(element) else name
         case _:

@@ -106,7 +106,7 @@ def _projection(column: Column) -> str:
             # Its own text depends on the server's locale.
             return f"{name}::pg_catalog.numeric"
         case LogicalType.ARRAY:
-            return f"pg_catalog.array_to_json({name})"
+            return f"pg_catalog.to_json({name})"
         case _:
             return name
 
