@@ -156,7 +156,8 @@ def _postgres_database(admin_url: str) -> Iterator[str]:
     postgres_execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _mariadb_database(admin_url: str) -> Iterator[str]:
+def fresh_mariadb_database(admin_url: str) -> Iterator[str]:
+    """Give the URL of an empty database of a MariaDB or MySQL server, which is dropped at the end."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     mariadb_execute(admin_url, f"CREATE DATABASE {name}")
     yield with_database(admin_url, name)
@@ -178,10 +179,10 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def mariadb_database(mariadb_url: str) -> Iterator[str]:
     """The URL of an empty MariaDB database of this test's own."""
-    yield from _mariadb_database(mariadb_url)
+    yield from fresh_mariadb_database(mariadb_url)
 
 
 @pytest.fixture(scope="module")
 def mariadb_module_database(mariadb_url: str) -> Iterator[str]:
     """The URL of an empty MariaDB database that the tests of one module share."""
-    yield from _mariadb_database(mariadb_url)
+    yield from fresh_mariadb_database(mariadb_url)

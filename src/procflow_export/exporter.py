@@ -23,6 +23,7 @@ from procflow_export.config.shape import nearest_name
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
+from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_targets, text_cleaner
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
@@ -35,6 +36,7 @@ from procflow_export.planning.plan import Target, target_of
 
 if TYPE_CHECKING:
     from procflow.record import Run
+    from procflow.redaction import Secret
     from procflow_export.pipeline.run_record import RunRecord
 
 
@@ -95,6 +97,7 @@ class Exporter:
         self._outbox: Outbox | None = None
         self._loaded: LoadedConfig | None = None
         self._targets: list[Target] = []
+        self._secrets: frozenset[Secret[str]] = frozenset()
         self._started_at = utc_now()
         self._result: RunResult | None = None
 
@@ -141,7 +144,8 @@ class Exporter:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
         observer: RunObserver = self._record or Unobserved()
-        self._outbox = Outbox(clock, self._policy.event_buffer, observer)
+        clean = text_cleaner(self._secrets)
+        self._outbox = Outbox(clock, self._policy.event_buffer, observer, clean=clean)
         self._scheduler = Scheduler(
             self._targets,
             run_id=self.run_id,
@@ -152,6 +156,7 @@ class Exporter:
             clock=clock,
             policy=self._policy,
             environ=self._environ,
+            clean=clean,
         )
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
         return self._outbox.events
@@ -187,12 +192,13 @@ class Exporter:
         self._started_at = utc_now()
         config = self._loaded.config
         self._targets = [
-            target_of(config, export, run_id=self.run_id, started_at=self._started_at)
+            target_of(config, export, run_id=self.run_id, started_at=self._started_at, secrets=self._loaded.secrets)
             for export in config.exports
             if self._wanted is None or export.name in self._wanted
         ]
+        self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
-            self._engine = InProcessEngine(environ=self._environ)
+            self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
         await self._open_record()
         try:
             await self._exit_stack.enter_async_context(self._engine)
@@ -205,10 +211,9 @@ class Exporter:
     async def _open_record(self) -> None:
         if self._record_choice is None:
             return
-        from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_all
         from procflow_export.pipeline.run_record import recorded
 
-        secrets = secrets_of_all((target.source for target in self._targets), self._environ)
+        secrets = self._secrets
         file = self._loaded.file if self._loaded is not None else None
         self._record = await self._record_stack.enter_async_context(
             recorded(

@@ -9,8 +9,9 @@ import argparse
 import os
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import anyio
@@ -21,6 +22,7 @@ from procflow_export.cli.face import Face
 from procflow_export.cli.interrupts import STATUS_OF, Interrupts
 from procflow_export.cli.run import loaded_config
 from procflow_export.config.structs import LoadedConfig
+from procflow_export.engines.redaction import secrets_of_targets, text_cleaner
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import worst
 from procflow_export.model.errors import ExportError, Failure, MisuseError, failure_from
@@ -82,16 +84,24 @@ async def _check_all(
     # The exporter gives the targets and is left without running: nothing is started, read or written.
     async with Exporter(loaded, exports=exports or None) as exporter:
         checked = [_Checked(target=target) for target in exporter.targets]
+    clean = text_cleaner(secrets_of_targets((one.target for one in checked), os.environ))
     limiter, threads = anyio.CapacityLimiter(MAX_AT_ONCE), anyio.CapacityLimiter(MAX_AT_ONCE)
     async with SharedSources(os.environ) as sources, anyio.create_task_group() as group:
         interrupts.attach(group.cancel_scope.cancel)
         for one in checked:
-            group.start_soon(_check, one, sources, limiter, threads, face, name=f"check {one.target.export.name}")
+            check = partial(_check, one, sources, limiter=limiter, threads=threads, face=face, clean=clean)
+            group.start_soon(check, name=f"check {one.target.export.name}")
     return checked
 
 
 async def _check(
-    one: _Checked, sources: SharedSources, limiter: anyio.CapacityLimiter, threads: anyio.CapacityLimiter, face: Face
+    one: _Checked,
+    sources: SharedSources,
+    *,
+    limiter: anyio.CapacityLimiter,
+    threads: anyio.CapacityLimiter,
+    face: Face,
+    clean: Callable[[str], str],
 ) -> None:
     failures: list[Failure] = []
     async with limiter:
@@ -99,21 +109,21 @@ async def _check(
         try:
             previous = await published_set(one.target, threads)
         except Exception as exc:  # noqa: BLE001 (recorded: the source and the other exports are checked too)
-            failures.append(_recorded(exc, face))
+            failures.append(_recorded(exc, face, clean))
         try:
             one.plan = await plan_target(one.target, sources, previous)
             remark = await check_consistency(one.plan, sources)
             if remark is not None:
                 one.plan = replace(one.plan, warnings=(*one.plan.warnings, remark))
         except Exception as exc:  # noqa: BLE001 (recorded as well)
-            failures.append(_recorded(exc, face))
+            failures.append(_recorded(exc, face, clean))
     one.failures = tuple(failures)
 
 
-def _recorded(exc: Exception, face: Face) -> Failure:
+def _recorded(exc: Exception, face: Face, clean: Callable[[str], str]) -> Failure:
     if not isinstance(exc, ExportError):
-        face.say("".join(traceback.format_exception(exc)))
-    return failure_from(exc)
+        face.say(clean("".join(traceback.format_exception(exc))))
+    return failure_from(exc).cleaned(clean)
 
 
 def _rows(checked: Sequence[_Checked], face: Face, *, has_types: bool) -> list[Text]:

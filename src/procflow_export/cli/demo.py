@@ -44,6 +44,7 @@ def demo_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts)
             interrupts=interrupts,
             engine=parsed.engine,
             max_units=parsed.processes,
+            memory_mb=parsed.memory,
             retry_command=retry_command(program, loaded, params=()),
         )
         report = run.execute()

@@ -88,6 +88,7 @@ class RunOnce:
         exports: Names of the exports to run; empty means all.
         engine: ``processes`` or ``in-process``; ``None`` takes what the configuration says.
         max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
+        memory_mb: Memory of each process; ``None`` takes what the configuration says.
         record: The directory of all records; ``None`` records nothing.
         retry_command: Returns what to type to run some exports again.
         interrupts: Signals that stop the run; held from its beginning, and still afterwards.
@@ -98,6 +99,7 @@ class RunOnce:
     exports: Sequence[str] = ()
     engine: str | None = None
     max_units: int | None = None
+    memory_mb: int | None = None
     record: Path | None = None
     retry_command: Callable[[Sequence[str]], str]
     interrupts: Interrupts
@@ -159,7 +161,10 @@ class RunOnce:
         chosen = [export for export in config.exports if not self.exports or export.name in self.exports]
         at_most = sum(_parallel_units(export) for export in chosen)
         max_units = self.max_units or max(1, min(_processors(), at_most))
-        return ProcessEngine(max_units=max_units) if kind == PROCESSES else InProcessEngine(max_units=max_units)
+        memory_mb = self.memory_mb or config.memory_mb
+        if kind == PROCESSES:
+            return ProcessEngine(max_units=max_units, memory_mb=memory_mb)
+        return InProcessEngine(max_units=max_units, memory_bytes=memory_mb << 20)
 
     def _display(self) -> Display:
         face = self.face

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "procflow-export"
 USAGE_STATUS: Final = 64
+DEFAULT_MEMORY_MB: Final = 256
+MIN_MEMORY_MB: Final = 128
+"""Both are those of ``model.settings``, which is too heavy to be imported here."""
 DEFAULT_CONFIGS: Final = ("procflow.yaml", "procflow.yml", "procflow.json", "procflow.toml")
 
 EXIT_STATUSES: Final = (
@@ -144,9 +147,9 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     schema.set_defaults(json=True, quiet=False, verbose=False, no_color=False)
 
-    commands.add_parser(
-        "worker", add_help=False
-    )  # without `help=` it stays out of the list: started by the engine only
+    # Without `help=` it stays out of the list: started by the engine only.
+    worker = commands.add_parser("worker", add_help=False)
+    worker.add_argument("--memory", metavar="MB", type=_at_least(1), default=DEFAULT_MEMORY_MB)
     return parser
 
 
@@ -207,6 +210,13 @@ def _work_options() -> argparse.ArgumentParser:
         type=_at_least(1),
         default=None,
         help="chunks at once (default: one for each processor)",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="MB",
+        type=_at_least(MIN_MEMORY_MB),
+        default=None,
+        help="memory of each process (default: memory_mb of the configuration)",
     )
     return options
 

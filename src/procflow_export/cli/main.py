@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], interrupts: Interrupts) -> int:
     if parsed.command == "worker":
         from procflow_export.engines.worker import main as be_a_worker
 
-        be_a_worker()
+        be_a_worker(parsed.memory)
     return _with_face(parsed, interrupts)
 
 

@@ -20,6 +20,7 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
     options = [f"--engine {parsed.engine}"] if parsed.engine else []
+    options += [f"--memory {parsed.memory}"] if parsed.memory else []
     options += [f"--record {shlex.quote(parsed.record)}"] if parsed.record else []
     run = RunOnce(
         loaded=loaded,
@@ -28,6 +29,7 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
         exports=parsed.exports,
         engine=parsed.engine,
         max_units=parsed.processes,
+        memory_mb=parsed.memory,
         record=None if parsed.record is None else Path(parsed.record),
         retry_command=retry_command(
             shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options

@@ -1,4 +1,4 @@
-"""The first moments of the program: standard streams that are open, signals that are heeded.
+"""The first moments of the program: standard streams that are open, signals that are heeded, memory that is kept small.
 
 Must stay cheap to import: until this has run, a signal ends the process the way the operating system does.
 """
@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from procflow_export.cli.interrupts import STATUS_OF, Interrupts
+from procflow_export.engines import own_process
 from procflow_export.engines.standard_streams import open_missing_streams
 
 
@@ -20,6 +21,7 @@ def take_over_process() -> Interrupts:
     interrupts = Interrupts(_end_at_once)
     interrupts.install()
     open_missing_streams()
+    own_process.settle()
     return interrupts
 
 

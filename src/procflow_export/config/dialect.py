@@ -19,10 +19,6 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
     "SourceConfig": {"mongo": None},
     "TlsConfig": {"accept_invalid_certs": False, "accept_invalid_hostnames": False},
     "Tuning": {
-        "memory_threshold_mb": 0,
-        "max_value_mb": 0,
-        "max_batch_memory_mb": NOTHING,
-        "on_batch_memory_exceeded": NOTHING,
         "adaptive": False,
         "min_parallel": NOTHING,
     },

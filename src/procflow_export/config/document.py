@@ -6,6 +6,7 @@ A mapping with a key twice is an error: silently taking the last one hides mista
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import tomllib
@@ -87,8 +88,18 @@ def _broken(file: str, message: str, line: int | None = None) -> Document:
     return Document(root=None, file=file, findings=(finding,))
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads a date as the text that stands there: no key of a configuration is anything else."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [resolver for resolver in resolvers if resolver[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _parse_yaml(text: str, file: str) -> Document:
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -110,7 +121,7 @@ def _parse_yaml(text: str, file: str) -> Document:
 class _NodeReader:
     """Turns YAML nodes into values and remembers the line of each; anchors and merge keys are followed."""
 
-    def __init__(self, loader: yaml.SafeLoader, file: str) -> None:
+    def __init__(self, loader: _Loader, file: str) -> None:
         self._loader = loader
         self._file = file
         self._node_count = 0
@@ -181,14 +192,28 @@ def _parse_json(text: str, file: str) -> Document:
 
 def _parse_toml(text: str, file: str) -> Document:
     try:
-        root = tomllib.loads(text)
+        root = _dates_as_text(tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
         found = re.search(r"\(at line (\d+), column \d+\)", str(exc))
         message = re.sub(r" \(at .*\)$", "", str(exc))
         return _broken(file, f"not TOML: {message[:1].lower()}{message[1:]}", int(found[1]) if found else None)
     except RecursionError:
         return _broken(file, "not TOML: too deeply nested")
-    return Document(root=root, file=file, lines=_toml_lines(text))
+    return Document(root=_dates_as_text(root), file=file, lines=_toml_lines(text))
+
+
+def _dates_as_text(value: object) -> object:
+    match value:
+        case dict():
+            return {key: _dates_as_text(item) for key, item in value.items()}
+        case list():
+            return [_dates_as_text(item) for item in value]
+        case dt.datetime():
+            return value.isoformat(" ")
+        case dt.date() | dt.time():
+            return value.isoformat()
+        case _:
+            return value
 
 
 _TABLE: Final = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")

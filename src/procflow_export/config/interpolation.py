@@ -25,11 +25,13 @@ class Interpolated:
     Attributes:
         root: The values.
         raw: What stood at each path that had a reference, before it was replaced: what findings may show.
+        used: What was put in, by the name that was referred to.
         findings: References that could not be replaced, and parameters that nothing refers to.
     """
 
     root: object
     raw: Mapping[KeyPath, str]
+    used: Mapping[str, str]
     findings: tuple[Finding, ...]
 
 
@@ -46,7 +48,7 @@ def interpolate(document: Document, *, params: Mapping[str, str], environ: Mappi
         for name in params
         if name not in work.used
     ]
-    return Interpolated(root=root, raw=work.raw, findings=(*work.findings, *unused))
+    return Interpolated(root=root, raw=work.raw, used=work.used, findings=(*work.findings, *unused))
 
 
 class _Interpolation:
@@ -55,7 +57,7 @@ class _Interpolation:
         self._params = params
         self._environ = environ
         self.raw: dict[KeyPath, str] = {}
-        self.used: set[str] = set()
+        self.used: dict[str, str] = {}
         self.findings: list[Finding] = []
 
     def replace(self, value: object, path: KeyPath) -> object:
@@ -81,13 +83,13 @@ class _Interpolation:
             self._find(path, f"${{{name}}} is not a reference", allowed="letters, digits and _ between the braces")
             return ""
         if name in self._params:
-            self.used.add(name)
             value = self._params[name]
         elif name in self._environ:
             value = self._environ[name]
         else:
             self._find(path, f"${{{name}}} is neither a parameter nor an environment variable")
             return ""
+        self.used[name] = value
         if "\0" in value:
             self._find(path, f"the value of ${{{name}}} holds a NUL character")
             return ""

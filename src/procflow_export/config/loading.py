@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,7 +21,11 @@ from procflow_export.config.source_rules import Surroundings
 from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ConfigError, Finding, Severity
+from procflow_export.model.secrets import named_secrets
 from procflow_export.model.settings import DestinationConfig, Format, SourceConfig
+
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
 
 MAX_FILE_BYTES = 4 << 20
 
@@ -116,7 +121,7 @@ def _check(
     check_root(config, findings, around)
     for index, export in enumerate(config.exports):
         check_export(export, ("exports", index), config, findings, around)
-    return _finish(config, findings.items, around)
+    return _finish(config, findings.items, around, used=interpolated.used)
 
 
 def _check_what_could_be_read(root: object, findings: Findings, around: Surroundings) -> None:
@@ -177,14 +182,27 @@ def _follows_from_a_hole(finding: Finding, root: Mapping[object, object], source
     return finding.key.endswith("].destination") and bool(root.get("destination"))
 
 
-def _finish(config: Config, items: list[Finding], around: Surroundings) -> LoadedConfig:
+def _finish(
+    config: Config, items: list[Finding], around: Surroundings, *, used: Mapping[str, str] | None = None
+) -> LoadedConfig:
     if any(finding.severity is Severity.ERROR for finding in items):
         raise ConfigError(_in_order(items))
     return LoadedConfig(
+        secrets=_secrets_in(config, used or {}),
         config=_absolute(config, around.base_dir),
         base_dir=around.base_dir,
         warnings=tuple(str(finding) for finding in _in_order(items)),
     )
+
+
+def _secrets_in(config: Config, used: Mapping[str, str]) -> frozenset[Secret[str]]:
+    parameters = (
+        (name, item)
+        for export in config.exports
+        for name, value in export.parameters.items()
+        for item in (value if isinstance(value, tuple) else (value,))
+    )
+    return named_secrets((*used.items(), *parameters))
 
 
 def _in_order(items: list[Finding]) -> list[Finding]:
@@ -199,7 +217,12 @@ def _absolute(config: Config, base_dir: Path) -> Config:
         return None if path is None else str(base_dir / path)
 
     def source(one: SourceConfig) -> SourceConfig:
-        tls = one.tls and msgspec.structs.replace(one.tls, ca_file=anchored(one.tls.ca_file))
+        tls = one.tls and msgspec.structs.replace(
+            one.tls,
+            ca_file=anchored(one.tls.ca_file),
+            cert_file=anchored(one.tls.cert_file),
+            key_file=anchored(one.tls.key_file),
+        )
         return msgspec.structs.replace(one, path=anchored(one.path), url_file=anchored(one.url_file), tls=tls)
 
     def destination(one: DestinationConfig | None) -> DestinationConfig | None:

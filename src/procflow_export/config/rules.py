@@ -14,6 +14,7 @@ from typing import Final
 
 from procflow_export.config.document import KeyPath
 from procflow_export.config.mode_rules import check_mode
+from procflow_export.config.parameter_rules import check_parameters
 from procflow_export.config.places import EXPORT, manifest_place
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
@@ -25,6 +26,7 @@ from procflow_export.model.settings import (
     DestinationConfig,
     Format,
     RowGroupStrategy,
+    SourceType,
 )
 
 PLACEHOLDERS: Final = ("date", "hour", "export", "table", "run_id")
@@ -120,7 +122,8 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
             found=export.name,
             allowed=f"up to {MAX_NAME_BYTES} bytes without slash, backslash, '..' or a leading dot",
         )
-    _check_selection(export, path, findings, around)
+    query = _check_selection(export, path, findings, around)
+    check_parameters(export, path, _engine_of(export, config), query, findings)
     _check_export_source(export, path, config, findings)
     check_mode(export, path, findings)
     _check_format(export, path, findings)
@@ -150,7 +153,15 @@ def _check_place(export: ExportConfig, path: KeyPath, config: Config, findings: 
         findings.add(where, "parts cannot lie in a hidden directory", found=destination.path)
 
 
-def _check_selection(export: ExportConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+def _engine_of(export: ExportConfig, config: Config) -> SourceType | None:
+    source = config.source if export.source is None else config.sources.get(export.source)
+    if source is None and export.source is None and len(config.sources) == 1:
+        source = next(iter(config.sources.values()))
+    return None if source is None else source.type
+
+
+def _check_selection(export: ExportConfig, path: KeyPath, findings: Findings, around: Surroundings) -> str | None:
+    """Check what the export reads, and return the text of its query if it has one that can be read."""
     given = [key for key in ("table", "query", "query_file") if getattr(export, key) is not None]
     if not given:
         findings.add(path, "there is nothing to read", allowed="one of table, query, query_file")
@@ -163,10 +174,12 @@ def _check_selection(export: ExportConfig, path: KeyPath, findings: Findings, ar
             found=export.table,
             allowed="name or schema.name of letters, digits and _; a `query` reads everything else",
         )
+    text = export.query
     if export.query is not None:
         _check_query(export.query, (*path, "query"), findings)
     if export.query_file is not None:
-        _check_query_file(export.query_file, (*path, "query_file"), findings, around)
+        text = _check_query_file(export.query_file, (*path, "query_file"), findings, around)
+    return text
 
 
 def _check_query(text: str, path: KeyPath, findings: Findings) -> None:
@@ -176,22 +189,24 @@ def _check_query(text: str, path: KeyPath, findings: Findings) -> None:
         findings.add(path, "the query holds a NUL character")
 
 
-def _check_query_file(name: str, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+def _check_query_file(name: str, path: KeyPath, findings: Findings, around: Surroundings) -> str | None:
     if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         findings.add(path, "the file must lie below the configuration file, as a relative path", found=name)
-        return
+        return None
     file = (around.base_dir / name).resolve()
     if not file.is_relative_to(around.base_dir.resolve()):
         findings.add(path, "the file lies outside the directory of the configuration", found=name)
-        return
+        return None
     try:
+        if not file.is_file():  # a pipe would be waited for
+            findings.add(path, "this is no file" if file.exists() else "the file does not exist", found=name)
+            return None
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        findings.add(path, "the file does not exist", found=name)
     except (OSError, UnicodeDecodeError) as exc:
         findings.add(path, f"the file cannot be read as UTF-8 text ({type(exc).__name__})", found=name)
-    else:
-        _check_query(text, path, findings)
+        return None
+    _check_query(text, path, findings)
+    return text
 
 
 def _check_export_source(export: ExportConfig, path: KeyPath, config: Config, findings: Findings) -> None:

@@ -20,6 +20,8 @@ from procflow_export.config.dialect import LATER, LATER_VALUES, SECRET_KEYS, WRO
 from procflow_export.config.document import Document, KeyPath, path_text
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Finding, Severity
+from procflow_export.model.secrets import is_secret_name
+from procflow_export.model.settings import MASK
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -70,8 +72,8 @@ class Findings:
         )
 
     def _shown(self, path: KeyPath, value: object) -> str:
-        if path and path[-1] in SECRET_KEYS:
-            return "***"
+        if path and (path[-1] in SECRET_KEYS or _is_secret_parameter(path)):
+            return MASK
         if path in self.raw:
             return repr(self.raw[path])  # the reference, never the value behind it
         if isinstance(value, Mapping):
@@ -222,12 +224,16 @@ def _allowed(hint: object) -> str:
         return " or ".join(_allowed(arg) for arg in get_args(hint) if arg is not type(None))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return ", ".join(str(member.value) for member in hint)
-    names: dict[object, str] = {str: "text", int: "a whole number", bool: "true, false"}
-    return names.get(hint, "a list" if get_origin(hint) is list else "a mapping")
+    names: dict[object, str] = {str: "text", int: "a whole number", float: "a number", bool: "true, false"}
+    return names.get(hint, "a list" if get_origin(hint) in (list, tuple) else "a mapping")
 
 
 def _is_struct(option: object) -> TypeIs[type[msgspec.Struct]]:
     return isinstance(option, type) and issubclass(option, msgspec.Struct)
+
+
+def _is_secret_parameter(path: KeyPath) -> bool:
+    return "parameters" in path and any(is_secret_name(str(step)) for step in path[path.index("parameters") + 1 :])
 
 
 def _label(path: KeyPath) -> str:

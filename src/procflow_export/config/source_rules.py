@@ -12,8 +12,8 @@ from typing import Final
 
 from procflow_export.config.document import KeyPath
 from procflow_export.config.shape import Findings
-from procflow_export.model.errors import SourceError
-from procflow_export.model.settings import SourceConfig, SourceType, Tuning
+from procflow_export.model.errors import Severity, SourceError
+from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode, Tuning
 from procflow_export.model.urls import parse_url
 
 _SCHEMES: Final = {
@@ -68,13 +68,31 @@ def check_source(source: SourceConfig, path: KeyPath, findings: Findings, around
         name = getattr(source, key)
         if name is not None and not around.environ.get(name):
             findings.add((*path, key), f"the environment variable {name!r} is not set, or empty")
-    for key, file in (("url_file", source.url_file), ("ca_file", None if source.tls is None else source.tls.ca_file)):
-        if file is not None and not (around.base_dir / file).is_file():
-            where = (*path, "tls", key) if key == "ca_file" else (*path, key)
-            findings.add(where, "the file does not exist", found=file)
+    _check_file(source.url_file, (*path, "url_file"), findings, around)
+    if source.tls is not None:
+        _check_tls(source.tls, (*path, "tls"), findings, around)
     if urls:
         _check_url(source, (*path, urls[0]), findings, around)
     check_tuning(source.tuning, (*path, "tuning"), findings)
+
+
+def _check_tls(tls: TlsConfig, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+    for key in ("ca_file", "cert_file", "key_file"):
+        _check_file(getattr(tls, key), (*path, key), findings, around)
+    if tls.key_file is not None and tls.cert_file is None:
+        findings.add((*path, "cert_file"), "the key is missing: 'key_file' belongs to a certificate")
+    if tls.ca_file is not None and tls.mode in (TlsMode.DISABLE, TlsMode.REQUIRE):
+        findings.add(
+            (*path, "ca_file"),
+            f"'ca_file' has no effect in mode {tls.mode.value}: nothing is verified",
+            allowed="mode: verify-ca, mode: verify-full",
+            severity=Severity.WARNING,
+        )
+
+
+def _check_file(name: str | None, path: KeyPath, findings: Findings, around: Surroundings) -> None:
+    if name is not None and not (around.base_dir / name).is_file():
+        findings.add(path, "the file does not exist", found=name)
 
 
 def _check_sqlite(source: SourceConfig, path: KeyPath, urls: list[str], fields: list[str], findings: Findings) -> None:
@@ -93,6 +111,8 @@ def _check_fields(
 ) -> None:
     if not fields and environ.get("DATABASE_URL"):
         return
+    if source.type is SourceType.POSTGRES and environ.get("PGSERVICE"):
+        return  # what the service says is known when it is looked up
     for key, variables in _NEEDED[source.type].items():
         if getattr(source, key) is None and not any(environ.get(name) for name in variables):
             findings.add(
@@ -131,3 +151,9 @@ def check_tuning(tuning: Tuning, path: KeyPath, findings: Findings) -> None:
     """Check that limits do not contradict each other."""
     if tuning.batch_size is not None and tuning.batch_size_memory_mb is not None:
         findings.add((*path, "batch_size_memory_mb"), "'batch_size' and 'batch_size_memory_mb' exclude each other")
+    if tuning.on_batch_memory_exceeded is not None and tuning.max_batch_memory_mb is None:
+        findings.add(
+            (*path, "on_batch_memory_exceeded"),
+            "'on_batch_memory_exceeded' has no effect without 'max_batch_memory_mb'",
+            severity=Severity.WARNING,
+        )

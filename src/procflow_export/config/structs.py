@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
+    DEFAULT_MEMORY_MB,
+    MIN_MEMORY_MB,
     Compression,
     Consistency,
     CsvOptions,
@@ -21,7 +25,11 @@ from procflow_export.model.settings import (
     Positive,
     SourceConfig,
     Tuning,
+    masked_repr,
 )
+
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
 
 
 class Mode(StrEnum):
@@ -76,14 +84,15 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One table or query, and what it becomes.
+    """One table or query, and what it becomes.  Its ``repr`` shows neither a query nor the values of its parameters.
 
     Attributes:
         name: Unique; part of file names.
         source: Name of one of ``sources``; not needed when there is only one source.
         table: ``name`` or ``schema.name``; exactly one of ``table``, ``query`` and ``query_file``.
-        query: One SELECT statement.
+        query: One SELECT statement; ``:name`` in it stands for a value of ``parameters``.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
+        parameters: Values of the placeholders of the query: text, numbers, ``true``, ``false``, ``null``, or a list of them.
         mode: Which rows are read, and whether in one statement or in chunks.
         cursor_column: Column that grows with every new or changed row; needed by ``incremental``.
         incremental_cursor_mode: Whether ``cursor_fallback_column`` counts where ``cursor_column`` is NULL.
@@ -121,6 +130,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     table: str | None = None
     query: str | None = None
     query_file: str | None = None
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
     mode: Mode
     cursor_column: str | None = None
     incremental_cursor_mode: CursorMode | None = None
@@ -153,6 +163,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Whether a run adds to the published set, instead of replacing it."""
         return self.mode in (Mode.INCREMENTAL, Mode.TIME_WINDOW) or self.keyset_incremental
 
+    def __repr__(self) -> str:
+        return masked_repr(self, "query", "parameters")
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A whole configuration.
@@ -162,6 +175,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         sources: Several databases by name, instead of ``source``; every export names its own.
         destination: Where files go unless an export says otherwise.
         exports: What is exported; at least one.
+        memory_mb: Memory that each process of a run may have for its exports, its own libraries included.
         parallel_exports: Run exports as tasks of one process, unless the next key or the command line says otherwise.
         parallel_export_processes: Run exports in child processes, which is the default of the command line.
     """
@@ -170,6 +184,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sources: dict[str, SourceConfig] = msgspec.field(default_factory=dict)
     destination: DestinationConfig | None = None
     exports: list[ExportConfig]
+    memory_mb: Annotated[int, msgspec.Meta(ge=MIN_MEMORY_MB)] = DEFAULT_MEMORY_MB
     parallel_exports: bool = False
     parallel_export_processes: bool = False
 
@@ -196,9 +211,12 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
         base_dir: Directory that relative paths started at: the file's own.
         file: The file; None when the configuration came from memory.
         warnings: What was found that does not stop a run, one line each.
+        secrets: Values that must not be shown, because a variable or parameter with the name of a secret holds them; those
+            of sources are not among them.
     """
 
     config: Config
     base_dir: Path
     file: Path | None = None
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[Secret[str]] = frozenset()

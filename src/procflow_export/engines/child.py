@@ -32,12 +32,11 @@ from procflow_export.engines.protocol import (
     parent_codec,
     worker_codec,
 )
-from procflow_export.engines.redaction import redaction_of, secrets_of
+from procflow_export.engines.redaction import secrets_of, secrets_of_unit, text_cleaner
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, Failure, WorkerError, error_from
 from procflow_export.model.events import Heartbeat, UnitEvent, UnitFinished, UnitProgress, UnitStarted, UnitWarning
 from procflow_export.model.plan import UnitResult, WorkUnit
-from procflow_export.model.settings import SourceConfig
 
 SHUTDOWN: Final = procflow.Shutdown.sigterm(grace_s=3.0)
 CANCEL_WAIT_S: Final = 3.0
@@ -116,7 +115,7 @@ class WorkerChild:
         self._outputs_open = 2
         self._outputs_ended = anyio.Event()
         self._secrets: frozenset[Secret[str]] = frozenset()
-        self._redaction = redaction_of(())
+        self._clean = text_cleaner(())
         self._stderr = HeadAndTail()
         self._codec = worker_codec()
         self._parent_codec = parent_codec()
@@ -147,7 +146,7 @@ class WorkerChild:
 
     def stderr_text(self) -> str:
         """Return what it wrote to standard error, the middle left out where it was much, secrets masked."""
-        return self._redaction.clean_text(self._stderr.text())
+        return self._clean(self._stderr.text())
 
     async def run(self) -> None:
         """Start the child and serve it until it is gone.  Never raises for what the child does; see ``do()``."""
@@ -180,7 +179,7 @@ class WorkerChild:
             ExportError: If the unit failed, or the worker did.
         """
         job = self._job = _Job(unit, report)
-        self._learn_secrets(unit.source)
+        self._learn(secrets_of_unit(unit, self._environ))
         try:
             await self._started.wait()
             if self._ended.is_set():
@@ -206,7 +205,7 @@ class WorkerChild:
         """
         async with self._asking:
             question = self._question = _Question(message)
-            self._learn_secrets(message.source)
+            self._learn(secrets_of(message.source, self._environ))
             try:
                 await self._started.wait()
                 if self._ended.is_set():
@@ -281,7 +280,7 @@ class WorkerChild:
         except MalformedEventError:
             self.malformed_lines += 1
             # Cleaned before it is cut: half a secret would not be found.
-            shown = self._redaction.clean_text(line[:MAX_SEARCHED_CHARS])[:SHOWN_MALFORMED_CHARS]
+            shown = self._clean(line[:MAX_SEARCHED_CHARS])[:SHOWN_MALFORMED_CHARS]
             self._warn(Code.WORKER_PROTOCOL, f"line {self.malformed_lines} of the worker that is no event: {shown}")
             return
         match message:
@@ -349,10 +348,10 @@ class WorkerChild:
             return WorkerError(Code.WORKER_NOT_STARTED, f"a worker process could not begin: it {outcome.described}")
         return WorkerError(Code.WORKER_DIED, f"the worker process {outcome.pid} {outcome.described}")
 
-    def _learn_secrets(self, source: SourceConfig) -> None:
-        secrets = self._secrets | secrets_of(source, self._environ)
-        if secrets != self._secrets:
-            self._secrets, self._redaction = secrets, redaction_of(secrets)
+    def _learn(self, secrets: frozenset[Secret[str]]) -> None:
+        known = self._secrets | secrets
+        if known != self._secrets:
+            self._secrets, self._clean = known, text_cleaner(known)
 
     # --- talking to it ----------------------------------------------------------------------------------------------
 

@@ -16,14 +16,16 @@ import anyio
 import anyio.abc
 
 from procflow_export.destinations import Owner, open_destination
-from procflow_export.model.events import UnitEvent, UnitStarted
+from procflow_export.model.events import UnitEvent, UnitStarted, UnitWarning
 from procflow_export.model.plan import Snapshot, UnitResult, WorkUnit
-from procflow_export.model.settings import SourceConfig
+from procflow_export.model.settings import DEFAULT_MEMORY_MB, SourceConfig
 from procflow_export.model.types import decode_columns
-from procflow_export.pipeline.budget import DEFAULT_BUDGET_BYTES, MemoryBudget, data_budget
+from procflow_export.pipeline.budget import MemoryBudget
+from procflow_export.pipeline.guard import ResidentGuard
+from procflow_export.pipeline.machine import resident_bytes
 from procflow_export.pipeline.sources import SharedSources
-from procflow_export.pipeline.unit import run_unit
-from procflow_export.planning.memory import estimated_row_bytes, unit_bytes
+from procflow_export.pipeline.unit import MEMORY_WARNING, run_unit
+from procflow_export.planning.memory import data_bytes, estimated_row_bytes, row_group_warning, unit_bytes
 from procflow_export.sources import Source
 
 DEFAULT_MAX_UNITS: Final = max(2, min(8, os.cpu_count() or 2))
@@ -33,14 +35,14 @@ class InProcessEngine:
     """Executes units as tasks of this process; an async context manager.
 
     Memory: a unit reserves its estimate (see ``planning.memory``) from a budget that all units of the engine share, and
-    waits while there is not enough.
+    waits while there is not enough; and while the process is larger than the unit's threshold.
     """
 
     def __init__(
         self,
         *,
         max_units: int = DEFAULT_MAX_UNITS,
-        memory_bytes: int = DEFAULT_BUDGET_BYTES,
+        memory_bytes: int = DEFAULT_MEMORY_MB << 20,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare an engine.
@@ -54,7 +56,9 @@ class InProcessEngine:
             raise ValueError("an engine runs at least one unit")
         self._max_units = max_units
         self._environ = os.environ if environ is None else environ
-        self._budget = MemoryBudget(data_budget(memory_bytes))
+        self._budget = MemoryBudget(data_bytes(memory_bytes))
+        self._guard = ResidentGuard(resident_bytes)
+        self._memory_bytes = memory_bytes
         self._encoders = anyio.CapacityLimiter(max_units)
         self._exit_stack = AsyncExitStack()
         self._sources: SharedSources | None = None
@@ -74,12 +78,28 @@ class InProcessEngine:
         report(UnitStarted(export=unit.export, chunk=unit.index, attempt=unit.attempt, pid=os.getpid()))
         row_bytes = estimated_row_bytes(decode_columns(unit.columns))
         owner = Owner(export=unit.export, run_id=unit.run_id)
+        threshold_bytes = unit.source.tuning.limits().memory_threshold_bytes
+
+        def warn(message: str) -> None:
+            report(UnitWarning(export=unit.export, chunk=unit.index, code=MEMORY_WARNING, message=message))
+
+        too_large = row_group_warning(unit.format, row_bytes, self._memory_bytes)
+        if too_large is not None and unit.index == 0:
+            warn(too_large)
         async with (
-            self._budget.reserved(unit_bytes(unit, row_bytes)),
+            self._budget.reserved(unit_bytes(unit, row_bytes, self._memory_bytes)),
+            self._guard.admitted(threshold_bytes, warn),
             self._opened(unit.source) as source,
             open_destination(unit.destination, owner=owner) as destination,
         ):
-            return await run_unit(unit, source=source, destination=destination, encoders=self._encoders, report=report)
+            return await run_unit(
+                unit,
+                source=source,
+                destination=destination,
+                encoders=self._encoders,
+                report=report,
+                memory_bytes=self._memory_bytes,
+            )
 
     async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:
         """Open connections for a snapshot: see ``Engine.prepare_readers``."""

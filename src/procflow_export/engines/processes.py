@@ -29,7 +29,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, MisuseError, SourceError, WorkerError
 from procflow_export.model.events import UnitEvent
 from procflow_export.model.plan import Snapshot, UnitResult, WorkUnit
-from procflow_export.model.settings import SourceConfig
+from procflow_export.model.settings import DEFAULT_MEMORY_MB, SourceConfig
 from procflow_export.pipeline.groups import end_group
 from procflow_export.sources.scopes import open_task_group
 
@@ -47,9 +47,13 @@ class WorkerRemark:
 
 
 def worker_command(
-    number: int, *, python: str | None = None, environ: Mapping[str, str] | None = None
+    number: int,
+    *,
+    python: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    memory_mb: int = DEFAULT_MEMORY_MB,
 ) -> procflow.Command:
-    """Return the command of worker ``number``.
+    """Return the command of worker ``number``, which has a budget of ``memory_mb``.
 
     ``-P`` keeps the working directory off the module path: a ``random.py`` lying there must not break an export.  Where the package
     is not installed but was found through a changed path, its folder travels in ``PYTHONPATH``, behind what is there.
@@ -68,6 +72,8 @@ def worker_command(
         "-m",
         "procflow_export",
         "worker",
+        "--memory",
+        str(memory_mb),
         env={**(environ or {}), "PYTHONPATH": _python_path(os.environ if environ is None else environ)},
         inherit_env=environ is None,
         name=f"worker-{number}",
@@ -90,6 +96,7 @@ class ProcessEngine:
         self,
         *,
         max_units: int,
+        memory_mb: int = DEFAULT_MEMORY_MB,
         python: str | None = None,
         environ: Mapping[str, str] | None = None,
         shutdown: procflow.Shutdown = SHUTDOWN,
@@ -98,6 +105,7 @@ class ProcessEngine:
 
         Args:
             max_units: How many units are done at once, each by its own process.
+            memory_mb: Memory that each process may have.
             python: Interpreter of the workers; by default the one that runs this.
             environ: Environment of the workers, references in the configuration included; by default this process's.
             shutdown: How a worker is ended that does not end by itself.
@@ -105,6 +113,7 @@ class ProcessEngine:
         if max_units < 1:
             raise MisuseError(f"the processes engine needs at least 1 process, not {max_units}")
         self._max_units = max_units
+        self._memory_mb = memory_mb
         self._python = python
         self._environ = environ
         self._shutdown = shutdown
@@ -264,7 +273,9 @@ class ProcessEngine:
         if self._group is None:
             raise MisuseError("the engine was not entered")
         self._started_count += 1
-        command = worker_command(self._started_count, python=self._python, environ=self._environ)
+        command = worker_command(
+            self._started_count, python=self._python, environ=self._environ, memory_mb=self._memory_mb
+        )
         worker = WorkerChild(command, shutdown=self._shutdown, environ=self._environ)
         self._workers.add(worker)
         self._group.start_soon(self._run, worker, f"worker-{self._started_count}", name=f"worker-{self._started_count}")

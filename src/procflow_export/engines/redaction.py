@@ -1,7 +1,8 @@
-"""What must not be shown of a source: its connection URL and its password, wherever they came from.
+"""What must not be shown of an export.
 
-A driver or a traceback may repeat a connection string; the parent knows the secrets of every unit and takes them out before a
-worker's lines reach an error, an event, a screen or a record.  How that is done is ``procflow.redaction``'s.
+That is its source's connection URL and password, wherever they came from, and the values of variables and parameters with the name
+of a secret.  A driver, a server or a traceback may repeat them; the parent knows the secrets of every unit and takes them out before a failure or
+a worker's lines reach an event, a screen or a record.  How that is done is ``procflow.redaction``'s.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from procflow.record.redaction.redactor import Json, Redactor
-from procflow.redaction import Redaction, Secret
+from procflow.redaction import Redaction, Rule, Secret, SecretPlaces, merged, replaced
 from procflow.redaction.secret import SEARCHED_BYTES
+from procflow_export.engines.spellings import cuts, spellings
 from procflow_export.model.errors import ExportError
+from procflow_export.model.plan import WorkUnit
+from procflow_export.model.secrets import secret_of
 from procflow_export.model.settings import MASK, SourceConfig, SourceType
 from procflow_export.model.urls import password_of
-from procflow_export.sources.connection import server_address
+from procflow_export.planning.plan import Target
+from procflow_export.sources.connection import server_address, source_url
 
 MIN_SECRET_CHARS: Final = 3
 """Shorter ones would mask half of every text and protect nothing."""
+_IN_URLS: Final = SecretPlaces(rules=frozenset({Rule.URL}))
 
 
 def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Secret[str]]:
@@ -30,9 +35,15 @@ def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Se
     return frozenset(_urls(source, environ)) | frozenset(_passwords(source, environ))
 
 
-def secrets_of_all(sources: Iterable[SourceConfig], environ: Mapping[str, str]) -> frozenset[Secret[str]]:
-    """Return the secrets of all ``sources``."""
-    return frozenset(secret for source in sources for secret in secrets_of(source, environ))
+def secrets_of_unit(unit: WorkUnit, environ: Mapping[str, str]) -> frozenset[Secret[str]]:
+    """Return the secrets of a unit of work."""
+    named = (secret_of(text, "parameter") for text in unit.secrets)
+    return secrets_of(unit.source, environ) | {secret for secret in named if secret is not None}
+
+
+def secrets_of_targets(targets: Iterable[Target], environ: Mapping[str, str]) -> frozenset[Secret[str]]:
+    """Return the secrets of all ``targets``."""
+    return frozenset().union(*(target.secrets | secrets_of(target.source, environ) for target in targets))
 
 
 def cleaner_of(secrets: Iterable[Secret[str]]) -> Callable[[Json], Json]:
@@ -66,21 +77,36 @@ def searched(secrets: Iterable[Secret[str]]) -> frozenset[Secret[str]]:
 
 
 def redaction_of(secrets: Iterable[Secret[str]]) -> Redaction:
-    """Return what takes ``secrets`` out of a text, as written and percent-encoded, and passwords in other URLs too.
+    """Return what takes ``secrets`` out of a text, in each of their spellings, and passwords in other URLs too.
 
     Telling words are no rule here: ``InvalidPasswordError: ...`` is what an operator has to read.
     """
-    plain = {secret.reveal() for secret in secrets}
-    encoded = {encode(text, safe="") for text in plain for encode in (quote, quote_plus)}
-    values = sorted(text for text in plain | encoded if len(text) >= MIN_SECRET_CHARS)
+    spelled = (text for secret in secrets for text in spellings(secret.reveal()))
+    values = sorted({text for text in spelled if len(text) >= MIN_SECRET_CHARS})
     return Redaction(words=(), values=tuple(values), mark=MASK)
 
 
+def text_cleaner(secrets: Iterable[Secret[str]]) -> Callable[[str], str]:
+    """Return what takes ``secrets`` out of a text as ``redaction_of()`` does, and what is left of those that were cut."""
+    redaction = redaction_of(secrets)
+
+    def clean(text: str) -> str:
+        text = redaction.clean_text(text)
+        spans = merged(cuts(text, redaction.values))
+        return replaced(text, spans, lambda _: MASK) if spans else text
+
+    return clean
+
+
 def _urls(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:
-    for url in (source.url, environ.get(source.url_env) if source.url_env is not None else None):
-        if url:
-            with contextlib.suppress(ValueError):  # "url" is no URL
-                yield Secret(url, name="url")
+    with contextlib.suppress(ExportError):
+        url = source_url(source, environ) or ""
+        if (whole := secret_of(url, "url")) is not None:
+            yield whole
+        # As it stands there: a URL may be encoded in more than one way.
+        for place in _IN_URLS.in_text(url):
+            if (part := secret_of(url[place.start : place.stop], "login")) is not None:
+                yield part
 
 
 def _passwords(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:

@@ -49,6 +49,7 @@ from procflow_export.model.codes import Code, ExitStatus
 from procflow_export.model.errors import Failure, failure_from, is_expected
 from procflow_export.model.events import Heartbeat, UnitFinished
 from procflow_export.model.plan import WorkUnit
+from procflow_export.model.settings import DEFAULT_MEMORY_MB
 from procflow_export.pipeline.machine import peak_rss_bytes
 
 HEARTBEAT_S: Final = 2.0
@@ -85,7 +86,8 @@ class _Lines:
 class _Worker:
     """One worker's state: the unit it does, and whether more may come."""
 
-    def __init__(self, lines: _Lines, tasks: IO[bytes]) -> None:
+    def __init__(self, lines: _Lines, tasks: IO[bytes], memory_mb: int) -> None:
+        self._memory_bytes = memory_mb << 20
         self._lines = lines
         self._tasks = tasks
         self._codec = parent_codec()
@@ -95,7 +97,10 @@ class _Worker:
 
     async def serve(self) -> int:
         """Work until standard input ends, a drain or a signal; return the exit status."""
-        async with InProcessEngine(max_units=1) as engine, anyio.create_task_group() as group:
+        async with (
+            InProcessEngine(max_units=1, memory_bytes=self._memory_bytes) as engine,
+            anyio.create_task_group() as group,
+        ):
             group.start_soon(self._watch_signals, group.cancel_scope, name="signals")
             group.start_soon(self._beat, name="heartbeat")
             await self._take_tasks(engine, group)
@@ -191,8 +196,8 @@ class _Worker:
                 return
 
 
-def main() -> NoReturn:
-    """Be a worker until the parent says otherwise; does not return."""
+def main(memory_mb: int = DEFAULT_MEMORY_MB) -> NoReturn:
+    """Be a worker with a budget of ``memory_mb`` until the parent says otherwise; does not return."""
     open_missing_streams()
     protocol_out = os.dup(1)
     os.dup2(2, 1)
@@ -204,7 +209,7 @@ def main() -> NoReturn:
     tasks = os.fdopen(tasks_in, "rb")  # never closed: a thread may be reading it when the process ends
     status = int(ExitStatus.INTERNAL)
     try:
-        status = anyio.run(_Worker(_Lines(protocol_out), tasks).serve, backend="asyncio")
+        status = anyio.run(_Worker(_Lines(protocol_out), tasks, memory_mb).serve, backend="asyncio")
     except Exception as exc:  # noqa: BLE001 (the top of the process)
         traceback.print_exception(exc, file=sys.stderr)
     end_now(status)

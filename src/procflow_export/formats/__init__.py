@@ -10,14 +10,28 @@ from procflow_export.formats.csv import CsvEncoder
 from procflow_export.formats.failures import wrong_options
 from procflow_export.formats.parquet import ParquetEncoder
 from procflow_export.formats.port import ByteSink, PartEncoder
-from procflow_export.formats.settings import csv_settings, parquet_settings
+from procflow_export.formats.settings import UNBOUNDED, csv_settings, parquet_settings
 from procflow_export.model.settings import Compression, Format, FormatOptions
 
 __all__ = ("ByteSink", "PartEncoder", "file_suffix", "open_encoder")
 
 
-def open_encoder(options: FormatOptions, schema: pa.Schema, sink: ByteSink) -> PartEncoder:
+def open_encoder(
+    options: FormatOptions,
+    schema: pa.Schema,
+    sink: ByteSink,
+    *,
+    max_row_group_bytes: int = UNBOUNDED,
+    large_columns: frozenset[int] = frozenset(),
+) -> PartEncoder:
     """Return an encoder of one part that writes into ``sink``; use it as a context manager, in a worker thread.
+
+    Args:
+        options: How to encode.
+        schema: Of the batches.
+        sink: Where the bytes go.
+        max_row_group_bytes: What a row group may have at most, whatever ``options`` say.
+        large_columns: Those of the part before.
 
     Raises:
         DataError: When the options do not fit together, or the format cannot hold a column's type; no byte of a row was
@@ -26,7 +40,8 @@ def open_encoder(options: FormatOptions, schema: pa.Schema, sink: ByteSink) -> P
     try:
         match options.format:
             case Format.PARQUET:
-                return ParquetEncoder(parquet_settings(options), schema, sink)
+                settings = parquet_settings(options, max_row_group_bytes=max_row_group_bytes)
+                return ParquetEncoder(settings, schema, sink, large_columns)
             case Format.CSV:
                 return CsvEncoder(csv_settings(options), schema, sink)
             case _:

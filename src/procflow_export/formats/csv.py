@@ -68,6 +68,13 @@ class CsvEncoder:
     def part_bytes_estimate(self) -> int:
         return self._out.bytes_estimate
 
+    @property
+    def large_columns(self) -> frozenset[int]:
+        return frozenset()
+
+    def room_for(self, batch: pa.RecordBatch) -> int:
+        return batch.num_rows
+
     def write(self, batch: pa.RecordBatch) -> None:
         if self._is_closed:
             raise ValueError("the encoder is closed")

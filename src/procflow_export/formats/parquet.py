@@ -5,31 +5,36 @@ Owns row groups, dictionaries, statistics and metadata.  Must not know where byt
 ``pyarrow.parquet`` writes one row group per call and lets page and group boundaries follow the chunks it is given.  So
 that equal rows give equal bytes (E-24), however a source cut them into batches, this encoder
 
-* collects one row group of columns, ends it where the *rows* say so (a number of rows, a number of cell bytes), and hands it
-  over as one contiguous chunk per column;
+* writes rows in strips (see ``strips``), and ends a row group between two of them, where the *rows* say so;
 * decides about dictionaries from evenly spaced slices of the first row group.  A dictionary on a column of mostly
   different values costs twice its time and gains nothing; per column it is worth having;
+* gives a column that arrives dictionary-encoded a dictionary of its own in every row group, in the order in which its
+  values appear there: batches disagree about dictionaries;
 * writes no time, host or path.  ``created_by`` is the library's name and version, which the library does not let us
   choose: the promise holds within one version of pyarrow.
 
-Memory: the pending row group, plus its largest column once more while it is handed over, plus encoded pages.
+Memory: the pending row group, and the encoded pages of one column.  A value is copied twice on its way into a page, once when that
+is compressed, and six times more for statistics, or into a dictionary.  So columns with values above
+``LARGE_VALUE_BYTES`` have neither, and because a file says that once for all of its row groups, a part ends before the first row
+with such a value in a column that had none so far.
 """
 
 from __future__ import annotations
 
 import json
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, cast
+from typing import Any, Final, Literal, Self, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from procflow_export.formats._arrow import Column, offsets_of
+from procflow_export.formats._arrow import Column
 from procflow_export.formats._arrow import kernels as pc
 from procflow_export.formats.failures import not_encodable, null_in_required_column, unsupported_type
 from procflow_export.formats.port import ByteSink
 from procflow_export.formats.settings import ParquetSettings
+from procflow_export.formats.strips import STRIP_ROWS, Strip, StripCutter
+from procflow_export.formats.weights import first_row_above
 from procflow_export.model.settings import Compression
 from procflow_export.model.types import NATIVE_TYPE_KEY
 
@@ -37,9 +42,11 @@ SAMPLE_SLICES: Final = 8
 SAMPLE_SLICE_ROWS: Final = 2_048
 DICTIONARY_MAX_DISTINCT: Final = 0.25
 """A dictionary pays when at most this share of the sampled values are different ones."""
+WRITE_BYTES: Final = 256 * 1024
+"""Pages are a few KiB each: they are handed on together, because every write takes the lock of the interpreter."""
+LARGE_VALUE_BYTES: Final = 1024 * 1024
 NATIVE_TYPES_KEY: Final = b"procflow.native_types"
 """File metadata for readers that see no Arrow schema: JSON, column name to native type."""
-_VARIABLE_WIDTH: Final = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "none"]]] = {
     Compression.ZSTD: "zstd",
     Compression.SNAPPY: "snappy",
@@ -52,15 +59,20 @@ _CODEC_NAMES: Final[dict[Compression, Literal["zstd", "snappy", "gzip", "lz4", "
 class ParquetEncoder:
     """A ``PartEncoder`` for Parquet."""
 
-    def __init__(self, settings: ParquetSettings, schema: pa.Schema, sink: ByteSink) -> None:
+    def __init__(
+        self, settings: ParquetSettings, schema: pa.Schema, sink: ByteSink, large_columns: frozenset[int] = frozenset()
+    ) -> None:
         self._settings = settings
-        self._schema = schema
+        self._large_columns = large_columns
         self._file_schema = _file_schema(schema)
+        self._plain = _PlainRows(self._file_schema)
+        self._required = [position for position, field in enumerate(schema) if not field.nullable]
         self._sink = _ArrowSink(sink)
-        self._weights = [_ByteWeight(field.type) for field in schema]
-        self._pending: list[list[Column]] = [[] for _ in schema]
-        self._pending_rows = 0
-        self._pending_bytes = 0
+        self._stream = pa.BufferedOutputStream(pa.PythonFile(cast("Any", self._sink), mode="w"), WRITE_BYTES)
+        self._strips = StripCutter(self._plain.schema, max_rows=min(STRIP_ROWS, settings.row_group_rows))
+        self._group: list[Strip] = []
+        self._group_rows = 0
+        self._group_bytes = 0
         self._encoded_from_bytes = 0
         self._row_count = 0
         self._writer: pq.ParquetWriter | None = None
@@ -74,35 +86,50 @@ class ParquetEncoder:
     @property
     def part_bytes_estimate(self) -> int:
         """Stored bytes, plus pending rows at the ratio of the row groups before (one to one before the first)."""
-        ratio = self._sink.size_bytes / self._encoded_from_bytes if self._encoded_from_bytes else 1.0
-        return self._sink.size_bytes + round(self._pending_bytes * ratio)
+        written = self._written_bytes()
+        ratio = written / self._encoded_from_bytes if self._encoded_from_bytes else 1.0
+        return written + round((self._group_bytes + self._strips.pending_bytes) * ratio)
+
+    @property
+    def large_columns(self) -> frozenset[int]:
+        return self._large_columns
+
+    def room_for(self, batch: pa.RecordBatch) -> int:
+        if self._row_count == 0 and batch.num_rows:
+            first = batch.slice(0, 1)
+            self._large_columns |= {
+                position
+                for position in self._strips.weights.variable_columns
+                if first_row_above(first.column(position), LARGE_VALUE_BYTES) is not None
+            }
+        rows = [
+            row
+            for position in self._strips.weights.variable_columns
+            if position not in self._large_columns
+            and (row := first_row_above(batch.column(position), LARGE_VALUE_BYTES)) is not None
+        ]
+        return min(rows, default=batch.num_rows)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._require_open()
-        for position, field in enumerate(self._schema):
-            if not field.nullable and batch.column(position).null_count:
-                raise null_in_required_column(field)
-        meters = [weight.meter(column) for weight, column in zip(self._weights, batch.columns, strict=True)]
-        start = 0
-        while start < batch.num_rows:
-            stop = self._last_row_of_group(meters, start, batch.num_rows)
-            if stop > start:
-                for position, column in enumerate(batch.columns):
-                    self._pending[position].append(column.slice(start, stop - start))
-                self._pending_rows += stop - start
-                self._pending_bytes += sum(meter.bytes_between(start, stop) for meter in meters)
-            if stop < batch.num_rows or self._pending_rows == self._settings.row_group_rows:
-                self._write_row_group()
-            start = stop
-        self._row_count += batch.num_rows
+        rows = self._plain.of(batch)
+        for position in self._required:
+            if rows.column(position).null_count:
+                raise null_in_required_column(self._file_schema.field(position))
+        self._row_count += rows.num_rows
+        for strip in self._strips.cut(rows):
+            self._add(strip)
 
     def finish(self) -> int:
         self._require_open()
-        if self._pending_rows or self._writer is None:
+        if not self._strips.is_empty:
+            self._add(self._strips.take())
+        if self._group or self._writer is None:
             self._write_row_group()
         try:
             assert self._writer is not None
             self._writer.close()
+            self._stream.flush()
         except pa.ArrowException as exc:
             raise not_encodable("parquet", exc) from exc
         self._is_closed = True
@@ -127,62 +154,57 @@ class ParquetEncoder:
         if self._is_closed:
             raise ValueError("the encoder is closed")
 
+    def _written_bytes(self) -> int:
+        return self._sink.size_bytes if self._is_closed else self._stream.tell()
+
     def _release(self) -> None:
         self._writer = None
-        self._pending = [[] for _ in self._schema]
-        self._pending_rows = self._pending_bytes = 0
+        self._strips = StripCutter(self._plain.schema)
+        self._group = []
+        self._group_rows = self._group_bytes = 0
 
-    def _last_row_of_group(self, meters: list[_Meter], start: int, row_count: int) -> int:
-        """Return where the pending row group ends: after as many rows of the batch as still fit, at least one a group."""
-        stop = min(row_count, start + self._settings.row_group_rows - self._pending_rows)
-        limit = self._settings.row_group_bytes
-        if limit is None:
-            return stop
-        room = limit - self._pending_bytes
-        if sum(meter.bytes_between(start, stop) for meter in meters) <= room:
-            return stop
-        low, high = start, stop  # the sum grows with the row: the last row that fits is found by halving
-        while low < high - 1:
-            middle = (low + high) // 2
-            if sum(meter.bytes_between(start, middle) for meter in meters) <= room:
-                low = middle
-            else:
-                high = middle
-        return low if low > start or self._pending_rows else start + 1
+    def _add(self, strip: Strip) -> None:
+        limit_rows, limit_bytes = self._settings.row_group_rows, self._settings.row_group_bytes
+        if self._group and self._group_bytes + strip.cell_bytes > limit_bytes:
+            self._write_row_group()
+        self._group.append(strip)
+        self._group_rows += strip.rows.num_rows
+        self._group_bytes += strip.cell_bytes
+        if self._group_rows == limit_rows or self._group_bytes >= limit_bytes:
+            self._write_row_group()
+        self._strips.max_rows = min(STRIP_ROWS, limit_rows - self._group_rows)
 
     def _write_row_group(self) -> None:
-        columns = []
-        for position, field in enumerate(self._file_schema):
-            chunks, self._pending[position] = self._pending[position], []
-            columns.append(_contiguous(chunks, field.type))
-        table = pa.Table.from_arrays(columns, schema=self._file_schema)
+        table = pa.Table.from_batches([strip.rows for strip in self._group], schema=self._plain.schema)
+        self._encoded_from_bytes += self._group_bytes
+        self._group = []
+        self._group_rows = self._group_bytes = 0
         try:
             if self._writer is None:
                 self._writer = self._open_writer(table)
             if table.num_rows:
-                self._writer.write_table(table, row_group_size=table.num_rows)
+                self._writer.write_table(self._plain.undone(table), row_group_size=table.num_rows)
         except pa.ArrowException as exc:
             raise not_encodable("parquet", exc) from exc
-        self._encoded_from_bytes += self._pending_bytes
-        self._pending_rows = self._pending_bytes = 0
 
     def _open_writer(self, first_group: pa.Table) -> pq.ParquetWriter:
         compression = self._settings.compression
+        ordinary = [position for position in range(len(self._file_schema)) if position not in self._large_columns]
+        has_statistics: bool | list[str] = self._settings.has_statistics
+        if has_statistics and self._large_columns:
+            has_statistics = [_leaf_path(self._file_schema.field(position)) for position in ordinary]
         return pq.ParquetWriter(
-            pa.PythonFile(cast("Any", self._sink), mode="w"),
+            self._stream,
             self._file_schema,
             version="2.6",
             data_page_version="1.0",
             compression=_CODEC_NAMES[compression.codec],
             compression_level=compression.level,
-            use_dictionary=cast("Any", _dictionary_columns(first_group) or False),
-            write_statistics=self._settings.has_statistics,
+            use_dictionary=cast("Any", _dictionary_columns(first_group.select(ordinary)) or False),
+            write_statistics=cast("Any", has_statistics),
             store_schema=True,
             store_decimal_as_integer=True,
         )
-
-
-_ByteCounts: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class _ArrowSink:
@@ -216,10 +238,7 @@ class _ArrowSink:
 
 
 def _file_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema as written: dictionary columns as plain ones (batches disagree about dictionaries), native types noted."""
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
-    ]
+    """The schema as written, native types noted."""
     native_types = {
         field.name: field.metadata[NATIVE_TYPE_KEY].decode()
         for field in schema
@@ -228,7 +247,37 @@ def _file_schema(schema: pa.Schema) -> pa.Schema:
     metadata: dict[bytes | str, bytes | str] = dict(cast("Any", schema.metadata) or {})
     if native_types:
         metadata[NATIVE_TYPES_KEY] = json.dumps(native_types, ensure_ascii=False).encode()
-    return pa.schema(fields, metadata=metadata or None)
+    return schema.with_metadata(cast("Any", metadata or None))
+
+
+class _PlainRows:
+    """Rows without dictionaries, and back."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._encoded = {
+            position: field.type for position, field in enumerate(schema) if pa.types.is_dictionary(field.type)
+        }
+        self.schema = schema
+        for position, arrow_type in self._encoded.items():
+            self.schema = self.schema.set(position, schema.field(position).with_type(arrow_type.value_type))
+
+    def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self._encoded:
+            return batch
+        columns: list[Column] = batch.columns
+        for position in self._encoded:
+            columns[position] = columns[position].dictionary_decode()
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def undone(self, table: pa.Table) -> pa.Table:
+        for position, arrow_type in self._encoded.items():
+            values: Column = table.column(position).combine_chunks()
+            encoded = values.dictionary_encode()
+            column = pa.DictionaryArray.from_arrays(
+                encoded.indices.cast(arrow_type.index_type), encoded.dictionary, ordered=arrow_type.ordered
+            )
+            table = table.set_column(position, self.schema.field(position).with_type(arrow_type), column)
+        return table
 
 
 def _refuse_unwritable_types(schema: pa.Schema) -> None:
@@ -240,21 +289,14 @@ def _refuse_unwritable_types(schema: pa.Schema) -> None:
             raise unsupported_type("parquet", field, exc) from exc
 
 
-def _contiguous(chunks: list[Column], arrow_type: pa.DataType) -> Column:
-    plain = [chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk for chunk in chunks]
-    if not plain:
-        return pa.array([], arrow_type)
-    return plain[0] if len(plain) == 1 else pa.concat_arrays(plain)
-
-
 def _dictionary_columns(table: pa.Table) -> list[str]:
     """Return the Parquet paths of the leaf columns on which a dictionary pays."""
     paths = []
     for field, column in zip(table.schema, table.columns, strict=True):
-        values = _sample(column.combine_chunks())
-        path, arrow_type = field.name, field.type
-        while pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
-            path, arrow_type, values = f"{path}.list.element", arrow_type.value_type, values.flatten()
+        values = _sample(column)
+        arrow_type = field.type
+        while _is_list(arrow_type):
+            arrow_type, values = arrow_type.value_type, values.flatten()
         if pa.types.is_nested(arrow_type) or pa.types.is_boolean(arrow_type) or pa.types.is_null(arrow_type):
             continue
         if isinstance(values, pa.ExtensionArray):
@@ -263,67 +305,27 @@ def _dictionary_columns(table: pa.Table) -> list[str]:
         if present and pc.count_distinct(values, mode="only_valid").as_py() <= max(
             1, DICTIONARY_MAX_DISTINCT * present
         ):
-            paths.append(path)
+            paths.append(_leaf_path(field))
     return paths
+
+
+def _leaf_path(field: pa.Field[Any]) -> str:
+    """Return the Parquet path of a column, or of the elements of its lists."""
+    path, arrow_type = field.name, field.type
+    while _is_list(arrow_type):
+        path, arrow_type = f"{path}.list.element", arrow_type.value_type
+    return path
+
+
+def _is_list(arrow_type: pa.DataType) -> bool:
+    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
 
 
 def _sample(column: Column) -> Column:
     """Evenly spaced slices: rows that stand together are often alike."""
-    if len(column) <= SAMPLE_SLICES * SAMPLE_SLICE_ROWS:
-        return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
-    step = (len(column) - SAMPLE_SLICE_ROWS) // (SAMPLE_SLICES - 1)
-    return pa.concat_arrays([column.slice(number * step, SAMPLE_SLICE_ROWS) for number in range(SAMPLE_SLICES)])
-
-
-class _ByteWeight:
-    """How many bytes the cells of a type take before encoding; depends on the values alone, not on buffers or slices."""
-
-    def __init__(self, arrow_type: pa.DataType) -> None:
-        while isinstance(arrow_type, pa.BaseExtensionType):
-            arrow_type = arrow_type.storage_type
-        self._is_dictionary = pa.types.is_dictionary(arrow_type)
-        self._bytes_per_row = _fixed_bytes(arrow_type)
-
-    def meter(self, column: Column) -> _Meter:
-        if self._is_dictionary:
-            column = column.dictionary_decode()
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        return _Meter(_bytes_before_row(column), self._bytes_per_row)
-
-
-class _Meter:
-    """Cell bytes between two rows of one column of one batch, in constant time."""
-
-    __slots__ = ("_before", "_bytes_per_row")
-
-    def __init__(self, before: _ByteCounts | None, bytes_per_row: int) -> None:
-        self._before = before
-        self._bytes_per_row = bytes_per_row
-
-    def bytes_between(self, start: int, stop: int) -> int:
-        fixed = (stop - start) * self._bytes_per_row
-        return fixed if self._before is None else fixed + int(self._before[stop]) - int(self._before[start])
-
-
-def _fixed_bytes(arrow_type: pa.DataType) -> int:
-    try:
-        return max(1, arrow_type.bit_width // 8)
-    except ValueError:
-        return 4  # the length word of a variable value
-
-
-def _bytes_before_row(column: Column) -> _ByteCounts | None:
-    """Bytes of variable values before each row (one entry more than rows); ``None`` for fixed-width types."""
-    arrow_type = column.type
-    if any(is_text(arrow_type) for is_text in _VARIABLE_WIDTH):
-        return offsets_of(column)
-    if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
-        offsets = column.offsets.to_numpy().astype(np.int64)
-        values = column.values
-        while isinstance(values, pa.ExtensionArray):
-            values = values.storage
-        before = _bytes_before_row(values)
-        weights: _ByteCounts = offsets * _fixed_bytes(values.type) if before is None else before[offsets] + offsets * 4
-        return weights
-    return None
+    row_count, slice_rows = len(column), SAMPLE_SLICE_ROWS
+    if row_count > SAMPLE_SLICES * slice_rows:
+        step = (row_count - slice_rows) // (SAMPLE_SLICES - 1)
+        chunks = [chunk for number in range(SAMPLE_SLICES) for chunk in column.slice(number * step, slice_rows).chunks]
+        return pa.concat_arrays(chunks)
+    return column.combine_chunks()

@@ -40,6 +40,18 @@ class PartEncoder(Protocol):
         """About how many bytes the part would have if it were finished now: what rotation compares with a limit."""
         ...
 
+    @property
+    def large_columns(self) -> frozenset[int]:
+        """Positions of the columns that had a value too large for the ordinary way; the next part is told of them."""
+        ...
+
+    def room_for(self, batch: pa.RecordBatch) -> int:
+        """Return how many of the leading rows of ``batch`` this part can take: fewer than all end it.
+
+        A part that has no rows yet takes one at least.
+        """
+        ...
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Add the rows of ``batch``; memory stays bounded by one row group (Parquet) or one block (CSV).
 

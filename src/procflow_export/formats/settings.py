@@ -22,6 +22,8 @@ MIB: Final = 1024 * 1024
 ROW_GROUP_MAX_ROWS: Final = 1024 * 1024
 
 
+UNBOUNDED: Final = 1 << 62
+
 LEVELS: Final = {Compression.ZSTD: range(1, 23), Compression.GZIP: range(10)}
 """The levels that a codec takes; a codec that is not listed takes none."""
 
@@ -64,13 +66,13 @@ class ParquetSettings:
 
     compression: CodecLevel
     row_group_rows: int = ROW_GROUP_MAX_ROWS
-    row_group_bytes: int | None = AUTO_ROW_GROUP_BYTES
+    row_group_bytes: int = AUTO_ROW_GROUP_BYTES
     has_statistics: bool = True
 
     def __post_init__(self) -> None:
         if self.row_group_rows < 1:
             raise ValueError("row_group_rows must be at least 1")
-        if self.row_group_bytes is not None and self.row_group_bytes < 1:
+        if self.row_group_bytes < 1:
             raise ValueError("row_group_bytes must be at least 1")
 
 
@@ -96,26 +98,34 @@ class CsvSettings:
             raise ValueError("the csv null text holds no quote, line break or delimiter")
 
 
-def parquet_settings(options: FormatOptions) -> ParquetSettings:
+def parquet_settings(options: FormatOptions, *, max_row_group_bytes: int = UNBOUNDED) -> ParquetSettings:
     """Return what a Parquet encoder acts on.
+
+    Args:
+        options: What was asked for.
+        max_row_group_bytes: What a row group may have whatever was asked for: rows that wait for it are in memory.
 
     Raises:
         ValueError: When codec, level and row-group options do not fit together.
     """
     compression = CodecLevel.of(options.compression, options.compression_level)
     parquet = options.parquet
+    rows, most = ROW_GROUP_MAX_ROWS, max_row_group_bytes
     match parquet.row_group_strategy:
         case RowGroupStrategy.AUTO:
-            return ParquetSettings(compression=compression)
+            most = min(most, AUTO_ROW_GROUP_BYTES)
         case RowGroupStrategy.FIXED_ROWS:
             if parquet.row_group_rows is None:
                 raise ValueError("row_group_strategy fixed_rows needs row_group_rows")
-            return ParquetSettings(compression=compression, row_group_rows=parquet.row_group_rows, row_group_bytes=None)
+            rows = parquet.row_group_rows
         case RowGroupStrategy.FIXED_MEMORY:
             limit_mb = min(parquet.target_row_group_mb, parquet.max_row_group_mb or parquet.target_row_group_mb)
-            return ParquetSettings(compression=compression, row_group_bytes=limit_mb * MIB)
+            most = min(most, limit_mb * MIB)
         case _:
             assert_never(parquet.row_group_strategy)
+    return ParquetSettings(
+        compression=compression, row_group_rows=rows, row_group_bytes=most, has_statistics=parquet.statistics
+    )
 
 
 def csv_settings(options: FormatOptions) -> CsvSettings:

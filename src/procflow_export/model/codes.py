@@ -103,6 +103,8 @@ class Code(StrEnum):
 
     TYPE_NOT_SUPPORTED = "TYPE_NOT_SUPPORTED"
     VALUE_REFUSED = "VALUE_REFUSED"
+    VALUE_TOO_LARGE = "VALUE_TOO_LARGE"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
 
     PLAN_KEY_MISSING = "PLAN_KEY_MISSING"
     PLAN_KEY_NOT_USABLE = "PLAN_KEY_NOT_USABLE"
@@ -190,6 +192,12 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.TYPE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Select the column as text, or leave it out."),
     Code.VALUE_REFUSED: _Meaning(
         Kind.REFUSED, "Decide what becomes of the value: correct it at the source, or cast the column in a `query`."
+    ),
+    Code.VALUE_TOO_LARGE: _Meaning(
+        Kind.REFUSED, "Raise `tuning.max_value_mb` and give the process the memory, or leave the column out."
+    ),
+    Code.BATCH_TOO_LARGE: _Meaning(
+        Kind.REFUSED, "Raise `tuning.max_batch_memory_mb`, or set `on_batch_memory_exceeded: auto_shrink`."
     ),
     Code.PLAN_KEY_MISSING: _Meaning(
         Kind.FIX, "Correct the column's name; or name a `chunk_column` or `chunk_by_key`, or use `mode: full`."

@@ -5,7 +5,7 @@ Owns the exception classes.  Every error has a ``code``; what a retry would do (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -79,6 +79,15 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_transient(self) -> bool:
         """Whether the same work may succeed when it is tried again."""
         return self.code.is_transient
+
+    def cleaned(self, clean: Callable[[str], str]) -> Failure:
+        """Return this failure with each of its texts as ``clean`` returns it."""
+        return msgspec.structs.replace(
+            self,
+            message=clean(self.message),
+            notes=tuple(map(clean, self.notes)),
+            stderr_tail=clean(self.stderr_tail),
+        )
 
 
 class ExportError(Exception):
@@ -202,6 +211,7 @@ _CLASSES: Final[dict[str, type[ExportError]]] = {
     "PLAN": PlanError,
     "TYPE": DataError,
     "VALUE": DataError,
+    "BATCH": DataError,
     "ROW": DataError,
     "SCHEMA": DataError,
     "FORMAT": DataError,

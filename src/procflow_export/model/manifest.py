@@ -29,7 +29,7 @@ class ManifestSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         selection: ``table`` or ``query``.
         schema: Schema of the table, when it was named.
         table: The table; None for a query.
-        query_sha256: Digest of the query's text; None for a table.
+        query_sha256: Digest of the query's text and parameters; None for a table.
     """
 
     engine: str

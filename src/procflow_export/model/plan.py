@@ -5,12 +5,14 @@ Owns the values that go from the planner to an engine, maybe in another process,
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeAlias
 
 import msgspec
 
 from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, integer_value
-from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig
+from procflow_export.model.secrets import is_secret_name
+from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig, masked_repr
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_field="kind", omit_defaults=True):
@@ -28,17 +30,33 @@ class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_fi
         return self.table if self.schema is None else f"{self.schema}.{self.table}"
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="kind"):
-    """The rows of one SELECT statement.
+Scalar: TypeAlias = str | int | float | bool | None
+ParameterValue: TypeAlias = Scalar | tuple[Scalar, ...]
+"""One value, or those of a list such as ``IN (:ids)``."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query", tag_field="kind", omit_defaults=True):
+    """The rows of one SELECT statement.  Its ``repr`` shows neither the text nor the values: both may hold secrets.
 
     Attributes:
         text: The statement, without a trailing semicolon.
+        parameters: Values of the placeholders (``:name``) in ``text``, by name; without any, ``text`` is sent as it is.
     """
 
     text: str
+    parameters: dict[str, ParameterValue] = msgspec.field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of text and parameters; a parameter with the name of a secret counts by its name, so that nobody can guess it."""
+        shown = {name: None if is_secret_name(name) else value for name, value in sorted(self.parameters.items())}
+        return hashlib.sha256(self.text.encode() + (b"\0" + msgspec.json.encode(shown) if shown else b"")).hexdigest()
 
     def __str__(self) -> str:
         return "query"
+
+    def __repr__(self) -> str:
+        return f"<Query, {len(self.text)} characters, parameters: {', '.join(self.parameters) or 'none'}>"
 
 
 Selection: TypeAlias = Relation | Query
@@ -106,7 +124,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One chunk of one export: all that a worker needs, in whatever process it runs.
+    """One chunk of one export: all that a worker needs, in whatever process it runs.  Its ``repr`` shows no secret.
 
     Attributes:
         run_id: The run, a UUIDv7.
@@ -123,9 +141,11 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
         snapshot: The state that all chunks of the export are read in; None reads whatever is committed by then.
         row_estimate: Rows that are expected; None when nobody knows.
+        key: A column whose value names a row in messages; None where rows are named by their number.
         writes_empty: Whether there is a part also when there are no rows, so that a reader finds the columns.
         attempt: 1 for the first try.
         keeps_connection: Whether the worker may keep its connection for the next unit.
+        secrets: What must not be shown, beside what gives access to the source: whoever shows what a worker says takes it out.
     """
 
     run_id: str
@@ -141,9 +161,14 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_rows: int
     snapshot: Snapshot | None = None
     row_estimate: int | None = None
+    key: str | None = None
     writes_empty: bool = False
     attempt: int = 1
     keeps_connection: bool = True
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return masked_repr(self, "secrets")
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,6 +15,8 @@ Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
+DEFAULT_MEMORY_MB: Final = 256
+MIN_MEMORY_MB: Final = 128
 MASK: Final = "***"
 _MIB: Final = 1 << 20
 AUTO_ROW_GROUP_BYTES: Final = 32 * _MIB
@@ -49,10 +51,14 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         mode: What is checked; a remote host gets ``verify-full`` unless this says otherwise.
         ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of the certificate that is shown when the server asks for one.
+        key_file: PEM file of its key, which has no passphrase; by default it stands with the certificate.
     """
 
     mode: TlsMode = TlsMode.VERIFY_FULL
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 class TuningProfile(StrEnum):
@@ -69,6 +75,16 @@ class Environment(StrEnum):
     LOCAL = "local"
     REPLICA = "replica"
     PRODUCTION = "production"
+
+
+class BatchPolicy(StrEnum):
+    """What happens when a batch is larger than ``max_batch_memory_mb``."""
+
+    WARN = "warn"
+    """The export goes on and says so."""
+    FAIL = "fail"
+    AUTO_SHRINK = "auto_shrink"
+    """Batches are made small enough from the beginning, and one that is not is cut."""
 
 
 class Consistency(StrEnum):
@@ -91,6 +107,10 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        memory_threshold_bytes: Resident size above which a process begins no further chunk beside others; 0 is none.
+        max_value_bytes: Largest value; 0 is none.
+        max_batch_bytes: Decoded bytes above which a batch is one too large; 0 is none.
+        on_batch_exceeded: What happens to such a batch.
         max_connections: Connections to the source at once, over all processes of a run; 0 is no limit.
     """
 
@@ -101,7 +121,11 @@ class ReadLimits(msgspec.Struct, frozen=True, kw_only=True):
     lock_timeout_s: int
     max_retries: int
     retry_backoff_ms: int
+    memory_threshold_bytes: int
     max_connections: int
+    max_value_bytes: int = 256 * _MIB
+    max_batch_bytes: int = 0
+    on_batch_exceeded: BatchPolicy = BatchPolicy.WARN
 
 
 _PROFILES: Final = {
@@ -113,6 +137,7 @@ _PROFILES: Final = {
         lock_timeout_s=0,
         max_retries=1,
         retry_backoff_ms=1_000,
+        memory_threshold_bytes=0,
         max_connections=0,
     ),
     TuningProfile.BALANCED: ReadLimits(
@@ -123,6 +148,7 @@ _PROFILES: Final = {
         lock_timeout_s=30,
         max_retries=3,
         retry_backoff_ms=2_000,
+        memory_threshold_bytes=4_096 * _MIB,
         max_connections=32,
     ),
     TuningProfile.SAFE: ReadLimits(
@@ -133,6 +159,7 @@ _PROFILES: Final = {
         lock_timeout_s=10,
         max_retries=10,
         retry_backoff_ms=5_000,
+        memory_threshold_bytes=2_048 * _MIB,
         max_connections=4,
     ),
 }
@@ -150,6 +177,11 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         lock_timeout_s: Limit of waiting for a lock; 0 is none.
         max_retries: How often a work unit is tried again after a transient failure.
         retry_backoff_ms: First back-off; it doubles with every attempt, up to 60 s.
+        memory_threshold_mb: Resident size of a process above which it begins no chunk while another one is being read;
+            0 is none.
+        max_value_mb: Largest value of a column; a larger one is an error that names column and row; 0 is none.
+        max_batch_memory_mb: Decoded size above which ``on_batch_memory_exceeded`` says what happens.
+        on_batch_memory_exceeded: Whether a larger batch is told of (the default), fails the export, or is avoided.
         max_connections: Connections to the source at once, over all processes of a run, those that hold snapshots
             included; 0 is no limit.  Of several exports of one source, the lowest counts.
     """
@@ -162,6 +194,10 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lock_timeout_s: NotNegative | None = None
     max_retries: NotNegative | None = None
     retry_backoff_ms: NotNegative | None = None
+    memory_threshold_mb: NotNegative | None = None
+    max_value_mb: NotNegative | None = None
+    max_batch_memory_mb: Positive | None = None
+    on_batch_memory_exceeded: BatchPolicy | None = None
     max_connections: NotNegative | None = None
 
     def merged_over(self, base: Tuning) -> Tuning:
@@ -174,14 +210,23 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def limits(self) -> ReadLimits:
         """Return every limit with its value, the profile's where nothing else was said."""
         base = _PROFILES[self.profile or TuningProfile.BALANCED]
+        batch_bytes = _bytes(self.batch_size_memory_mb, base.batch_bytes)
+        max_batch_bytes = _bytes(self.max_batch_memory_mb, base.max_batch_bytes)
+        policy = self.on_batch_memory_exceeded or base.on_batch_exceeded
+        if max_batch_bytes and policy is BatchPolicy.AUTO_SHRINK:
+            batch_bytes = min(batch_bytes, max_batch_bytes)
         return ReadLimits(
             batch_rows=_first(self.batch_size, base.batch_rows),
-            batch_bytes=base.batch_bytes if self.batch_size_memory_mb is None else self.batch_size_memory_mb * _MIB,
+            batch_bytes=batch_bytes,
             throttle_ms=_first(self.throttle_ms, base.throttle_ms),
             statement_timeout_s=_first(self.statement_timeout_s, base.statement_timeout_s),
             lock_timeout_s=_first(self.lock_timeout_s, base.lock_timeout_s),
             max_retries=_first(self.max_retries, base.max_retries),
             retry_backoff_ms=_first(self.retry_backoff_ms, base.retry_backoff_ms),
+            memory_threshold_bytes=_bytes(self.memory_threshold_mb, base.memory_threshold_bytes),
+            max_value_bytes=_bytes(self.max_value_mb, base.max_value_bytes),
+            max_batch_bytes=max_batch_bytes,
+            on_batch_exceeded=policy,
             max_connections=_first(self.max_connections, base.max_connections),
         )
 
@@ -222,12 +267,7 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tuning: Tuning = Tuning()
 
     def __repr__(self) -> str:
-        shown = []
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if value is not None:
-                shown.append(f"{name}={MASK if name in ('url', 'password') else repr(value)}")
-        return f"SourceConfig({', '.join(shown)})"
+        return masked_repr(self, "url", "password")
 
 
 class Format(StrEnum):
@@ -263,12 +303,14 @@ class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         row_group_rows: Rows in a row group.
         target_row_group_mb: Decoded size that a row group aims at.
         max_row_group_mb: Decoded size that a row group never exceeds.
+        statistics: Whether minimum, maximum and null count of every column are written, by which readers skip row groups.
     """
 
     row_group_strategy: RowGroupStrategy = RowGroupStrategy.AUTO
     row_group_rows: Positive | None = None
     target_row_group_mb: Positive = 128
     max_row_group_mb: Positive | None = None
+    statistics: bool = True
 
 
 class CsvQuoting(StrEnum):
@@ -344,6 +386,17 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     type: DestinationType
     path: str | None = None
+
+
+def masked_repr(struct: msgspec.Struct, *secret: str) -> str:
+    """Return the ``repr`` of a struct with a mask for the fields named, and without those that are ``None``."""
+    values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
+    shown = [f"{name}={MASK if name in secret else repr(value)}" for name, value in values if value is not None]
+    return f"{type(struct).__name__}({', '.join(shown)})"
+
+
+def _bytes(megabytes: int | None, default: int) -> int:
+    return default if megabytes is None else megabytes * _MIB
 
 
 def _first(value: int | None, default: int) -> int:

@@ -34,7 +34,9 @@ _OPTIONS: Final = frozenset(
         "sslrootcert",
         "ssl-ca",
         "sslcert",
+        "ssl-cert",
         "sslkey",
+        "ssl-key",
         "application_name",
         "fallback_application_name",
         "client_encoding",
@@ -59,6 +61,8 @@ class UrlParts:
     database: str | None = None
     tls: TlsMode | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 def parse_url(url: str, *, schemes: tuple[str, ...]) -> UrlParts:
@@ -87,6 +91,8 @@ def parse_url(url: str, *, schemes: tuple[str, ...]) -> UrlParts:
         database=unquote(match.group("path") or "") or query.get("dbname"),
         tls=tls_mode(mode),
         ca_file=query.get("sslrootcert") or query.get("ssl-ca"),
+        cert_file=query.get("sslcert") or query.get("ssl-cert"),
+        key_file=query.get("sslkey") or query.get("ssl-key"),
     )
 
 

@@ -9,14 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
 import anyio
-
-DEFAULT_BUDGET_BYTES: Final = 256 << 20
-PROCESS_BASE_BYTES: Final = 96 << 20
-"""What an idle process has with interpreter, drivers and Arrow loaded; the rest of its budget is for data."""
-MIN_DATA_BYTES: Final = 32 << 20
 
 
 class MemoryBudget:
@@ -72,8 +66,3 @@ class MemoryBudget:
             granted, served = self._waiting.popleft()
             self._free_bytes -= granted
             served.set()
-
-
-def data_budget(process_bytes: int) -> int:
-    """Return what a process with a budget of ``process_bytes`` may use for data."""
-    return max(process_bytes - PROCESS_BASE_BYTES, MIN_DATA_BYTES)

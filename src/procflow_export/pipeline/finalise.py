@@ -6,7 +6,6 @@ and in the destinations.  The cursor is in the manifest; W6, the state that foll
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -107,9 +106,8 @@ def _source_of(engine: str, selection: Selection) -> ManifestSource:
     match selection:
         case Relation(schema=schema, table=table):
             return ManifestSource(engine=engine, selection="table", schema=schema, table=table)
-        case Query(text=text):
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            return ManifestSource(engine=engine, selection="query", query_sha256=digest)
+        case Query():
+            return ManifestSource(engine=engine, selection="query", query_sha256=selection.sha256)
 
 
 def _instant(moment: datetime) -> str:

@@ -41,6 +41,15 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident_bytes() -> int | None:
+    """Return the resident size of this process; ``None`` where the system has no cheap answer."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return None
+    return int(pages) * resource.getpagesize()
+
+
 class Clock(StreamClock):
     """The two clocks of one run."""
 

@@ -1,18 +1,21 @@
 """Events on their way from a run to its caller.
 
-Owns the envelope: times when an event was said, numbers in the order of delivery.  Bounded: a caller that does not read
+Owns the envelope: times when an event was said, numbers in the order of delivery; and that no secret is in what servers, drivers and
+workers said.  Bounded: a caller that does not read
 makes the run wait, and nothing is dropped; what may be dropped is not sent (``progress`` is folded before it comes here).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from procflow.record import UNSTAMPED, stamped
+from procflow_export.model.events import Retry, Warned
 from procflow_export.pipeline.machine import Clock
 from procflow_export.pipeline.observer import RunObserver
 
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
 class Outbox:
     """The run's side."""
 
-    def __init__(self, clock: Clock, buffer: int, observer: RunObserver) -> None:
+    def __init__(self, clock: Clock, buffer: int, observer: RunObserver, *, clean: Callable[[str], str] = str) -> None:
+        """``clean`` takes secrets out of a text."""
         self._clock = clock
+        self._clean = clean
         self._observer = observer
         self._lock = anyio.Lock()
         self._send, receive = anyio.create_memory_object_stream["RunEvent"](buffer)
@@ -37,11 +42,20 @@ class Outbox:
 
         A caller that has gone away is no failure of the run.
         """
-        timed = self._clock.stamped(event, seq=UNSTAMPED)
+        timed = self._clock.stamped(self._cleaned(event), seq=UNSTAMPED)
         self._observer.hear(timed)
         async with self._lock:
             with contextlib.suppress(anyio.BrokenResourceError):
                 await self._send.send(timed)
+
+    def _cleaned(self, event: RunEvent) -> RunEvent:
+        match event:
+            case Retry():
+                return msgspec.structs.replace(event, failure=event.failure.cleaned(self._clean))
+            case Warned():
+                return msgspec.structs.replace(event, message=self._clean(event.message))
+            case _:
+                return event
 
     def close(self, failure: Exception | None = None) -> None:
         """End the stream; with ``failure``, a bug of ours is raised to the caller after the last event."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import anyio.to_thread
 
@@ -59,6 +61,7 @@ async def plan_target(
             cut = await cutter.chunked(export)
         else:
             cut = WHOLE
+        cut = replace(cut, notes=(*source.warnings, *cut.notes))
     if export.is_cumulative:
         return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
     return plan_export(target, facts, cut, snapshot=snapshot)

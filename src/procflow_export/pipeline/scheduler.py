@@ -10,7 +10,8 @@ them end with ``run()``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -62,7 +63,9 @@ class Scheduler:
         clock: Clock,
         policy: RunPolicy,
         environ: Mapping[str, str],
+        clean: Callable[[str], str] = str,
     ) -> None:
+        """Prepare the run of ``targets``; ``clean`` takes secrets out of what servers, drivers and workers have said."""
         self._run_id = run_id
         self._started_at = started_at
         self._engine = engine
@@ -71,6 +74,7 @@ class Scheduler:
         self._clock = clock
         self._policy = policy
         self._environ = environ
+        self._clean = clean
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
         self._running_count = 0
@@ -327,8 +331,9 @@ class Scheduler:
 
     def _recorded(self, state: ExportState, exc: Exception) -> Failure:
         if not is_expected(exc):
-            self._log.error("export_failed_unexpectedly", export=state.name, exc_info=exc)
-        return failure_from(exc)
+            text = self._clean("".join(traceback.format_exception(exc)))
+            self._log.error("export_failed_unexpectedly", export=state.name, traceback=text)
+        return failure_from(exc).cleaned(self._clean)
 
     def _observe(self, state: ExportState, event: UnitEvent) -> None:
         self._observer.hear(event)

@@ -6,6 +6,9 @@ closed in that one thread call, so cancelling the task never tears one: the thre
 batch, leaves the part by an exception, and the destination shows nothing of it.  What tells it is the end of the
 hand-over without its last item.
 
+The hand-over is bounded by bytes.  After a batch that is larger than all of it the reader goes on only when the encoder
+is done with that batch: rows of 100 MiB go through one at a time.
+
 Rejected: one thread call a batch, because file handles would cross threads and a cancelled call between two of them
 would have to be undone; and a queue of whole chunks, because its memory has no bound.
 """
@@ -13,33 +16,40 @@ would have to be undone; and a queue of whole chunks, because its memory has no 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from procflow_export.checks.batches import BatchCheck
 from procflow_export.destinations import Destination, PartSink
 from procflow_export.formats import PartEncoder, file_suffix, open_encoder
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
-from procflow_export.model.events import UnitEvent, UnitProgress
+from procflow_export.model.events import UnitEvent, UnitProgress, UnitWarning
 from procflow_export.model.plan import PartRecord, UnitResult, WorkUnit
+from procflow_export.model.settings import DEFAULT_MEMORY_MB
 from procflow_export.model.types import arrow_schema, decode_columns, schema_fingerprint
 from procflow_export.pipeline.machine import peak_rss_bytes
+from procflow_export.planning.memory import max_row_group_bytes
 from procflow_export.planning.names import part_key
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-HANDOVER_BATCHES: Final = 1
-"""Batches that wait between reader and encoder, beside the one each of them works on."""
+HANDOVER_BYTES: Final = 4 << 20
+"""Bytes of batches that wait between reader and encoder, beside the batch that each of them works on."""
+
+MEMORY_WARNING: Final = "MEMORY"
+"""Code of warnings about the memory that an export takes."""
 
 ROTATION_ROWS: Final = 4096
 """How often the size of a part with a limit is looked at."""
@@ -52,6 +62,7 @@ async def run_unit(
     destination: Destination,
     encoders: anyio.CapacityLimiter,
     report: Callable[[UnitEvent], None],
+    memory_bytes: int = DEFAULT_MEMORY_MB << 20,
 ) -> UnitResult:
     """Do one work unit and return what it left behind.
 
@@ -64,23 +75,24 @@ async def run_unit(
         destination: The unit's destination, open.
         encoders: Bounds the threads that encode and store.
         report: Is told of every batch, on the event loop's thread.
+        memory_bytes: Budget of the process: it bounds what waits for a row group.
 
     Raises:
         ExportError: If the source, the format or the destination failed.
     """
     began = time.monotonic()
-    handover = _Handover(unit, report)
+    handover = _Handover(report)
+    work = _PartWork(unit, destination, handover, max_row_group_bytes(unit.format, memory_bytes))
     statistics = ReadStatistics()
-    work = _PartWork(unit, destination, handover)
     failure: Exception | None = None
-    with handover:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_read, unit, source, handover, statistics, name=f"read {unit.export}[{unit.index}]")
-            try:
-                await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
-            except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
-                failure = exc
-            group.cancel_scope.cancel()
+    async with anyio.create_task_group() as group:
+        # Begun for certain: what never began would never tell the thread that nothing comes.
+        await group.start(_read, unit, source, handover, statistics, name=f"read {unit.export}[{unit.index}]")
+        try:
+            await anyio.to_thread.run_sync(work.write_parts, limiter=encoders)
+        except Exception as exc:  # noqa: BLE001 (raised again outside the group, which would wrap it)
+            failure = exc
+        group.cancel_scope.cancel()
     # A cancellation that reached us through the thread counts as one, not as the thread's failure.
     await anyio.lowlevel.checkpoint_if_cancelled()
     if failure is not None:
@@ -105,27 +117,22 @@ async def run_unit(
     )
 
 
-async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics: ReadStatistics) -> None:
+async def _read(
+    unit: WorkUnit,
+    source: Source,
+    handover: _Handover,
+    statistics: ReadStatistics,
+    *,
+    task_status: anyio.abc.TaskStatus[None],
+) -> None:
     """Move the chunk's batches into the hand-over; a failure goes the same way."""
-    throttle_s = unit.source.tuning.limits().throttle_ms / 1_000
-    request = ChunkRequest(
-        selection=unit.selection,
-        columns=decode_columns(unit.columns),
-        chunk=unit.chunk,
-        batch_rows=unit.batch_rows,
-        snapshot=unit.snapshot,
-    )
     try:
-        async with source.read_chunk(request, statistics) as batches:
-            async for batch in batches:
-                await handover.send(batch)
-                if throttle_s:
-                    # In proportion to the rows: small batches must not be paid for like full ones.
-                    await anyio.sleep(throttle_s * min(1.0, batch.num_rows / unit.batch_rows))
+        task_status.started()
+        await _read_batches(unit, source, handover, statistics)
     except Exception as exc:  # noqa: BLE001 (the encoder's side raises it)
-        await handover.end(exc)
+        handover.end(exc)
     else:
-        await handover.end(None)
+        handover.end(None)
     finally:
         # Also when this task is cancelled: the thread must not wait for a batch that nobody will send.  Its own call into
         # the loop is not always reached by the cancellation (anyio delivers it to the tasks that a scope has at that time).
@@ -136,9 +143,38 @@ async def _read(unit: WorkUnit, source: Source, handover: _Handover, statistics:
                 await source.close_idle()
 
 
+async def _read_batches(unit: WorkUnit, source: Source, handover: _Handover, statistics: ReadStatistics) -> None:
+    limits = unit.source.tuning.limits()
+    throttle_s = limits.throttle_ms / 1_000
+    request = ChunkRequest(
+        selection=unit.selection,
+        columns=decode_columns(unit.columns),
+        chunk=unit.chunk,
+        batch_rows=unit.batch_rows,
+        batch_bytes=limits.batch_bytes,
+        snapshot=unit.snapshot,
+    )
+
+    def warn(message: str) -> None:
+        handover.report(UnitWarning(export=unit.export, chunk=unit.index, code=MEMORY_WARNING, message=message))
+
+    check = BatchCheck(limits, request.columns, key=unit.key, warn=warn)
+    async with source.read_chunk(request, statistics) as batches:
+        async for batch in batches:
+            # In proportion to the rows: small batches must not be paid for like full ones.
+            pause_s = throttle_s * min(1.0, batch.num_rows / unit.batch_rows)
+            pieces = deque(check.checked(batch))
+            del batch  # the encoder may be done with it long before the next one comes
+            while pieces:
+                handover.put(pieces.popleft())
+                await handover.wait_room()
+            if pause_s:
+                await anyio.sleep(pause_s)
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The last item of a hand-over: without it, an end of the stream is an abandoned read, never the end of the rows."""
+    """The last item of a hand-over: without it, an end is an abandoned read, never the end of the rows."""
 
     failure: Exception | None
 
@@ -149,60 +185,86 @@ class _AbandonedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Handover:
-    """Batches on their way from the reading task to the encoding thread."""
+    """Batches on their way from the reading task to the encoding thread; but for ``given`` only the loop's thread touches it."""
 
-    unit: WorkUnit
     report: Callable[[UnitEvent], None]
     row_count: int = 0
     failure: Exception | None = None
-    _send: MemoryObjectSendStream[pa.RecordBatch | _End] = field(init=False)
-    _receive: MemoryObjectReceiveStream[pa.RecordBatch | _End] = field(init=False)
+    given: pa.RecordBatch | None = None
+    _items: deque[pa.RecordBatch | _End] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _is_last_large: bool = False
+    _is_encoder_idle: bool = False
+    _is_closed: bool = False
+    _changed: anyio.Event = field(default_factory=anyio.Event)
 
-    def __post_init__(self) -> None:
-        self._send, self._receive = anyio.create_memory_object_stream["pa.RecordBatch | _End"](HANDOVER_BATCHES)
+    def put(self, batch: pa.RecordBatch) -> None:
+        size_bytes = batch.nbytes
+        self.row_count += batch.num_rows
+        self._waiting_bytes += size_bytes
+        self._is_last_large = size_bytes > HANDOVER_BYTES
+        self._append(batch)
+
+    def end(self, failure: Exception | None) -> None:
+        self.failure = failure
+        self._append(_End(failure))
+
+    async def wait_room(self) -> None:
+        """Return when another batch may be read."""
+        while not self._has_room():
+            await self._changed.wait()
 
     def close_sending(self) -> None:
-        self._send.close()
+        self._is_closed = True
+        self._notify()
 
-    async def send(self, batch: pa.RecordBatch) -> None:
-        await self._send.send(batch)
-        self.row_count += batch.num_rows
+    async def give(self, done: UnitProgress) -> None:
+        """Have the next batch, or None after the last, in ``given``; called through the loop by the encoding thread.
 
-    async def end(self, failure: Exception | None) -> None:
-        self.failure = failure
-        await self._send.send(_End(failure))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close_sending()
-        self._receive.close()
-
-    async def next_batch(self, done: UnitProgress) -> pa.RecordBatch | None:
-        """Return the next batch, or None after the last; called through the loop by the encoding thread."""
+        It is no result: what a call through the loop returns stays in a cycle of futures until Python looks for such.
+        """
         self.report(done)
-        try:
-            item = await self._receive.receive()
-        except anyio.EndOfStream:
-            raise _AbandonedError from None
-        if not isinstance(item, _End):
-            return item
-        if item.failure is not None:
-            raise item.failure
-        return None
+        self._is_encoder_idle = not self._items
+        self._notify()
+        while not self._items:
+            if self._is_closed:
+                raise _AbandonedError
+            await self._changed.wait()
+        item = self._items.popleft()
+        if isinstance(item, _End):
+            if item.failure is not None:
+                raise item.failure
+            return
+        self._waiting_bytes -= item.nbytes
+        self.given = item
+        self._notify()
+
+    def _has_room(self) -> bool:
+        return self._is_encoder_idle if self._is_last_large else self._waiting_bytes < HANDOVER_BYTES
+
+    def _append(self, item: pa.RecordBatch | _End) -> None:
+        self._is_encoder_idle = False
+        self._items.append(item)
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
 
 class _PartWork:
     """The thread's side of a unit: encodes batches, rotates parts, stores them.  Everything here blocks."""
 
-    def __init__(self, unit: WorkUnit, destination: Destination, handover: _Handover) -> None:
+    def __init__(self, unit: WorkUnit, destination: Destination, handover: _Handover, max_row_group_bytes: int) -> None:
         self._unit = unit
         self._destination = destination
         self._handover = handover
         columns = decode_columns(unit.columns)
         self._schema = arrow_schema(columns)
+        self._max_row_group_bytes = max_row_group_bytes
+        self._large_columns: frozenset[int] = frozenset()
         self._suffix = file_suffix(unit.format)
+        self._rest: pa.RecordBatch | None = None
         self.row_count = 0
         self._stored_bytes = 0
         self.parts: list[PartRecord] = []
@@ -210,30 +272,37 @@ class _PartWork:
 
     def write_parts(self) -> None:
         """Write every part of the unit."""
-        batch = self._next_batch(0)
-        if batch is None and not self._unit.writes_empty:
-            return
-        while True:
-            batch, has_more = self._write_part(batch)
-            if not has_more:
-                return
+        self._refill(0)
+        if self._rest is not None or self._unit.writes_empty:
+            self._write_part()
+        while self._rest is not None:
+            self._write_part()
 
-    def _write_part(self, batch: pa.RecordBatch | None) -> tuple[pa.RecordBatch | None, bool]:
-        """Write one part that begins with ``batch``; return the batch that begins the next one, if there is one."""
+    def _write_part(self) -> None:
+        """Write one part, which begins with the rest of the one before."""
         key = part_key(self._unit.part_stem, len(self.parts), self._suffix)
         row_count = 0
         # W1, W2: the part shows, and may be recorded, only after a clean exit of the destination's block.
         with ExitStack() as closing:
             sink: PartSink = closing.enter_context(self._destination.open_part(key))
-            encoder: PartEncoder = closing.enter_context(open_encoder(self._unit.format, self._schema, sink))
-            while batch is not None and not self._is_full(encoder):
-                piece, batch = self._cut(batch, row_count)
+            encoder: PartEncoder = closing.enter_context(
+                open_encoder(
+                    self._unit.format,
+                    self._schema,
+                    sink,
+                    max_row_group_bytes=self._max_row_group_bytes,
+                    large_columns=self._large_columns,
+                )
+            )
+            while self._rest is not None and not self._is_full(encoder) and (fitting := encoder.room_for(self._rest)):
+                piece = self._cut(row_count, fitting)
                 encoder.write(piece)
                 row_count += piece.num_rows
                 self.row_count += piece.num_rows
-                if batch is None:
-                    batch = self._next_batch(sink.size_bytes)
+                del piece  # written: a large one must not stay while the next one is waited for
+                self._refill(sink.size_bytes)
             written = encoder.finish()
+            self._large_columns = encoder.large_columns
             if written != row_count:
                 raise DataError(Code.ROW_COUNT_MISMATCH, f"{row_count} rows went into {key}, {written} came out")
         stored = sink.stored
@@ -247,29 +316,37 @@ class _PartWork:
                 chunk=self._unit.index,
             )
         )
-        return batch, batch is not None
 
-    def _cut(self, batch: pa.RecordBatch, row_count: int) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
-        """Return the piece of ``batch`` to write next, and its rest.
+    def _cut(self, row_count: int, fitting: int) -> pa.RecordBatch:
+        """Return the piece to write next, and keep the rest of its batch.
 
         Where parts have a size limit, it is looked at after every ``ROTATION_ROWS`` rows of a part: so parts end at the
         same rows however the source cut its batches.
         """
-        room = ROTATION_ROWS - row_count % ROTATION_ROWS
-        if self._unit.format.max_file_bytes is None or batch.num_rows <= room:
-            return batch, None
-        return batch.slice(0, room), batch.slice(room)
+        if self._unit.format.max_file_bytes is not None:
+            fitting = min(fitting, ROTATION_ROWS - row_count % ROTATION_ROWS)
+        batch, self._rest = self._rest, None
+        assert batch is not None, "there is a batch to cut"
+        if fitting == batch.num_rows:
+            return batch
+        self._rest = batch.slice(fitting)
+        return batch.slice(0, fitting)
 
     def _is_full(self, encoder: PartEncoder) -> bool:
         limit = self._unit.format.max_file_bytes
         is_checkpoint = encoder.row_count > 0 and encoder.row_count % ROTATION_ROWS == 0
         return limit is not None and is_checkpoint and encoder.part_bytes_estimate >= limit
 
-    def _next_batch(self, open_bytes: int) -> pa.RecordBatch | None:
+    def _refill(self, open_bytes: int) -> None:
+        """Wait for the next batch, unless there is a rest of the last one; None comes after the last."""
+        if self._rest is not None:
+            return
         done = UnitProgress(
             export=self._unit.export,
             chunk=self._unit.index,
             row_count=self.row_count,
             size_bytes=self._stored_bytes + open_bytes,
         )
-        return anyio.from_thread.run(self._handover.next_batch, done)
+        handover = self._handover
+        anyio.from_thread.run(handover.give, done)
+        self._rest, handover.given = handover.given, None

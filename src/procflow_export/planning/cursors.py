@@ -7,11 +7,8 @@ cursor that belongs to another export than the one that is configured now is ref
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
-
-import msgspec
 
 from procflow_export.config.sizes import parse_duration_s
 from procflow_export.config.structs import CursorMode, ExportConfig, Mode, TimeColumnType
@@ -258,8 +255,7 @@ def _selection_text(selection: Selection) -> str:
         case Relation():
             return f"table {selection}"
         case _:
-            # All that makes the query what it is, whatever that will be one day; none of it is shown.
-            return f"query sha256:{hashlib.sha256(msgspec.json.encode(selection)).hexdigest()}"
+            return f"query sha256:{selection.sha256}"
 
 
 def _format_text(options: FormatOptions) -> str:

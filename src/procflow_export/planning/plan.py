@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -37,6 +37,9 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
+if TYPE_CHECKING:
+    from procflow.redaction import Secret
+
 _PROFILES: Final = {
     CompressionProfile.NONE: (Compression.NONE, None),
     CompressionProfile.FAST: (Compression.SNAPPY, None),
@@ -57,6 +60,7 @@ class Target:
         format: How parts are encoded.
         destination: The directory of this export's manifest in this run.
         part_directory: What the names of its parts begin with: nothing, or a directory below that and a slash.
+        secrets: What must not be shown, beside what gives access to the source.
     """
 
     run_id: str
@@ -66,6 +70,7 @@ class Target:
     format: FormatOptions
     destination: DestinationConfig
     part_directory: str = ""
+    secrets: frozenset[Secret[str]] = frozenset()
 
     @property
     def limits(self) -> ReadLimits:
@@ -122,6 +127,7 @@ class ExportPlan:
         cut: How it is cut.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
+        row_key: A column whose value names a row in messages.
         snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         cursor: Where the next run goes on; None when it does not.
         continuation: The set that the run adds to; None when it replaces whatever is published.
@@ -135,6 +141,7 @@ class ExportPlan:
     cut: Cut
     row_estimate: int | None
     row_bytes: int
+    row_key: str | None = None
     snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
     continuation: Continuation | None = None
@@ -193,14 +200,23 @@ class ExportPlan:
             batch_rows=batch_rows(target.limits, self.row_bytes),
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
+            key=self.row_key,
             # The first chunk: readers of the published set find the columns there.
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
             keeps_connection=keeps_connection,
+            secrets=tuple(sorted(secret.reveal() for secret in target.secrets)),
         )
 
 
-def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: datetime) -> Target:
+def target_of(
+    config: Config,
+    export: ExportConfig,
+    *,
+    run_id: str,
+    started_at: datetime,
+    secrets: frozenset[Secret[str]] = frozenset(),
+) -> Target:
     """Return everything about ``export`` that needs no database.
 
     Args:
@@ -208,6 +224,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         export: One of its exports.
         run_id: The run.
         started_at: When the run began, UTC.
+        secrets: Those of the configuration; see ``LoadedConfig``.
     """
     selection = selection_of(export)
     source = config.source_of(export)
@@ -230,6 +247,7 @@ def target_of(config: Config, export: ExportConfig, *, run_id: str, started_at: 
         format=format_of(export),
         destination=destination,
         part_directory=part_directory,
+        secrets=secrets,
     )
 
 
@@ -237,7 +255,7 @@ def selection_of(export: ExportConfig) -> Selection:
     """Return what ``export`` reads."""
     if export.table is None:
         assert export.query is not None, "a checked export has a table or a query"
-        return Query(text=export.query)
+        return Query(text=export.query, parameters=export.parameters)
     schema, _, table = export.table.rpartition(".")
     return Relation(schema=schema or None, table=table)
 
@@ -302,8 +320,16 @@ def plan_export(
         cut=cut,
         row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
+        row_key=_row_key(facts, cut),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,
         writes_empty=continuation is None or previous is None or not continuation.kept(previous),
         warnings=tuple(warnings),
     )
+
+
+def _row_key(facts: Facts, cut: Cut) -> str | None:
+    """Return a column whose value tells a row from the others, or nearly."""
+    if cut.chunks.key:
+        return cut.chunks.key[0].column
+    return next((columns[0] for columns in facts.indexes.unique_keys if len(columns) == 1), None)

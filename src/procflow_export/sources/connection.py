@@ -3,8 +3,9 @@
 Owns the rules of precedence and the care for passwords; ``model.urls`` reads the URLs.  Must not know a driver.
 
 **Precedence.**  Exactly one of ``url``, ``url_env``, ``url_file`` or the fields says where the database is.  What the
-fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …);
-where the configuration says nothing at all, ``DATABASE_URL`` is read first.
+fields leave open comes from the environment that the database's own client understands (``PGHOST`` …, ``MYSQL_HOST`` …), and
+from the files that it names (``PGSERVICE``, ``PGPASSFILE``); where the configuration says nothing at all, ``DATABASE_URL`` is read
+first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -22,9 +24,10 @@ import anyio.to_thread
 from procflow.redaction import Secret
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.settings import SourceConfig, SourceType, TlsMode
+from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
 from procflow_export.model.urls import UrlParts, parse_url, password_of, port_number, tls_mode
-from procflow_export.sources.tls import default_mode, tls_context
+from procflow_export.sources.libpq import password_in_file, with_service
+from procflow_export.sources.tls import default_mode, is_loopback, tls_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class ServerAddress:
         database: Database to connect to; ``None`` is the server's choice (MySQL only).
         tls: What is checked.
         ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of the certificate that is shown when the server asks for one.
+        key_file: PEM file of its key; ``None`` where it stands with the certificate.
     """
 
     host: str
@@ -48,6 +53,8 @@ class ServerAddress:
     database: str | None
     tls: TlsMode
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
     @property
     def place(self) -> str:
@@ -58,6 +65,18 @@ class ServerAddress:
     def is_socket(self) -> bool:
         """Whether ``host`` is a path in the file system."""
         return self.host.startswith("/")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the connection goes over a network without protection."""
+        return self.tls is TlsMode.DISABLE and not self.is_socket
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way there."""
+        if self.is_plain and not is_loopback(self.host):
+            return ("the connection is not encrypted: password and rows travel in plain text (`tls.mode` is disable)",)
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +89,10 @@ class _Engine:
     user_variables: tuple[str, ...]
     password_variables: tuple[str, ...]
     database_variables: tuple[str, ...]
-    tls_variables: tuple[str, ...]
-    default_user: str | None
+    tls_variables: tuple[str, ...] = ()
+    ca_variables: tuple[str, ...] = ()
+    cert_variables: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
 
 
 _ENGINES: Final = {
@@ -85,7 +106,9 @@ _ENGINES: Final = {
         password_variables=("PGPASSWORD",),
         database_variables=("PGDATABASE",),
         tls_variables=("PGSSLMODE",),
-        default_user=None,
+        ca_variables=("PGSSLROOTCERT",),
+        cert_variables=("PGSSLCERT",),
+        key_variables=("PGSSLKEY",),
     ),
     SourceType.MYSQL: _Engine(
         label="MySQL",
@@ -96,8 +119,6 @@ _ENGINES: Final = {
         user_variables=("MYSQL_USER",),
         password_variables=("MYSQL_PWD", "MYSQL_PASSWORD"),
         database_variables=("MYSQL_DATABASE",),
-        tls_variables=(),
-        default_user=None,
     ),
 }
 
@@ -109,31 +130,49 @@ def server_address(config: SourceConfig, environ: Mapping[str, str]) -> ServerAd
         SourceError: If something is missing, stands twice, or cannot be read; no message holds a secret.
     """
     engine = _ENGINES[config.type]
-    url = _url(config, environ)
-    if url is None and not _has_fields(config):
-        url = _database_url(engine, environ)
+    url = source_url(config, environ)
     if url is not None:
         parts = parse_url(url, schemes=engine.schemes)
         if _has_fields(config):
             raise _invalid("a source has either a URL or the fields host, port, user, password and database, not both")
     else:
+        if config.type is SourceType.POSTGRES:
+            environ = with_service(environ)
         parts = _fields(config, engine, environ)
-    user = parts.user or engine.default_user
+    user = parts.user
     if user is None:
         raise _invalid(f"the source has no user: set `user` or ${engine.user_variables[0]}")
     host = parts.host or "localhost"
     database = parts.database
     if database is None and config.type is SourceType.POSTGRES:
         database = user
+    tls = config.tls or _tls_of(parts, host)
+    port, password = parts.port or engine.port, parts.password
+    if password is None and config.type is SourceType.POSTGRES and (file := environ.get("PGPASSFILE")):
+        password = password_of(password_in_file(file, host=host, port=port, database=database or "", user=user))
     return ServerAddress(
         host=host,
-        port=parts.port or engine.port,
+        port=port,
         user=user,
-        password=parts.password,
+        password=password,
         database=database,
-        tls=_decided_tls(config, parts, host),
-        ca_file=config.tls.ca_file if config.tls is not None else parts.ca_file,
+        tls=tls.mode,
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
     )
+
+
+def source_url(config: SourceConfig, environ: Mapping[str, str]) -> str | None:
+    """Return the URL of a source, password included; ``None`` where fields or the environment say where it is.
+
+    Raises:
+        SourceError: If there are several, or a reference leads nowhere.
+    """
+    url = _url(config, environ)
+    if url is None and not _has_fields(config) and config.type in _ENGINES:
+        url = _database_url(_ENGINES[config.type], environ)
+    return url
 
 
 async def context_for(address: ServerAddress) -> ssl.SSLContext | None:
@@ -142,16 +181,14 @@ async def context_for(address: ServerAddress) -> ssl.SSLContext | None:
     Reading the authorities takes tens of milliseconds, so a thread does it.
 
     Raises:
-        SourceError: If the authorities' file cannot be read.
+        SourceError: If a file cannot be read.
     """
     if address.is_socket or address.tls is TlsMode.DISABLE:
         return None
-    try:
-        return await anyio.to_thread.run_sync(tls_context, address.tls, address.ca_file)
-    except OSError as exc:  # ssl.SSLError is one
-        raise SourceError(
-            Code.SOURCE_TLS_FAILED, f"the authorities' file {address.ca_file} cannot be read: {type(exc).__name__}"
-        ) from exc
+    make = partial(
+        tls_context, address.tls, ca_file=address.ca_file, cert_file=address.cert_file, key_file=address.key_file
+    )
+    return await anyio.to_thread.run_sync(make)
 
 
 def sqlite_path(config: SourceConfig, environ: Mapping[str, str]) -> Path:
@@ -223,13 +260,18 @@ def _fields(config: SourceConfig, engine: _Engine, environ: Mapping[str, str]) -
         password=password_of(password),
         database=config.database or _first(environ, engine.database_variables),
         tls=tls_mode(_first(environ, engine.tls_variables)),
+        ca_file=_first(environ, engine.ca_variables),
+        cert_file=_first(environ, engine.cert_variables),
+        key_file=_first(environ, engine.key_variables),
     )
 
 
-def _decided_tls(config: SourceConfig, parts: UrlParts, host: str) -> TlsMode:
-    if config.tls is not None:
-        return config.tls.mode
-    return parts.tls or default_mode(host)
+def _tls_of(parts: UrlParts, host: str) -> TlsConfig:
+    mode = parts.tls or default_mode(host)
+    # As PostgreSQL's own clients have it: who names an authority wants it to be checked.
+    if mode is TlsMode.REQUIRE and parts.ca_file is not None:
+        mode = TlsMode.VERIFY_CA
+    return TlsConfig(mode=mode, ca_file=parts.ca_file, cert_file=parts.cert_file, key_file=parts.key_file)
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:

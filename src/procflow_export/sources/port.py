@@ -7,7 +7,8 @@ know any driver, and not what happens to the batches.
 column; nothing is rounded, truncated, replaced or turned into NULL on the way.
 
 **Bounds.**  A chunk reader holds about ``READ_BUFFER_BYTES`` of wire data and one decoded block beside the batch that the
-caller works on, whatever the size of the table; a caller that stops asking makes the server wait.
+caller works on, whatever the size of the table; a caller that stops asking makes the server wait.  A row that is larger
+than that is the only thing that a reader holds, and once the caller asks for the next batch, it is gone.
 
 **Snapshots** (spec E-11).  Readers in several processes read one state of the database while somebody holds it.  There are
 two kinds.  A state that the server *exports* has a name, and any connection may import it as long as its holder lives
@@ -38,7 +39,7 @@ from procflow_export.model.types import Column
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-READ_BUFFER_BYTES: Final = 4 * MIB
+READ_BUFFER_BYTES: Final = 2 * MIB
 """Wire bytes that may wait for the decoder before the server is made to wait."""
 
 BLOCK_BYTES: Final = 1 * MIB
@@ -92,6 +93,7 @@ class ChunkRequest:
         columns: All or some columns of ``profile(selection)``, in the order wanted.
         chunk: Which of its rows.
         batch_rows: The most rows in a batch.
+        batch_bytes: Decoded bytes that a batch should stay under; a single row may have more.
         snapshot: The state to read them in; None reads what is committed when the statement begins.
     """
 
@@ -99,6 +101,7 @@ class ChunkRequest:
     columns: tuple[Column, ...]
     chunk: TableChunk
     batch_rows: int
+    batch_bytes: int = 4 * MIB
     snapshot: Snapshot | None = None
 
 
@@ -196,6 +199,11 @@ class Source(Protocol):
     @property
     def description(self) -> str:
         """The database's product and version, for people; no host, user or secret."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made; no host, user or secret."""
         ...
 
     @property

@@ -2,7 +2,7 @@
 
 Owns quoting, and the statements whose shape is the same for every database: the rows of a chunk, and the questions about
 its keys.  Must not know a connection.  Values are bind parameters everywhere but in conditions on keys, whose literals
-have one spelling only (see ``literals``).
+have one spelling only (see ``literals``), and in queries whose parameters cannot be bound (see ``parameters``).
 
 **Conditions that an index serves.**  PostgreSQL and SQLite compare row values, ``(a, b) > (1, 2)``, and look them up in an
 index on the leading columns; MySQL and MariaDB do not, so there the comparison is written out, behind a condition on the
@@ -16,15 +16,20 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, KeyValue
-from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Relation, Selection, TableChunk
-from procflow_export.sources import literals
+from procflow_export.model.plan import (
+    Everything,
+    KeyRange,
+    NullKeys,
+    ParameterValue,
+    Query,
+    Relation,
+    Selection,
+    TableChunk,
+)
+from procflow_export.model.settings import SourceType
+from procflow_export.model.statements import body_of, filled
+from procflow_export.sources import literals, parameters
 from procflow_export.sources.port import KeySearch
-from procflow_export.sources.statement_ends import postgres_body
-
-
-def strip_statement_end(text: str) -> str:
-    """Return a query without the white space and semicolons at its end."""
-    return text.strip().rstrip("; \t\r\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +37,27 @@ class Dialect:
     """How one database spells identifiers, key values and comparisons.
 
     Attributes:
+        engine: Whose it is.
         quote: The character around identifiers; doubled inside.
+        placeholder: Returns what stands in a statement for a parameter, from its name and its value.
         literal: Returns the literal of a key's value.
         key_text: Returns the expression for the exact text of a key, from the key's own expression and its kind.
         has_row_values: Whether an index serves a comparison of row values.
         null_test: What is true of NULL and nothing else.
-        body: Returns a query without what may follow it.
     """
 
+    engine: SourceType
     quote: str
+    placeholder: Callable[[str, ParameterValue], str]
     literal: Callable[[KeyValue], str]
     key_text: Callable[[str, KeyKind], str]
     has_row_values: bool = True
     null_test: str = "IS NULL"
-    body: Callable[[str], str] = strip_statement_end
+
+    def body(self, query: Query) -> str:
+        """Return the statement of a query, without the white space, comments and semicolons that may follow it."""
+        values = {name: self.placeholder(name, value) for name, value in query.parameters.items()}
+        return body_of(filled(query.text, self.engine, values), self.engine)
 
     def identifier(self, name: str) -> str:
         """Return ``name`` quoted, so that it can only be read as one identifier.
@@ -74,8 +86,8 @@ class Dialect:
         match selection:
             case Relation():
                 return self.relation(selection)
-            case Query(text=text):
-                return f"(\n{self.body(text)}\n) AS {self.identifier('procflow_query')}"
+            case Query():
+                return f"(\n{self.body(selection)}\n) AS {self.identifier('procflow_query')}"
             case _:
                 assert_never(selection)
 
@@ -167,12 +179,26 @@ def _written_out(names: Sequence[str], values: Sequence[str], sign: str, last: s
     return f"{names[0]} {sign}= {values[0]} AND (({') OR ('.join(cases)}))"
 
 
-POSTGRES = Dialect(quote='"', literal=literals.postgres, key_text=literals.postgres_text, body=postgres_body)
+POSTGRES = Dialect(
+    engine=SourceType.POSTGRES,
+    quote='"',
+    placeholder=parameters.postgres,
+    literal=literals.postgres,
+    key_text=literals.postgres_text,
+)
 MYSQL = Dialect(
+    engine=SourceType.MYSQL,
     quote="`",
+    placeholder=parameters.mysql,
     literal=literals.mysql,
     key_text=literals.mysql_text,
     has_row_values=False,
     null_test="<=> NULL",  # IS NULL is true for '0000-00-00', too, where the column is NOT NULL
 )
-SQLITE = Dialect(quote='"', literal=literals.sqlite, key_text=literals.sqlite_text)
+SQLITE = Dialect(
+    engine=SourceType.SQLITE,
+    quote='"',
+    placeholder=parameters.sqlite,
+    literal=literals.sqlite,
+    key_text=literals.sqlite_text,
+)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import procflow_export
+from procflow_export.cli import grammar
 from procflow_export.cli.grammar import EXIT_STATUSES, USAGE_STATUS, build_parser
+from procflow_export.model import settings
 from procflow_export.model.codes import Code, ExitStatus
 from tests.export.cli.conftest import Shop
 
@@ -117,3 +119,15 @@ def test_schemas_are_data_on_standard_output(shop: Shop) -> None:
     assert (config.status, config.err) == (0, "")
     assert "$defs" in config.data
     assert [entry["code"] for entry in errors.data] == [code.value for code in Code]
+
+
+def test_the_memory_of_the_command_line_is_that_of_the_configuration() -> None:
+    """E-30: the bounds that `--memory` knows are those of `memory_mb`; less than a process needs is a usage error."""
+    assert (grammar.DEFAULT_MEMORY_MB, grammar.MIN_MEMORY_MB) == (settings.DEFAULT_MEMORY_MB, settings.MIN_MEMORY_MB)
+    parser = build_parser("0")
+
+    assert parser.parse_args(["run", "--memory", "300"]).memory == 300
+    assert parser.parse_args(["run"]).memory is None
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["run", "--memory", "127"])
+    assert caught.value.code == grammar.USAGE_STATUS

@@ -76,6 +76,16 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, str] | None, str]] = {
     "scheme of another type": (PG | {"url": "mysql://h/d"}, None, "source.url"),
     "scheme of another type by env": (PG | {"url_env": "URL"}, {"URL": "mysql://h/d"}, "source.url_env"),
     "no scheme": (PG | {"url": "h/d"}, None, "source.url"),
+    "missing cert_file": (
+        PG | {"url": "postgresql://h/d", "tls": {"cert_file": "no.pem"}},
+        None,
+        "source.tls.cert_file",
+    ),
+    "key without certificate": (
+        PG | {"url": "postgresql://h/d", "tls": {"key_file": "no.pem"}},
+        None,
+        "source.tls.cert_file",
+    ),
     "both batch sizes": (
         PG | {"url": "postgresql://h/d", "tuning": {"batch_size": 1, "batch_size_memory_mb": 1}},
         None,
@@ -127,6 +137,17 @@ def test_every_way_to_name_a_source_is_accepted(
 ) -> None:
     """E-2: url, url_env, fields, and the environment where nothing else is given."""
     assert findings_of(changed(source=source), tmp_path, environ) == []
+
+
+@pytest.mark.parametrize("mode", ["disable", "require"])
+def test_an_authority_that_is_not_asked_is_a_warning(mode: str, tmp_path: Path) -> None:
+    """E-3: who names an authority may believe that it is checked."""
+    (tmp_path / "ca.pem").write_text("")
+    source = PG | {"url": "postgresql://h/d", "tls": {"mode": mode, "ca_file": "ca.pem"}}
+
+    (warning,) = read_config(changed(source=source), base_dir=tmp_path, environ=ENVIRON).warnings
+
+    assert "nothing is verified" in warning
 
 
 EXPORTS: dict[str, tuple[dict[str, Any], str]] = {

@@ -286,10 +286,10 @@ async def test_modules_in_the_working_directory_do_not_break_workers(
 
 
 def test_no_secret_and_no_path_of_a_unit_is_on_a_command_line() -> None:
-    """E-2: tasks travel on standard input; the command line says that it is a worker, and nothing else."""
-    command = worker_command(3)
+    """E-2: tasks travel on standard input; the command line says that it is a worker, and how much memory it may have."""
+    command = worker_command(3, memory_mb=300)
 
-    assert command.arguments == ("-P", "-m", "procflow_export", "worker")
+    assert command.arguments == ("-P", "-m", "procflow_export", "worker", "--memory", "300")
     assert command.name == "worker-3"
 
 

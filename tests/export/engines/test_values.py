@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from urllib.parse import quote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procflow.redaction import Secret
 from procflow_export.engines.keep import HeadAndTail
-from procflow_export.engines.redaction import redaction_of, secrets_of
+from procflow_export.engines.redaction import redaction_of, secrets_of, text_cleaner
 from procflow_export.model.settings import SourceConfig, SourceType
+from procflow_export.sources.parameters import mysql_literal, postgres_literal
 
 
 @given(st.lists(st.text(max_size=30), max_size=60), st.integers(1, 5), st.integers(1, 5))
@@ -80,3 +86,48 @@ def test_a_password_may_be_any_word(password: str) -> None:
     by_url = secrets_of(SourceConfig(type=SourceType.MYSQL, url=f"mysql://me:{password}@db/shop"), {})
 
     assert redaction_of(by_url).clean_text(f"with {password}") == "with ***"
+
+
+SECRET = 't0k3n\'of\\the "canary" ß'
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        repr(SECRET),
+        json.dumps(SECRET),
+        shlex.quote(SECRET),
+        SECRET.replace("'", "''"),
+        postgres_literal(SECRET),
+        mysql_literal(SECRET),
+        quote_plus(SECRET),
+    ],
+)
+def test_a_secret_is_found_as_servers_and_programs_spell_it(spelled: str) -> None:
+    """E-2: a server repeats what it was sent, and a program what it was given, each in its own quoting."""
+    cleaned = text_cleaner([Secret(SECRET, name="s")])(f"syntax error at or near {spelled} at line 1")
+
+    assert cleaned.startswith("syntax error at or near ")
+    assert "***" in cleaned
+    assert cleaned.endswith("at line 1")
+    assert not [part for part in ("t0k3n", "canary", SECRET.encode().hex()[:12]) if part in cleaned]
+
+
+@pytest.mark.parametrize("literal", [SECRET, postgres_literal(SECRET)[2:-1], mysql_literal(SECRET)[11:-1]])
+def test_a_secret_that_was_cut_leaves_no_rest(literal: str) -> None:
+    """E-2: servers cut what they repeat: after its beginning, or before its end."""
+    clean = text_cleaner([Secret(SECRET, name="s")])
+
+    for length in range(8, len(literal)):
+        head, tail = literal[:length], literal[-length:]
+        for text in (
+            f"near 'WHERE x = {head}' at line 1",
+            f"near 'WHERE x = {head}...' at line 1",
+            f"near {head}",
+            f"near '{tail} AND y' at line 1",
+            f"...{tail} AND y",
+        ):
+            cleaned = clean(text)
+            assert "***" in cleaned
+            assert len(cleaned) <= len(text) - length + len("***"), (text, cleaned)
+    assert clean("near 't0k3n is what this table is called'") == "near 't0k3n is what this table is called'"

@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 from procflow_export.config.loading import read_config
 from procflow_export.model.keys import Indexes, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Relation, WorkUnit
-from procflow_export.model.settings import Compression, Environment, Format, TuningProfile
+from procflow_export.model.settings import MIN_MEMORY_MB, Compression, Environment, Format, TuningProfile
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.planning.chunks import Chunks, cut_integers
 from procflow_export.planning.keys import Facts
-from procflow_export.planning.memory import MIB, unit_bytes
+from procflow_export.planning.memory import (
+    MIB,
+    PROCESS_BASE_BYTES,
+    UNIT_BYTES,
+    data_bytes,
+    max_row_group_bytes,
+    row_group_warning,
+    unit_bytes,
+)
 from procflow_export.planning.names import part_key, part_stem, resolved_destination, short_run_id
 from procflow_export.planning.order import remaining_cost
 from procflow_export.planning.plan import Cut, ExportPlan, Target, plan_export, target_of
@@ -197,19 +205,52 @@ def test_longer_work_comes_first() -> None:
     assert remaining_cost(unknown, 10) > remaining_cost(wide, 10)
 
 
-@given(rows=st.none() | st.integers(0, 10**9), row_group_mb=st.integers(1, 512))
-def test_the_memory_estimate_of_a_unit_is_bounded_by_its_settings(rows: int | None, row_group_mb: int) -> None:
-    """E-30: no table is too large to be admitted; a small one asks for little."""
+@given(
+    rows=st.none() | st.integers(0, 10**9), row_group_mb=st.integers(1, 512), memory_mb=st.integers(MIN_MEMORY_MB, 4096)
+)
+def test_the_memory_estimate_of_a_unit_is_bounded_by_the_budget(
+    rows: int | None, row_group_mb: int, memory_mb: int
+) -> None:
+    """E-30: no table and no setting is too large to be admitted; a small table asks for little."""
     planned = plan_export(
         target(parquet={"row_group_strategy": "fixed_memory", "target_row_group_mb": row_group_mb}),
         facts(rows),
     )
+    memory_bytes = memory_mb * MIB
 
-    size = unit_bytes(planned.unit(0), planned.row_bytes)
+    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
 
-    assert size <= (2 * row_group_mb + 8 + 4 * 2) * MIB
+    assert size <= data_bytes(memory_bytes) + 16 * MIB
+    assert size <= UNIT_BYTES + 1.5 * row_group_mb * MIB
     if rows is not None and rows < 1_000:
-        assert size <= 20 * MIB
+        assert size <= UNIT_BYTES + MIB
+
+
+@pytest.mark.parametrize("memory_mb", [MIN_MEMORY_MB, 256, 1024])
+def test_two_units_fit_the_default_budget(memory_mb: int) -> None:
+    """E-30: a process has room for its libraries and one unit whatever the budget, and for two units by default."""
+    planned = plan_export(target(), facts(None))
+    memory_bytes = memory_mb * MIB
+
+    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
+
+    assert size * (1 if memory_mb < 256 else 2) <= data_bytes(memory_bytes) + 2 * MIB
+    assert data_bytes(memory_bytes) + PROCESS_BASE_BYTES == memory_bytes
+
+
+def test_row_groups_follow_from_settings_alone() -> None:
+    """E-24, E-30: `auto` is 32 MiB from the default budget on, and less below; what was asked for is bounded, and said to be."""
+    auto = target().format
+    fixed = target(parquet={"row_group_strategy": "fixed_memory"}).format
+    rows = target(parquet={"row_group_strategy": "fixed_rows", "row_group_rows": 1_000_000}).format
+
+    assert [round(max_row_group_bytes(auto, mb * MIB) / MIB, 1) for mb in (128, 256, 4096)] == [6.4, 32, 32]
+    assert [max_row_group_bytes(fixed, mb * MIB) / MIB for mb in (128, 256, 4096)] == [16, 80, 128]
+    assert row_group_warning(auto, 100, 256 * MIB) is None
+    assert "80 MiB, before the 128 MiB" in (row_group_warning(fixed, 100, 256 * MIB) or "")
+    assert row_group_warning(fixed, 100, 1024 * MIB) is None
+    assert row_group_warning(rows, 10, 256 * MIB) is None
+    assert "memory_mb (256)" in (row_group_warning(rows, 1_000, 256 * MIB) or "")
 
 
 def test_more_attempts_can_be_asked_for() -> None:

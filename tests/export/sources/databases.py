@@ -92,6 +92,17 @@ class MariaDatabase:
         return f"SELECT CAST(seq AS signed) AS n FROM seq_1_to_{count}"
 
 
+class MysqlDatabase(MariaDatabase):
+    """MySQL itself, where a run was given one."""
+
+    def numbers(self, count: int) -> str:
+        digits = " UNION ALL ".join(f"SELECT {digit} AS d" for digit in range(10))
+        places = range(len(str(count)))
+        sums = " + ".join(f"p{place}.d * {10**place}" for place in places)
+        tables = ", ".join(f"({digits}) AS p{place}" for place in places)
+        return f"SELECT n FROM (SELECT {sums} AS n FROM {tables}) AS g WHERE n BETWEEN 1 AND {count} ORDER BY n"
+
+
 class SqliteDatabase:
     kind = "sqlite"
     quote = '"'

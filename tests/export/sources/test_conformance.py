@@ -353,7 +353,7 @@ async def test_cancellation_during_decoding_stays_a_cancellation(
                 slowly(schema)
                 return original(arrays, schema=schema)
 
-        for module in ("postgres.csv_decoder", "mysql.decoder", "sqlite.decoder"):
+        for module in ("postgres.decoding.binary", "mysql.decoder", "sqlite.decoder"):
             name = f"procflow_export.sources.{module}"
             shadow = types.SimpleNamespace(**{**vars(pa), "RecordBatch": Slow})
             monkeypatch.setattr(importlib.import_module(name), "pa", shadow)

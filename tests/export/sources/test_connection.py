@@ -18,6 +18,7 @@ from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, 
 from procflow_export.model.urls import parse_url, password_of
 from procflow_export.sources import open_source
 from procflow_export.sources.connection import server_address, sqlite_path
+from procflow_export.sources.postgres.session import require_supported
 from procflow_export.sources.tls import is_loopback, tls_context
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase
 
@@ -69,6 +70,61 @@ def test_references_are_followed(tmp_path: Path) -> None:
 
     assert by_env == by_file
     assert by_field.password == password_of(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("h:5432:d:u:secret", "secret"),
+        ("*:*:*:*:secret", "secret"),
+        ("h:*:d:u:a\\:b\\\\c", "a:b\\c"),
+        ("h:5432:d:u:", None),
+        ("h:5432:d:u:a:b", "a:b"),
+        ("h:5433:d:u:secret", None),
+        ("#h:5432:d:u:secret", None),
+        ("h:5432:d:u", None),
+        ("", None),
+        ("x:*:*:*:no\nh:*:*:*:first\nh:*:*:*:second", "first"),
+    ],
+)
+def test_password_files(line: str, password: str | None, tmp_path: Path) -> None:
+    """E-2: PGPASSFILE is read where the environment names it and nothing else has a password."""
+    file = tmp_path / "pgpass"
+    file.write_text(line)
+    config = SourceConfig(type=PG, url="postgresql://u@h/d")
+
+    found = server_address(config, {"PGPASSFILE": str(file)}).password
+    own = server_address(SourceConfig(type=PG, url="postgresql://u:own@h/d"), {"PGPASSFILE": str(file)}).password
+
+    assert (None if found is None else found.reveal()) == password
+    assert own == password_of("own")
+    assert server_address(config, {"PGPASSFILE": str(tmp_path / "missing")}).password is None
+    assert server_address(config, {"HOME": str(tmp_path)}).password is None
+
+
+def test_services(tmp_path: Path) -> None:
+    """E-2: PGSERVICE names a section of a file; the configuration's fields win over it, and it wins over the environment."""
+    file = tmp_path / ".pg_service.conf"
+    file.write_text(
+        "# all\n[shop]\nhost = db.example\nport=5433\nuser=u\npassword=a=b#c\ndbname=d\nsslmode=require\nother=x\n"
+    )
+    environ = {"PGSERVICE": "shop", "HOME": str(tmp_path), "PGHOST": "elsewhere", "PGDATABASE": "e"}
+
+    found = server_address(SourceConfig(type=PG), environ)
+    partly = server_address(SourceConfig(type=PG, host="own.example"), environ)
+
+    assert (found.host, found.port, found.user, found.database, found.tls) == (
+        "db.example",
+        5433,
+        "u",
+        "d",
+        TlsMode.REQUIRE,
+    )
+    assert found.password == password_of("a=b#c")
+    assert (partly.host, partly.user) == ("own.example", "u")
+    for wrong in ({"PGSERVICE": "nothere"}, {"PGSERVICEFILE": str(tmp_path / "missing")}):
+        with pytest.raises(SourceError, match="PGSERVICE"):
+            server_address(SourceConfig(type=PG), environ | wrong)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +260,10 @@ def test_configured_mode_wins_over_the_url() -> None:
 
 def test_contexts_check_what_their_mode_says() -> None:
     """E-3: the four modes."""
-    assert tls_context(TlsMode.DISABLE, None) is None
+    assert tls_context(TlsMode.DISABLE) is None
     checks = {}
     for mode in (TlsMode.REQUIRE, TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL):
-        context = tls_context(mode, None)
+        context = tls_context(mode)
         assert context is not None
         checks[mode] = (context.verify_mode, context.check_hostname)
     assert checks == {
@@ -264,6 +320,30 @@ async def test_passwords_with_any_character_log_in(mariadb: MariaDatabase) -> No
         assert wrong.code.value == "SOURCE_AUTH_FAILED"
         assert password not in "".join(map(str, [wrong, *getattr(wrong, "__notes__", [])]))
     mariadb.execute(f"DROP USER '{user}'@'%'")
+
+
+@pytest.mark.parametrize(("major", "is_supported"), [(9, False), (10, False), (11, False), (12, True), (18, True)])
+def test_old_postgres_servers_are_refused(major: int, is_supported: bool) -> None:
+    """E-1: PostgreSQL 12 is the first that is read from; the error says so."""
+    if is_supported:
+        require_supported(major)
+        return
+    with pytest.raises(SourceError, match=f"PostgreSQL {major} is too old: 12 or later is needed") as caught:
+        require_supported(major)
+    assert caught.value.code.value == "SOURCE_NOT_SUPPORTED"
+    assert not caught.value.is_transient
+
+
+@pytest.mark.anyio
+async def test_an_old_postgres_server_is_told_before_anything_is_read(
+    postgres: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-1: the check is part of every log-in."""
+    monkeypatch.setattr("procflow_export.sources.postgres.session.MIN_VERSION", 99)
+
+    error = await failure_of(postgres.config)
+
+    assert "is too old: 99 or later" in error.message
 
 
 @pytest.mark.anyio

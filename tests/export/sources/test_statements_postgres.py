@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
-from procflow_export.sources.statement_ends import postgres_body
+from procflow_export.model.settings import SourceType
+from procflow_export.model.statements import body_of
 from tests.export.sources.databases import PostgresDatabase, integer_bounds, opened, read, values
 
 pytestmark = pytest.mark.anyio
@@ -40,13 +41,13 @@ BODIES = [
 @pytest.mark.parametrize("body", BODIES)
 def test_body_of_a_query_is_kept_and_its_end_is_not(body: str, end: str) -> None:
     """E-12: comments and semicolons at the end of a query go, those inside stay."""
-    assert postgres_body(f"\n {body}{end}") == body
+    assert body_of(f"\n {body}{end}", SourceType.POSTGRES) == body
 
 
 @pytest.mark.parametrize("text", ["SELECT 1; SELECT 2", "SELECT 'open; --", "SELECT $a$ ;--", "/* only */", ""])
 def test_what_is_not_one_statement_is_left_to_the_server(text: str) -> None:
     """E-12: nothing that the server would refuse becomes something that it accepts."""
-    assert postgres_body(text) in (text, "")
+    assert body_of(text, SourceType.POSTGRES) in (text, "")
 
 
 async def test_query_may_end_in_anything_that_is_no_statement(postgres: PostgresDatabase) -> None:

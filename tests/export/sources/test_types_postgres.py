@@ -325,6 +325,31 @@ async def test_session_of_the_server_does_not_change_values(postgres: PostgresDa
     ]
 
 
+@pytest.mark.parametrize("decimals", [0, 20], ids=["binary", "text"])
+async def test_text_that_is_no_utf8_is_an_error_that_names_it(postgres: PostgresDatabase, decimals: int) -> None:
+    """E-21: a database without an encoding may hold any bytes; those that are no text are refused, all others exported."""
+    name = f"{postgres.url.rpartition('/')[2]}_bytes"
+    postgres.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        database = PostgresDatabase(postgres.url + "_bytes")
+        numbers = "".join(f", n{number} numeric(5,2)" for number in range(decimals))
+        database.execute(
+            f'CREATE TABLE "Größe" (id int PRIMARY KEY, "text ä" text{numbers})',
+            "INSERT INTO \"Größe\" VALUES (1, 'é'), (2, E'a\\xff'), (3, NULL)",
+        )
+        async with opened(database) as source:
+            good = await read(source, "Größe", KeyRange.of_integers("id", 1, 2))
+            with pytest.raises(ValueRefusedError, match="not valid UTF-8") as caught:
+                await read(source, "Größe", KeyRange.of_integers("id", 1, 4))
+            again = await read(source, "Größe", KeyRange.of_integers("id", 3, 4))
+    finally:
+        postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    assert values(good, "text ä") == ["é"]
+    assert (caught.value.column, caught.value.place) == ("text ä", "id = 2")
+    assert values(again, "text ä") == [None]
+
+
 async def test_one_nullable_column_and_very_long_values(postgres: PostgresDatabase) -> None:
     """E-23: an empty line is NULL, a quoted one is empty, and a value longer than every block arrives."""
     postgres.execute(

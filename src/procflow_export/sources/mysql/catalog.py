@@ -41,7 +41,7 @@ async def query_columns(connection: WireConnection, query: Query) -> tuple[Colum
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated():
-        fields = await connection.described(sql.strip_statement_end(query.text))
+        fields = await connection.described(sql.MYSQL.body(query))
     checked_names((field.name for field in fields), query)
     return columns_of(fields)
 

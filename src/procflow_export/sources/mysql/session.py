@@ -1,15 +1,16 @@
 """Connections to MySQL and MariaDB: logging in, the session's settings, and the meaning of errors.
 
-Owns what every statement can rely on: a read-only session in UTC with utf8mb4 results and the limits of the configuration.
-Must not know tables or types.
+Owns what every statement can rely on: a read-only session in UTC with utf8mb4 results and the limits of the configuration; behind
+a proxy, a transaction with all of that.  Must not know tables or types.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final, TypeAlias
 
 import pymysql.err
@@ -18,11 +19,13 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
+from procflow_export.sources.mysql.server import Server, require_supported, server_of
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.tls import tls_reason
+from procflow_export.sources.tls import WANTS_TLS, tls_refused
 
 Connector: TypeAlias = Callable[[], Awaitable[WireConnection]]
 CONNECT_TIMEOUT_S: Final = 15.0
+TIME_ZONE: Final = "+00:00"
 IDLE_TIMEOUT_S: Final = 7 * 24 * 3600
 """How long a reader of a snapshot may have nothing to read."""
 NET_WRITE_TIMEOUT_S: Final = 600
@@ -47,6 +50,7 @@ _CODES: Final[dict[int, Code]] = {
     1969: Code.SOURCE_STATEMENT_TIMEOUT,
     1028: Code.SOURCE_STATEMENT_TIMEOUT,
     1317: Code.SOURCE_STATEMENT_TIMEOUT,
+    3159: Code.SOURCE_TLS_FAILED,
     1044: Code.SOURCE_AUTH_FAILED,
     1045: Code.SOURCE_AUTH_FAILED,
     1049: Code.SOURCE_AUTH_FAILED,
@@ -66,13 +70,15 @@ _CODES: Final[dict[int, Code]] = {
     1041: Code.SOURCE_OUT_OF_RESOURCES,
     1114: Code.SOURCE_OUT_OF_RESOURCES,
 }
+_PERHAPS_FOR_PLAIN: Final = frozenset({1045, 3159})
+"""What a plain connection is refused with, among others."""
 
 
 async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
     """Log in and set up the session.
 
     Raises:
-        SourceError: If the server cannot be reached, refuses, or cannot prove who it is.
+        SourceError: If the server cannot be reached, refuses, is too old, or cannot prove who it is.
     """
     context = await context_for(address)
     password = "" if address.password is None else address.password.reveal()
@@ -93,8 +99,11 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             with translated(address):
                 await connection._connect()  # noqa: SLF001 (a subclass)
-                for statement in _settings(connection, limits):
-                    await connection.query(statement)
+                connection.server = await _ask_server(connection)
+                require_supported(connection.server)
+                if connection.server.proxy is None:
+                    for statement in (*_settings(connection.server, limits), "SET SESSION TRANSACTION READ ONLY"):
+                        await connection.query(statement)
     except TimeoutError as exc:
         connection.close()
         message = f"MySQL at {address.host}:{address.port} cannot be reached: no answer within {CONNECT_TIMEOUT_S:g} s"
@@ -105,41 +114,80 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
     return connection
 
 
+@asynccontextmanager
+async def own_settings(connection: WireConnection, limits: ReadLimits) -> AsyncIterator[None]:
+    """Make sure that the statements of the block meet our settings.
+
+    A session that is ours has them.  Behind a proxy it may be another server's session at every statement, except in a
+    transaction: then the block is one, which begins with the settings.  After an error the connection must not be used again.
+
+    Raises:
+        SourceError: If the settings do not even hold in a transaction.
+    """
+    if connection.server.proxy is None:
+        yield
+        return
+    with translated():
+        await connection.query("START TRANSACTION READ ONLY")
+        for statement in _settings(connection.server, limits):
+            await connection.query(statement)
+        ((time_zone,),) = await _answer(connection, "SELECT @@session.time_zone")
+    if time_zone != TIME_ZONE:
+        raise SourceError(
+            Code.SOURCE_NOT_SUPPORTED,
+            f"{connection.server.proxy} before {connection.server.product} does not keep the statements of a transaction in one"
+            " session: connect to the server itself",
+        )
+    yield
+    if connection.is_idle:
+        with translated():
+            await connection.query("COMMIT")
+
+
 def snapshot_settings(connection: WireConnection) -> list[str]:
     """Return what a connection needs that will read one state for as long as an export lasts."""
-    _, is_mariadb = version_of(connection)
     idle = f"SET SESSION wait_timeout = {IDLE_TIMEOUT_S}"
-    if is_mariadb:
+    if connection.server.is_mariadb:
         idle += ", SESSION idle_transaction_timeout = 0, SESSION idle_readonly_transaction_timeout = 0"
     # A consistent snapshot is silently none under READ COMMITTED, which may be the server's default.
     return ["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", idle]
 
 
-def version_of(connection: WireConnection) -> tuple[str, bool]:
-    """Return the server's version and whether it is MariaDB."""
-    text = str(connection.server_version)
-    is_mariadb = "mariadb" in text.lower()
-    return text.removeprefix("5.5.5-").partition("-")[0], is_mariadb
+async def _ask_server(connection: WireConnection) -> Server:
+    # In one statement: a proxy answers some of these itself when they stand alone.
+    ((number, version, _),) = await _answer(connection, "SELECT CONNECTION_ID(), VERSION(), @@version_comment")
+    ask = partial(
+        server_of,
+        greeting=str(connection.server_version),
+        greeting_number=connection.thread_id(),
+        version=version or "",
+        connection_number=int(number or 0),
+    )
+    server = ask()
+    if server.proxy is not None:
+        ((comment,),) = await _answer(connection, "select @@version_comment limit 1")
+        server = ask(comment=comment or "")
+    return server
 
 
-def _settings(connection: WireConnection, limits: ReadLimits) -> list[str]:
-    _, is_mariadb = version_of(connection)
-    statements = [
-        f"SET SESSION time_zone = '+00:00', SESSION net_write_timeout = {NET_WRITE_TIMEOUT_S}",
-        "SET SESSION TRANSACTION READ ONLY",
-    ]
+async def _answer(connection: WireConnection, statement: str) -> list[tuple[str | None, ...]]:
+    async with connection.cursor() as cursor:
+        await cursor.execute(statement)
+        return list(await cursor.fetchall())
+
+
+def _settings(server: Server, limits: ReadLimits) -> list[str]:
+    values: dict[str, str | int] = {"time_zone": f"'{TIME_ZONE}'", "net_write_timeout": NET_WRITE_TIMEOUT_S}
     if limits.statement_timeout_s:
         # MySQL counts milliseconds and only SELECT, MariaDB counts seconds; neither knows the other's name.
-        limit = (
-            f"max_statement_time = {limits.statement_timeout_s}"
-            if is_mariadb
-            else f"max_execution_time = {limits.statement_timeout_s * 1000}"
-        )
-        statements.append(f"SET SESSION {limit}")
+        if server.is_mariadb:
+            values["max_statement_time"] = limits.statement_timeout_s
+        else:
+            values["max_execution_time"] = limits.statement_timeout_s * 1000
     if limits.lock_timeout_s:
-        wait = limits.lock_timeout_s
-        statements.append(f"SET SESSION lock_wait_timeout = {wait}, SESSION innodb_lock_wait_timeout = {wait}")
-    return statements
+        values |= {"lock_wait_timeout": limits.lock_timeout_s, "innodb_lock_wait_timeout": limits.lock_timeout_s}
+    # Without a collation: texts of a query then have the one that a literal of a parameter has, and can be mixed with it.
+    return ["SET NAMES utf8mb4", f"SET {', '.join(f'SESSION {name} = {value}' for name, value in values.items())}"]
 
 
 @contextmanager
@@ -161,14 +209,17 @@ def translate(exc: BaseException, address: ServerAddress | None = None) -> Sourc
     root = exc.__cause__ if isinstance(exc.__cause__, ssl.SSLError) else exc
     match root:
         case ssl.SSLError():
-            return SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(root)}")
+            return tls_refused(root)
         case pymysql.err.MySQLError():
             number = root.args[0] if root.args and isinstance(root.args[0], int) else 0
             code = _CODES.get(number, Code.SOURCE_FAILED)
             if code is Code.SOURCE_UNREACHABLE and address is not None:
                 return SourceError(code, f"MySQL at {address.host}:{address.port} cannot be reached")
             message = root.args[1] if len(root.args) > 1 else type(root).__name__
-            return SourceError(code, f"MySQL refused ({number}): {message}")
+            error = SourceError(code, f"MySQL refused ({number}): {message}")
+            if number in _PERHAPS_FOR_PLAIN and address is not None and address.is_plain:
+                error.add_note(WANTS_TLS)
+            return error
         case OSError():
             return SourceError(Code.SOURCE_CONNECTION_LOST, "the connection to MySQL was lost")
         case _:

@@ -114,7 +114,7 @@ async def check_joined(connection: WireConnection, selection: Selection) -> None
     Raises:
         SourceError: ``SOURCE_SNAPSHOT_REFUSED`` if not.
     """
-    await _check_engine(connection, selection)
+    await _check_way(connection, selection)
     statement = _lock_statement(selection)
     is_permitted = True
     if isinstance(selection, Query):
@@ -140,7 +140,13 @@ def _lock_statement(selection: Selection) -> str:
     return f"LOCK TABLES {sql.MYSQL.relation(selection)} READ"
 
 
-async def _check_engine(connection: WireConnection, selection: Selection) -> None:
+async def _check_way(connection: WireConnection, selection: Selection) -> None:
+    server = connection.server
+    if server.proxy is not None:
+        raise SourceError(
+            Code.SOURCE_SNAPSHOT_REFUSED,
+            f"{server.proxy} stands before {server.product}, and nobody tells whether its connections end at one server",
+        )
     engine = None if isinstance(selection, Query) else await engine_of(connection, selection)
     if engine is not None and engine not in _SNAPSHOT_ENGINES:
         raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, f"{selection} is a table of {engine}, which has no snapshots")
@@ -184,7 +190,7 @@ async def hold_joined(
         readers: Of the holder's source.
         selection: What will be read.
     """
-    await _check_engine(locker, selection)
+    await _check_way(locker, selection)
     with session.translated():
         await locker.query(
             f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}, SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"

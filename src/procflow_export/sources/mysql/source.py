@@ -37,6 +37,7 @@ from procflow_export.sources.mysql.catalog import (
     rows_of,
 )
 from procflow_export.sources.mysql.decoder import PacketDecoder
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
 from procflow_export.sources.mysql.types import loses_digits, projection
 from procflow_export.sources.mysql.wire import RowSource, WireConnection
@@ -51,15 +52,15 @@ class MysqlSource:
         self._address = address
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
-        self._version: str | None = None
+        self._limits = limits
+        self._server: Server | None = None
 
         async def connect() -> WireConnection:
             try:
                 connection = await session.connect(address, limits)
             except SourceError as exc:
-                raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
-            version, is_mariadb = session.version_of(connection)
-            self._version = f"{'MariaDB' if is_mariadb else 'MySQL'} {version}"
+                raise connection_failure(exc, was_connected=self._server is not None) from exc.__cause__
+            self._server = connection.server
             return connection
 
         self._joined = joined_readers(connect)
@@ -78,7 +79,12 @@ class MysqlSource:
     @property
     def description(self) -> str:
         """Product, and version once a connection was made."""
-        return self._version or "MySQL"
+        return "MySQL" if self._server is None else f"{self._server.product} {self._server.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return self._address.warnings + (() if self._server is None else self._server.warnings)
 
     @property
     def identity(self) -> str:
@@ -126,7 +132,15 @@ class MysqlSource:
         await self._joined.leave(snapshot)
 
     def _lease(self, snapshot: Snapshot | None) -> AbstractAsyncContextManager[WireConnection]:
-        return self._connections.lease() if snapshot is None else self._joined.lease(snapshot)
+        return self._settled() if snapshot is None else self._joined.lease(snapshot)
+
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[WireConnection]:
+        async with (
+            self._connections.lease() as connection,
+            session.own_settings(connection, self._limits),
+        ):
+            yield connection
 
     async def profile(self, selection: Selection, snapshot: Snapshot | None = None) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
@@ -177,7 +191,9 @@ class MysqlSource:
             open_task_group(),
             open_byte_chunks(_Translated(rows), statistics) as chunks,
         ):
-            batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+            batches = decoded_batches(
+                chunks, decoder, batch_rows=request.batch_rows, batch_bytes=request.batch_bytes, limiter=self._limiter
+            )
             try:
                 yield batches
             finally:
@@ -213,7 +229,7 @@ async def _result(
 async def _query_result(
     connection: WireConnection, query: Query, columns: Sequence[Column]
 ) -> AsyncIterator[tuple[RowSource, PacketDecoder]]:
-    statement = sql.strip_statement_end(query.text)
+    statement = sql.MYSQL.body(query)
     async with AsyncExitStack() as stack:
         is_binary = any(loses_digits(column) for column in columns)
         with session.translated():

@@ -26,7 +26,9 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.sources.byte_streams import ReadsBytes
 from procflow_export.sources.mysql.packets import ERROR_MARK, MORE_RESULTS, FramingError, ResultScanner
+from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.types import WireField
+from procflow_export.sources.tls import tls_missing
 
 READ_BYTES: Final = 256 * 1024
 QUIT_PACKET: Final = struct.pack("<iB", 1, COMMAND.COM_QUIT)
@@ -34,8 +36,13 @@ MAX_PACKET_BYTES: Final = 2**24 - 1
 
 
 class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection of the driver, with a door to the bytes of a result."""
+    """A connection of the driver, with a door to the bytes of a result.
 
+    Attributes:
+        server: Who answers; known once the connection was made.
+    """
+
+    server: Server
     _reader: StreamReader | None
     _writer: StreamWriter | None
     _result: Any
@@ -46,12 +53,16 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         context = self._ssl_context
         if context is not None:
             if not self.server_capabilities & CLIENT.SSL:
-                raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS")
+                raise tls_missing()
             assert self._writer is not None
             charset = charset_by_name(self.charset).id
             self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_BYTES, charset, b""))
             await self._writer.drain()
             await self._writer.start_tls(context, server_hostname=self._host)
+            # The server is silent until it hears from us.  What is here already came in plain text, from anybody, and would
+            # be taken for the answer to our log-in.
+            if self._reader is None or self._reader._buffer:  # type: ignore[attr-defined]  # noqa: SLF001
+                raise SourceError(Code.SOURCE_TLS_FAILED, "something was sent in plain text before TLS began")
             # From here on the driver's own attempt at TLS must not happen.
             self._ssl_context = None
             self._secure = True

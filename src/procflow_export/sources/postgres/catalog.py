@@ -182,7 +182,7 @@ async def query_columns(connection: Connection, query: Query) -> tuple[Column, .
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated(connection):
-        statement = await connection.prepare(sql.POSTGRES.body(query.text))
+        statement = await connection.prepare(sql.POSTGRES.body(query))
         if statement.get_parameters():
             raise SourceError(
                 Code.SOURCE_QUERY_INVALID, "the query has parameters such as $1, which nothing gives a value"
@@ -213,7 +213,7 @@ async def precise_query_columns(connection: Connection, query: Query) -> tuple[C
     view = f"procflow_{secrets.token_hex(8)}"
     name = sql.POSTGRES.identifier(view)
     with translated(connection):
-        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.POSTGRES.body(query.text)}")
+        await connection.execute(f"CREATE TEMPORARY VIEW {name} AS {sql.POSTGRES.body(query)}")
         rows = await connection.fetch(_RELATION, f"pg_temp.{name}")
     return tuple(map(_column, rows))
 

@@ -32,7 +32,7 @@ from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Snapshot
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources.connection import ServerAddress, context_for
-from procflow_export.sources.tls import tls_reason
+from procflow_export.sources.tls import NEEDS_CERTIFICATE, WANTS_TLS, tls_missing, tls_refused
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -80,6 +80,9 @@ _CLASS_CODES: Final[dict[str, Code]] = {
     "22": Code.SOURCE_QUERY_INVALID,
 }
 
+_PERHAPS_FOR_PLAIN: Final = frozenset({"28000", "08P01"})
+"""What PostgreSQL (no entry in pg_hba.conf) and PgBouncer refuse a plain connection with, among others."""
+
 
 async def connect(address: ServerAddress) -> Connection:
     """Log in.
@@ -100,27 +103,50 @@ async def connect(address: ServerAddress) -> Connection:
             timeout=CONNECT_TIMEOUT_S,
             statement_cache_size=0,
         )
-    except ssl.SSLError as exc:
-        raise SourceError(Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc)}") from exc
-    except OSError as exc:
-        if type(exc) is ConnectionError and context is not None:
-            raise SourceError(Code.SOURCE_TLS_FAILED, "the server offers no TLS") from exc
-        if isinstance(exc.__cause__, ssl.SSLError):
-            raise SourceError(
-                Code.SOURCE_TLS_FAILED, f"the server's TLS was refused: {tls_reason(exc.__cause__)}"
-            ) from exc
-        raise SourceError(
-            Code.SOURCE_UNREACHABLE, f"PostgreSQL at {address.host}:{address.port} cannot be reached: {_os_reason(exc)}"
-        ) from exc
-    except asyncpg.PostgresError as exc:
-        raise refusal(exc) from exc
-    except asyncpg.InterfaceError as exc:
-        raise SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL") from exc
-    version = connection.get_server_version()
-    if version.major < MIN_VERSION:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise _login_failure(exc, address, is_encrypted=context is not None) from exc
+    try:
+        require_supported(connection.get_server_version().major)
+    except SourceError:
         connection.terminate()
-        raise SourceError(Code.SOURCE_NOT_SUPPORTED, f"PostgreSQL {version.major} is too old: 12 or later is needed")
+        raise
     return connection
+
+
+def _login_failure(exc: Exception, address: ServerAddress, *, is_encrypted: bool) -> SourceError:
+    refused = next((error for error in (exc, exc.__cause__) if isinstance(error, ssl.SSLError)), None)
+    match exc:
+        case _ if refused is not None:
+            return tls_refused(refused)
+        case asyncpg.ConnectionDoesNotExistError():
+            error = SourceError(
+                Code.SOURCE_CONNECTION_LOST, "the connection to PostgreSQL was closed during the log-in"
+            )
+            if is_encrypted and address.cert_file is None:
+                error.add_note(NEEDS_CERTIFICATE)
+            return error
+        case asyncpg.PostgresError():
+            error = refusal(exc)
+            if address.is_plain and exc.sqlstate in _PERHAPS_FOR_PLAIN:
+                error.add_note(WANTS_TLS)
+            return error
+        case asyncpg.InterfaceError():
+            return SourceError(Code.SOURCE_AUTH_FAILED, "the driver could not log in to PostgreSQL")
+        case _ if type(exc) is ConnectionError and is_encrypted:
+            return tls_missing()
+        case _:
+            place = f"{address.host}:{address.port}"
+            return SourceError(Code.SOURCE_UNREACHABLE, f"PostgreSQL at {place} cannot be reached: {_os_reason(exc)}")
+
+
+def require_supported(major: int) -> None:
+    """Refuse a server that is older than what we read from.
+
+    Raises:
+        SourceError: If its major version is.
+    """
+    if major < MIN_VERSION:
+        raise SourceError(Code.SOURCE_NOT_SUPPORTED, f"PostgreSQL {major} is too old: {MIN_VERSION} or later is needed")
 
 
 async def begin(
@@ -201,6 +227,17 @@ async def hold(connection: Connection, statement: str) -> None:
     """Plan a statement: what it reads is locked against changes of shape, and emptying, until the transaction ends."""
     with translated(connection):
         await connection.execute(f"EXPLAIN {statement}")
+
+
+async def send_texts_as_stored(connection: Connection) -> None:
+    """Let the server send texts as they are stored where it does not know their encoding; until the transaction ends.
+
+    In a database with the encoding ``SQL_ASCII`` a text may be any bytes.  As a client that speaks UTF-8 we would be refused the
+    whole result for one text that is something else, and could not say which.  The decoder checks every text anyway.
+    """
+    if connection.get_settings().server_encoding == "SQL_ASCII":
+        with translated(connection):
+            await connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
 
 
 async def commit(connection: Connection) -> None:
@@ -296,4 +333,6 @@ def abort(connection: Connection) -> None:
 def _os_reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    if str(exc).startswith("Multiple exceptions"):  # one for each address of the name, see loop.create_connection()
+        return "none of its addresses takes the connection"
     return getattr(exc, "strerror", None) or type(exc).__name__

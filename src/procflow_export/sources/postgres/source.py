@@ -36,12 +36,12 @@ from procflow_export.sources.postgres.catalog import (
     query_profile,
     relation_profile,
 )
-from procflow_export.sources.postgres.csv_decoder import COPY_OPTIONS, CsvDecoder
 from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
 from procflow_export.sources.postgres.snapshot import PostgresHolder, hold_exported
-from procflow_export.sources.postgres.types import projection
+from procflow_export.sources.postgres.wire import WireFormat, wire_format_for
 from procflow_export.sources.scopes import open_task_group
 
 
@@ -54,19 +54,28 @@ class PostgresSource:
         self._statistics = ReadStatistics()
         self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
         self._version: str | None = None
+        self._is_pooled = False
 
         async def connect() -> Connection:
             try:
                 connection = await session.connect(address)
             except SourceError as exc:
                 raise connection_failure(exc, was_connected=self._version is not None) from exc.__cause__
+            if self._version is None:
+                try:
+                    self._is_pooled = await is_behind_pooler(connection, limits)
+                except BaseException:
+                    session.abort(connection)
+                    raise
             version = connection.get_server_version()
             self._version = f"{version.major}.{version.minor}"
             return connection
 
-        self._connections = Leases(
-            connect=connect, is_reusable=session.is_idle, close=session.close, abort=session.abort
-        )
+        def is_reusable(connection: Connection) -> bool:
+            # A connection that is kept may keep a session of the pool from one that waits for it, maybe ours.
+            return session.is_idle(connection) and not self._is_pooled
+
+        self._connections = Leases(connect=connect, is_reusable=is_reusable, close=session.close, abort=session.abort)
 
     @property
     def statistics(self) -> ReadStatistics:
@@ -77,6 +86,11 @@ class PostgresSource:
     def description(self) -> str:
         """Product, and version once a connection was made."""
         return "PostgreSQL" if self._version is None else f"PostgreSQL {self._version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know of the way to the server, once a connection was made."""
+        return (*self._address.warnings, *((POOLER_WARNING,) if self._is_pooled else ()))
 
     @property
     def identity(self) -> str:
@@ -153,16 +167,23 @@ class PostgresSource:
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
         chunk = request.chunk
-        decoder = CsvDecoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
+        wire = wire_format_for(request.columns)
+        decoder = wire.decoder(request.columns, key=None if isinstance(chunk, Everything) else chunk.column)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)
             source = PushSource()
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
                 copying = anyio.CancelScope(shield=True)
-                copy = partial(self._copy, connection, request, statistics)
+                copy = partial(self._copy, connection, request, wire, statistics)
                 tasks.start_soon(copy, source, copying, name="postgres copy")
-                batches = decoded_batches(chunks, decoder, batch_rows=request.batch_rows, limiter=self._limiter)
+                batches = decoded_batches(
+                    chunks,
+                    decoder,
+                    batch_rows=request.batch_rows,
+                    batch_bytes=request.batch_bytes,
+                    limiter=self._limiter,
+                )
                 try:
                     yield batches
                 finally:
@@ -186,7 +207,13 @@ class PostgresSource:
         await self._connections.aclose()
 
     async def check_snapshot(self, selection: Selection) -> None:
-        """Nothing: whoever may read may export a snapshot."""
+        """Whoever may read may export a snapshot; behind a pooler, a second session is needed to read it."""
+        del selection  # a snapshot is of the whole database
+        async with self._connections.lease() as connection:
+            if self._is_pooled:
+                await session.begin(connection, self._limits)
+                await require_second_session(self._connections, self._limits)
+                await session.rollback(connection)
 
     @asynccontextmanager
     async def hold_snapshot(self, selection: Selection) -> AsyncIterator[PostgresHolder]:
@@ -195,6 +222,8 @@ class PostgresSource:
             self._connections.lease() as connection,
             hold_exported(connection, selection, self._limits) as holder,
         ):
+            if self._is_pooled:
+                await require_second_session(self._connections, self._limits)
             yield holder
 
     async def prepare_readers(self, snapshot: Snapshot, count: int) -> None:
@@ -210,6 +239,7 @@ class PostgresSource:
         self,
         connection: Connection,
         request: ChunkRequest,
+        wire: WireFormat,
         statistics: ReadStatistics,
         source: PushSource,
         scope: anyio.CancelScope,
@@ -219,11 +249,13 @@ class PostgresSource:
             with scope, session.in_snapshot(request.snapshot), session.translated(connection):
                 await hold_shape(connection, request.selection, request.columns)
                 # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, _statement(request))
-                for piece in _pieces(request, await _page_count(connection, request)):
+                await session.hold(connection, _statement(request, wire))
+                pages = await _page_count(connection, request)
+                await session.send_texts_as_stored(connection)
+                for piece in _pieces(request, wire, pages):
                     started = time.monotonic()
                     try:
-                        await connection.copy_from_query(piece, output=source.put, **COPY_OPTIONS)
+                        await connection.copy_from_query(piece, output=source.put, **wire.copy_options)
                     finally:
                         statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:
@@ -236,9 +268,8 @@ class PostgresSource:
                 source.finish()
 
 
-def _statement(request: ChunkRequest, *conditions: str) -> str:
-    expressions = [projection(column) for column in request.columns]
-    return sql.POSTGRES.select(request.selection, expressions, request.chunk, also=conditions)
+def _statement(request: ChunkRequest, wire: WireFormat, *conditions: str) -> str:
+    return sql.POSTGRES.select(request.selection, wire.select_list(request.columns), request.chunk, also=conditions)
 
 
 async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
@@ -248,17 +279,17 @@ async def _page_count(connection: Connection, request: ChunkRequest) -> int | No
     return await page_count(connection, request.selection) if isinstance(request.selection, Relation) else None
 
 
-def _pieces(request: ChunkRequest, pages: int | None) -> Iterator[str]:
+def _pieces(request: ChunkRequest, wire: WireFormat, pages: int | None) -> Iterator[str]:
     """Give the statements that read a chunk together, each when the one before is done."""
     if pages is None:
-        yield _statement(request)
+        yield _statement(request, wire)
         return
     pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
     low, high = 0, pacer.width
     while low < pages:
         started = time.monotonic()
         # The last piece has no end: that no row lies behind it need not be proven.
-        yield _statement(request, in_pages(low, high if high < pages else None))
+        yield _statement(request, wire, in_pages(low, high if high < pages else None))
         pacer.note(time.monotonic() - started)
         low, high = high, high + pacer.width
 

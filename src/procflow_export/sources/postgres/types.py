@@ -1,10 +1,9 @@
-"""Which Arrow type a PostgreSQL type gets, and how a column is selected so that its text is exact.
+"""Which Arrow type a PostgreSQL type gets.
 
-Owns the type table.  Must not touch a connection.
+Owns the type table.  Must not touch a connection, nor know how values travel (``decoding/layout.py``).
 
 Every type has an exact text form, the one that its output function prints under the session's settings (``session.py``), so
-a type without an entry here is exported as that text.  Only two kinds of column are selected through an expression:
-``money``, whose text depends on the server's locale, and arrays, whose JSON form more readers understand.
+a type without an entry here is exported as that text.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Final
 import pyarrow as pa
 
 from procflow_export.model.types import Column, Fidelity, LogicalType, decimal_type
-from procflow_export.sources import sql
 
 NUMERIC: Final = "numeric"
 _VARHDRSZ: Final = 4
@@ -81,18 +79,6 @@ def column(
         is_nullable=is_nullable,
         fidelity=fidelity,
     )
-
-
-def projection(selected: Column) -> str:
-    """Return the SELECT expression of a column."""
-    name = sql.POSTGRES.identifier(selected.name)
-    match selected.logical_type:
-        case LogicalType.MONEY:
-            return f"{name}::pg_catalog.numeric"
-        case LogicalType.ARRAY:
-            return f"pg_catalog.array_to_json({name})"
-        case _:
-            return name
 
 
 def _numeric(typmod: int) -> pa.DataType | None:

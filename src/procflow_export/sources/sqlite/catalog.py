@@ -13,6 +13,7 @@ from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.parameters import bound, without_values
 from procflow_export.sources.port import TableProfile
 from procflow_export.sources.sqlite.types import declared_column, observed_column
 
@@ -44,7 +45,7 @@ def profile(connection: sqlite3.Connection, selection: Selection) -> TableProfil
 def _profile_query(connection: sqlite3.Connection, query: Query) -> TableProfile:
     # A temporary view is the only way to a query's declared types; it lives in this connection's memory.
     view = sql.SQLITE.identifier(_QUERY_VIEW)
-    connection.execute(f"CREATE TEMP VIEW {view} AS {sql.strip_statement_end(query.text)}")
+    connection.execute(f"CREATE TEMP VIEW {view} AS {sql.SQLITE.body(without_values(query))}")
     try:
         described = connection.execute(
             "SELECT name, type FROM pragma_table_xinfo(?, 'temp') ORDER BY cid", (_QUERY_VIEW,)
@@ -106,7 +107,7 @@ def _observed_classes(
     expressions = [
         f"max(typeof({sql.SQLITE.identifier(name)}) = '{storage}')" for name in names for storage in _STORAGE_CLASSES
     ]
-    row = connection.execute(sql.SQLITE.select(selection, expressions)).fetchone()
+    row = connection.execute(sql.SQLITE.select(selection, expressions), bound(selection)).fetchone()
     width = len(_STORAGE_CLASSES)
     return {
         name: frozenset(

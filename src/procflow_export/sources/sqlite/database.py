@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.plan import Scalar
 
 _T = TypeVar("_T")
 
@@ -78,7 +79,9 @@ class Database:
         self._is_closed = True
         self._connection.close()
 
-    async def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    async def rows(
+        self, sql: str, parameters: Sequence[Scalar | bytes] | Mapping[str, Scalar] = ()
+    ) -> list[tuple[object, ...]]:
         """Return all rows of a small result."""
         return await self.call(lambda connection: connection.execute(sql, parameters).fetchall())
 

@@ -25,14 +25,17 @@ from procflow_export.sources import sql
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.literals import sqlite_value
+from procflow_export.sources.parameters import bound
 from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.sqlite.catalog import profile
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value
+from procflow_export.sources.sqlite.rows import RowReader
 from procflow_export.sources.sqlite.snapshot import SqliteHolder, hold_joined
+from procflow_export.sources.turns import LARGE_BYTES, large_turn
 
-FIRST_BATCH_ROWS: Final = 1_024
-BATCH_BYTES: Final = 8 * MIB
+MAX_BATCH_BYTES: Final = 4 * MIB
+"""Rows are Python objects first, which are larger than what they become."""
 DEFAULT_BUSY_TIMEOUT_S: Final = 5.0
 
 
@@ -66,6 +69,11 @@ class SqliteSource:
         return f"SQLite {sqlite3.sqlite_version}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: nobody stands between us and a file."""
+        return ()
+
+    @property
     def identity(self) -> str:
         """The file."""
         return f"sqlite {self._path}"
@@ -80,21 +88,23 @@ class SqliteSource:
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
-        rows = await self._rows(sql.SQLITE.nth_key(search), snapshot)
+        rows = await self._rows(sql.SQLITE.nth_key(search), search.selection, snapshot)
         return tuple(map(sqlite_value, rows[0])) if rows else None
 
     async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
-        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), snapshot))
+        return bool(await self._rows(sql.SQLITE.presence(selection, chunk), selection, snapshot))
 
     async def now(self) -> datetime:
         """Return the time of this machine's clock, which is the database's, too."""
         return datetime.now(UTC).replace(microsecond=0)
 
-    async def _rows(self, statement: str, snapshot: Snapshot | None = None) -> list[tuple[object, ...]]:
+    async def _rows(
+        self, statement: str, selection: Selection, snapshot: Snapshot | None = None
+    ) -> list[tuple[object, ...]]:
         async with self._open(snapshot) as database:
             started = time.monotonic()
-            result = await database.rows(statement)
+            result = await database.rows(statement, bound(selection))
             self._statistics.record_statement(time.monotonic() - started)
             return result
 
@@ -116,30 +126,33 @@ class SqliteSource:
     async def _batches(
         self, database: Database, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        selection, columns, chunk, batch_rows = request.selection, request.columns, request.chunk, request.batch_rows
+        selection, columns, chunk = request.selection, request.columns, request.chunk
         statement = sql.SQLITE.select(selection, [sql.SQLITE.identifier(column.name) for column in columns], chunk)
         decoder = RowDecoder(columns)
+        turn = large_turn()
         started = time.monotonic()
-        row_count = 0
-        fetch_rows = min(batch_rows, FIRST_BATCH_ROWS)
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
-            await database.call(lambda connection: opened.append(connection.execute(statement)))
-            fetchmany = opened[0].fetchmany
+            await database.call(lambda connection: opened.append(connection.execute(statement, bound(selection))))
+            reader = RowReader(
+                opened[0], columns, max_rows=request.batch_rows, max_bytes=min(request.batch_bytes, MAX_BATCH_BYTES)
+            )
+
+            def fetch(_: sqlite3.Connection) -> pa.RecordBatch | None:
+                rows = reader.read()
+                return decoder.decode(rows) if rows else None
+
             while True:
-                wanted = fetch_rows
-
-                def fetch(_: sqlite3.Connection, wanted: int = wanted) -> pa.RecordBatch | None:
-                    rows: list[tuple[Value, ...]] = fetchmany(wanted)
-                    return decoder.decode(rows) if rows else None
-
+                await turn.wait_free(decoder)
                 batch = await database.call(fetch)
                 if batch is None:
                     return
-                row_count += batch.num_rows
                 statistics.received_bytes += batch.nbytes
+                if batch.nbytes >= LARGE_BYTES:
+                    await turn.take(decoder)
                 yield batch
-                fetch_rows = max(1, min(batch_rows, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes)))
+                del batch
+                turn.give_back(decoder)
         except RefusedError as exc:
             place = await self._place(database, selection, exc)
             raise ValueRefusedError(exc.column, value=_shown(exc.value), place=place, reason=exc.reason) from exc
@@ -148,6 +161,7 @@ class SqliteSource:
                 await self._refuse_undecodable(database, selection, columns, chunk)
             raise
         finally:
+            turn.give_back(decoder)
             for cursor in opened:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()
@@ -176,7 +190,7 @@ class SqliteSource:
 
         def search(connection: sqlite3.Connection) -> tuple[Column, str] | None:
             connection.text_factory = bytes
-            for row in connection.execute(statement):
+            for row in connection.execute(statement, bound(selection)):
                 for column, value in zip(texts, row, strict=False):
                     if isinstance(value, bytes) and not _is_utf8(value):
                         return column, f"rowid {row[-1]}" if rowid else "a row of the query"
