@@ -186,18 +186,20 @@ def typed(value: Any, column: Column) -> Any:
 
 def decode_slowly(
     block: bytes, columns: Sequence[Column], fields: Sequence[WireField], *, is_binary: bool
-) -> list[pa.Array]:
+) -> list[Any]:
     """The arrays of a block, each value by itself."""
     cells_of, value_of = (binary_cells, binary_value) if is_binary else (text_cells, text_value)
     rows = [cells_of(payload, fields) for payload in payloads_of(block)]
-    arrays = []
+    arrays: list[Any] = []
     for at, (column, field) in enumerate(zip(columns, fields, strict=True)):
-        values = [None if row[at] is None else typed(value_of(row[at], field), column) for row in rows]
-        if isinstance(column.arrow_type, pa.BaseExtensionType):
-            storage = pa.array(values, column.arrow_type.storage_type)
-            arrays.append(pa.ExtensionArray.from_storage(column.arrow_type, storage))
+        cells = [row[at] for row in rows]
+        values = [None if cell is None else typed(value_of(cell, field), column) for cell in cells]
+        arrow_type: Any = column.arrow_type
+        if isinstance(arrow_type, pa.BaseExtensionType):
+            storage = pa.array(values, arrow_type.storage_type)
+            arrays.append(pa.ExtensionArray.from_storage(arrow_type, storage))
         else:
-            arrays.append(pa.array(values, column.arrow_type))
+            arrays.append(pa.array(values, arrow_type))
     return arrays
 
 
@@ -300,8 +302,7 @@ def date() -> Kind:
     )
 
 
-def floating(code: int, form: str, bits: int) -> Kind:
-    values = st.floats(width=bits, allow_nan=False, allow_infinity=False)  # type: ignore[call-overload]  # 32 or 64
+def floating(code: int, form: str, values: st.SearchStrategy[float]) -> Kind:
     return Kind(wire_field(code, decimals=31), values, plain, struct.Struct(form).pack)
 
 
@@ -360,8 +361,8 @@ KINDS = [
             (18, 18), (19, 0), (20, 10), (30, 15), (38, 0), (38, 30), (39, 2), (65, 30),
         )
     ),
-    floating(FIELD_TYPE.FLOAT, "<f", 32),
-    floating(FIELD_TYPE.DOUBLE, "<d", 64),
+    floating(FIELD_TYPE.FLOAT, "<f", st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    floating(FIELD_TYPE.DOUBLE, "<d", st.floats(allow_nan=False, allow_infinity=False)),
     date(),
     *(moment(code, decimals) for code in (FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP) for decimals in range(7)),
     *(time(decimals) for decimals in range(7)),

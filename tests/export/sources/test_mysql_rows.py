@@ -74,7 +74,7 @@ def decoded(result: Result, *, is_binary: bool, sequence: int = 5) -> pa.RecordB
     return batch
 
 
-def is_same(left: pa.Array, right: pa.Array) -> bool:
+def is_same(left: Any, right: Any) -> bool:
     """Whether two arrays are equal, zeros of different signs told apart."""
     if pa.types.is_floating(left.type):
         whole = pa.int32() if left.type == pa.float32() else pa.int64()

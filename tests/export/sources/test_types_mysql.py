@@ -16,7 +16,6 @@ from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.model.types import ENUM
 from procflow_export.planning.keys import key_kind
-from procflow_export.sources.failures import ValueRefusedError
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
 
 pytestmark = pytest.mark.anyio
@@ -145,31 +144,6 @@ async def test_every_type_keeps_its_values(mariadb: MariaDatabase) -> None:
                 if pa.types.is_floating(arrow_type):
                     signs = [math.copysign(1, value) for value in values(table, "v")[:-1]]
                     assert signs == [math.copysign(1, value) for value in expected]
-
-
-@pytest.mark.parametrize(
-    ("sql_type", "literal"),
-    [
-        ("date", "0000-00-00"),
-        ("date", "2020-02-00"),
-        ("datetime", "0000-00-00 00:00:00"),
-        ("timestamp", "0000-00-00 00:00:00"),
-    ],
-)
-async def test_zero_date_is_an_error_that_names_it(mariadb: MariaDatabase, sql_type: str, literal: str) -> None:
-    """E-21: a date that is none is never a silent NULL."""
-    mariadb.execute(
-        "SET sql_mode = ''",
-        f"CREATE TABLE t (id int PRIMARY KEY, v {sql_type} NULL)",
-        f"INSERT INTO t VALUES (1, NULL), (7, '{literal}'), (8, NULL)",
-    )
-
-    async with opened(mariadb) as source:
-        with pytest.raises(ValueRefusedError) as caught:
-            await read(source, "t", KeyRange.of_integers("id", 0, 10))
-
-    assert caught.value.code is Code.VALUE_REFUSED
-    assert (caught.value.column, caught.value.place, caught.value.value) == ("v", "id = 7", literal)
 
 
 async def test_unsigned_keys_beyond_64_bits_signed(mariadb: MariaDatabase) -> None:

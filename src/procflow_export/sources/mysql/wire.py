@@ -10,11 +10,11 @@ password in plain text; and TLS is negotiated by the loop, which uvloop can do a
 from __future__ import annotations
 
 import struct
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader, StreamWriter, Transport
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiomysql.connection
 from pymysql.charset import charset_by_name
@@ -148,7 +148,7 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         buffer: bytearray = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
         received = bytes(buffer)
         buffer.clear()
-        return Receiver(self._writer.transport, received)
+        return Receiver(cast("Transport", self._writer.transport), received)
 
     @property
     def next_sequence(self) -> int:

@@ -97,7 +97,9 @@ def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: li
     stops = np.append(firsts[1:], size - HEADER_BYTES + 1)
     # A lane of the mean number of packets takes so many steps; there is no need to ask before.
     fewest = size * len(sample) // (sample[-1] * len(firsts))
-    position, steps, seen = firsts, [], []
+    position = firsts
+    steps: list[Positions] = []
+    seen: list[npt.NDArray[np.uint32]] = []
     while len(steps) < fewest or (position < stops).any():
         header = words[position]
         steps.append(position)

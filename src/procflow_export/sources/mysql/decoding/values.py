@@ -35,6 +35,7 @@ _DATES: Final = frozenset({FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE})
 _MOMENTS: Final = frozenset({FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP})
 _RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
 _DIGITS: Final = frozenset({LogicalType.DECIMAL, LogicalType.MONEY, LogicalType.INTEGER, LogicalType.YEAR})
+_Decimal: TypeAlias = pa.Decimal128Type | pa.Decimal256Type
 _BITS_BYTES: Final = 8
 _LIMB_BITS: Final = 64
 
@@ -81,7 +82,10 @@ def reader_for(column: Column, wire: WireField, *, is_binary: bool) -> Reader:
     if column.logical_type in _RAW:
         return lambda field, _: octets(field)
     if column.logical_type in _DIGITS:
-        return lambda field, refuse: _decimals(field, column, refuse)
+        arrow_type = column.arrow_type
+        if isinstance(arrow_type, pa.Decimal128Type | pa.Decimal256Type):
+            return lambda field, refuse: _decimals(field, column, arrow_type, refuse)
+        return lambda field, refuse: _integers(field, column, refuse)
     return lambda field, refuse: _texts(field, column, refuse)
 
 
@@ -95,16 +99,17 @@ def _numbers(field: Field, dtype: str) -> Values:
     return _array(pa.from_numpy_dtype(values.dtype), values, field.is_null)
 
 
-def _decimals(field: Field, column: Column, refuse: Refuse) -> Values:
-    """Convert decimals and integers that are sent as digits."""
-    arrow_type = column.arrow_type
-    is_decimal = pa.types.is_decimal(arrow_type)
-    values = digits.numbers(field, arrow_type.scale if is_decimal else 0)
+def _integers(field: Field, column: Column, refuse: Refuse) -> Values:
+    """Convert integers that are sent as digits."""
+    values = digits.numbers(field, 0)
     if values is None:
         return _texts(field, column, refuse)
-    if not is_decimal:
-        return _fitted(_array(pa.int64(), values, field.is_null), column, refuse)
-    if arrow_type.precision < digits.MAX_DIGITS and int(np.abs(values).max()) >= 10**arrow_type.precision:
+    return _fitted(_array(pa.int64(), values, field.is_null), column, refuse)
+
+
+def _decimals(field: Field, column: Column, arrow_type: _Decimal, refuse: Refuse) -> Values:
+    values = digits.numbers(field, arrow_type.scale)
+    if values is None or int(np.abs(values).max()) >= 10**arrow_type.precision:
         return _texts(field, column, refuse)
     limbs = np.empty((len(values), arrow_type.bit_width // _LIMB_BITS), np.int64)
     limbs[:, 0] = values
