@@ -34,6 +34,8 @@ _MAX_STEP_BYTES: Final = 1024
 """Packets longer than this on average are walked: what a byte costs anyway is more than the steps."""
 _LANES_PER_ROOT: Final = 3.0
 _MAX_LANES: Final = 1024
+_MAX_UNEVENNESS: Final = 8
+"""So many times the usual steps are enough; then the first packets were not like the others, and hardly a lane has begun."""
 _CHAINED: Final = 4
 _LONGER: Final = 4
 """A lane does not begin with a packet this many times longer than the longest of the first ones."""
@@ -93,14 +95,18 @@ def _at_even_distance(data: Octets, words: npt.NDArray[np.uint32], size: int, di
 
 def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: list[int]) -> Packets | None:
     """Return the packets, or ``None`` if the lanes did not find them."""
-    firsts = _lane_starts(data, words, size, np.array(sample))
+    distances = np.diff(sample)
+    lanes = int(min(_MAX_LANES, _LANES_PER_ROOT * (size / distances.mean()) ** 0.5))
+    firsts = _lane_starts(data, words, size, np.array(sample), lanes)
     stops = np.append(firsts[1:], size - HEADER_BYTES + 1)
-    # A lane of the mean number of packets takes so many steps; there is no need to ask before.
-    fewest = size * len(sample) // (sample[-1] * len(firsts))
+    # So many steps take a lane of the mean number of packets; there is no need to ask before.
+    usual = int(size / (distances.mean() * lanes))
     position = firsts
     steps: list[Positions] = []
     seen: list[npt.NDArray[np.uint32]] = []
-    while len(steps) < fewest or (position < stops).any():
+    while len(steps) < usual or (position < stops).any():
+        if len(steps) > _MAX_UNEVENNESS * usual:
+            return None
         header = words[position]
         steps.append(position)
         seen.append(header)
@@ -118,7 +124,7 @@ def _in_lanes(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: li
     return Packets(starts, headers, int(ends[-1])) if np.array_equal(ends[:-1], starts[1:]) else None
 
 
-def _lane_starts(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: Positions) -> Positions:
+def _lane_starts(data: Octets, words: npt.NDArray[np.uint32], size: int, sample: Positions, lanes: int) -> Positions:
     """Return 0 and, for most lanes, a place that looks like the beginning of a packet; ascending.
 
     Args:
@@ -126,12 +132,12 @@ def _lane_starts(data: Octets, words: npt.NDArray[np.uint32], size: int, sample:
         words: The four bytes from each place on.
         size: How much of the buffer counts.
         sample: Where its first packets begin.
+        lanes: Over how many lanes they are to be spread.
     """
-    distances = np.diff(sample)
-    lanes = int(min(_MAX_LANES, _LANES_PER_ROOT * (size / distances.mean()) ** 0.5))
+    longest = int(np.diff(sample).max())
     lane_bytes = size // lanes
-    window = min(int(distances.max()) + _SAMPLE, lane_bytes)
-    max_length = int(_LONGER * distances.max())
+    window = min(longest + _SAMPLE, lane_bytes)
+    max_length = _LONGER * longest
     marks = data[sample + HEADER_BYTES]
 
     def octet(offset: int) -> Octets:
