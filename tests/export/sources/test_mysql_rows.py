@@ -62,7 +62,7 @@ def results(draw: st.DrawFn) -> Result:
     may_be_null = [kind is NULL_KIND or draw(st.booleans()) for kind in columns]
     cells = [st.none() | kind.values if null else kind.values for kind, null in zip(columns, may_be_null, strict=True)]
     rows = draw(st.lists(st.tuples(*cells).map(list), min_size=1, max_size=12))
-    # Enough rows for packets to be found in lanes, now and then.
+    # Enough rows for packets to be found in lockstep, now and then.
     return Result(columns, rows * draw(st.sampled_from([1, 1, 1, 40])))
 
 
