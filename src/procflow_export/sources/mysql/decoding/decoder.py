@@ -89,7 +89,7 @@ class PacketDecoder:
 
         def refuse(wrong: Mask, text: Callable[[int], str], reason: str = "") -> None:
             # No value that the servers send has a nearest one that fits: a date that never was has none, nor has a broken text.
-            if column.on_invalid is not OnInvalid.NULL:
+            if column.on_invalid not in {OnInvalid.NULL, OnInvalid.TEXT}:
                 row = int(wrong.argmax())
                 raise ValueRefusedError(column, value=text(row), place=self._place(row, fields), reason=reason)
             self.changed_values[column.name] += int(wrong.sum())

@@ -14,9 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pymysql.constants import FIELD_TYPE
 
+from procflow_export.model.choices import OnInvalid
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.mysql.decoding import digits, moments
 from procflow_export.sources.mysql.decoding.fields import Field, Mask
 from procflow_export.sources.mysql.types import WireField
@@ -36,11 +38,15 @@ _MOMENTS: Final = frozenset({FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP})
 _RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
 _DIGITS: Final = frozenset({LogicalType.DECIMAL, LogicalType.MONEY, LogicalType.INTEGER, LogicalType.YEAR})
 _BITS_BYTES: Final = 8
+NOT_UTF8: Final = "the text is not valid UTF-8"
 _LIMB_BITS: Final = 64
 
 
 class Refuse(Protocol):
-    """Is told which rows of a column hold a value that does not fit; returns only if they are to become NULL."""
+    """Is told which rows of a column hold a value that does not fit; returns only if they are to become something else.
+
+    That is NULL, or for texts that are no UTF-8 what ``OnInvalid.TEXT`` says.
+    """
 
     def __call__(self, wrong: Mask, text: Callable[[int], str], reason: str = "") -> None: ...
 
@@ -177,8 +183,19 @@ def octets(field: Field) -> Values:
 
 
 def _texts(field: Field, column: Column, refuse: Refuse) -> Values:
-    values = _converted(octets(field), _to_string, refuse, "the text is not valid UTF-8")
-    return _converted(values, _conversion(column), refuse)
+    values = octets(field)
+    if column.on_invalid is OnInvalid.TEXT:
+        return _escaped_texts(values, refuse)
+    texts = _converted(values, _to_string, refuse, NOT_UTF8)
+    return _converted(texts, _conversion(column), refuse)
+
+
+def _escaped_texts(values: Values, refuse: Refuse) -> Values:
+    try:
+        return _to_string(values)
+    except pa.ArrowInvalid:
+        refuse(refused_rows(values, _to_string), lambda _: "", NOT_UTF8)
+        return decoded_texts(values, OnInvalid.TEXT)[0]
 
 
 def _to_string(values: Values) -> Values:
