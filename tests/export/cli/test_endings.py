@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,4 +198,4 @@ def test_no_secret_is_on_any_command_line(shop: Shop) -> None:
         started.end()
 
     assert lines
-    assert all(line.endswith("-P -m procflow_export worker") for line in lines)
+    assert all(re.search(r"-P -m procflow_export worker --memory \d+$", line) for line in lines)
