@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, assert_never
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from procflow_export.model.types import Column, LogicalType
@@ -75,26 +74,6 @@ def first_failure(values: Values, convert: Conversion) -> int:
         else:
             low = middle
     return low
-
-
-def refused_rows(values: Values, convert: Conversion) -> npt.NDArray[np.bool_]:
-    """Return which values ``convert`` refuses.
-
-    Takes about two conversions of a part of the column for every halving on the way to each of them.
-    """
-    refused = np.zeros(len(values), np.bool_)
-    parts = [(0, len(values))]
-    while parts:
-        low, high = parts.pop()
-        try:
-            convert(values.slice(low, high - low))
-        except pa.ArrowInvalid:
-            middle = (low + high) // 2
-            if middle == low:
-                refused[low] = True
-            else:
-                parts += [(low, middle), (middle, high)]
-    return refused
 
 
 def to_bool(texts: Values) -> Values:

@@ -444,3 +444,20 @@ def test_a_chosen_column_survives_the_way_to_a_worker() -> None:
     )
 
     assert decode_columns(encode_columns(columns)) == columns
+
+
+@given(text=NUMBERS, precision=st.integers(1, 76), data=st.data())
+def test_a_clamped_number_is_the_nearest_of_its_type(text: str, precision: int, data: st.DataObject) -> None:
+    """E-21: beyond the range the end of it, whole however many digits it has; within it the nearest, half to even."""
+    scale = data.draw(st.integers(0, precision))
+    column = column_of(f"decimal({precision},{scale})", OnInvalid.CLAMP)
+    fitting = text_fitting(column, text_conversion(column.logical_type, column.arrow_type))
+
+    found, changed_count = fitted(pa.array([text]), fitting, OnInvalid.CLAMP)
+
+    meant, tick = Decimal(text), Decimal(1).scaleb(-scale)
+    limit = Decimal(10**precision - 1).scaleb(-scale, WIDE)
+    bounded = min(max(meant, limit.copy_negate()), limit)
+    nearest = bounded.quantize(tick, context=WIDE)
+    assert found[0].as_py() == nearest
+    assert (changed_count == 1) == (nearest != meant) or abs(meant.adjusted()) > 60

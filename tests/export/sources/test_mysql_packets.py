@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from procflow_export.sources.mysql.decoding.lanes import SLACK_BYTES, find_packets
 from procflow_export.sources.mysql.decoding.packets import FramingError, RowIndex, may_have_ended, rows_of, scan
+from procflow_export.sources.mysql.decoding.walk import SLACK_BYTES, find_packets
 from tests.export.sources.mysql_rows import LARGEST, packets, payloads_of
 
 EOF = b"\xfe\x00\x00\x02\x00"

@@ -62,7 +62,7 @@ def results(draw: st.DrawFn) -> Result:
     may_be_null = [kind is NULL_KIND or draw(st.booleans()) for kind in columns]
     cells = [st.none() | kind.values if null else kind.values for kind, null in zip(columns, may_be_null, strict=True)]
     rows = draw(st.lists(st.tuples(*cells).map(list), min_size=1, max_size=12))
-    # Enough rows for packets to be found in lanes, now and then.
+    # Enough rows for packets to be found in lockstep, now and then.
     return Result(columns, rows * draw(st.sampled_from([1, 1, 1, 40])))
 
 
@@ -170,8 +170,8 @@ WRONG = [
     ("zero", FIELD_TYPE.DATETIME, b"", b"0000-00-00 00:00:00", "0000-00-00 00:00:00"),
     ("no such day", FIELD_TYPE.DATETIME, b"\xe4\x07\x02\x1f\1\2\3", b"2020-02-31 01:02:03", "2020-02-31 01:02:03"),
     ("zero", FIELD_TYPE.TIMESTAMP, b"", b"0000-00-00 00:00:00", "0000-00-00 00:00:00"),
-    ("broken", FIELD_TYPE.VAR_STRING, b"a\xffb", b"a\xffb", ""),
-    ("torn", FIELD_TYPE.VAR_STRING, "é".encode()[:1], "é".encode()[:1], ""),
+    ("broken", FIELD_TYPE.VAR_STRING, b"a\xffb", b"a\xffb", r"a\xffb"),
+    ("torn", FIELD_TYPE.VAR_STRING, "é".encode()[:1], "é".encode()[:1], r"\xc3"),
 ]  # fmt: skip
 GOOD = {
     FIELD_TYPE.DATE: (b"\xe4\x07\x02\x1d", b"2020-02-29"),
@@ -326,3 +326,30 @@ def test_only_the_wanted_columns_are_there_in_their_order() -> None:
     batch = decoder.decode(packets(result.payloads(is_binary=True)))
 
     assert batch.to_pydict() == {"c2": [2, 4], "c0": [1, 3]}
+
+
+@FORMS
+def test_broken_text_follows_the_policy(*, is_binary: bool) -> None:
+    """E-21: bytes that are no UTF-8 are an error, NULL, or are written out as `\\xNN`, and are counted."""
+    kind = text(FIELD_TYPE.VAR_STRING)
+    broken = packets(
+        [
+            (binary_row if is_binary else text_row)([prefixed(b"\xc3\xa9")]),
+            (binary_row if is_binary else text_row)([prefixed(b"a\xff")]),
+            (binary_row if is_binary else text_row)([None]),
+        ]
+    )
+
+    def read(on_invalid: OnInvalid) -> tuple[list[Any], dict[str, int]]:
+        (plain,) = columns_of([kind.field])
+        decoder = PacketDecoder([replace(plain, on_invalid=on_invalid)], [kind.field], is_binary=is_binary)
+        return decoder.decode(broken)[0].to_pylist(), dict(decoder.changed_values)
+
+    for on_invalid in (OnInvalid.ERROR, OnInvalid.CLAMP):
+        with pytest.raises(ValueRefusedError, match="UTF-8"):
+            read(on_invalid)
+    nulls, texts = read(OnInvalid.NULL), read(OnInvalid.TEXT)
+
+    assert nulls[0] == ["é", None, None]
+    assert texts[0] == ["é", r"a\xff", None]
+    assert list(nulls[1].values()) == list(texts[1].values()) == [1]

@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from procflow_export.sources.mysql.decoding.lanes import SLACK_BYTES, Octets
 from procflow_export.sources.mysql.decoding.packets import may_have_ended
+from procflow_export.sources.mysql.decoding.walk import SLACK_BYTES, Octets
 from procflow_export.sources.port import BLOCK_BYTES, KIB
 
 SILENCE_S: Final = 0.02

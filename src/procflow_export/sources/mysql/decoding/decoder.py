@@ -1,6 +1,6 @@
 """Blocks of rows become Arrow batches, column by column.
 
-Owns the order of the work and what becomes of values that do not fit their column.  Must not know a connection.
+Owns the order of the work, and naming a value that does not fit its column.  Must not know a connection.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.types import Column, OnInvalid, arrow_schema
+from procflow_export.model.types import Column, arrow_schema
 from procflow_export.sources.arrays import Values
+from procflow_export.sources.columns.policies import MisfitError
 from procflow_export.sources.failures import ValueRefusedError
-from procflow_export.sources.mysql.decoding.fields import Field, Mask, binary_fields, text_fields
+from procflow_export.sources.mysql.decoding.fields import Field, binary_fields, text_fields
 from procflow_export.sources.mysql.decoding.packets import FramingError, RowIndex, Rows, rows_of
-from procflow_export.sources.mysql.decoding.values import binary_width, reader_for, shown
+from procflow_export.sources.mysql.decoding.values import binary_width, reader_for
 from procflow_export.sources.mysql.types import WireField
 
 _MAX_BLOCK_BYTES: Final = np.iinfo(np.int32).max
@@ -85,23 +86,20 @@ class PacketDecoder:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _read(self, at: int, fields: Sequence[Field]) -> Values:
-        column = self._columns[at]
-
-        def refuse(wrong: Mask, text: Callable[[int], str], reason: str = "") -> None:
-            # No value that the servers send has a nearest one that fits: a date that never was has none, nor has a broken text.
-            if column.on_invalid is not OnInvalid.NULL:
-                row = int(wrong.argmax())
-                raise ValueRefusedError(column, value=text(row), place=self._place(row, fields), reason=reason)
-            self.changed_values[column.name] += int(wrong.sum())
-
-        return self._readers[at](fields[at], refuse)
+        column, reader, field = self._columns[at], self._readers[at], fields[at]
+        try:
+            values, changed_count = reader.read(field)
+        except MisfitError as exc:
+            value, place = reader.text(field, exc.row), self._place(exc.row, fields)
+            raise ValueRefusedError(column, value=value, place=place, reason=exc.reason) from exc
+        if changed_count:
+            self.changed_values[column.name] += changed_count
+        return values
 
     def _place(self, row: int, fields: Sequence[Field]) -> str:
         if self._key is None:
             return f"row {self._row_count + row + 1} of the chunk"
-        keys = self._readers[self._key](fields[self._key], _ignore)
-        return f"{self._columns[self._key].name} = {shown(keys, row)}"
-
-
-def _ignore(wrong: Mask, text: Callable[[int], str], reason: str = "") -> None:
-    """Let values that do not fit become NULL: they only name a row."""
+        field = fields[self._key]
+        is_null = field.is_null is not None and field.is_null[row]
+        shown = "NULL" if is_null else self._readers[self._key].text(field, row)
+        return f"{self._columns[self._key].name} = {shown}"

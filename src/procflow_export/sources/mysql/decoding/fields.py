@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from procflow_export.sources.mysql.decoding.lanes import Octets, Positions
 from procflow_export.sources.mysql.decoding.packets import FramingError, Rows
+from procflow_export.sources.mysql.decoding.walk import Octets, Positions
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from procflow_export.sources.mysql.decoding.fields import Field, Mask
-from procflow_export.sources.mysql.decoding.lanes import Positions
 from procflow_export.sources.mysql.decoding.packets import FramingError
+from procflow_export.sources.mysql.decoding.walk import Positions
 
 _Words: TypeAlias = npt.NDArray[np.uint64]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from procflow_export.sources.mysql.decoding.lanes import (
+from procflow_export.sources.mysql.decoding.walk import (
     HEADER_BYTES,
     MAX_PAYLOAD,
     Octets,

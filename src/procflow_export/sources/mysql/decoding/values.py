@@ -1,26 +1,35 @@
 """Columns of a block become Arrow arrays.
 
 Owns which conversion a column gets: by what the server sends (its protocol type and the row form) and by the column's own
-type.  Must not know where values lie, nor what becomes of a value that does not fit: that is asked of ``Refuse``.
+type.  Must not know where values lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pymysql.constants import FIELD_TYPE
 
-from procflow_export.model.types import Column, LogicalType
+from procflow_export.model.types import Column, LogicalType, OnInvalid
 from procflow_export.sources.arrays import Values, buffer_of
 from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.columns.conversions import text_fitting
+from procflow_export.sources.columns.moments import to_instant
+from procflow_export.sources.columns.policies import MisfitError, fitted
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.mysql.decoding import digits, moments
 from procflow_export.sources.mysql.decoding.fields import Field, Mask
 from procflow_export.sources.mysql.types import WireField
-from procflow_export.sources.text_columns import Conversion, conversion_for, refused_rows
+from procflow_export.sources.text_columns import Conversion, conversion_for
+
+Fitted: TypeAlias = tuple[Values, int]
+"""An array of a column's type, and how many of its values were changed so that they fit."""
 
 _INTEGER_BYTES: Final = {
     FIELD_TYPE.TINY: 1,
@@ -32,22 +41,26 @@ _INTEGER_BYTES: Final = {
 }
 _FLOAT_BYTES: Final = {FIELD_TYPE.FLOAT: 4, FIELD_TYPE.DOUBLE: 8}
 _DATES: Final = frozenset({FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE})
-_MOMENTS: Final = frozenset({FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP})
+_MOMENTS: Final = {FIELD_TYPE.DATETIME: None, FIELD_TYPE.TIMESTAMP: "UTC"}
 _RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
 _DIGITS: Final = frozenset({LogicalType.DECIMAL, LogicalType.MONEY, LogicalType.INTEGER, LogicalType.YEAR})
 _Decimal: TypeAlias = pa.Decimal128Type | pa.Decimal256Type
 _BITS_BYTES: Final = 8
+NOT_UTF8: Final = "the text is not valid UTF-8"
 _LIMB_BITS: Final = 64
 
 
-class Refuse(Protocol):
-    """Is told which rows of a column hold a value that does not fit; returns only if they are to become NULL."""
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the values of one column are read.
 
-    def __call__(self, wrong: Mask, text: Callable[[int], str], reason: str = "") -> None: ...
+    Attributes:
+        read: Makes an array of all; raises ``MisfitError`` for a value that does not fit and must not be changed.
+        text: Returns one value, which is not NULL, as people write it.
+    """
 
-
-Reader: TypeAlias = Callable[[Field, Refuse], Values]
-"""Makes the array of one column of a block."""
+    read: Callable[[Field], Fitted]
+    text: Callable[[Field, int], str]
 
 
 def binary_width(wire: WireField) -> int | None:
@@ -65,31 +78,38 @@ def reader_for(column: Column, wire: WireField, *, is_binary: bool) -> Reader:
     """
     code = wire.type_code
     if code == FIELD_TYPE.BIT:
-        return lambda field, refuse: _bits(field, column, refuse)
-    if is_binary:
-        if code in _INTEGER_BYTES:
-            number = f"<{'u' if wire.is_unsigned or code == FIELD_TYPE.YEAR else 'i'}{_INTEGER_BYTES[code]}"
-            return lambda field, refuse: _fitted(_numbers(field, number), column, refuse)
-        if code in _FLOAT_BYTES:
-            return lambda field, refuse: _fitted(_numbers(field, f"<f{_FLOAT_BYTES[code]}"), column, refuse)
-        if code in _DATES:
-            return lambda field, refuse: _date(field, column, refuse)
-        if code in _MOMENTS:
-            is_instant = code == FIELD_TYPE.TIMESTAMP
-            return lambda field, refuse: _moment(field, column, refuse, zone="UTC" if is_instant else None)
-        if code == FIELD_TYPE.TIME:
-            return lambda field, refuse: _time(field, column, refuse)
+        return _numeric(_bits, column)
+    if is_binary and (number := _number_type(wire)) is not None:
+        return _numeric(partial(_numbers, dtype=number), column)
+    if is_binary and code in _DATES:
+        return Reader(partial(_dates, column=column), partial(_moment_text, has_time=False))
+    if is_binary and code in _MOMENTS:
+        return Reader(partial(_moments, column=column, zone=_MOMENTS[code]), partial(_moment_text, has_time=True))
+    if is_binary and code == FIELD_TYPE.TIME:
+        return _numeric(_times, column)
     if column.logical_type in _RAW:
-        return lambda field, _: octets(field)
-    if column.logical_type in _DIGITS:
-        arrow_type = column.arrow_type
-        if isinstance(arrow_type, pa.Decimal128Type | pa.Decimal256Type):
-            return lambda field, refuse: _decimals(field, column, arrow_type, refuse)
-        return lambda field, refuse: _integers(field, column, refuse)
-    return lambda field, refuse: _texts(field, column, refuse)
+        return Reader(lambda field: (octets(field), 0), lambda field, row: f"0x{field.value(row).hex()}")
+    return Reader(_text_reader(column), lambda field, row: field.value(row).decode(errors="backslashreplace"))
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _number_type(wire: WireField) -> str | None:
+    """Return the form of the numbers that a binary row holds; ``None`` if it holds none."""
+    code = wire.type_code
+    if code in _FLOAT_BYTES:
+        return f"<f{_FLOAT_BYTES[code]}"
+    if code not in _INTEGER_BYTES:
+        return None
+    return f"<{'u' if wire.is_unsigned or code == FIELD_TYPE.YEAR else 'i'}{_INTEGER_BYTES[code]}"
+
+
+def _numeric(numbers: Callable[[Field], Values], column: Column) -> Reader:
+    return Reader(
+        lambda field: _cast(numbers(field), column),
+        lambda field, row: str(numbers(field)[row].as_py()),
+    )
 
 
 def _numbers(field: Field, dtype: str) -> Values:
@@ -99,65 +119,58 @@ def _numbers(field: Field, dtype: str) -> Values:
     return _array(pa.from_numpy_dtype(values.dtype), values, field.is_null)
 
 
-def _integers(field: Field, column: Column, refuse: Refuse) -> Values:
-    """Convert integers that are sent as digits."""
-    values = digits.numbers(field, 0)
-    if values is None:
-        return _texts(field, column, refuse)
-    return _fitted(_array(pa.int64(), values, field.is_null), column, refuse)
-
-
-def _decimals(field: Field, column: Column, arrow_type: _Decimal, refuse: Refuse) -> Values:
-    values = digits.numbers(field, arrow_type.scale)
-    if values is None or int(np.abs(values).max()) >= 10**arrow_type.precision:
-        return _texts(field, column, refuse)
-    limbs = np.empty((len(values), arrow_type.bit_width // _LIMB_BITS), np.int64)
-    limbs[:, 0] = values
-    limbs[:, 1:] = (values >> (_LIMB_BITS - 1))[:, None]
-    return _array(arrow_type, limbs, field.is_null)
-
-
-def _bits(field: Field, column: Column, refuse: Refuse) -> Values:
-    """Convert the bytes of BIT(n), the highest first."""
+def _bits(field: Field) -> Values:
+    """Return the numbers that the bytes of BIT(n) are, the highest first."""
     values = field.tail(0).byteswap()
     if field.longest < _BITS_BYTES:
         values &= (np.uint64(1) << (8 * field.lengths).astype(np.uint64)) - np.uint64(1)
     if field.is_null is not None:
         values[field.is_null] = 0
-    if column.logical_type is LogicalType.BOOL:
-        return _array(pa.bool_(), np.packbits(values != 0, bitorder="little"), field.is_null, count=len(values))
-    return _fitted(_array(pa.uint64(), values, field.is_null), column, refuse)
+    return _array(pa.uint64(), values, field.is_null)
 
 
 # --- dates and times ------------------------------------------------------------------------------------------------
 
 
-def _date(field: Field, column: Column, refuse: Refuse) -> Values:
-    days, wrong = moments.dates(field)
-    is_null = _checked(field, wrong, refuse, has_time=False)
-    return _fitted(_array(pa.date32(), days.astype(np.int32), is_null), column, refuse)
+def _dates(field: Field, column: Column) -> Fitted:
+    days, never_was = moments.dates(field)
+    is_null, changed_count = _settled(never_was, field.is_null, column.on_invalid)
+    return _cast(_array(pa.date32(), days.astype(np.int32), is_null), column, changed_count)
 
 
-def _moment(field: Field, column: Column, refuse: Refuse, *, zone: str | None) -> Values:
-    micros, wrong = moments.moments(field)
-    is_null = _checked(field, wrong, refuse, has_time=True)
-    return _fitted(_array(pa.timestamp("us", zone), micros, is_null), column, refuse)
+def _moments(field: Field, column: Column, zone: str | None) -> Fitted:
+    micros, never_was = moments.moments(field)
+    is_null, changed_count = _settled(never_was, field.is_null, column.on_invalid)
+    return _cast(_array(pa.timestamp("us", zone), micros, is_null), column, changed_count)
 
 
-def _time(field: Field, column: Column, refuse: Refuse) -> Values:
-    return _fitted(_array(pa.duration("us"), moments.times(field), field.is_null), column, refuse)
+def _times(field: Field) -> Values:
+    return _array(pa.duration("us"), moments.times(field), field.is_null)
 
 
-def _checked(field: Field, wrong: Mask, refuse: Refuse, *, has_time: bool) -> Mask | None:
-    """Return which rows are NULL, after those that are wrong were refused."""
-    if not wrong.any():
-        return field.is_null
-    if field.is_null is not None:
-        wrong &= ~field.is_null
-        if not wrong.any():
-            return field.is_null
-    refuse(wrong, lambda row: moments.moment_text(field.value(row), has_time=has_time))
-    return wrong if field.is_null is None else wrong | field.is_null
+def _moment_text(field: Field, row: int, *, has_time: bool) -> str:
+    return moments.moment_text(field.value(row), has_time=has_time)
+
+
+def _settled(misfits: Mask, is_null: Mask | None, on_invalid: OnInvalid) -> tuple[Mask | None, int]:
+    """Return which values are NULL by a column's policy, and how many more that makes; nothing is near to these misfits.
+
+    Args:
+        misfits: Which values do not fit; of a NULL it may say anything.
+        is_null: Which values are NULL; ``None`` if none is.
+        on_invalid: The policy.
+
+    Raises:
+        MisfitError: For the first misfit, if it must not become NULL.
+    """
+    if is_null is not None:
+        misfits = misfits & ~is_null
+    count = int(np.count_nonzero(misfits))
+    if not count:
+        return is_null, 0
+    if on_invalid is not OnInvalid.NULL:
+        raise MisfitError(int(misfits.argmax()), "there is no such date")
+    return misfits if is_null is None else misfits | is_null, count
 
 
 # --- texts ----------------------------------------------------------------------------------------------------------
@@ -181,60 +194,58 @@ def octets(field: Field) -> Values:
     return pa.Array.from_buffers(pa.binary(), count, [validity, ends, data])
 
 
-def _texts(field: Field, column: Column, refuse: Refuse) -> Values:
-    values = _converted(octets(field), _to_string, refuse, "the text is not valid UTF-8")
-    return _converted(values, _conversion(column), refuse)
+def _text_reader(column: Column) -> Callable[[Field], Fitted]:
+    read = partial(_texts, column=column, convert=_conversion(column))
+    if column.logical_type not in _DIGITS:
+        return read
+
+    def read_digits(field: Field) -> Fitted:
+        numbers = _digits(field, column.arrow_type)
+        return read(field) if numbers is None else _cast(numbers, column)
+
+    return read_digits
 
 
-def _to_string(values: Values) -> Values:
-    # The cast refuses bytes that are not UTF-8.
-    return values.cast(pa.string())
+def _texts(field: Field, column: Column, convert: Conversion) -> Fitted:
+    texts, recoded_count = decoded_texts(octets(field), column.on_invalid)
+    values, changed_count = fitted(texts, text_fitting(column, convert), column.on_invalid)
+    return values, recoded_count + changed_count
 
 
 def _conversion(column: Column) -> Conversion:
-    return conversion_for(column, {LogicalType.INSTANT: _to_instant})
+    # The session's zone is UTC, so the text of TIMESTAMP has none.
+    return conversion_for(column, {LogicalType.INSTANT: partial(to_instant, arrow_type=column.arrow_type)})
 
 
-def _to_instant(texts: Values) -> Values:
-    """Convert the text of TIMESTAMP: the session's zone is UTC, so it has none."""
-    return texts.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
+def _digits(field: Field, arrow_type: pa.DataType) -> Values | None:
+    """Return the numbers that digits make; ``None`` if they are not written as usual or do not fit."""
+    if not isinstance(arrow_type, _Decimal):
+        values = digits.numbers(field, 0)
+        return None if values is None else _array(pa.int64(), values, field.is_null)
+    values = digits.numbers(field, arrow_type.scale)
+    if values is None or int(np.abs(values).max()) >= 10**arrow_type.precision:
+        return None
+    limbs = np.empty((len(values), arrow_type.bit_width // _LIMB_BITS), np.int64)
+    limbs[:, 0] = values
+    limbs[:, 1:] = (values >> (_LIMB_BITS - 1))[:, None]
+    return _array(arrow_type, limbs, field.is_null)
 
 
 # --- what all share -------------------------------------------------------------------------------------------------
 
 
-def _fitted(values: Values, column: Column, refuse: Refuse) -> Values:
-    """Return values of the column's type."""
+def _cast(values: Values, column: Column, changed_count: int = 0) -> Fitted:
+    """Return values as the column's type: another than theirs only if the column changed since it was planned, or is BIT."""
     arrow_type = column.arrow_type
     if values.type.equals(arrow_type):
-        return values
-    return _converted(values, lambda part: part.cast(arrow_type), refuse)
+        return values, changed_count
+    values, count = fitted(values, text_fitting(column, lambda part: part.cast(arrow_type)), column.on_invalid)
+    return values, changed_count + count
 
 
-def _converted(values: Values, convert: Conversion, refuse: Refuse, reason: str = "") -> Values:
-    try:
-        return convert(values)
-    except pa.ArrowInvalid:
-        wrong = refused_rows(values, convert)
-        refuse(wrong, lambda row: "" if values.type == pa.binary() else shown(values, row), reason)
-        return convert(pc.if_else(pa.array(~wrong), values, pa.scalar(None, values.type)))
-
-
-def shown(values: Values, row: int) -> str:
-    """Return one value as text, for a message."""
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
-    value = values.slice(row, 1)
-    if pa.types.is_binary(value.type) or pa.types.is_fixed_size_binary(value.type):
-        return "NULL" if value.null_count else f"0x{value[0].as_py().hex()}"
-    return value.cast(pa.string())[0].as_py() or "NULL"
-
-
-def _array(
-    arrow_type: pa.DataType, values: npt.NDArray[Any], is_null: Mask | None, *, count: int | None = None
-) -> Values:
+def _array(arrow_type: pa.DataType, values: npt.NDArray[Any], is_null: Mask | None) -> Values:
     validity = None if is_null is None else _validity(is_null)
-    return pa.Array.from_buffers(arrow_type, len(values) if count is None else count, [validity, buffer_of(values)])
+    return pa.Array.from_buffers(arrow_type, len(values), [validity, buffer_of(values)])
 
 
 def _validity(is_null: Mask) -> pa.Buffer:
