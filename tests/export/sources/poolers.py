@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 
-from tests.export.sources.programs import IN_USE, PORT_ATTEMPTS, needed_program, own_folder, started
+from tests.export.sources.programs import IN_USE, PORT_ATTEMPTS, START_DEADLINE_S, needed_program, own_folder, started
 from tools.servers import free_port
 
 
@@ -44,6 +45,17 @@ async def pgbouncer(url: str, *, mode: str, settings: Mapping[str, Any] | None =
                 pytest.fail(f"PgBouncer did not start: {said}", pytrace=False)
 
 
+async def accepting(port: int) -> None:
+    """Wait until a port of loopback takes connections."""
+    with anyio.fail_after(START_DEADLINE_S):
+        while True:
+            try:
+                async with await anyio.connect_tcp("127.0.0.1", port):
+                    return
+            except OSError:
+                await anyio.sleep(0.01)
+
+
 @asynccontextmanager
 async def odyssey(url: str, *, mode: str) -> AsyncIterator[str]:
     """Give the URL of an Odyssey before the server of ``url``; no release of Debian has it yet, so it may be missing."""
@@ -65,6 +77,7 @@ async def odyssey(url: str, *, mode: str) -> AsyncIterator[str]:
             )
             async with started(program, config, ready="listening on 127.0.0.1") as said:
                 if said is None:
+                    await accepting(port)  # it says so a moment before
                     yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
                     return
             if attempt == PORT_ATTEMPTS or IN_USE not in said:
