@@ -72,6 +72,10 @@ class CsvEncoder:
     def large_columns(self) -> frozenset[int]:
         return frozenset()
 
+    @property
+    def is_full(self) -> bool:
+        return False
+
     def room_for(self, batch: pa.RecordBatch) -> int:
         return batch.num_rows
 

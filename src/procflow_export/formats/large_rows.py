@@ -25,18 +25,19 @@ class LargeRows:
 
     Attributes:
         columns: Positions of the columns that have had large values, in this part or before.
+        has_ended: Whether a row was taken after which the part ends.
     """
 
     def __init__(self, weights: RowWeights, columns: frozenset[int]) -> None:
         """Watch rows that ``weights`` can weigh."""
         self._weights = weights
         self._is_empty = True
-        self._has_ended = False
+        self.has_ended = False
         self.columns = columns
 
     def room_for(self, rows: pa.RecordBatch) -> int:
         """Return how many of the leading rows this part can take; at least one if it has none yet."""
-        if self._has_ended or not rows.num_rows:
+        if self.has_ended or not rows.num_rows:
             return 0
         if self._is_empty:
             self.columns |= self._large_columns(rows.slice(0, 1))
@@ -53,7 +54,7 @@ class LargeRows:
         """Take in rows that the part has taken, no more than there was room for."""
         if rows.num_rows:
             self._is_empty = False
-            self._has_ended = self._first_large_row(rows) is not None
+            self.has_ended = self._first_large_row(rows) is not None
 
     def _large_columns(self, rows: pa.RecordBatch) -> frozenset[int]:
         found = self._weights.variable_columns

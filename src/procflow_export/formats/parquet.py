@@ -78,6 +78,10 @@ class ParquetEncoder:
     def large_columns(self) -> frozenset[int]:
         return self._large_rows.columns
 
+    @property
+    def is_full(self) -> bool:
+        return self._large_rows.has_ended
+
     def room_for(self, batch: pa.RecordBatch) -> int:
         return self._large_rows.room_for(self._plain.of(batch))
 

@@ -45,6 +45,11 @@ class PartEncoder(Protocol):
         """Positions of the columns that had a value too large for the ordinary way; the next part is told of them."""
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether this part takes no more rows; it should be finished now, because it holds memory."""
+        ...
+
     def room_for(self, batch: pa.RecordBatch) -> int:
         """Return how many of the leading rows of ``batch`` this part can take: fewer than all end it.
 

@@ -171,7 +171,9 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.SOURCE_DENIED: _Meaning(Kind.FIX, "Grant the user SELECT on what the export reads."),
     Code.SOURCE_NOT_FOUND: _Meaning(Kind.FIX, "Check the names of schema, table and columns."),
     Code.SOURCE_QUERY_INVALID: _Meaning(Kind.FIX, "Correct the query; the server's message says where it stopped."),
-    Code.SOURCE_NOT_SUPPORTED: _Meaning(Kind.FIX, "Use a supported server version; the sources page lists them."),
+    Code.SOURCE_NOT_SUPPORTED: _Meaning(
+        Kind.FIX, "Do what the message says; the page on connecting lists what is supported."
+    ),
     Code.SOURCE_FAILED: _Meaning(Kind.FIX, "Read the server's message; it fits no class that a retry would help."),
     Code.SOURCE_STATEMENT_TIMEOUT: _Meaning(
         Kind.FIX, "Use smaller chunks (`mode: chunked`), or raise `tuning.statement_timeout_s`."

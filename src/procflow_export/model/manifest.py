@@ -49,6 +49,7 @@ class CursorOwner(msgspec.Struct, frozen=True, kw_only=True):
         destination: The directory of the manifest.
         format: Format of the parts, with the options that a reader must know.
         cursor: The columns that the configuration names, and how they are used.
+        columns: Which columns have a type or a policy of the configuration's own.
     """
 
     mode: str
@@ -57,6 +58,7 @@ class CursorOwner(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
     format: str
     cursor: str
+    columns: str = "none"
 
 
 class StoredCursor(msgspec.Struct, frozen=True, kw_only=True):

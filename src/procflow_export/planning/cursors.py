@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+import msgspec
+
 from procflow_export.config.sizes import parse_duration_s
 from procflow_export.config.structs import CursorMode, ExportConfig, Mode, TimeColumnType
 from procflow_export.model.codes import Code
@@ -26,7 +28,7 @@ NULL_SCOPE: Final = "null"
 LATER_SCOPE: Final = "later"
 """Scope of the parts whose rows are of a day that has not come."""
 
-_ACCEPTABLE: Final = ("source", "selection", "destination")
+_ACCEPTABLE: Final = ("source", "selection", "destination", "columns")
 """What may change while the stored position keeps its meaning, if somebody who knows says so."""
 _UNBOUNDED: Final = frozenset({"infinity", "-infinity"})
 _STORED_AS: Final = {
@@ -56,6 +58,7 @@ def owner_of(
         destination=destination,
         format=_format_text(options),
         cursor=_cursor_text(export),
+        columns=msgspec.json.encode(export.columns, order="deterministic").decode() if export.columns else "none",
     )
 
 

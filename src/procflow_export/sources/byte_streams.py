@@ -39,7 +39,7 @@ from procflow import (
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.sources.port import KIB, MIB, READ_BUFFER_BYTES, ReadStatistics
-from procflow_export.sources.turns import LARGE_BYTES, large_turn
+from procflow_export.sources.turns import LARGE_BYTES, Reader
 
 PAUSE_S: Final = 0.001
 SMALL_READ_BYTES: Final = 128 * KIB
@@ -123,7 +123,7 @@ class PacedSource(ReadsBytes):
         self._rest = b""
         self._offset = 0
         self._is_wanted = anyio.Event()
-        self._turn = large_turn()
+        self._reader = Reader()
         self.large_piece = range(0)
         """Offsets of the last large piece on the stream."""
 
@@ -134,7 +134,6 @@ class PacedSource(ReadsBytes):
             if len(data) < LARGE_BYTES:
                 self._offset += len(data)
                 return data
-            await self._turn.take(self)
             self._rest = data
             self.large_piece = range(self._offset, self._offset + len(data))
             self._is_wanted = anyio.Event()
@@ -143,12 +142,13 @@ class PacedSource(ReadsBytes):
     async def _receive_piece(self) -> bytes:
         if self._last_bytes >= LARGE_BYTES:
             await self._is_wanted.wait()
-            self._turn.give_back(self)
+            self._reader.done()
         elif self._last_bytes < SMALL_READ_BYTES:
             await anyio.sleep(PAUSE_S)
-        await self._turn.wait_free(self)
+        await self._reader.before_asking()
         data = await self._source.receive()
         self._last_bytes = len(data)
+        await self._reader.received(len(data))
         return data
 
     def _next_slice(self) -> bytes:
@@ -166,7 +166,7 @@ class PacedSource(ReadsBytes):
     async def aclose(self) -> None:
         """Let go."""
         self._rest = b""
-        self._turn.give_back(self)
+        self._reader.done()
         await self._source.aclose()
 
 

@@ -175,6 +175,28 @@ async def test_the_fallback_counts_where_the_cursor_is_null(out: Outcome) -> Non
     assert out.values("id") == [1, 1, 2, 3, 4, 5, 6]  # row 7 is older than the cursor
 
 
+async def test_a_query_with_parameters_has_a_cursor_and_chunks(out: Outcome) -> None:
+    """E-10, E-12: bind parameters are in every statement about the query's keys, and are part of what a cursor belongs to."""
+    make(out)
+    query = {
+        "query": "SELECT id, at, v FROM t WHERE v <> :unwanted AND at IS NOT NULL -- it's :not one",
+        "parameters": {"unwanted": "it's none: 'x'"},
+    }
+    incremental = query | {"mode": "incremental", "cursor_column": "at"}
+    chunked = query | {"name": "u", "mode": "chunked", "chunk_column": "id", "chunk_count": 4}
+    by_key = query | {"name": "w", "mode": "chunked", "chunk_by_key": ["at", "id"], "chunk_size": 7}
+
+    await out.run(incremental, chunked, by_key)
+    insert(out, {40: (60, "later")})
+    await out.run(incremental)
+
+    assert out.values("id") == [*range(1, 31), 40]
+    assert out.values("id", "u") == out.values("id", "w") == list(range(1, 31))
+    verdict = await out.refused(**incremental | {"parameters": {"unwanted": "another"}})
+    assert verdict.failure is not None
+    assert verdict.failure.code.value == "CURSOR_NOT_OWNED"
+
+
 async def test_a_key_can_be_the_cursor(out: Outcome) -> None:
     """E-10: `keyset_incremental` goes on behind the last key of a single or composite key."""
     integer = out.database.integer

@@ -55,14 +55,13 @@ async def mysql_proxy(url: str, proxy: Proxy) -> AsyncIterator[Proxy]:
             async with client, await anyio.connect_tcp(str(target.hostname), target.port or 0) as server:
                 await _Session(proxy, client, server).run()
 
-    async with anyio.create_task_group() as tasks:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve, tasks)
         port = listener.extra(SocketAttribute.local_port)
         proxy.url = f"mysql://{target.username}@127.0.0.1:{port}{target.path}"
         yield proxy
         tasks.cancel_scope.cancel()
-    await listener.aclose()
 
 
 class _Session:

@@ -265,7 +265,7 @@ POSTGRES = [
         chosen="list<decimal(5,2)>",
         arrow_type=pa.list_(pa.decimal128(5, 2)),
         fits={"'{1.1,NULL,-999.99}'": [D("1.10"), None, D("-999.99")], "'{}'": []},
-        misfits={"'{1.005}'": NONE_NEAR, "'{{1}}'": NONE_NEAR, "'{NaN}'": NONE_NEAR},
+        misfits={"'{{1}}'": NONE_NEAR},
     ),
     Case(
         native="int[][]",
@@ -686,6 +686,39 @@ async def test_what_breaks_the_promise_of_a_sqlite_type_follows_the_policy(
     await assert_native_policies(sqlite, row, sqlite_insert(sqlite), of_text)
 
 
+@pytest.mark.parametrize(
+    ("native", "chosen", "literal", "nulls", "nearest"),
+    [
+        ("date[]", None, "'{2024-06-01,infinity,NULL}'", [dt.date(2024, 6, 1), None, None], None),
+        ("time[]", None, "'{24:00,00:00}'", [None, dt.time(0)], [dt.time(23, 59, 59, 999_999), dt.time(0)]),
+        (
+            "numeric[]",
+            "list<decimal(4,1)>",
+            "'{1.25,7,1000}'",
+            [None, D("7.0"), None],
+            [D("1.2"), D("7.0"), D("999.9")],
+        ),
+        ("int8[]", "list<uint1>", "'{-1,NULL,256}'", [None, None, None], [0, None, 255]),
+    ],
+)
+async def test_the_element_that_does_not_fit_follows_the_policy_and_not_its_array(
+    postgres: PostgresDatabase, native: str, chosen: str | None, literal: str, nulls: list[Any], nearest: Any
+) -> None:
+    """E-21: in a list the policy changes elements, and counts them; an error names the row (lesson 14)."""
+    postgres_insert(postgres)("t", native, [literal])
+    t, chunk = Relation(table="t"), KeyRange.of_integers("id", 0, 10)
+
+    with pytest.raises(ValueRefusedError) as caught:
+        await read(postgres, t, {"v": choice(chosen)} if chosen else {}, chunk)
+    found = await read(postgres, t, {"v": choice(chosen, OnInvalid.NULL)})
+    clamped = await read(postgres, t, {"v": choice(chosen, OnInvalid.CLAMP)})
+
+    assert caught.value.place == "id = 0"
+    assert found.table["v"].to_pylist() == [nulls, None]
+    assert clamped.changed == found.changed
+    assert nearest is None or clamped.table["v"].to_pylist() == [nearest, None]
+
+
 async def test_text_that_is_not_utf8_follows_the_policy(sqlite: SqliteDatabase) -> None:
     """E-21: broken text is an error, NULL, or has its bytes as `\\\\xNN`; texts beside it are what they are."""
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (0, 'é'), (2, NULL)")
@@ -702,6 +735,35 @@ async def test_text_that_is_not_utf8_follows_the_policy(sqlite: SqliteDatabase) 
     assert nulls.table["v"].to_pylist() == ["é", None, None]
     assert texts.table["v"].to_pylist() == ["é", r"a\xffb", None]
     assert nulls.changed == texts.changed == {"v": 1}
+
+
+async def test_text_of_a_database_without_encoding_follows_the_policy(postgres: PostgresDatabase) -> None:
+    """E-21: the same of a PostgreSQL database that never looked at its bytes, for a text and for what travels as one."""
+    name = f"{postgres.url.rpartition('/')[2]}_bytes"
+    postgres.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    t, chunk = Relation(table="t"), KeyRange.of_integers("id", 0, 9)
+    try:
+        database = PostgresDatabase(postgres.url + "_bytes")
+        database.execute(
+            "CREATE TYPE pair AS (a text)",
+            "CREATE TABLE t (id int PRIMARY KEY, v text, p pair)",
+            r"INSERT INTO t VALUES (0, 'é', ROW('é')), (1, E'a\xffb', ROW(E'\xff')), (2, NULL, NULL)",
+        )
+        for on_invalid in (OnInvalid.ERROR, OnInvalid.CLAMP):
+            with pytest.raises(ValueRefusedError, match="UTF-8"):
+                await read(
+                    database, t, {"v": choice(on_invalid=on_invalid), "p": choice("text", OnInvalid.NULL)}, chunk
+                )
+        found = await read(database, t, {name: choice(on_invalid=OnInvalid.TEXT) for name in "vp"}, chunk)
+        nulls = await read(database, t, {name: choice(on_invalid=OnInvalid.NULL) for name in "vp"}, chunk)
+    finally:
+        postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    assert found.table["v"].to_pylist() == ["é", r"a\xffb", None]
+    assert found.table["p"].to_pylist() == ["(é)", r"(\xff)", None]
+    assert nulls.table["v"].to_pylist() == ["é", None, None]
+    assert nulls.table["p"].to_pylist() == ["(é)", None, None]
+    assert found.changed == nulls.changed == {"v": 1, "p": 1}
 
 
 async def test_bytes_as_text_follow_the_policy(mariadb: MariaDatabase) -> None:

@@ -28,7 +28,7 @@ from procflow_export.model.types import (
 )
 from procflow_export.sources.columns.conversions import text_conversion, text_fitting
 from procflow_export.sources.columns.ewkb import to_wkb
-from procflow_export.sources.columns.lists import to_lists
+from procflow_export.sources.columns.lists import fitted_lists
 from procflow_export.sources.columns.policies import Fitting, MisfitError, fitted
 from procflow_export.sources.columns.texts import decoded_texts
 
@@ -229,7 +229,9 @@ def test_lists_keep_every_element_in_its_place(values: list[Any]) -> None:
     """E-20: NULL elements stay where they are, and an array with one is no NULL (lesson 14)."""
     texts = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
 
-    found = to_lists(texts, pa.list_(pa.int32()), lambda elements: elements.cast(pa.int32()))
+    integers = Fitting(convert=lambda elements: elements.cast(pa.int32()))
+    found, changed_count = fitted_lists(texts, pa.list_(pa.int32()), integers, OnInvalid.NULL)
+    assert changed_count == 0
 
     found.validate(full=True)
     assert found.to_pylist() == values
@@ -244,7 +246,9 @@ def test_nested_lists_keep_every_element_in_its_place(values: list[Any]) -> None
     """E-20: the same at every depth (lesson 14)."""
     texts = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
 
-    found = to_lists(texts, pa.list_(pa.list_(pa.string())), lambda elements: elements)
+    found, _ = fitted_lists(
+        texts, pa.list_(pa.list_(pa.string())), Fitting(convert=lambda elements: elements), OnInvalid.ERROR
+    )
 
     assert found.to_pylist() == values
 
@@ -252,8 +256,35 @@ def test_nested_lists_keep_every_element_in_its_place(values: list[Any]) -> None
 @pytest.mark.parametrize("text", ["[[1]]", "1", "{}", "[1", "[{}]", '"[]"'])
 def test_what_is_no_flat_array_is_refused(text: str) -> None:
     """E-21: an array of another depth fits no list."""
-    with pytest.raises(pa.ArrowInvalid):
-        to_lists(pa.array([text]), pa.list_(pa.string()), lambda elements: elements)
+    texts, elements = pa.array(["[]", text]), Fitting(convert=lambda values: values)
+
+    for on_invalid in (OnInvalid.ERROR, OnInvalid.CLAMP):
+        with pytest.raises(MisfitError) as caught:
+            fitted_lists(texts, pa.list_(pa.string()), elements, on_invalid)
+        assert caught.value.row == 1
+    found, changed_count = fitted_lists(texts, pa.list_(pa.string()), elements, OnInvalid.NULL)
+
+    assert found.to_pylist() == [[], None]
+    assert changed_count == 1
+
+
+def test_an_element_that_does_not_fit_follows_the_policy_alone() -> None:
+    """E-21: a policy changes the element, not the array around it, and counts elements; an error names the array (lesson 14)."""
+    column = column_of("uint1")
+    elements = text_fitting(column, text_conversion(column.logical_type, column.arrow_type))
+    texts = pa.array(["[[1], null]", "[]", None, "[[300, null, -1], [7]]"])
+    deep = pa.list_(pa.list_(pa.uint8()))
+
+    with pytest.raises(MisfitError) as caught:
+        fitted_lists(texts, deep, elements, OnInvalid.ERROR)
+    nulls, null_count = fitted_lists(texts, deep, elements, OnInvalid.NULL)
+    nearest, nearest_count = fitted_lists(texts, deep, elements, OnInvalid.CLAMP)
+
+    assert caught.value.row == 3
+    assert nulls.to_pylist() == [[[1], None], [], None, [[None, None, None], [7]]]
+    assert nearest.to_pylist() == [[[1], None], [], None, [[255, None, 0], [7]]]
+    assert null_count == nearest_count == 2
+    assert nulls.type == nearest.type == deep
 
 
 @given(values=st.lists(st.none() | st.sampled_from(["1", "2", "x", "y", "", "3"])))
@@ -413,3 +444,20 @@ def test_a_chosen_column_survives_the_way_to_a_worker() -> None:
     )
 
     assert decode_columns(encode_columns(columns)) == columns
+
+
+@given(text=NUMBERS, precision=st.integers(1, 76), data=st.data())
+def test_a_clamped_number_is_the_nearest_of_its_type(text: str, precision: int, data: st.DataObject) -> None:
+    """E-21: beyond the range the end of it, whole however many digits it has; within it the nearest, half to even."""
+    scale = data.draw(st.integers(0, precision))
+    column = column_of(f"decimal({precision},{scale})", OnInvalid.CLAMP)
+    fitting = text_fitting(column, text_conversion(column.logical_type, column.arrow_type))
+
+    found, changed_count = fitted(pa.array([text]), fitting, OnInvalid.CLAMP)
+
+    meant, tick = Decimal(text), Decimal(1).scaleb(-scale)
+    limit = Decimal(10**precision - 1).scaleb(-scale, WIDE)
+    bounded = min(max(meant, limit.copy_negate()), limit)
+    nearest = bounded.quantize(tick, context=WIDE)
+    assert found[0].as_py() == nearest
+    assert (changed_count == 1) == (nearest != meant) or abs(meant.adjusted()) > 60

@@ -99,7 +99,7 @@ def test_result_that_marks_no_rows_gets_a_mark() -> None:
         (column("a", LogicalType.MONEY, pa.decimal128(19, 2)), '"a"::pg_catalog.numeric'),
         (column("a", LogicalType.TEXT, pa.string(), "character(5)"), '"a"'),
         (column("a", LogicalType.JSON, pa.json_(), "jsonb"), '"a"'),
-        (column("a", LogicalType.ARRAY, pa.string()), 'pg_catalog.array_to_json("a")'),
+        (column("a", LogicalType.ARRAY, pa.string()), 'pg_catalog.to_json("a")'),
         (column("a", LogicalType.ARRAY, pa.list_(pa.int32())), '"a"::pg_catalog.int4[]'),
         (column("a", LogicalType.ARRAY, pa.list_(pa.string())), '"a"'),
         (

@@ -326,3 +326,30 @@ def test_only_the_wanted_columns_are_there_in_their_order() -> None:
     batch = decoder.decode(packets(result.payloads(is_binary=True)))
 
     assert batch.to_pydict() == {"c2": [2, 4], "c0": [1, 3]}
+
+
+@FORMS
+def test_broken_text_follows_the_policy(*, is_binary: bool) -> None:
+    """E-21: bytes that are no UTF-8 are an error, NULL, or are written out as `\\xNN`, and are counted."""
+    kind = text(FIELD_TYPE.VAR_STRING)
+    broken = packets(
+        [
+            (binary_row if is_binary else text_row)([prefixed(b"\xc3\xa9")]),
+            (binary_row if is_binary else text_row)([prefixed(b"a\xff")]),
+            (binary_row if is_binary else text_row)([None]),
+        ]
+    )
+
+    def read(on_invalid: OnInvalid) -> tuple[list[Any], dict[str, int]]:
+        (plain,) = columns_of([kind.field])
+        decoder = PacketDecoder([replace(plain, on_invalid=on_invalid)], [kind.field], is_binary=is_binary)
+        return decoder.decode(broken)[0].to_pylist(), dict(decoder.changed_values)
+
+    for on_invalid in (OnInvalid.ERROR, OnInvalid.CLAMP):
+        with pytest.raises(ValueRefusedError, match="UTF-8"):
+            read(on_invalid)
+    nulls, texts = read(OnInvalid.NULL), read(OnInvalid.TEXT)
+
+    assert nulls[0] == ["é", None, None]
+    assert texts[0] == ["é", r"a\xff", None]
+    assert list(nulls[1].values()) == list(texts[1].values()) == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +191,16 @@ async def test_a_proxy_that_breaks_transactions_up_is_refused(mariadb: MariaData
 
 @pytest.mark.anyio
 async def test_a_multiplexer_that_hides_is_the_known_hole(mariadb: MariaDatabase) -> None:
-    """E-4: this is what the transaction is for: without it, the session's settings are gone at the next statement."""
+    """E-4: this is what the transaction is for: without it, what a session was told is gone at the next statement."""
     proxy = Proxy(renumbers=False)
+    found: list[dict[str, Any]] = []
     async with mysql_proxy(mariadb.url, proxy), open_source(config_of(proxy.url), environ={}) as source:
-        assert (await read(source, STATE)).to_pylist() != [OURS]
+        # What the server prepared is gone as well, so that most reads fail.
+        with suppress(SourceError):
+            found += (await read(source, STATE)).to_pylist()
         assert source.warnings == ()
+
+    assert found != [OURS]
 
 
 @pytest.mark.anyio

@@ -292,11 +292,10 @@ def slipping_in(target: int) -> AbstractAsyncContextManager[int]:
 
     @asynccontextmanager
     async def listening() -> AsyncIterator[int]:
-        async with anyio.create_task_group() as tasks:
-            listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, serve, tasks)
             yield listener.extra(SocketAttribute.local_port)
             tasks.cancel_scope.cancel()
-        await listener.aclose()
 
     return listening()

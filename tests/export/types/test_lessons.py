@@ -127,10 +127,8 @@ def test_uuids_that_are_none_are_refused_or_counted(sqlite: SqliteDatabase, tmp_
     for kind in ("parquet", "csv"):
         manifest = json.loads((tmp_path / kind / "manifest.json").read_bytes())
         assert manifest["changed_values"] == {"v": 2}
-    assert [(event.export, event.message) for event in ran.of(Warned) if event.code == "VALUES_CHANGED"] == [
-        ("parquet", "v: 2 values changed to NULL"),
-        ("csv", "v: 2 values changed to NULL"),
-    ]
+    told = [(event.export, event.message) for event in ran.of(Warned) if event.code == "VALUES_CHANGED"]
+    assert sorted(told) == [("csv", "v: 2 values changed to NULL"), ("parquet", "v: 2 values changed to NULL")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procflow_export.model.types import LogicalType
+from procflow_export.sources.mysql.wire import WireConnection
 from tests.export.types import strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.mysql_rows import ROWS
@@ -100,13 +102,30 @@ def chunks(wide: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     )
 
 
+@pytest.fixture(scope="module")
+def text_rows(wide: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The table from a server that prepares no statement, whose rows so come as text."""
+
+    @asynccontextmanager
+    async def refused(connection: WireConnection, statement: str) -> AsyncIterator[Any]:
+        raise pymysql.err.OperationalError(1461, "no more prepared statements")
+        yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WireConnection, "binary_rows", refused)
+        return exported(tmp_path_factory.mktemp("text"), source(wide), table="wide")
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
-def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Exported, chunks: Exported) -> None:
+def test_a_type_comes_back(
+    row: TypeRow, wide: str, table: Exported, query: Exported, chunks: Exported, text_rows: Exported
+) -> None:
     """E-20, E-23: a type's values, its extremes and NULL are in Parquet and CSV what the server prints, for two readers each."""
     name = name_of(ROWS, row)
     texts = texts_of(wide, "wide", name, row)
 
     assert_comes_back(table, name, row, texts)
+    assert_comes_back(text_rows, name, row, texts)
     if row.logical_type is not LogicalType.GEOMETRY:
         assert_comes_back(query, name, row, texts)
     if row.native not in DERIVED:

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from procflow_export.model.types import LogicalType
+from procflow_export.model.types import Column, LogicalType
+from procflow_export.sources.postgres import wire
 from tests.export.types import strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.postgres_rows import ROWS, SETUP
@@ -29,6 +31,9 @@ SETTINGS = (
 
 DEEP = "array of more dimensions"
 """Nothing tells the dimensions of a query's columns: it takes them for flat."""
+
+CHEAP = Column(name="n", native_type="inet", logical_type=LogicalType.OTHER, arrow_type=pa.string())
+"""A column that is cheaper as text."""
 
 
 def printed(name: str, row: TypeRow) -> str:
@@ -91,8 +96,25 @@ def query(wide: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     )
 
 
+@pytest.fixture(scope="module")
+def text_copy(wide: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The columns that may travel as text `COPY`, in that format: which one is taken depends on all columns of a result."""
+    names = ", ".join(name_of(ROWS, row) for row in ROWS if may_be_text(row))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("procflow_export.sources.postgres.source.wire_format_for", lambda columns: wire.TEXT)
+        return exported(
+            tmp_path_factory.mktemp("text"), {"type": "postgres", "url": wide}, query=f"SELECT id, {names} FROM wide"
+        )
+
+
+def may_be_text(row: TypeRow) -> bool:
+    column = row.column().carried()
+    # A single column of a kind that costs nothing either way is sent as text if it may be.
+    return row.shown != DEEP and wire.wire_format_for([column, *[CHEAP] * 9]) is wire.TEXT
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
-def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Exported) -> None:
+def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Exported, text_copy: Exported) -> None:
     """E-20, E-23: a type's values, its extremes and NULL are in Parquet and CSV what the server prints, for two readers each."""
     name = name_of(ROWS, row)
     texts = texts_of(wide, "wide", name, row)
@@ -100,6 +122,8 @@ def test_a_type_comes_back(row: TypeRow, wide: str, table: Exported, query: Expo
     assert_comes_back(table, name, row, texts)
     if row.shown != DEEP:
         assert_comes_back(query, name, row, texts)
+    if may_be_text(row):
+        assert_comes_back(text_copy, name, row, texts)
 
 
 GENERATED = [row for row in ROWS if row.shown != DEEP]

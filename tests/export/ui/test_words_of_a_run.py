@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Failure
-from procflow_export.model.events import VALUES_CHANGED, PartWritten, Retry, RunEvent, Warned
+from procflow_export.model.events import VALUES_CHANGED, Finished, PartWritten, Retry, RunEvent, Status, Warned
 from procflow_export.ui.board import Board
 from procflow_export.ui.layout import ASCII
 from procflow_export.ui.plain import event_line, progress_line, sign_of_life
 from procflow_export.ui.summary import render_summary
-from tests.export.ui.events import at, begun, fail, progress, start, succeed
+from tests.export.ui.events import RUN_ID, at, begun, fail, progress, start, succeed
 
 
 def again(names: Sequence[str]) -> str:
@@ -149,3 +149,21 @@ def test_ascii_is_ascii() -> None:
     fail(board, "b", 1.0, "x")
 
     assert all(row.plain.isascii() for row in render_summary(board, width=80, next_command=again, glyphs=ASCII))
+
+
+def test_an_export_with_nothing_new_is_neither_published_nor_failed() -> None:
+    """E-63: its card and its line say so, and a run of such exports is good (lesson 20)."""
+    board = begun("orders", "items")
+    for name in ("orders", "items"):
+        start(board, name, chunks=0)
+    succeed(board, "items", 1.0, 5)
+    verdict = at(1.0, Finished(run_id=RUN_ID, export="orders", status=Status.SKIPPED, skip_reason="nothing is new"))
+    board.apply(verdict)
+
+    rows = summary(board)
+
+    assert event_line(verdict, board) == "orders: nothing is new; what was published stays"
+    assert rows[1].startswith(" ✓ orders")
+    assert rows[1].endswith("nothing new")
+    assert rows[-1].startswith(" 1 of 2 exports published, nothing new in 1 · 5 rows")
+    assert board.cards["orders"].fraction() == 1.0

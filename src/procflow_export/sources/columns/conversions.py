@@ -18,7 +18,7 @@ from procflow_export.sources.arrays import DoesNotFitError, Values
 from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.columns import moments, numbers
 from procflow_export.sources.columns.ewkb import to_wkb
-from procflow_export.sources.columns.lists import element_type, to_lists
+from procflow_export.sources.columns.lists import element_type, fitted_lists
 from procflow_export.sources.columns.nearest import nearest
 from procflow_export.sources.columns.policies import Fitting, fitted
 from procflow_export.sources.columns.texts import decoded_texts
@@ -30,31 +30,33 @@ def chosen_values(column: Column) -> Callable[[Values], tuple[Values, int]]:
 
     It raises ``MisfitError`` for a value that does not fit and must not be changed, or cannot be.
     """
-    fitting = fitting_of(column)
     if column.carrier == BYTES_CARRIER and pa.types.is_string(column.arrow_type):
         return partial(decoded_texts, on_invalid=column.on_invalid)
-    return partial(fitted, fitting=fitting, on_invalid=column.on_invalid)
+    if pa.types.is_list(column.arrow_type):
+        elements = _element_fitting(element_type(column.arrow_type))
+        return partial(fitted_lists, arrow_type=column.arrow_type, elements=elements, on_invalid=column.on_invalid)
+    return partial(fitted, fitting=fitting_of(column), on_invalid=column.on_invalid)
 
 
 def fitting_of(column: Column) -> Fitting:
     """Return what turns the values of a chosen column, in the form in which they travel, into its type."""
     assert column.carrier is not None, "a column of its source's own type is not converted"
     convert = _conversion(column.carrier, column)
-    return Fitting(convert=convert, nearest=partial(_nearest, column=column))
+    return text_fitting(column, convert)
 
 
 def text_fitting(column: Column, convert: Conversion) -> Fitting:
     """Return the fitting of a column whose texts ``convert`` turns into its type."""
-    return Fitting(convert=convert, nearest=partial(_nearest, column=column))
+    return Fitting(convert=convert, nearest=partial(_nearest, kind=column.logical_type, arrow_type=column.arrow_type))
 
 
-def _nearest(misfits: Values, column: Column) -> Values:
+def _nearest(misfits: Values, kind: LogicalType, arrow_type: pa.DataType) -> Values:
     if pa.types.is_binary(misfits.type):
-        return pa.array([None] * len(misfits), column.arrow_type)
-    texts = [nearest(text, column.arrow_type) for text in misfits.cast(pa.string()).to_pylist()]
+        return pa.array([None] * len(misfits), arrow_type)
+    texts = [nearest(text, arrow_type) for text in misfits.cast(pa.string()).to_pylist()]
     if not any(texts):
-        return pa.array([None] * len(texts), column.arrow_type)
-    return text_conversion(column.logical_type, column.arrow_type)(pa.array(texts, pa.string()))
+        return pa.array([None] * len(texts), arrow_type)
+    return text_conversion(kind, arrow_type)(pa.array(texts, pa.string()))
 
 
 def _conversion(carrier: Carrier, column: Column) -> Conversion:
@@ -77,8 +79,6 @@ def text_conversion(kind: LogicalType, arrow_type: pa.DataType) -> Conversion:
     """Return what turns texts, as any of the databases prints them, into ``arrow_type``."""
     if kind in _TYPED:
         return partial(_TYPED[kind], arrow_type=arrow_type)
-    if kind is LogicalType.ARRAY and pa.types.is_list(arrow_type):
-        return _list_conversion(arrow_type)
     return _FIXED.get(kind, _unchanged)
 
 
@@ -86,10 +86,13 @@ def _unchanged(values: Values) -> Values:
     return values
 
 
-def _list_conversion(arrow_type: pa.DataType) -> Conversion:
-    inner = element_type(arrow_type)
-    convert = to_bytes if pa.types.is_binary(inner) else text_conversion(_kind_of(inner), inner)
-    return lambda texts: to_lists(texts, arrow_type, convert)
+def _element_fitting(arrow_type: pa.DataType) -> Fitting:
+    if pa.types.is_binary(arrow_type):
+        return Fitting(convert=to_bytes)
+    kind = _kind_of(arrow_type)
+    return Fitting(
+        convert=text_conversion(kind, arrow_type), nearest=partial(_nearest, kind=kind, arrow_type=arrow_type)
+    )
 
 
 def _kind_of(arrow_type: pa.DataType) -> LogicalType:

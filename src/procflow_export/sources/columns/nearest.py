@@ -39,7 +39,8 @@ def nearest(text: str, arrow_type: AnyType) -> str | None:
     types = pa.types
     if types.is_decimal(arrow_type):
         highest = Decimal(10**arrow_type.precision - 1).scaleb(-arrow_type.scale, _CONTEXT)
-        return _nearest_number(text, -highest, highest, arrow_type.scale)
+        # Not ``-highest``: that rounds to the digits of the thread's context.
+        return _nearest_number(text, highest.copy_negate(), highest, arrow_type.scale)
     if types.is_integer(arrow_type):
         is_signed = types.is_signed_integer(arrow_type)
         count = 2 ** (arrow_type.bit_width - is_signed)

@@ -308,7 +308,8 @@ async def cancel_between_reads(scope: anyio.CancelScope) -> None:
         scope.cancel()
         is_cancelled.set()
 
-    asyncio.get_running_loop().call_later(0, cancel)
+    # Not 0 s: of that uvloop makes a callback of the next turn, which runs before the sockets are read.
+    asyncio.get_running_loop().call_later(0.001, cancel)
     await is_cancelled.wait()
 
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 from procflow_export.model.choices import FLOATS, INTEGERS, TypeName
 from procflow_export.model.types import (
     ENUM,
-    ENUM_CARRIER,
     JSON_CARRIER,
     TEXT_CARRIER,
     Column,
@@ -106,14 +105,14 @@ def column(
         element: What an array holds.
     """
     arrow_type: pa.DataType = pa.string()
-    logical_type, fidelity, carrier = LogicalType.OTHER, Fidelity.TEXT, None
+    logical_type, fidelity = LogicalType.OTHER, Fidelity.TEXT
     if category == "A":
         logical_type, fidelity = LogicalType.ARRAY, Fidelity.COMPATIBLE
         listed = None if element is None else _list_type(element)
         if listed is not None:
-            arrow_type, carrier = listed, JSON_CARRIER
+            arrow_type, fidelity = listed, Fidelity.EXACT
     elif category == "e":
-        logical_type, arrow_type, fidelity, carrier = LogicalType.ENUM, ENUM, Fidelity.EXACT, ENUM_CARRIER
+        logical_type, arrow_type, fidelity = LogicalType.ENUM, ENUM, Fidelity.EXACT
     elif is_builtin and base_type == NUMERIC:
         decimal = _numeric(typmod)
         if decimal is not None:
@@ -130,7 +129,6 @@ def column(
         arrow_type=arrow_type,
         is_nullable=is_nullable,
         fidelity=fidelity,
-        carrier=carrier,
     )
 
 

@@ -30,9 +30,12 @@ class RowReader:
         self._max_bytes = max_bytes
         # A column of numbers may hold a text, too; it is refused, and rare.
         self._texts = [at for at, column in enumerate(columns) if column.logical_type not in _NUMBERS]
+        self._rows: list[tuple[Value, ...]] = []
+        self.size_bytes = 0
+        """About how many bytes the rows take that were read last."""
 
-    def read(self) -> list[tuple[Value, ...]]:
-        """Return the next rows; none at the end."""
+    def read(self) -> bool:
+        """Read the next rows and keep them; return whether there are any."""
         rows: list[tuple[Value, ...]] = []
         size_bytes, texts, row_bytes = 0, self._texts, self._row_bytes
         for row in self._cursor:
@@ -44,4 +47,10 @@ class RowReader:
                     size_bytes += len(value)
             if size_bytes >= self._max_bytes or len(rows) == self._max_rows:
                 break
+        self._rows, self.size_bytes = rows, size_bytes
+        return bool(rows)
+
+    def take(self) -> list[tuple[Value, ...]]:
+        """Return the rows that were read; they are not kept here any longer."""
+        rows, self._rows = self._rows, []
         return rows

@@ -34,7 +34,7 @@ from procflow_export.sources.sqlite.database import MAX_THREADS, Database, conne
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value, decode_text
 from procflow_export.sources.sqlite.rows import RowReader
 from procflow_export.sources.sqlite.snapshot import SqliteHolder, hold_joined
-from procflow_export.sources.turns import LARGE_BYTES, large_turn
+from procflow_export.sources.turns import Reader
 
 MAX_BATCH_BYTES: Final = 4 * MIB
 """Rows are Python objects first, which are larger than what they become."""
@@ -133,7 +133,7 @@ class SqliteSource:
         selection, columns, chunk = request.selection, request.columns, request.chunk
         statement = sql.SQLITE.select(selection, [sql.SQLITE.identifier(column.name) for column in columns], chunk)
         decoder = RowDecoder(columns)
-        turn = large_turn()
+        turn = Reader(is_wary=True)
         started = time.monotonic()
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
@@ -143,21 +143,19 @@ class SqliteSource:
                 opened[0], columns, max_rows=request.batch_rows, max_bytes=min(request.batch_bytes, MAX_BATCH_BYTES)
             )
 
-            def fetch(_: sqlite3.Connection) -> pa.RecordBatch | None:
-                rows = reader.read()
-                return decoder.decode(rows) if rows else None
+            def decode(_: sqlite3.Connection) -> pa.RecordBatch:
+                return decoder.decode(reader.take())
 
             while True:
-                await turn.wait_free(decoder)
-                batch = await database.call(fetch)
-                if batch is None:
+                await turn.before_asking()
+                if not await database.call(lambda _: reader.read()):
                     return
+                await turn.received(reader.size_bytes)
+                batch = await database.call(decode)
                 statistics.received_bytes += batch.nbytes
-                if batch.nbytes >= LARGE_BYTES:
-                    await turn.take(decoder)
                 yield batch
                 del batch
-                turn.give_back(decoder)
+                turn.done()
         except RefusedError as exc:
             place = await self._place(database, selection, exc)
             raise ValueRefusedError(exc.column, value=_shown(exc.value), place=place, reason=exc.reason) from exc
@@ -166,7 +164,7 @@ class SqliteSource:
                 await self._refuse_undecodable(database, selection, columns, chunk)
             raise
         finally:
-            turn.give_back(decoder)
+            turn.done()
             for cursor in opened:
                 # An open statement keeps the file open after its connection was closed, as long as a traceback holds it.
                 cursor.close()

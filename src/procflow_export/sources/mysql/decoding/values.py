@@ -46,6 +46,7 @@ _RAW: Final = frozenset({LogicalType.BYTES, LogicalType.GEOMETRY})
 _DIGITS: Final = frozenset({LogicalType.DECIMAL, LogicalType.MONEY, LogicalType.INTEGER, LogicalType.YEAR})
 _Decimal: TypeAlias = pa.Decimal128Type | pa.Decimal256Type
 _BITS_BYTES: Final = 8
+NOT_UTF8: Final = "the text is not valid UTF-8"
 _LIMB_BITS: Final = 64
 
 

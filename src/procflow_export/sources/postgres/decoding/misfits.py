@@ -29,11 +29,12 @@ class Misfits:
     """The policy of one column.
 
     Attributes:
+        on_invalid: What becomes of values that do not fit.
         changed_count: How many values were changed so far.
     """
 
     def __init__(self, on_invalid: OnInvalid) -> None:
-        self._on_invalid = on_invalid
+        self.on_invalid = on_invalid
         self.changed_count = 0
 
     def settle(
@@ -56,7 +57,7 @@ class Misfits:
             misfits = misfits & ~is_null
         if not misfits.any():
             return is_null
-        match self._on_invalid:
+        match self.on_invalid:
             case OnInvalid.NULL:
                 self.changed_count += int(np.count_nonzero(misfits))
                 return misfits if is_null is None else misfits | is_null

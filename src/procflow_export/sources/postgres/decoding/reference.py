@@ -162,6 +162,10 @@ class ReferenceDecoder:
         if column.on_invalid is OnInvalid.NULL or (column.on_invalid is OnInvalid.CLAMP and misfit.nearest is not None):
             self.changed_values[column.name] += 1
             return None if column.on_invalid is OnInvalid.NULL else misfit.nearest
+        raw = row[index]
+        if column.on_invalid is OnInvalid.TEXT and pa.types.is_string(column.arrow_type) and raw is not None:
+            self.changed_values[column.name] += 1
+            return raw.decode(errors="backslashreplace")
         place = f"row {self.row_count + number + 1} of the chunk"
         if self._key is not None:
             place = f"{self._columns[self._key].name} = {self._text(self._key, row)}"

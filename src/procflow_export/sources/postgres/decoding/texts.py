@@ -10,7 +10,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from procflow_export.model.choices import OnInvalid
 from procflow_export.sources.arrays import Values
+from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.postgres.decoding.cells import NOT_UTF8
 from procflow_export.sources.postgres.decoding.fields import Field, FramingError, Loose, Mask
 from procflow_export.sources.postgres.decoding.fixed import validity
@@ -27,7 +29,7 @@ def read_bytes(field: Field) -> Values:
 
 
 def read_texts(field: Field, misfits: Misfits) -> Values:
-    """Return texts; bytes that are no UTF-8 do not fit, and are near to nothing."""
+    """Return texts; bytes that are no UTF-8 do not fit, and are near to nothing, but they can be written out."""
     offsets, data = field.pieces()
     texts = pa.Array.from_buffers(pa.string(), len(field), [validity(field.is_null), offsets, data])
     if _is_ascii(data):
@@ -35,6 +37,10 @@ def read_texts(field: Field, misfits: Misfits) -> Values:
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
+        if misfits.on_invalid is OnInvalid.TEXT:
+            escaped, changed_count = decoded_texts(texts.cast(pa.binary()), OnInvalid.TEXT)
+            misfits.changed_count += changed_count
+            return escaped
         misfit = _not_utf8(texts)
         is_null = misfits.settle(misfit, field.is_null, hopeless=misfit, reason=NOT_UTF8)
         return pa.Array.from_buffers(pa.string(), len(field), [validity(is_null), offsets, data])
