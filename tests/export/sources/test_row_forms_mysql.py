@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +23,8 @@ from procflow_export.sources.mysql.source import MysqlSource
 from procflow_export.sources.mysql.types import projection
 from procflow_export.sources.mysql.wire import RowSource
 from procflow_export.sources.port import ChunkRequest, ReadStatistics
-from tests.export.sources.databases import MariaDatabase, opened, read
+from tests.export.sources.conftest import MYSQL_VARIABLE
+from tests.export.sources.databases import MariaDatabase, MysqlDatabase, opened, read
 from tests.export.sources.mysql_rows import decode_slowly
 from tests.export.sources.test_types_mysql import EXACT
 from tools.pytest_servers import mariadb_execute, with_database
@@ -160,3 +163,20 @@ async def test_dates_that_never_were_follow_the_policy(database: MariaDatabase, 
 
     assert [row["id"] for row in rows if row["v"] is None] == [1, 7, 9]
     assert statistics.changed_values == {"v": 2}
+
+
+@pytest.mark.skipif(MYSQL_VARIABLE not in os.environ, reason=f"needs a MySQL server: {MYSQL_VARIABLE}")
+async def test_types_that_only_mysql_has(request: pytest.FixtureRequest) -> None:
+    """E-20: a JSON document and a vector are what MySQL sends, by table and by query."""
+    mysql: MysqlDatabase = request.getfixturevalue("mysql")
+    mysql.execute(
+        "CREATE TABLE t (id int, j json, v vector(3))",
+        """INSERT INTO t VALUES (1, '{"b": 1, "a": [2.50, null]}', string_to_vector('[1,2,-0.5]')), (2, NULL, NULL)""",
+    )
+
+    async with opened(mysql) as source:
+        for selection in (Relation(table="t"), Query(text="SELECT * FROM t")):
+            table = (await read(source, selection)).sort_by("id")
+            assert table["j"].to_pylist() == ['{"a": [2.5, null], "b": 1}', None]
+            assert table["v"].to_pylist() == [struct.pack("<3f", 1, 2, -0.5), None]
+            assert table.schema.field("j").type == pa.json_()
