@@ -3,8 +3,8 @@
 Owns what is done below the driver's public face, all of it: the row parser of the driver makes an object of every cell, and
 costs more than everything else together.  The driver still logs in, sends statements and reads column definitions.
 
-Also owns two corrections of the driver: a server without TLS is refused when TLS was asked for, instead of getting the
-password in plain text; and TLS is negotiated by the loop, which uvloop can do as well.
+Also owns corrections of how the driver logs in: a server without TLS is refused when TLS was asked for; a server that asks
+for the password itself gets it over TLS or a socket only; and TLS is negotiated by the loop, which uvloop can do as well.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
     _writer: StreamWriter | None
     _result: Any
     _ssl_context: SSLContext | None
+    _secure: bool
+    _server_auth_plugin: str
     _next_seq_id: int
 
     async def _request_authentication(self) -> None:
@@ -67,7 +69,18 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
             # From here on the driver's own attempt at TLS must not happen.
             self._ssl_context = None
             self._secure = True
+        self._refuse_to_tell_password(self._server_auth_plugin)
         await super()._request_authentication()
+
+    async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> None:
+        self._refuse_to_tell_password(plugin_name.decode("latin-1"))
+        await super()._process_auth(plugin_name, auth_packet)
+
+    def _refuse_to_tell_password(self, plugin: str) -> None:
+        # Whoever reads along, or answers in the server's place, would only have to ask.
+        if plugin == "mysql_clear_password" and not self._secure:
+            message = "the server asks for the password in plain text, over a plain connection: set `tls.mode`"
+            raise SourceError(Code.SOURCE_TLS_FAILED, message)
 
     def close(self) -> None:
         """Close the socket now; idempotent.  An orderly end of TLS would wait for a server that may not read."""
