@@ -264,7 +264,7 @@ class PostgresSource:
                 for piece in _pieces(request, wire, pages):
                     started = time.monotonic()
                     try:
-                        await connection.copy_from_query(piece, output=source.put, **wire.copy_options)
+                        await session.copy_out(connection, piece, source.put, wire.copy_options)
                     finally:
                         statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:

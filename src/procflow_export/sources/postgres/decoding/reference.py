@@ -30,8 +30,8 @@ Row: TypeAlias = Sequence[bytes | None]
 class Form(Protocol):
     """What differs between the formats."""
 
-    def rows(self, block: bytes) -> list[Row]:
-        """Return the fields of each row, in the order of the columns; None for NULL."""
+    def results(self, block: bytes) -> list[list[Row]]:
+        """Return the fields of each row, in the order of the columns, None for NULL; one list for each statement's share."""
         ...
 
     def value(self, column: Column, raw: bytes | None, settle: Settle) -> object:
@@ -52,10 +52,11 @@ class BinaryForm:
         self._places = [layout.place(index) for index in range(len(columns))]
         self._is_between = True
 
-    def rows(self, block: bytes) -> list[Row]:
-        """Return the fields of each row."""
+    def results(self, block: bytes) -> list[list[Row]]:
+        """Return the fields of each row, for every statement that has a share of the block."""
         position = 0
         rows: list[Row] = []
+        results = [rows]
         while position < len(block):
             if self._is_between:
                 position = skip_header(block, position)
@@ -64,6 +65,8 @@ class BinaryForm:
             if is_trailer(block, position):
                 position += len(TRAILER)
                 self._is_between = True
+                rows = []
+                results.append(rows)
                 continue
             lengths, end = walk_row(block, position, self._field_count)
             fields: list[bytes | None] = []
@@ -74,7 +77,7 @@ class BinaryForm:
                 position += max(length, 0)
             assert position == end
             rows.append([fields[place] for place in self._places])
-        return rows
+        return results
 
     def value(self, column: Column, raw: bytes | None, settle: Settle) -> object:
         """Return a value in the form in which ``pa.array`` takes it."""
@@ -91,15 +94,15 @@ class TextForm:
     def __init__(self, columns: Sequence[Column]) -> None:
         self._field_count = len(columns)
 
-    def rows(self, block: bytes) -> list[Row]:
-        """Return the fields of each row."""
+    def results(self, block: bytes) -> list[list[Row]]:
+        """Return the fields of each row; where a statement ends, nobody sees."""
         lines = block.split(b"\n")
         if lines.pop():
             raise FramingError("a row has no end")
         rows = [[text_cells.unescaped(field) for field in line.split(b"\t")] for line in lines]
         if any(len(row) != self._field_count for row in rows):
             raise FramingError(f"a row has another number of fields than {self._field_count}")
-        return list(rows)
+        return [list(rows)]
 
     def value(self, column: Column, raw: bytes | None, settle: Settle) -> object:
         """Return a value in the form in which ``pa.array`` takes it."""
@@ -142,10 +145,14 @@ class ReferenceDecoder:
     def decode(self, block: bytes) -> pa.RecordBatch:
         """Return the rows of a block."""
         try:
-            rows = self._form.rows(block)
-            arrays = [self._array(index, rows) for index in range(len(self._columns))]
+            # One statement after the other: the first value that does not fit is that of the first of them.
+            batches = [self._batch(rows) for rows in self._form.results(block)]
         except (FramingError, ValueError, KeyError) as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # newer than the stubs
+
+    def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+        arrays = [self._array(index, rows) for index in range(len(self._columns))]
         self.row_count += len(rows)
         return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(self._columns))
 
