@@ -26,7 +26,9 @@ from procflow_export.sources.port import ChunkRequest, ReadStatistics
 from tests.export.sources.conftest import MYSQL_VARIABLE
 from tests.export.sources.databases import MariaDatabase, MysqlDatabase, opened, read
 from tests.export.sources.mysql_rows import decode_slowly
-from tests.export.sources.test_types_mysql import EXACT
+from tests.export.types.meaning import of_arrow, of_text
+from tests.export.types.mysql_rows import ROWS
+from tests.export.types.printed import texts_of
 from tools.pytest_servers import mariadb_execute, with_database
 from tools.servers import Owner, ServerUnavailableError, ensure, stop
 
@@ -66,17 +68,19 @@ def database(request: pytest.FixtureRequest) -> MariaDatabase:
 async def test_a_server_that_prepares_nothing_is_read_all_the_same(unprepared: MariaDatabase) -> None:
     """E-1, E-20: every type of a table is exact also from text rows."""
     statements = ["SET time_zone = '+00:00'"]
-    for number, (sql_type, literals, _, _) in enumerate(EXACT):
-        statements.append(f"CREATE OR REPLACE TABLE t{number} (id int NOT NULL, v {sql_type}) CHARACTER SET utf8mb4")
-        rows = ", ".join(f"({row}, {literal})" for row, literal in enumerate(literals))
-        statements.append(f"INSERT INTO t{number} VALUES {rows}, ({len(literals)}, NULL)")
+    for number, row in enumerate(ROWS):
+        statements.append(f"CREATE OR REPLACE TABLE t{number} (id int NOT NULL, v {row.native}) CHARACTER SET utf8mb4")
+        rows = ", ".join(f"({at}, {literal})" for at, literal in enumerate(row.literals))
+        statements.append(f"INSERT INTO t{number} VALUES {rows}, ({len(row.literals)}, NULL)")
     unprepared.execute(*statements)
 
     async with opened(unprepared) as source:
-        for number, (sql_type, _, arrow_type, expected) in enumerate(EXACT):
+        for number, row in enumerate(ROWS):
             table = (await read(source, f"t{number}")).sort_by("id")
-            assert table.schema.field("v").type == arrow_type, sql_type
-            assert table["v"].to_pylist() == [*expected, None], sql_type
+            assert table.schema.field("v").type == row.arrow_type, row.native
+            texts = texts_of(unprepared.url, f"t{number}", "v", row)
+            expected = [of_text(text, row.arrow_type) for _, text in sorted(texts.items())]
+            assert of_arrow(table["v"]) == expected, row.native
         with pytest.raises(SourceError) as refused:
             await source.profile(Query(text="SELECT 1 AS a"))
 
@@ -85,7 +89,7 @@ async def test_a_server_that_prepares_nothing_is_read_all_the_same(unprepared: M
 
 async def test_what_a_server_sends_is_what_the_slow_decoder_makes_of_it(mariadb: MariaDatabase) -> None:
     """E-23: the rows of a table with every type, in both forms as a server sends them, by column and cell by cell."""
-    kinds = [(sql_type, literals) for sql_type, literals, _, _ in EXACT]
+    kinds = [(row.native, row.literals) for row in ROWS]
     columns = ", ".join(f"c{at} {sql_type} NULL" for at, (sql_type, _) in enumerate(kinds))
     rows = []
     for row in range(24):

@@ -1,149 +1,26 @@
-"""Every MariaDB type, its extremes and NULL, against values that are known independently."""
+"""What reading from MariaDB does to values; every type of it is in tests/export/types."""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
-import struct
-from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
-from procflow_export.model.types import ENUM
 from procflow_export.planning.keys import key_kind
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
 
 pytestmark = pytest.mark.anyio
 
 UTC = dt.UTC
-MAX_TIME = dt.timedelta(hours=838, minutes=59, seconds=59)
-WKB_POINT = struct.pack("<BIdd", 1, 1, 1.5, -2.0)
-
-
-def ints(bits: int) -> list[int]:
-    return [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1]
-
-
-# SQL type, SQL literals, Arrow type, expected values; a NULL row is added to each.
-EXACT: list[tuple[str, list[str], pa.DataType, list[Any]]] = [
-    ("tinyint", ["-128", "127"], pa.int8(), ints(8)),
-    ("tinyint(1)", ["0", "1", "2"], pa.int8(), [0, 1, 2]),
-    ("tinyint unsigned", ["255"], pa.uint8(), [255]),
-    ("smallint", ["-32768", "32767"], pa.int16(), ints(16)),
-    ("smallint unsigned", ["65535"], pa.uint16(), [65535]),
-    ("mediumint", ["-8388608", "8388607"], pa.int32(), ints(24)),
-    ("mediumint unsigned zerofill", ["42"], pa.uint32(), [42]),
-    ("int", ["-2147483648", "2147483647"], pa.int32(), ints(32)),
-    ("int unsigned", ["4294967295"], pa.uint32(), [2**32 - 1]),
-    ("bigint", ["-9223372036854775808", "9223372036854775807"], pa.int64(), ints(64)),
-    ("bigint unsigned", ["0", "18446744073709551615"], pa.uint64(), [0, 2**64 - 1]),
-    ("decimal(10,2)", ["12345678.91", "-0.01"], pa.decimal128(10, 2), [Decimal("12345678.91"), Decimal("-0.01")]),
-    ("decimal(10,2) unsigned", ["12345678.91"], pa.decimal128(10, 2), [Decimal("12345678.91")]),
-    ("decimal(38,0)", ["9" * 38], pa.decimal128(38, 0), [Decimal("9" * 38)]),
-    ("decimal(65,30)", ["9" * 35 + "." + "9" * 30], pa.decimal256(65, 30), [Decimal("9" * 35 + "." + "9" * 30)]),
-    (
-        "float",
-        ["16777215", "0.1", "3.4028234e38", "0"],
-        pa.float32(),
-        [
-            16777215.0,
-            struct.unpack("f", struct.pack("f", 0.1))[0],
-            struct.unpack("f", struct.pack("f", 3.4028234e38))[0],
-            0.0,
-        ],
-    ),
-    ("float(7,2)", ["1.1"], pa.float32(), [struct.unpack("f", struct.pack("f", 1.1))[0]]),
-    (
-        "double",
-        ["0.1", "1.7976931348623157e308", "5e-324", "-1e-300"],
-        pa.float64(),
-        [0.1, 1.7976931348623157e308, 5e-324, -1e-300],
-    ),
-    ("double(15,2)", ["1234567890123.45"], pa.float64(), [1234567890123.45]),
-    ("bit(1)", ["b'0'", "b'1'"], pa.bool_(), [False, True]),
-    ("bit(10)", ["b'1111111111'", "b'0'"], pa.uint64(), [1023, 0]),
-    ("bit(64)", ["x'ffffffffffffffff'"], pa.uint64(), [2**64 - 1]),
-    ("year", ["1901", "2155"], pa.int16(), [1901, 2155]),
-    ("date", ["'1000-01-01'", "'9999-12-31'"], pa.date32(), [dt.date(1000, 1, 1), dt.date(9999, 12, 31)]),
-    (
-        "datetime",
-        ["'1000-01-01 00:00:00'", "'9999-12-31 23:59:59'"],
-        pa.timestamp("us"),
-        [dt.datetime(1000, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59)],
-    ),
-    (
-        "datetime(6)",
-        ["'1969-12-31 23:59:59.999999'"],
-        pa.timestamp("us"),
-        [dt.datetime(1969, 12, 31, 23, 59, 59, 999999)],
-    ),
-    (
-        "timestamp(3) NULL",
-        ["'2024-06-01 10:00:00.125'"],
-        pa.timestamp("us", "UTC"),
-        [dt.datetime(2024, 6, 1, 10, 0, 0, 125000, tzinfo=UTC)],
-    ),
-    ("time", ["'-838:59:59'", "'838:59:59'", "'00:00:00'"], pa.duration("us"), [-MAX_TIME, MAX_TIME, dt.timedelta(0)]),
-    (
-        "time(6)",
-        ["'-00:00:00.000001'", "'12:00:00.5'"],
-        pa.duration("us"),
-        [dt.timedelta(microseconds=-1), dt.timedelta(hours=12, milliseconds=500)],
-    ),
-    ("char(5)", ["'abc'", "''"], pa.string(), ["abc", ""]),
-    (
-        "varchar(100)",
-        ["''", "'NULL'", "'é😀'", "'a\\nb\\t\\\\'", "' '"],
-        pa.string(),
-        ["", "NULL", "é😀", "a\nb\t\\", " "],
-    ),
-    ("varchar(10) CHARACTER SET latin1", ["'é'"], pa.string(), ["é"]),
-    ("longtext", ["repeat('x', 70000)", "repeat('é', 200)"], pa.string(), ["x" * 70000, "é" * 200]),
-    ("json", ["'{\"b\": 1}'"], pa.string(), ['{"b": 1}']),
-    ("binary(4)", ["x'00ff'"], pa.binary(), [b"\x00\xff\x00\x00"]),
-    ("varbinary(10)", ["x'00ff'", "''"], pa.binary(), [b"\x00\xff", b""]),
-    (
-        "longblob",
-        ["x'fbfcfdfeff00'", "repeat(x'ff', 66000)"],
-        pa.binary(),
-        [b"\xfb\xfc\xfd\xfe\xff\x00", b"\xff" * 66000],
-    ),
-    ("enum('a','b,c')", ["'a'", "'b,c'"], ENUM, ["a", "b,c"]),
-    ("set('a','b')", ["'a,b'", "''"], pa.string(), ["a,b", ""]),
-    ("point", ["ST_GeomFromText('POINT(1.5 -2)')"], pa.binary(), [WKB_POINT]),
-    ("uuid", ["'123e4567-e89b-12d3-a456-426614174000'"], pa.string(), ["123e4567-e89b-12d3-a456-426614174000"]),
-    ("inet6", ["'::1'"], pa.string(), ["::1"]),
-]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def test_every_type_keeps_its_values(mariadb: MariaDatabase) -> None:
-    """E-20, E-23: every type, its extremes and NULL arrive as they are stored, by table and by query."""
-    statements = ["SET time_zone = '+00:00'"]
-    for number, (sql_type, literals, _, _) in enumerate(EXACT):
-        statements.append(f"CREATE TABLE t{number} (id int NOT NULL, v {sql_type}) CHARACTER SET utf8mb4")
-        rows = ", ".join(f"({row}, {literal})" for row, literal in enumerate(literals))
-        statements.append(f"INSERT INTO t{number} VALUES {rows}, ({len(literals)}, NULL)")
-    mariadb.execute(*statements)
-
-    async with opened(mariadb) as source:
-        for number, (sql_type, _, arrow_type, expected) in enumerate(EXACT):
-            for selection in (Relation(table=f"t{number}"), Query(text=f"SELECT id, v FROM t{number}")):
-                table = (await read(source, selection)).sort_by("id")
-                assert table.schema.field("v").type == arrow_type, sql_type
-                assert table["v"].to_pylist() == [*expected, None], sql_type
-                if pa.types.is_floating(arrow_type):
-                    signs = [math.copysign(1, value) for value in values(table, "v")[:-1]]
-                    assert signs == [math.copysign(1, value) for value in expected]
 
 
 async def test_unsigned_keys_beyond_64_bits_signed(mariadb: MariaDatabase) -> None:
@@ -197,26 +74,6 @@ async def test_values_of_a_query_are_those_of_its_text(mariadb: MariaDatabase) -
         found = [values(await read(source, Query(text=text)), "x") for text, _ in EXPRESSIONS]
 
     assert found == [[value] for _, value in EXPRESSIONS]
-
-
-async def test_a_query_in_binary_form_keeps_every_type(mariadb: MariaDatabase) -> None:
-    """E-20, E-23: a float beside any other type, its extremes and NULL, changes neither."""
-    statements = ["SET time_zone = '+00:00'"]
-    kinds = [entry for entry in EXACT if entry[0] != "point"]
-    for number, (sql_type, literals, _, _) in enumerate(kinds):
-        statements.append(f"CREATE TABLE t{number} (id int NOT NULL, v {sql_type}) CHARACTER SET utf8mb4")
-        rows = ", ".join(f"({row}, {literal})" for row, literal in enumerate(literals))
-        statements.append(f"INSERT INTO t{number} VALUES {rows}, ({len(literals)}, NULL)")
-    mariadb.execute(*statements)
-
-    async with opened(mariadb) as source:
-        for number, (sql_type, _, arrow_type, expected) in enumerate(kinds):
-            text = f"SELECT id, v, cast(0.1 AS float) AS f, if(id, NULL, round(id + 0.5e0, 1)) AS g FROM t{number}"
-            table = (await read(source, Query(text=text))).sort_by("id")
-            assert table.schema.field("v").type == arrow_type, sql_type
-            assert table["v"].to_pylist() == [*expected, None], sql_type
-            assert set(table["f"].to_pylist()) == {0.10000000149011612}
-            assert table["g"].to_pylist() == [0.5] + [None] * len(expected)
 
 
 async def test_a_query_whose_values_chunks_would_change_is_refused(mariadb: MariaDatabase) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pymysql
 import pytest
@@ -17,48 +16,13 @@ from procflow_export.sources.mysql.wire import WireConnection
 from tests.export.types import strategies
 from tests.export.types.exporting import Exported, exported
 from tests.export.types.mysql_rows import ROWS
+from tests.export.types.printed import texts_of
 from tests.export.types.round_trips import assert_comes_back, name_of, wide_rows
 from tests.export.types.rows import TypeRow
 from tools.pytest_servers import mariadb_execute
 
 DERIVED = {"double(15,2)", "float(7,2)"}
 """What is refused in a query that can only be read as a derived table."""
-
-
-def printed(name: str, row: TypeRow) -> str:
-    """The server's own text of a column; of numbers, with all their digits."""
-    match row.logical_type:
-        case LogicalType.FLOAT:
-            return f"CAST(CAST({name} AS DOUBLE) AS CHAR)"
-        case LogicalType.BYTES:
-            return f"HEX({name})"
-        case LogicalType.GEOMETRY:
-            return f"HEX(ST_AsBinary({name}))"
-        case LogicalType.BITS | LogicalType.BOOL:
-            return f"CAST(CAST({name} AS UNSIGNED) AS CHAR)"
-        case _:
-            return f"CAST({name} AS CHAR)"
-
-
-def fetch(url: str, statement: str) -> Sequence[Any]:
-    parts = urlsplit(url)
-    with (
-        pymysql.connect(
-            host=parts.hostname,
-            port=parts.port or 3306,
-            user=parts.username,
-            database=parts.path[1:],
-            charset="utf8mb4",
-            init_command="SET time_zone = '+00:00'",
-        ) as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute(statement)
-        return list(cursor.fetchall())
-
-
-def texts_of(url: str, table: str, name: str, row: TypeRow) -> dict[int, str | None]:
-    return dict(fetch(url, f"SELECT id, {printed(name, row)} FROM {table}"))
 
 
 def source(url: str) -> dict[str, Any]:
