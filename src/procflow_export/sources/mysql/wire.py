@@ -20,7 +20,7 @@ import aiomysql.connection
 from pymysql.charset import charset_by_name
 from pymysql.constants import CLIENT, COMMAND
 from pymysql.err import raise_mysql_exception
-from pymysql.protocol import FieldDescriptorPacket
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
@@ -72,7 +72,7 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         self._refuse_to_tell_password(self._server_auth_plugin)
         await super()._request_authentication()
 
-    async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> None:
+    async def _process_auth(self, plugin_name: bytes, auth_packet: MysqlPacket) -> None:
         self._refuse_to_tell_password(plugin_name.decode("latin-1"))
         await super()._process_auth(plugin_name, auth_packet)
 
