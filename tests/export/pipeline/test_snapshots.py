@@ -136,13 +136,21 @@ def kill_sessions(table: MovingTable, which: str) -> int:
                     f" where datname = current_database() and pid <> pg_backend_pid() and {condition}"
                 )
             )
-        found = execute(
-            "select p.id from information_schema.processlist p join information_schema.innodb_trx t"
-            " on t.trx_mysql_thread_id = p.id where p.db = database() and t.trx_is_read_only = 1"
-        )
+        found = reading_sessions(execute)
         for (number,) in found:
             execute(f"kill {number}")
         return len(found)
+
+
+def reading_sessions(execute: Any) -> list[Any]:
+    """The connections to MariaDB that hold a snapshot."""
+    # The server shows what it knew up to 100 ms ago, to whoever asks before that has passed without a question.
+    execute("do sleep(0.3)")
+    found: list[Any] = execute(
+        "select p.id from information_schema.processlist p join information_schema.innodb_trx t"
+        " on t.trx_mysql_thread_id = p.id where p.db = database() and t.trx_is_read_only = 1"
+    )
+    return found
 
 
 async def test_export_starts_over_when_its_snapshot_is_lost(table: MovingTable, engine: Engine, tmp_path: Path) -> None:
@@ -333,10 +341,7 @@ async def test_spare_reader_takes_the_place_of_one_that_was_killed(mariadb_datab
             table.wait(3)
             if not killed:
                 with executing(table.kind, table.place) as execute:
-                    ((number,), *_) = execute(
-                        "select p.id from information_schema.processlist p join information_schema.innodb_trx t"
-                        " on t.trx_mysql_thread_id = p.id where p.db = database() and t.trx_is_read_only = 1"
-                    )
+                    ((number,), *_) = reading_sessions(execute)
                     execute(f"kill {number}")
                 killed.append(number)
 
