@@ -341,7 +341,7 @@ async def test_spare_reader_takes_the_place_of_one_that_was_killed(mariadb_datab
             table.wait(3)
             if not killed:
                 with executing(table.kind, table.place) as execute:
-                    ((number,), *_) = reading_sessions(execute)
+                    number = reading_sessions(execute)[0][0]
                     execute(f"kill {number}")
                 killed.append(number)
 
