@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from benchmarks.harness import ROOT
 from benchmarks.runs import descendants
 from tools.servers import PR_SET_CHILD_SUBREAPER, libc_prctl
@@ -59,6 +61,7 @@ def observed(
     """
     # Orphans of the command stay in sight, and in the accounts.
     libc_prctl(PR_SET_CHILD_SUBREAPER, 1)
+    others = _children()
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         peak = Peak()
         server = Server(server_pid)
@@ -74,7 +77,7 @@ def observed(
         with peak.sampled():
             status = child.wait()
             wall_s = time.perf_counter() - started
-        _reap_orphans()
+        _reap_orphans(others)
         client_cpu_s = _reaped_cpu_s() - client_before
         server.settle()
         server_cpu_s = server.cpu_s() - server_before
@@ -97,10 +100,16 @@ def _reaped_cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _reap_orphans() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
+def _reap_orphans(others: set[int]) -> None:
+    """Wait for the children that were not there before: a guard or a server of this process does not end."""
+    while orphans := _children() - others:
+        for pid in orphans:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
 
 
 class Peak:
