@@ -21,7 +21,7 @@ from procflow_export.planning.plan import Target
 from procflow_export.sources import Source
 from procflow_export.sources.port import SnapshotHolder
 
-JOIN_ATTEMPTS: Final = 10
+JOIN_ATTEMPTS: Final = 30
 JOIN_DEADLINE_S: Final = 5.0
 LEAVE_DEADLINE_S: Final = 5.0
 
