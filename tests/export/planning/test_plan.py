@@ -218,7 +218,7 @@ def test_the_memory_estimate_of_a_unit_is_bounded_by_the_budget(
     )
     memory_bytes = memory_mb * MIB
 
-    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
+    size = unit_bytes(planned.unit(0), COLUMNS, memory_bytes)
 
     assert size <= data_bytes(memory_bytes) + 16 * MIB
     assert size <= UNIT_BYTES + 1.5 * row_group_mb * MIB
@@ -232,10 +232,23 @@ def test_two_units_fit_the_default_budget(memory_mb: int) -> None:
     planned = plan_export(target(), facts(None))
     memory_bytes = memory_mb * MIB
 
-    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
+    size = unit_bytes(planned.unit(0), COLUMNS, memory_bytes)
 
     assert size * (1 if memory_mb < 256 else 2) <= data_bytes(memory_bytes) + 2 * MIB
     assert data_bytes(memory_bytes) + PROCESS_BASE_BYTES == memory_bytes
+
+
+def test_a_unit_of_a_wide_table_asks_for_what_its_columns_take() -> None:
+    """E-30: two units of a thousand columns do not fit the default budget together; with more they do."""
+    planned = plan_export(target(), facts(None))
+    wide = COLUMNS * (1_000 // len(COLUMNS))
+
+    most = [
+        unit_bytes(planned.unit(0), wide, memory_mb * MIB) / data_bytes(memory_mb * MIB) for memory_mb in (256, 320)
+    ]
+
+    assert 1 / 2 < most[0] < 1
+    assert most[1] < 1 / 2
 
 
 def test_row_groups_follow_from_settings_alone() -> None:
