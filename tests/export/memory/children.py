@@ -74,5 +74,6 @@ def export(
         capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
     )  # fmt: skip
     found = json.loads(account.read_text())
+    print(f"peak {found['peak_bytes'] / MIB:.0f} MiB")  # shown where a bound is missed
     [verdict] = json.loads(done.stdout)["exports"]
     return Ended(**found, verdict=verdict, out=folder / "out", err=done.stderr)
