@@ -14,54 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.export.memory.children import BUDGET_MB, MIB, export
+from tests.export.memory.shapes import CELL_MIB, LARGE, MANY_ROWS, MARIADB_WIDE, NARROW, PRINTED, WIDE, WIDE_ROWS
 
 pytestmark = pytest.mark.timeout(400)
 
 IN_PROCESS: Final = ("--engine", "in-process")
-CELL_MIB: Final = 100
-CELL: Final = f"(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {CELL_MIB * MIB // 32}) AS s (i))"
-"""100 MiB of text that compresses to about a half."""
-WIDE_ROWS: Final = 9_000
-"""Two row groups and a half: what is kept from one to the next would show."""
-MANY_ROWS: Final = 10_000_000
-
-
-def wide_query(of_four: tuple[str, str, str, str], numbers: str) -> str:
-    """A key and 999 columns of four types, which become dictionaries of three sizes, or none."""
-    columns = (
-        of_four[at % 4].format(factor=at + 3, values=(10, 1_000, 100_000)[at % 3]) + f" AS c{at}" for at in range(999)
-    )
-    return f"SELECT n AS id, {', '.join(columns)} FROM {numbers}"
-
-
-POSTGRES_WIDE: Final = wide_query(
-    (
-        "(n * {factor} % 100003)::integer",
-        "'t' || (n * {factor} % {values})",
-        "n * {factor} / 7.0::float8",
-        "((n * {factor} % 10000) / 100.0)::numeric(12,2)",
-    ),
-    f"generate_series(1::bigint, {WIDE_ROWS}) AS s (n)",
-)
-POSTGRES_PRINTED: Final = wide_query(
-    (
-        "n * {factor} % {values} / 7::numeric",
-        "time '12:00' + n % {values} * interval '1 s'",
-        "n * interval '1 s'",
-        "inet '10.0.0.0' + n",
-    ),
-    f"generate_series(1::bigint, {WIDE_ROWS}) AS s (n)",
-)
-"""Columns without a binary form that is read: the server prints them."""
-MARIADB_WIDE: Final = wide_query(
-    (
-        "seq * {factor} % 100003",
-        "concat('t', seq * {factor} % {values})",
-        "seq * {factor} / 7e0",
-        "cast(seq * {factor} % 10000 / 100 AS decimal(12,2))",
-    ),
-    f"seq_1_to_{WIDE_ROWS}",
-).replace("n AS id", "seq AS id")
 
 
 @pytest.mark.postgres
@@ -71,9 +28,7 @@ def test_cells_of_100_mib_take_four_of_them_beside_the_budget(
     postgres: dict[str, Any], tmp_path: Path, engine: str
 ) -> None:
     """E-30: rows with a cell of 100 MiB go through one at a time, in four copies at most, and arrive whole."""
-    query = f"SELECT n AS id, CASE n % 2 WHEN 0 THEN body END AS body FROM generate_series(1, 5) AS s (n), {CELL} AS b (body)"
-
-    ended = export(tmp_path, postgres, {"query": query}, "--engine", engine, "--processes", "1")
+    ended = export(tmp_path, postgres, {"query": LARGE}, "--engine", engine, "--processes", "1")
 
     assert ended.status == 0, ended.err
     assert ended.peak_bytes <= (BUDGET_MB + 4 * CELL_MIB) * MIB
@@ -98,7 +53,7 @@ def test_a_cell_above_the_limit_is_refused_by_name(postgres: dict[str, Any], tmp
 @pytest.mark.postgres
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("query", [POSTGRES_WIDE, POSTGRES_PRINTED], ids=["binary", "printed"])
+@pytest.mark.parametrize("query", [WIDE, PRINTED], ids=["binary", "printed"])
 def test_a_thousand_columns_stay_within_the_budget(
     postgres: dict[str, Any], tmp_path: Path, query: str, workers: int
 ) -> None:
@@ -127,9 +82,7 @@ def test_a_thousand_columns_of_mariadb_stay_within_the_budget(mariadb: dict[str,
 @pytest.mark.slow
 def test_ten_million_rows_stay_within_the_budget(postgres: dict[str, Any], tmp_path: Path) -> None:
     """E-30: nor does the number of rows."""
-    query = f"SELECT n AS id, (n % 1000)::integer AS value FROM generate_series(1::bigint, {MANY_ROWS}) AS s (n)"
-
-    ended = export(tmp_path, postgres, {"query": query}, *IN_PROCESS)
+    ended = export(tmp_path, postgres, {"query": NARROW}, *IN_PROCESS)
 
     assert ended.status == 0, ended.err
     assert ended.row_count() == MANY_ROWS
