@@ -43,7 +43,7 @@ MIB: Final = 1024 * KIB
 READ_BUFFER_BYTES: Final = 2 * MIB
 """Wire bytes that may wait for the decoder before the server is made to wait."""
 
-BLOCK_BYTES: Final = 1 * MIB
+BLOCK_BYTES: Final = 3 * MIB // 2
 """Wire bytes that are decoded in one go, unless a single row is longer."""
 
 
