@@ -66,6 +66,21 @@ EXPRESSIONS: list[tuple[str, Any]] = [
 ]
 
 
+async def test_invisible_columns_are_exported(mariadb: MariaDatabase) -> None:
+    """E-20: a column that ``*`` does not stand for is a column of the table like others, behind those that are visible."""
+    mariadb.execute(
+        "CREATE TABLE t (a int INVISIBLE NOT NULL DEFAULT 1, id int PRIMARY KEY, b varchar(9) INVISIBLE)",
+        "INSERT INTO t (id) VALUES (2)",
+        "INSERT INTO t (id, a, b) VALUES (3, 4, 'x')",
+    )
+
+    async with opened(mariadb) as source:
+        table = await read(source, "t")
+
+    assert table.column_names == ["id", "a", "b"]
+    assert table.to_pylist() == [{"id": 2, "a": 1, "b": None}, {"id": 3, "a": 4, "b": "x"}]
+
+
 async def test_values_of_a_query_are_those_of_its_text(mariadb: MariaDatabase) -> None:
     """E-20: nothing around a query changes a value; a derived table would cut DOUBLE(M,D) to M digits."""
     mariadb.execute("CREATE TABLE t (d double, f float)", "INSERT INTO t VALUES (1e30, 0.1)")

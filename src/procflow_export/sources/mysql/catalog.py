@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import Indexes
-from procflow_export.model.plan import Query, Relation, Selection
+from procflow_export.model.plan import Everything, Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.failures import checked_names, not_found
@@ -71,14 +71,24 @@ def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:
             )
 
 
-async def result_fields(connection: WireConnection, selection: Relation) -> Sequence[WireField]:
+async def result_fields(
+    connection: WireConnection, selection: Relation, also: Sequence[str] = ()
+) -> Sequence[WireField]:
     """Return the columns of a table as the server describes them, without reading a row.
+
+    Args:
+        connection: Where to ask.
+        selection: The table.
+        also: Its columns that ``*`` does not stand for.
 
     Raises:
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated():
-        fields, rows = await connection.start_rows(f"SELECT * FROM {sql.MYSQL.from_item(selection)} LIMIT 0")
+        statement = sql.MYSQL.select(
+            selection, ["*", *map(sql.MYSQL.identifier, also)], Everything(), suffix=" LIMIT 0"
+        )
+        fields, rows = await connection.start_rows(statement)
         while await rows.receive():
             pass
     checked_names((field.name for field in fields), selection)
@@ -118,15 +128,17 @@ async def _relation_profile(connection: WireConnection, relation: Relation) -> T
     schema, arguments = _named(relation)
     described = await rows_of(
         connection,
-        "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE FROM information_schema.COLUMNS"
-        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, EXTRA FROM information_schema.COLUMNS"
+        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION",
         arguments,
     )
     if not described:
         raise not_found(relation)
-    catalog = {name: (native_type, is_nullable != "NO") for name, native_type, is_nullable in described}
+    catalog = {name: (native_type, is_nullable != "NO") for name, native_type, is_nullable, _ in described}
+    # Both servers leave them out of `*`, and so would the export, silently.
+    invisible = [name for name, _, _, extra in described if name and "INVISIBLE" in (extra or "").split()]
     columns = []
-    for field in await result_fields(connection, relation):
+    for field in await result_fields(connection, relation, invisible):
         native_type, is_nullable = catalog.get(field.name, (None, True))
         columns.append(column(field, native_type=native_type, is_nullable=is_nullable))
     estimates = await rows_of(

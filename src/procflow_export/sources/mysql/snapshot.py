@@ -163,8 +163,7 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
         connection = await connect()
         try:
             with session.translated():
-                for statement in session.snapshot_settings(connection):
-                    await connection.query(statement)
+                await connection.query(session.snapshot_settings(connection.server))
         except BaseException:
             connection.close()
             raise
