@@ -67,6 +67,17 @@ def not_found(selection: Selection) -> SourceError:
     return SourceError(Code.SOURCE_NOT_FOUND, f"there is no table or view {selection}, or the user may not see it")
 
 
+def schema_changed(selection: Selection, column: Column, what: str) -> DataError:
+    """Return the error for a column that is not what the planner found.
+
+    Args:
+        selection: Whose.
+        column: As it was planned.
+        what: What it is now: ``is no longer there``.
+    """
+    return DataError(Code.SCHEMA_CHANGED, f"column {column.name!r} of {selection} {what}")
+
+
 def connection_failure(error: SourceError, *, was_connected: bool) -> SourceError:
     """Return the error for a connection that could not be made.
 

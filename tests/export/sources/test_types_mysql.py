@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import SourceError
+from procflow_export.model.errors import DataError, SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.planning.keys import key_kind
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
@@ -124,12 +124,40 @@ async def test_a_query_whose_columns_changed_is_not_read(mariadb: MariaDatabase)
     async with opened(mariadb) as source:
         columns = (await source.profile(query)).columns
         mariadb.execute("ALTER TABLE t MODIFY v float")
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(DataError) as caught:
             await read(source, query, columns=columns)
         again = await read(source, query)
 
     assert caught.value.code is Code.SCHEMA_CHANGED
     assert values(again, "v") == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [
+        ("decimal(10,2)", "double", "1.234"),
+        ("decimal(10,2)", "decimal(10,3)", "1.2"),
+        ("date", "datetime", "'2024-01-01 10:00'"),
+        ("double", "float", "1.1"),
+        ("int", "int unsigned", "1"),
+        ("varbinary(9)", "varchar(9)", "'x'"),
+        ("timestamp", "datetime", "'2024-01-01'"),
+    ],
+)
+async def test_a_table_whose_column_has_another_type_is_not_read(
+    mariadb: MariaDatabase, before: str, after: str, value: str
+) -> None:
+    """E-20, E-22: values of another type than the planned one are not taken for it, which could round or cut them."""
+    mariadb.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {before})")
+
+    async with opened(mariadb) as source:
+        columns = (await source.profile(Relation(table="t"))).columns
+        mariadb.execute(f"ALTER TABLE t MODIFY v {after}", f"INSERT INTO t VALUES (1, {value})")
+        with pytest.raises(DataError) as caught:
+            await read(source, "t", columns=columns)
+
+    assert caught.value.code is Code.SCHEMA_CHANGED
+    assert "'v'" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["SELECT 1 AS a; SELECT 2 AS a", "SELECT ? AS a", "DO 1", "SELECT 1 AS a, 2 AS a"])

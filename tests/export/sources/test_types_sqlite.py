@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Query, Relation
+from procflow_export.model.keys import KeyKind, KeyPart
+from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation, Selection, TableChunk
 from procflow_export.model.settings import Format
 from procflow_export.model.types import Fidelity
 from procflow_export.pipeline.cutting import Cutter
@@ -238,3 +239,30 @@ def test_a_column_is_exact_or_refused(declared: str, values: list[Any]) -> None:
         if column.fidelity is Fidelity.EXACT:
             same = [a == b or (a != a and b != b) for a, b in zip(result, values, strict=True)]
             assert all(same)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        None,
+        KeyRange.of_integers("k", 0, 10),
+        NullKeys(key=(KeyPart(column="k", kind=KeyKind.INTEGER, is_nullable=True),)),
+    ],
+)
+@pytest.mark.parametrize("selection", [Relation(table="t"), Query(text="SELECT * FROM t")], ids=str)
+@pytest.mark.parametrize("renamed", ["name", "k"])
+async def test_a_name_that_is_no_column_any_more_is_not_taken_for_a_text(
+    sqlite: SqliteDatabase, selection: Selection, chunk: TableChunk | None, renamed: str
+) -> None:
+    """E-20, E-22: SQLite reads an unknown name in double quotes as a text, every row of which would be that name."""
+    sqlite.execute("CREATE TABLE t (name text, k integer)", "INSERT INTO t VALUES ('x', 1), ('y', NULL)")
+
+    async with opened(sqlite) as source:
+        columns = (await source.profile(selection)).columns
+        sqlite.execute(f"ALTER TABLE t RENAME COLUMN {renamed} TO other")
+        with pytest.raises(ExportError) as caught:
+            await read(source, selection, chunk, columns=columns)
+
+    assert renamed in str(caught.value)
+    if isinstance(selection, Relation):
+        assert caught.value.code is Code.SCHEMA_CHANGED

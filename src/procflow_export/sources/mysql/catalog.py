@@ -13,9 +13,17 @@ from procflow_export.model.keys import Indexes
 from procflow_export.model.plan import Everything, Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.columns.choices import is_still
+from procflow_export.sources.failures import checked_names, not_found, schema_changed
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits, is_geometry, travels_as_text
+from procflow_export.sources.mysql.types import (
+    WireField,
+    column,
+    has_fixed_digits,
+    is_geometry,
+    projection,
+    travels_as_text,
+)
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import TableProfile
 
@@ -69,6 +77,30 @@ def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:
                 f"the column {found.name!r} of {query} is {found.native_type}: read in chunks, or beside geometry, the"
                 f" server may cut its values; write `CAST(… AS DOUBLE) AS {found.name}` in the query",
             )
+
+
+def require_still(
+    relation: Relation, columns: Sequence[Column], fields: Sequence[WireField], *, is_binary: bool
+) -> None:
+    """Make sure that a table's columns have the types that they were planned with.
+
+    What is sent would often fit the old type: a number as a decimal of fewer digits, a moment as its day.  Columns that are
+    sent as an expression tell nothing of their own type.
+
+    Args:
+        relation: The table.
+        columns: As planned, in the order of the SELECT list.
+        fields: What the server sends for them.
+        is_binary: Whether the rows are sent in binary form.
+
+    Raises:
+        DataError: If one has another type.
+    """
+    for planned, field in zip(columns, fields, strict=True):
+        now = column(field, native_type=planned.native_type, is_nullable=True)
+        is_bare = projection(planned.carried(), is_binary=is_binary) == sql.MYSQL.identifier(planned.name)
+        if is_bare and not is_still(planned, now):
+            raise schema_changed(relation, planned, f"was {planned.native_type} and has another type now")
 
 
 async def result_fields(

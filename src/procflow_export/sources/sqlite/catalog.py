@@ -6,6 +6,7 @@ Owns the questions to the catalog.  Blocking: runs inside a database call.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from procflow_export.model.choices import Choices
@@ -14,7 +15,7 @@ from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.columns.choices import chosen_columns, has_type
-from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.failures import checked_names, not_found, schema_changed
 from procflow_export.sources.parameters import bound, without_values
 from procflow_export.sources.port import TableProfile
 from procflow_export.sources.sqlite.types import declared_column, observed_column, offers
@@ -71,6 +72,19 @@ def _table_columns(connection: sqlite3.Connection, relation: Relation) -> list[t
         (relation.table, relation.schema or "main"),
     )
     return [(str(name), str(declared or ""), bool(not_null)) for name, declared, not_null in rows]
+
+
+def require_columns(connection: sqlite3.Connection, selection: Selection, columns: Sequence[Column]) -> None:
+    """Make sure that a table still has its columns; what types their values have is seen from the values.
+
+    Raises:
+        DataError: If one is no longer there.
+    """
+    if isinstance(selection, Relation):
+        names = {name for name, _, _ in _table_columns(connection, selection)}
+        for column in columns:
+            if column.name not in names:
+                raise schema_changed(selection, column, "is no longer there")
 
 
 def _is_view(connection: sqlite3.Connection, relation: Relation) -> bool:
