@@ -23,6 +23,7 @@ from procflow_export.model.settings import (
     DestinationConfig,
     Format,
     ParquetOptions,
+    Days,
     Positive,
     SourceConfig,
     Tuning,
@@ -153,7 +154,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     settle: Settle | None = None
     time_column: str | None = None
     time_column_type: TimeColumnType | None = None
-    days_window: Positive | None = None
+    days_window: Days | None = None
     chunk_column: str | None = None
     chunk_by_key: str | list[str] | None = None
     chunk_by_days: Positive | None = None

@@ -13,6 +13,8 @@ import msgspec
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_525)]
+"""A century at the most: every day is a chunk, and dates begin with the year 1."""
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 DEFAULT_MEMORY_MB: Final = 256
