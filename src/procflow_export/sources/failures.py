@@ -48,11 +48,15 @@ def checked_names(names: Iterable[str], selection: Selection) -> Sequence[str]:
     """Return the column names of a selection.
 
     Raises:
-        SourceError: If there is none, or one stands twice.
+        SourceError: If there is none, or one is empty or stands twice.
     """
     result = list(names)
     if not result:
         raise SourceError(Code.SOURCE_QUERY_INVALID, f"{selection} has no columns")
+    if "" in result:
+        raise SourceError(
+            Code.SOURCE_QUERY_INVALID, f"column {result.index('') + 1} of {selection} has no name: give it an alias"
+        )
     doubled = [name for name, count in Counter(result).items() if count > 1]
     if doubled:
         raise SourceError(
