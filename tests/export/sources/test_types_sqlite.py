@@ -166,7 +166,7 @@ async def test_generated_columns_and_tables_without_row_ids(sqlite: SqliteDataba
 
 
 async def test_file_that_is_missing_or_no_database(sqlite: SqliteDatabase) -> None:
-    """E-61: a wrong path is told from a wrong file."""
+    """E-61: a wrong path is told from a wrong file, and each is named."""
     from msgspec.structs import replace
 
     from procflow_export.sources import open_source
@@ -179,6 +179,7 @@ async def test_file_that_is_missing_or_no_database(sqlite: SqliteDatabase) -> No
             with pytest.raises(SourceError) as caught:
                 await source.profile(Relation(table="t"))
         assert caught.value.code is code
+        assert str(path) in str(caught.value)
     assert not sqlite.path.with_name("none.db").exists()
 
 
