@@ -141,6 +141,17 @@ async def test_session_of_the_server_does_not_change_values(postgres: PostgresDa
     ]
 
 
+async def test_a_server_that_can_looks_whether_anybody_waits(postgres: PostgresDatabase) -> None:
+    """E-34: a statement whose client is gone ends within a second, where the server's platform tells it; no other is asked."""
+    setting = "SELECT current_setting('client_connection_check_interval') AS v"
+
+    async with opened(postgres) as source:
+        table = await read(source, Query(text=setting))
+        (server,) = (await read(source, Query(text="SELECT version() AS v")))["v"].to_pylist()
+
+    assert table["v"].to_pylist() == ["1s" if "linux" in str(server) else "0"]
+
+
 @pytest.mark.parametrize("decimals", [0, 20], ids=["binary", "text"])
 async def test_text_that_is_no_utf8_is_an_error_that_names_it(postgres: PostgresDatabase, decimals: int) -> None:
     """E-21: a database without an encoding may hold any bytes; those that are no text are refused, all others exported."""
