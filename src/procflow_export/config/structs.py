@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from procflow_export.model.choices import OnInvalid
+from procflow_export.model.masks import masked_repr
 from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     DEFAULT_MEMORY_MB,
@@ -27,7 +28,6 @@ from procflow_export.model.settings import (
     Positive,
     SourceConfig,
     Tuning,
-    masked_repr,
 )
 
 if TYPE_CHECKING:
