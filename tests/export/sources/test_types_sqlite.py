@@ -267,3 +267,30 @@ async def test_a_name_that_is_no_column_any_more_is_not_taken_for_a_text(
     assert renamed in str(caught.value)
     if isinstance(selection, Relation):
         assert caught.value.code is Code.SCHEMA_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("collation", "index", "keys"),
+    [
+        ("NOCASE", "k COLLATE BINARY", []),
+        ("NOCASE", "k COLLATE RTRIM, id", []),
+        ("RTRIM", "k COLLATE BINARY", []),
+        ("NOCASE", "k", [("k",)]),
+        ("RTRIM", "k", [("k",)]),
+        ("BINARY", "k COLLATE NOCASE", [("k",)]),
+    ],
+)
+async def test_an_index_that_tells_apart_what_its_column_does_not_is_no_key(
+    sqlite: SqliteDatabase, collation: str, index: str, keys: list[tuple[str, ...]]
+) -> None:
+    """E-10: behind the key `A` of a column without cases, `a` would never be new."""
+    sqlite.execute(
+        f"CREATE TABLE t (k text COLLATE {collation} NOT NULL, id integer NOT NULL, v text COLLATE NOCASE)",
+        f"CREATE UNIQUE INDEX u ON t ({index})",
+        "INSERT INTO t VALUES ('A', 1, 'x')",
+    )
+
+    async with opened(sqlite) as source:
+        profile = await source.profile(Relation(table="t"))
+
+    assert list(profile.indexes.unique_keys) == keys
