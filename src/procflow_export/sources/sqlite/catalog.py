@@ -173,19 +173,19 @@ def _indexes(
     keys = {column for _, is_unique, _, column, _ in rows if is_unique} & never_null
     collations = _collations(connection, relation, keys)
     found: dict[str, tuple[bool, list[str | None]]] = {}  # an expression has no name
-    coarser: set[str] = set()
+    too_fine: set[str] = set()
     for index, is_unique, is_partial, column, collation in rows:
         if not is_partial:
             found.setdefault(str(index), (bool(is_unique), []))[1].append(column)
         if collations.get(column, _FINEST) not in {_FINEST, collation}:
-            coarser.add(str(index))
+            too_fine.add(str(index))
     rowid = () if rowid_alias is None else (rowid_alias,)
     return Indexes(
         unique_keys=tuple(
             tuple(key)
             for key in (
                 [*rowid],
-                *(columns for name, (is_unique, columns) in found.items() if is_unique and name not in coarser),
+                *(columns for name, (is_unique, columns) in found.items() if is_unique and name not in too_fine),
             )
             if key and never_null.issuperset(key)
         ),
