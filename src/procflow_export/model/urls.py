@@ -78,7 +78,9 @@ def parse_url(url: str, *, schemes: tuple[str, ...]) -> UrlParts:
     userinfo, address = _split_user(rest)
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise _invalid("the connection URL cannot be read: percent-encode its user and password")
+        raise _invalid(
+            "the connection URL cannot be read: its port must be a number, its user and password percent-encoded"
+        )
     user, colon, in_user = userinfo.partition(":")
     query = dict(parse_qsl(match.group("query") or "", keep_blank_values=True))
     host = query.get("host") or query.get("unix_socket") or unquote(match.group("host")).strip("[]")
