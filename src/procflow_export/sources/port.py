@@ -33,7 +33,7 @@ import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import SourceError
-from procflow_export.model.keys import NO_INDEXES, Indexes, KeyValues
+from procflow_export.model.keys import NO_INDEXES, Indexes, Key, KeyValues
 from procflow_export.model.plan import KeyRange, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
@@ -95,6 +95,8 @@ class ChunkRequest:
         chunk: Which of its rows.
         batch_rows: The most rows in a batch.
         batch_bytes: Decoded bytes that a batch should stay under; a single row may have more.
+        order: A key in whose order an index gives the rows of the chunk; empty where there is none.  It begins like the key of
+            a range of keys, or is the first part of that.  It lets a source read the chunk in several short statements.
         snapshot: The state to read them in; None reads what is committed when the statement begins.
     """
 
@@ -103,6 +105,7 @@ class ChunkRequest:
     chunk: TableChunk
     batch_rows: int
     batch_bytes: int = 4 * MIB
+    order: Key = ()
     snapshot: Snapshot | None = None
 
 

@@ -76,7 +76,7 @@ async def statements(source: Source, selection: Selection, *, whole: bool = True
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few pages, however fast they are read."""
-    for module in ("pages", "source"):
+    for module in ("pages", "pieces"):
         for name, value in (("FIRST_PAGES", 8), ("MOST_PAGES", 24)):
             monkeypatch.setattr(f"procflow_export.sources.postgres.{module}.{name}", value)
 

@@ -24,7 +24,7 @@ import anyio
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Query, Selection, Snapshot
+from procflow_export.model.plan import Query, Relation, Selection, Snapshot
 from procflow_export.sources import sql
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
@@ -39,6 +39,7 @@ _REFUSALS: Final = {
     Code.SOURCE_DENIED: "not permitted",
     Code.SOURCE_LOCKED: f"not granted within {LOCK_WAIT_S} s",
 }
+_BEGIN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _SNAPSHOT_ENGINES: Final = frozenset({"InnoDB", "ROCKSDB", "RocksDB", "TokuDB"})
 
 
@@ -104,6 +105,23 @@ class MysqlHolder:
         raise AssertionError
 
 
+async def has_snapshots(connection: WireConnection, relation: Relation) -> bool:
+    """Return whether several statements of a connection can read one state of a table."""
+    return connection.server.proxy is None and await engine_of(connection, relation) in _SNAPSHOT_ENGINES
+
+
+@asynccontextmanager
+async def one_state(connection: WireConnection) -> AsyncIterator[None]:
+    """Let the statements of the block read one state, what is committed now; the caller knows that it can be had."""
+    with session.translated():
+        for statement in (*session.snapshot_settings(connection), _BEGIN):
+            await connection.query(statement)
+    yield
+    if connection.is_idle:
+        with session.translated():
+            await connection.query("COMMIT")
+
+
 async def check_joined(connection: WireConnection, selection: Selection) -> None:
     """Say whether a lock would be permitted; a table is locked for a moment, a whole server is not.
 
@@ -157,7 +175,7 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
 
     async def begin(connection: WireConnection) -> None:
         with session.translated():
-            await connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            await connection.query(_BEGIN)
 
     async def prepared() -> WireConnection:
         connection = await connect()

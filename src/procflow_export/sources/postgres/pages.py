@@ -15,12 +15,11 @@ Price: such scans do not use the small ring of buffers that a sequential scan of
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from procflow_export.model.plan import Relation
 from procflow_export.sources import sql
+from procflow_export.sources.postgres.plans import scans_of
 from procflow_export.sources.postgres.session import Connection
 
 TID_RANGE_VERSION: Final = 14
@@ -58,13 +57,4 @@ async def page_count(connection: Connection, relation: Relation) -> int | None:
     if pages <= FIRST_PAGES:
         return None  # one statement is short
     piece = sql.POSTGRES.select(relation, ["1"], also=[in_pages(0, FIRST_PAGES)])
-    (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {piece}"))
-    return pages if all(leaf.get("Node Type") == "Tid Range Scan" for leaf in _leaves(plan["Plan"])) else None
-
-
-def _leaves(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    children = node.get("Plans", [])
-    if not children:
-        yield node
-    for child in children:
-        yield from _leaves(child)
+    return pages if await scans_of(connection, piece) == {"Tid Range Scan"} else None

@@ -1,0 +1,181 @@
+"""The rows of a chunk, from one statement or from several short ones that follow each other.
+
+Owns which statement comes next.  Must not know how rows become batches.
+
+**In the order of the primary key** rows lie as they are stored, so a piece is ``… ORDER BY key LIMIT n``, costs what a scan costs,
+and its last row says where the next one begins.  That row must say it exactly: where two values could be one literal, a row
+would be there twice or not at all.  So this is for numbers and bytes only.
+
+**In the order of another key**, or of texts, the index is asked with which key a piece ends, and the piece is read up to that.
+However texts compare, the piece and the rest divide the rows.  Price: the index is read once more.
+
+Several statements read one state: that of the request's snapshot, or that of a transaction of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from procflow_export.model.keys import Key, KeyKind, KeyValues
+from procflow_export.model.plan import NullKeys, Query, Relation, TableChunk
+from procflow_export.sources import sql
+from procflow_export.sources.literals import key_values
+from procflow_export.sources.mysql.catalog import plan_of, primary_key, rows_of
+from procflow_export.sources.mysql.snapshot import has_snapshots, one_state
+from procflow_export.sources.mysql.wire import WireConnection
+from procflow_export.sources.pieces import KeyPieces
+from procflow_export.sources.port import ChunkRequest, ReadStatistics
+
+_PRIMARY: Final = " FORCE INDEX (PRIMARY)"
+"""Whatever else would serve, only this one's order costs nothing."""
+_EXACT: Final = frozenset({KeyKind.INTEGER, KeyKind.DECIMAL, KeyKind.BYTES})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What one statement reads.
+
+    Attributes:
+        chunks: The rows that are in every one of them.
+        hint: What follows the table.
+        suffix: What follows the conditions.
+        row_limit: The most rows; ``None`` for all.
+    """
+
+    chunks: tuple[TableChunk, ...]
+    hint: str = ""
+    suffix: str = ""
+    row_limit: int | None = None
+
+
+class Pieces(Protocol):
+    """The pieces of a chunk, each asked for when the one before was read."""
+
+    async def next_piece(self) -> Piece:
+        """Return what is read next."""
+        ...
+
+    def go_on(self, row: KeyValues | None, elapsed_s: float) -> bool:
+        """Take note that the piece was read, and return whether something is left.
+
+        Args:
+            row: The key of its row number ``row_limit``, if there were as many.
+            elapsed_s: How long it took.
+        """
+        ...
+
+
+class Whole:
+    """The whole chunk is one piece."""
+
+    def __init__(self, chunk: TableChunk) -> None:
+        self._chunk = chunk
+
+    async def next_piece(self) -> Piece:
+        """Return the chunk."""
+        return Piece(chunks=(self._chunk,))
+
+    def go_on(self, row: KeyValues | None, elapsed_s: float) -> bool:  # noqa: ARG002 (there is nothing to go on with)
+        """Return False."""
+        return False
+
+
+class RowsInOrder:
+    """So many rows, in the order of the primary key; then as many behind the last of them."""
+
+    def __init__(self, left: KeyPieces, order: Key) -> None:
+        self._left = left
+        self._order = sql.MYSQL.ordered(order)
+
+    async def next_piece(self) -> Piece:
+        """Return the next rows."""
+        count = self._left.row_count
+        suffix = f"{self._order} LIMIT {count}"
+        return Piece(chunks=self._left.rest, hint=_PRIMARY, suffix=suffix, row_limit=count)
+
+    def go_on(self, row: KeyValues | None, elapsed_s: float) -> bool:
+        """Go on behind the last row, unless there were fewer than asked for."""
+        if row is not None:
+            self._left.go_on_behind(row, elapsed_s)
+        return row is not None
+
+
+class RowsUpToKeys:
+    """The rows up to a key that the index was asked for; then those up to another one behind it."""
+
+    def __init__(self, left: KeyPieces, connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics):
+        self._left = left
+        self._connection = connection
+        self._selection = request.selection
+        self._statistics = statistics
+        self._last: KeyValues | None = None
+
+    async def next_piece(self) -> Piece:
+        """Return the rows up to the next key; all that are left where there are few, or no index would be used."""
+        self._last = await self._find_last()
+        return Piece(chunks=self._left.rest if self._last is None else self._left.until(self._last))
+
+    def go_on(self, row: KeyValues | None, elapsed_s: float) -> bool:  # noqa: ARG002 (the key is known before)
+        """Go on behind that key."""
+        if self._last is not None:
+            self._left.go_on_behind(self._last, elapsed_s)
+        return self._last is not None
+
+    async def _find_last(self) -> KeyValues | None:
+        search = self._left.search
+        statement = sql.MYSQL.nth_key(search)
+        if not is_by_index(await plan_of(self._connection, statement)):
+            return None
+        started = time.monotonic()
+        rows = await rows_of(self._connection, statement)
+        self._statistics.record_statement(time.monotonic() - started)
+        if not rows:
+            return None
+        last = key_values(search.within.key, [text for text in rows[0] if text is not None])
+        piece = sql.MYSQL.select(self._selection, ["*"], *self._left.until(last))
+        steps = await plan_of(self._connection, piece)
+        return last if is_by_index(steps) and all(step["type"] != "index" for step in steps) else None
+
+
+def is_by_index(steps: Sequence[dict[str, str | None]]) -> bool:
+    """Return whether a plan reads tables by an index only, and sorts nothing."""
+    return all(
+        (step["table"] or "").startswith("<derived")
+        or (step["key"] is not None and "filesort" not in (step["extra"] or ""))
+        for step in steps
+    )
+
+
+@asynccontextmanager
+async def chosen_pieces(
+    connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics
+) -> AsyncIterator[Pieces]:
+    """Give the pieces of a chunk, for statements that all see one state."""
+    order = request.order
+    if not order or isinstance(request.selection, Query) or isinstance(request.chunk, NullKeys):
+        yield Whole(request.chunk)
+        return
+    async with AsyncExitStack() as stack:
+        if request.snapshot is None:
+            if not await has_snapshots(connection, request.selection):
+                yield Whole(request.chunk)
+                return
+            await stack.enter_async_context(one_state(connection))
+        left = KeyPieces(request.selection, request.chunk, order, first_rows=request.batch_rows)
+        if await _lies_in(order, connection, request):
+            yield RowsInOrder(left, order)
+        else:
+            yield RowsUpToKeys(left, connection, request, statistics)
+
+
+async def _lies_in(order: Key, connection: WireConnection, request: ChunkRequest) -> bool:
+    """Return whether a table is stored in this order, and the rows that come say exactly where in it they are."""
+    assert isinstance(request.selection, Relation)
+    plain = {column.name for column in request.columns if column.carrier is None and column.chosen_from is None}
+    if not all(part.kind in _EXACT and part.column in plain for part in order):
+        return False
+    return await primary_key(connection, request.selection) == tuple(part.column for part in order)

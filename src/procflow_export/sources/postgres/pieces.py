@@ -1,0 +1,105 @@
+"""Which statements read a chunk: one, or several short ones that follow each other.
+
+Owns the choice, and that a piece is only asked for where the server reads nothing else for it.  Must not know how rows travel.
+
+A whole table is read by its pages, which needs no key (see ``pages``); a range of keys in the order of an index: the index
+alone says with which key a piece ends.  Both need a snapshot: in two states a row may be in two pieces, or in none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from typing import Final
+
+from procflow_export.model.keys import Key, KeyKind, KeyValues
+from procflow_export.model.plan import Everything, Relation, TableChunk
+from procflow_export.sources import sql
+from procflow_export.sources.literals import key_values
+from procflow_export.sources.pieces import KeyPieces, Pacer
+from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics
+from procflow_export.sources.postgres import session
+from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.plans import scans_of
+from procflow_export.sources.postgres.session import Connection
+from procflow_export.sources.postgres.wire import WireFormat
+
+_IN_ORDER: Final = frozenset({"Index Scan", "Index Only Scan"})
+_BY_INDEX: Final = _IN_ORDER | {"Bitmap Index Scan", "Result"}
+
+
+async def statements(
+    connection: Connection, request: ChunkRequest, wire: WireFormat, statistics: ReadStatistics
+) -> AsyncGenerator[str, None]:
+    """Give the statements that read a chunk together, each when the one before is done.
+
+    Args:
+        connection: In the transaction that reads the chunk.
+        request: The chunk.
+        wire: How its rows travel.
+        statistics: Is told of the statements that find out where a piece ends.
+    """
+    if request.snapshot is not None and isinstance(request.selection, Relation):
+        if not isinstance(request.chunk, Everything):
+            async for statement in _by_key(connection, request, wire, statistics):
+                yield statement
+            return
+        if (pages := await page_count(connection, request.selection)) is not None:
+            for statement in _by_pages(request, wire, pages):
+                yield statement
+            return
+    yield whole(request, wire)
+
+
+def whole(request: ChunkRequest, wire: WireFormat) -> str:
+    """Return the one statement that reads a chunk."""
+    return _statement(request, wire, request.chunk)
+
+
+def _statement(request: ChunkRequest, wire: WireFormat, *chunks: TableChunk, also: Iterable[str] = ()) -> str:
+    carried = [column.carried() for column in request.columns]
+    return sql.POSTGRES.select(request.selection, wire.select_list(carried), *chunks, also=also)
+
+
+def _by_pages(request: ChunkRequest, wire: WireFormat, pages: int) -> Iterator[str]:
+    pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
+    low, high = 0, pacer.width
+    while low < pages:
+        started = time.monotonic()
+        # The last piece has no end: that no row lies behind it need not be proven.
+        yield _statement(request, wire, request.chunk, also=[in_pages(low, high if high < pages else None)])
+        pacer.note(time.monotonic() - started)
+        low, high = high, high + pacer.width
+
+
+async def _by_key(
+    connection: Connection, request: ChunkRequest, wire: WireFormat, statistics: ReadStatistics
+) -> AsyncGenerator[str, None]:
+    if not request.order or not _has_readable_keys(connection, request.order):
+        yield whole(request, wire)
+        return
+    pieces = KeyPieces(request.selection, request.chunk, request.order, first_rows=request.batch_rows)
+    while (last := await _last_key(connection, pieces.search, statistics)) is not None:
+        piece = _statement(request, wire, *pieces.until(last))
+        if not await scans_of(connection, piece) <= _BY_INDEX:
+            break
+        started = time.monotonic()
+        yield piece
+        pieces.go_on_behind(last, time.monotonic() - started)
+    yield _statement(request, wire, *pieces.rest)
+
+
+def _has_readable_keys(connection: Connection, order: Key) -> bool:
+    """Return whether the driver reads any value of a key: texts of a database that does not know their encoding may be any bytes."""
+    return session.knows_texts(connection) or all(part.kind is not KeyKind.TEXT for part in order)
+
+
+async def _last_key(connection: Connection, search: KeySearch, statistics: ReadStatistics) -> KeyValues | None:
+    """Return the last key of a piece; ``None`` if there are fewer rows, or only a sort would tell."""
+    statement = sql.POSTGRES.nth_key(search)
+    if not await scans_of(connection, statement) <= _IN_ORDER:
+        return None
+    started = time.monotonic()
+    row = await connection.fetchrow(statement)
+    statistics.record_statement(time.monotonic() - started)
+    return None if row is None else key_values(search.within.key, row)
