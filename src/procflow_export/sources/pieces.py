@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import Bound, Key, KeyValues
-from procflow_export.model.plan import Everything, KeyRange, Selection, TableChunk
-from procflow_export.sources.port import KeySearch
+from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Selection, TableChunk
+from procflow_export.sources.port import ChunkRequest, KeySearch
 
 TARGET_S: Final = 0.7
 LONGEST_S: Final = 1.4
@@ -61,6 +61,13 @@ class Pacer:
         if self._dearest_s * wanted > LONGEST_S:
             wanted = int(LONGEST_S / self._dearest_s)
         self._width = min(max(wanted, 1), self._most)
+
+
+def key_pieces(request: ChunkRequest) -> KeyPieces | None:
+    """Return the pieces of a chunk by the key of its request; ``None`` where no key orders its rows."""
+    if not request.order or isinstance(request.selection, Query) or isinstance(request.chunk, NullKeys):
+        return None
+    return KeyPieces(request.selection, request.chunk, request.order, first_rows=request.batch_rows)
 
 
 class KeyPieces:

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from procflow_export.model.keys import Key, KeyKind, KeyValues
-from procflow_export.model.plan import NullKeys, Query, Relation, TableChunk
+from procflow_export.model.plan import Query, Relation, TableChunk
 from procflow_export.sources import sql
 from procflow_export.sources.literals import key_values
 from procflow_export.sources.mysql.catalog import plan_of, primary_key, rows_of
 from procflow_export.sources.mysql.snapshot import has_snapshots, one_state
 from procflow_export.sources.mysql.wire import WireConnection
-from procflow_export.sources.pieces import KeyPieces
+from procflow_export.sources.pieces import KeyPieces, key_pieces
 from procflow_export.sources.port import ChunkRequest, ReadStatistics
 
 _PRIMARY: Final = " FORCE INDEX (PRIMARY)"
@@ -155,8 +155,8 @@ async def chosen_pieces(
     connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics
 ) -> AsyncIterator[Pieces]:
     """Give the pieces of a chunk, for statements that all see one state."""
-    order = request.order
-    if not order or isinstance(request.selection, Query) or isinstance(request.chunk, NullKeys):
+    left = key_pieces(request)
+    if left is None or isinstance(request.selection, Query):
         yield Whole(request.chunk)
         return
     async with AsyncExitStack() as stack:
@@ -165,17 +165,15 @@ async def chosen_pieces(
                 yield Whole(request.chunk)
                 return
             await stack.enter_async_context(one_state(connection))
-        left = KeyPieces(request.selection, request.chunk, order, first_rows=request.batch_rows)
-        if await _lies_in(order, connection, request):
-            yield RowsInOrder(left, order)
+        if await _lies_in_order(connection, request.selection, request):
+            yield RowsInOrder(left, request.order)
         else:
             yield RowsUpToKeys(left, connection, request, statistics)
 
 
-async def _lies_in(order: Key, connection: WireConnection, request: ChunkRequest) -> bool:
-    """Return whether a table is stored in this order, and the rows that come say exactly where in it they are."""
-    assert isinstance(request.selection, Relation)
+async def _lies_in_order(connection: WireConnection, relation: Relation, request: ChunkRequest) -> bool:
+    """Return whether a table is stored in the order of a request, and the rows that come say exactly where in it they are."""
     plain = {column.name for column in request.columns if column.carrier is None and column.chosen_from is None}
-    if not all(part.kind in _EXACT and part.column in plain for part in order):
+    if not all(part.kind in _EXACT and part.column in plain for part in request.order):
         return False
-    return await primary_key(connection, request.selection) == tuple(part.column for part in order)
+    return await primary_key(connection, relation) == tuple(part.column for part in request.order)

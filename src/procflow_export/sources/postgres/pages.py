@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from procflow_export.model.plan import Relation
+from procflow_export.model.plan import Relation, TableChunk
 from procflow_export.sources import sql
 from procflow_export.sources.postgres.plans import scans_of
 from procflow_export.sources.postgres.session import Connection
@@ -46,8 +46,8 @@ def in_pages(low: int, high: int | None) -> str:
     return lower if high is None else f"{lower} AND ctid < '({high},0)'::pg_catalog.tid"
 
 
-async def page_count(connection: Connection, relation: Relation) -> int | None:
-    """Return how many pages the largest part of a table has; ``None`` if it cannot be read in pieces of them."""
+async def page_count(connection: Connection, relation: Relation, chunk: TableChunk) -> int | None:
+    """Return how many pages the largest part of a table has; ``None`` if a chunk cannot be read in pieces of them."""
     if connection.get_server_version().major < TID_RANGE_VERSION:
         return None
     row = await connection.fetchrow(_PAGES, sql.POSTGRES.relation(relation))
@@ -56,5 +56,5 @@ async def page_count(connection: Connection, relation: Relation) -> int | None:
     pages = int(row["pages"])
     if pages <= FIRST_PAGES:
         return None  # one statement is short
-    piece = sql.POSTGRES.select(relation, ["1"], also=[in_pages(0, FIRST_PAGES)])
+    piece = sql.POSTGRES.select(relation, ["1"], chunk, also=[in_pages(0, FIRST_PAGES)])
     return pages if await scans_of(connection, piece) == {"Tid Range Scan"} else None

@@ -2,8 +2,9 @@
 
 Owns the choice, and that a piece is only asked for where the server reads nothing else for it.  Must not know how rows travel.
 
-A whole table is read by its pages, which needs no key (see ``pages``); a range of keys in the order of an index: the index
-alone says with which key a piece ends.  Both need a snapshot: in two states a row may be in two pieces, or in none.
+A chunk is read the way in which the server would read it at once.  Where it would look at every page, pieces are ranges of
+pages, which needs no key (see ``pages``).  Where it would use an index, they are ranges of a key: the index alone says with which
+key one ends.  Both need a snapshot: in two states a row may be in two pieces, or in none.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Final
 
-from procflow_export.model.keys import Key, KeyKind, KeyValues
-from procflow_export.model.plan import Everything, Relation, TableChunk
+from procflow_export.model.keys import KeyKind, KeyValues
+from procflow_export.model.plan import Relation, TableChunk
 from procflow_export.sources import sql
 from procflow_export.sources.literals import key_values
-from procflow_export.sources.pieces import KeyPieces, Pacer
+from procflow_export.sources.pieces import KeyPieces, Pacer, key_pieces
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
@@ -40,12 +41,15 @@ async def statements(
         statistics: Is told of the statements that find out where a piece ends.
     """
     if request.snapshot is not None and isinstance(request.selection, Relation):
-        if not isinstance(request.chunk, Everything):
-            async for statement in _by_key(connection, request, wire, statistics):
-                yield statement
-            return
-        if (pages := await page_count(connection, request.selection)) is not None:
-            for statement in _by_pages(request, wire, pages):
+        scans = await scans_of(connection, whole(request, wire))
+        if scans == {"Seq Scan"}:
+            pages = await page_count(connection, request.selection, request.chunk)
+            if pages is not None:
+                for statement in _by_pages(request, wire, pages):
+                    yield statement
+                return
+        elif scans <= _BY_INDEX and (pieces := key_pieces(request)) is not None:
+            async for statement in _by_key(connection, request, wire, pieces, statistics):
                 yield statement
             return
     yield whole(request, wire)
@@ -73,12 +77,9 @@ def _by_pages(request: ChunkRequest, wire: WireFormat, pages: int) -> Iterator[s
 
 
 async def _by_key(
-    connection: Connection, request: ChunkRequest, wire: WireFormat, statistics: ReadStatistics
+    connection: Connection, request: ChunkRequest, wire: WireFormat, pieces: KeyPieces, statistics: ReadStatistics
 ) -> AsyncGenerator[str, None]:
-    if not request.order or not _has_readable_keys(connection, request.order):
-        yield whole(request, wire)
-        return
-    pieces = KeyPieces(request.selection, request.chunk, request.order, first_rows=request.batch_rows)
+    await session.keep_order_of_indexes(connection)
     while (last := await _last_key(connection, pieces.search, statistics)) is not None:
         piece = _statement(request, wire, *pieces.until(last))
         if not await scans_of(connection, piece) <= _BY_INDEX:
@@ -89,13 +90,13 @@ async def _by_key(
     yield _statement(request, wire, *pieces.rest)
 
 
-def _has_readable_keys(connection: Connection, order: Key) -> bool:
-    """Return whether the driver reads any value of a key: texts of a database that does not know their encoding may be any bytes."""
-    return session.knows_texts(connection) or all(part.kind is not KeyKind.TEXT for part in order)
-
-
 async def _last_key(connection: Connection, search: KeySearch, statistics: ReadStatistics) -> KeyValues | None:
-    """Return the last key of a piece; ``None`` if there are fewer rows, or only a sort would tell."""
+    """Return the last key of a piece; ``None`` if there are fewer rows, or only a sort would tell.
+
+    ``None``, too, where a key may be a text that the driver cannot read.
+    """
+    if not session.knows_texts(connection) and any(part.kind is KeyKind.TEXT for part in search.within.key):
+        return None
     statement = sql.POSTGRES.nth_key(search)
     if not await scans_of(connection, statement) <= _IN_ORDER:
         return None
