@@ -63,11 +63,11 @@ class Pacer:
         self._width = min(max(wanted, 1), self._most)
 
 
-def key_pieces(request: ChunkRequest) -> KeyPieces | None:
-    """Return the pieces of a chunk by the key of its request; ``None`` where no key orders its rows."""
+def key_pieces(request: ChunkRequest, first_rows: int) -> KeyPieces | None:
+    """Return the pieces of a chunk by the key of its request, the first of so many rows; ``None`` where no key orders its rows."""
     if not request.order or isinstance(request.selection, Query) or isinstance(request.chunk, NullKeys):
         return None
-    return KeyPieces(request.selection, request.chunk, request.order, first_rows=request.batch_rows)
+    return KeyPieces(request.selection, request.chunk, request.order, first_rows=first_rows)
 
 
 class KeyPieces:
@@ -93,7 +93,7 @@ class KeyPieces:
                 self._left = KeyRange(key=order)
             case _:
                 self._left, self._among = KeyRange(key=order), (chunk,)
-        self._pacer = Pacer(first=min(first_rows, MOST_ROWS), most=MOST_ROWS)
+        self._pacer = Pacer(first=min(max(first_rows, 1), MOST_ROWS), most=MOST_ROWS)
 
     @property
     def row_count(self) -> int:

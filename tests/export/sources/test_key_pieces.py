@@ -42,6 +42,8 @@ def server(request: pytest.FixtureRequest) -> Database:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few rows or pages, however fast they are read."""
     monkeypatch.setattr("procflow_export.sources.pieces.MOST_ROWS", MOST_ROWS)
+    monkeypatch.setattr("procflow_export.sources.postgres.pieces.FIRST_BYTES", 100_000)
+    monkeypatch.setattr("procflow_export.sources.mysql.pieces.FIRST_BATCHES", 1)
     for module in ("pages", "pieces"):
         for name, value in (("FIRST_PAGES", 4), ("MOST_PAGES", 8)):
             monkeypatch.setattr(f"procflow_export.sources.postgres.{module}.{name}", value)

@@ -30,6 +30,8 @@ from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.pieces import KeyPieces, key_pieces
 from procflow_export.sources.port import ChunkRequest, ReadStatistics
 
+FIRST_BATCHES: Final = 4
+"""Rows of the first piece, in batches, which are so many MiB as far as types tell."""
 _PRIMARY: Final = " FORCE INDEX (PRIMARY)"
 """Whatever else would serve, only this one's order costs nothing."""
 _EXACT: Final = frozenset({KeyKind.INTEGER, KeyKind.DECIMAL, KeyKind.BYTES})
@@ -155,7 +157,7 @@ async def chosen_pieces(
     connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics
 ) -> AsyncIterator[Pieces]:
     """Give the pieces of a chunk, for statements that all see one state."""
-    left = key_pieces(request)
+    left = key_pieces(request, FIRST_BATCHES * request.batch_rows)
     if left is None or isinstance(request.selection, Query):
         yield Whole(request.chunk)
         return

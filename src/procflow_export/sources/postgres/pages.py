@@ -19,7 +19,7 @@ from typing import Final
 
 from procflow_export.model.plan import Relation, TableChunk
 from procflow_export.sources import sql
-from procflow_export.sources.postgres.plans import scans_of
+from procflow_export.sources.postgres.plans import planned
 from procflow_export.sources.postgres.session import Connection
 
 TID_RANGE_VERSION: Final = 14
@@ -57,4 +57,4 @@ async def page_count(connection: Connection, relation: Relation, chunk: TableChu
     if pages <= FIRST_PAGES:
         return None  # one statement is short
     piece = sql.POSTGRES.select(relation, ["1"], chunk, also=[in_pages(0, FIRST_PAGES)])
-    return pages if await scans_of(connection, piece) == {"Tid Range Scan"} else None
+    return pages if (await planned(connection, piece)).scans == {"Tid Range Scan"} else None

@@ -13,20 +13,21 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Final
 
-from procflow_export.model.keys import KeyKind, KeyValues
+from procflow_export.model.keys import KeyValues
 from procflow_export.model.plan import Relation, TableChunk
 from procflow_export.sources import sql
 from procflow_export.sources.literals import key_values
 from procflow_export.sources.pieces import KeyPieces, Pacer, key_pieces
-from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics
+from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
-from procflow_export.sources.postgres.plans import scans_of
+from procflow_export.sources.postgres.plans import planned
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.wire import WireFormat
 
-_IN_ORDER: Final = frozenset({"Index Scan", "Index Only Scan"})
-_BY_INDEX: Final = _IN_ORDER | {"Bitmap Index Scan", "Result"}
+FIRST_BYTES: Final = 16 * MIB
+"""Size of the first piece by a key, by what the server's statistics say of rows: the chunks of most tables are one piece."""
+_BY_INDEX: Final = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan", "Result"})
 
 
 async def statements(
@@ -40,24 +41,25 @@ async def statements(
         wire: How its rows travel.
         statistics: Is told of the statements that find out where a piece ends.
     """
+    whole = _statement(request, wire, request.chunk)
+    # The statement itself too, not only the table: its plan locks the partitions and the views' tables that it reads.
+    plan = await planned(connection, whole)
+    pages, pieces = None, None
     if request.snapshot is not None and isinstance(request.selection, Relation):
-        scans = await scans_of(connection, whole(request, wire))
-        if scans == {"Seq Scan"}:
+        if plan.scans == {"Seq Scan"}:
             pages = await page_count(connection, request.selection, request.chunk)
-            if pages is not None:
-                for statement in _by_pages(request, wire, pages):
-                    yield statement
-                return
-        elif scans <= _BY_INDEX and (pieces := key_pieces(request)) is not None:
-            async for statement in _by_key(connection, request, wire, pieces, statistics):
-                yield statement
-            return
-    yield whole(request, wire)
-
-
-def whole(request: ChunkRequest, wire: WireFormat) -> str:
-    """Return the one statement that reads a chunk."""
-    return _statement(request, wire, request.chunk)
+        # Where a text may be any bytes, so may a key, and the driver reads neither it nor a plan with it.
+        elif plan.scans <= _BY_INDEX and session.knows_texts(connection):
+            pieces = key_pieces(request, FIRST_BYTES // plan.row_bytes)
+    await session.send_texts_as_stored(connection)
+    if pages is not None:
+        for statement in _by_pages(request, wire, pages):
+            yield statement
+    elif pieces is not None:
+        async for statement in _by_key(connection, request, wire, pieces, statistics):
+            yield statement
+    else:
+        yield whole
 
 
 def _statement(request: ChunkRequest, wire: WireFormat, *chunks: TableChunk, also: Iterable[str] = ()) -> str:
@@ -82,7 +84,7 @@ async def _by_key(
     await session.keep_order_of_indexes(connection)
     while (last := await _last_key(connection, pieces.search, statistics)) is not None:
         piece = _statement(request, wire, *pieces.until(last))
-        if not await scans_of(connection, piece) <= _BY_INDEX:
+        if not (await planned(connection, piece)).scans <= _BY_INDEX:
             break
         started = time.monotonic()
         yield piece
@@ -91,16 +93,8 @@ async def _by_key(
 
 
 async def _last_key(connection: Connection, search: KeySearch, statistics: ReadStatistics) -> KeyValues | None:
-    """Return the last key of a piece; ``None`` if there are fewer rows, or only a sort would tell.
-
-    ``None``, too, where a key may be a text that the driver cannot read.
-    """
-    if not session.knows_texts(connection) and any(part.kind is KeyKind.TEXT for part in search.within.key):
-        return None
-    statement = sql.POSTGRES.nth_key(search)
-    if not await scans_of(connection, statement) <= _IN_ORDER:
-        return None
+    """Return the last key of a piece; ``None`` if there are fewer rows."""
     started = time.monotonic()
-    row = await connection.fetchrow(statement)
+    row = await connection.fetchrow(sql.POSTGRES.nth_key(search))
     statistics.record_statement(time.monotonic() - started)
     return None if row is None else key_values(search.within.key, row)

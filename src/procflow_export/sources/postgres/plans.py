@@ -7,15 +7,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from procflow_export.sources.postgres.session import Connection
 
 
-async def scans_of(connection: Connection, statement: str) -> frozenset[str]:
-    """Return the kinds of the steps at the leaves of a statement's plan."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """How a server would do a statement.
+
+    Attributes:
+        scans: The kinds of the steps that read something: the leaves of the plan.
+        row_bytes: Size of a row of the result, as the statistics have it.
+    """
+
+    scans: frozenset[str]
+    row_bytes: int
+
+
+async def planned(connection: Connection, statement: str) -> Planned:
+    """Return how the server would do a statement; until the transaction ends, what that reads is locked against changes of shape."""
     (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
-    return frozenset(_leaves(plan["Plan"]))
+    top = plan["Plan"]
+    return Planned(scans=frozenset(_leaves(top)), row_bytes=max(int(top.get("Plan Width", 0)), 1))
 
 
 def _leaves(node: dict[str, Any]) -> Iterator[str]:

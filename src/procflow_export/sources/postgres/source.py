@@ -38,7 +38,7 @@ from procflow_export.sources.postgres.catalog import (
     query_profile,
     relation_profile,
 )
-from procflow_export.sources.postgres.pieces import statements, whole
+from procflow_export.sources.postgres.pieces import statements
 from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
@@ -256,9 +256,6 @@ class PostgresSource:
             # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
             with scope, session.in_snapshot(request.snapshot), session.translated(connection):
                 await hold_shape(connection, request.selection, request.columns)
-                # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, whole(request, wire))
-                await session.send_texts_as_stored(connection)
                 async with aclosing(statements(connection, request, wire, statistics)) as pieces:
                     async for piece in pieces:
                         started = time.monotonic()
