@@ -22,9 +22,10 @@ the server sees the socket close and gives the statement up.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol, runtime_checkable
@@ -127,6 +128,15 @@ class ReadStatistics:
     longest_transaction_s: float = 0.0
     received_bytes: int = 0
     changed_values: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def statement(self) -> Iterator[None]:
+        """Count what the block asks as one statement, also if it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.record_statement(time.monotonic() - started)
 
     def record_statement(self, elapsed_s: float) -> None:
         """Count one finished statement."""

@@ -14,7 +14,6 @@ Several statements read one state: that of the request's snapshot, or that of a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -132,9 +131,8 @@ class RowsUpToKeys:
         statement = sql.MYSQL.nth_key(search)
         if not is_by_index(await plan_of(self._connection, statement)):
             return None
-        started = time.monotonic()
-        rows = await rows_of(self._connection, statement)
-        self._statistics.record_statement(time.monotonic() - started)
+        with self._statistics.statement():
+            rows = await rows_of(self._connection, statement)
         if not rows:
             return None
         last = key_values(search.within.key, [text for text in rows[0] if text is not None])

@@ -30,6 +30,7 @@ from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import engine_of, may_reload
 from procflow_export.sources.mysql.wire import WireConnection
+from procflow_export.sources.port import ReadStatistics
 
 LOCK_WAIT_S: Final = 2
 LOCK_ATTEMPTS: Final = 3
@@ -47,12 +48,18 @@ class MysqlHolder:
     """See ``sources.port.SnapshotHolder``.  Holds nothing once it is sealed: the readers do."""
 
     def __init__(
-        self, locker: WireConnection, readers: JoinedReaders[WireConnection], snapshot: Snapshot, selection: Selection
+        self,
+        locker: WireConnection,
+        readers: JoinedReaders[WireConnection],
+        snapshot: Snapshot,
+        selection: Selection,
+        statistics: ReadStatistics,
     ) -> None:
         self._locker = locker
         self._readers = readers
         self._snapshot = snapshot
         self._selection = selection
+        self._statistics = statistics
         self._began_s = time.monotonic()
 
     @property
@@ -88,7 +95,7 @@ class MysqlHolder:
         statement = _lock_statement(self._selection)
         for attempt in range(1, LOCK_ATTEMPTS + 1):
             try:
-                with session.translated():
+                with self._statistics.statement(), session.translated():
                     await self._locker.query(statement)
                 return
             except SourceError as exc:
@@ -199,7 +206,10 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
 
 @asynccontextmanager
 async def hold_joined(
-    locker: WireConnection, readers: JoinedReaders[WireConnection], selection: Selection
+    locker: WireConnection,
+    readers: JoinedReaders[WireConnection],
+    selection: Selection,
+    statistics: ReadStatistics,
 ) -> AsyncIterator[MysqlHolder]:
     """Give a holder that has not locked yet, with one reader of its own for the planner.
 
@@ -207,13 +217,14 @@ async def hold_joined(
         locker: A connection of its own; it is closed with the lock.
         readers: Of the holder's source.
         selection: What will be read.
+        statistics: Is told of the statement that locks.
     """
     await _check_way(locker, selection)
     with session.translated():
         await locker.query(
             f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}, SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"
         )
-    holder = MysqlHolder(locker, readers, Snapshot(name=secrets.token_hex(8), is_joined=True), selection)
+    holder = MysqlHolder(locker, readers, Snapshot(name=secrets.token_hex(8), is_joined=True), selection, statistics)
     try:
         await readers.prepare(holder.snapshot, 1)
         yield holder

@@ -120,7 +120,7 @@ class MysqlSource:
         """Let readers begin while nobody writes: see ``Source.hold_snapshot``."""
         async with (
             self._connections.lease() as locker,
-            hold_joined(locker, self._joined, selection) as holder,
+            hold_joined(locker, self._joined, selection, self._statistics) as holder,
         ):
             yield holder
 
@@ -152,9 +152,8 @@ class MysqlSource:
     ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._lease(snapshot) as connection:
-            started = time.monotonic()
-            result = await profile(connection, selection)
-            self._statistics.record_statement(time.monotonic() - started)
+            with self._statistics.statement():
+                result = await profile(connection, selection)
             columns = chosen_columns(result.columns, choices, offers)
             if isinstance(selection, Query) and not can_stand_alone(columns):
                 refuse_changes_by_wrapping(columns, selection)
@@ -180,12 +179,10 @@ class MysqlSource:
         self, statement: str, selection: Selection | None, snapshot: Snapshot | None = None
     ) -> list[list[str | None]]:
         async with self._lease(snapshot) as connection:
-            started = time.monotonic()
-            if isinstance(selection, Query):
-                refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
-            result = await rows_of(connection, statement)
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+            with self._statistics.statement():
+                if isinstance(selection, Query):
+                    refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
+                return await rows_of(connection, statement)
 
     @asynccontextmanager
     async def read_chunk(

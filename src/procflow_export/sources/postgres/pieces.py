@@ -94,7 +94,6 @@ async def _by_key(
 
 async def _last_key(connection: Connection, search: KeySearch, statistics: ReadStatistics) -> KeyValues | None:
     """Return the last key of a piece; ``None`` if there are fewer rows."""
-    started = time.monotonic()
-    row = await connection.fetchrow(sql.POSTGRES.nth_key(search))
-    statistics.record_statement(time.monotonic() - started)
+    with statistics.statement():
+        row = await connection.fetchrow(sql.POSTGRES.nth_key(search))
     return None if row is None else key_values(search.within.key, row)

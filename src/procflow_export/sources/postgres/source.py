@@ -162,10 +162,8 @@ class PostgresSource:
     async def _asking(self, snapshot: Snapshot | None) -> AsyncIterator[Connection]:
         """Lend a connection for a question about what is read."""
         async with self._connections.lease() as connection:
-            started = time.monotonic()
-            with session.in_snapshot(snapshot):
+            with self._statistics.statement(), session.in_snapshot(snapshot):
                 yield connection
-            self._statistics.record_statement(time.monotonic() - started)
 
     @asynccontextmanager
     async def read_chunk(
@@ -258,11 +256,8 @@ class PostgresSource:
                 await hold_shape(connection, request.selection, request.columns)
                 async with aclosing(statements(connection, request, wire, statistics)) as pieces:
                     async for piece in pieces:
-                        started = time.monotonic()
-                        try:
+                        with statistics.statement():
                             await session.copy_out(connection, piece, source.put, wire.copy_options)
-                        finally:
-                            statistics.record_statement(time.monotonic() - started)
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
