@@ -102,7 +102,7 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
     while count and goes_on[count - 1]:
         count -= 1
         stop = int(starts[count])
-    firsts = starts[:count] if is_plain else starts[:count][np.append(True, ~goes_on[: max(count - 1, 0)])[:count]]
+    firsts = starts[:count] if is_plain else starts[:count][np.append(True, ~goes_on)[:count]]
     return Scan(
         row_bytes=stop,
         row_count=len(firsts),
