@@ -119,7 +119,7 @@ class Cut:
 
 
 WHOLE: Final = Cut(chunks=Chunks())
-"""One statement reads everything."""
+"""One reader reads everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class ExportPlan:
 
     @property
     def consistency(self) -> Consistency:
-        """What the parts have in common: one statement is one state without further ado."""
+        """What the parts have in common: one chunk is one state without further ado."""
         is_one_state = self.snapshot is not None or len(self.chunks) == 1
         return Consistency.SNAPSHOT if is_one_state else Consistency.CHUNK
 
