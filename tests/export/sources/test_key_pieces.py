@@ -170,6 +170,8 @@ COMMON: dict[str, str | dict[str, str]] = {
     "integer": "n * 3 - 4000",
     "decimal": "n * 0.25 - 400",
     "text": "concat(case when n % 2 = 0 then 'Ä''\\' else 'ä\\' end, n)",
+    "folded": "concat(case mod(n, 3) when 0 then 'Straße' when 1 then 'ÉCLAIR 😀' else 'a' end, ' ', n * 7)",
+    "lossy": "concat('№ ', n)",
     "date": {"postgres": "date '0990-01-01' + n::int", "mysql": "date '0990-01-01' + interval n day"},
     "timestamp": {
         "postgres": "timestamp '2026-01-01 00:00:00.000001' + n * interval '1.5 second'",
@@ -181,6 +183,8 @@ TYPES = {
     "integer": {"postgres": "bigint", "mysql": "bigint"},
     "decimal": {"postgres": "numeric(12,2)", "mysql": "decimal(12,2)"},
     "text": {"postgres": "varchar(40)", "mysql": "varchar(40) character set latin1"},
+    "folded": {"postgres": "text", "mysql": "char(40) character set utf8mb4 collate utf8mb4_unicode_ci"},
+    "lossy": {"postgres": "text", "mysql": "varchar(40) character set cp932"},
     "date": {"postgres": "date", "mysql": "date"},
     "timestamp": {"postgres": "timestamp", "mysql": "datetime(6)"},
     "bytes": {"postgres": "bytea", "mysql": "binary(16)"},
@@ -417,6 +421,28 @@ async def test_mysql_sees_pieces_only(mariadb: MariaDatabase) -> None:
     assert all(0 < limit <= MOST_ROWS for _, limit in found)
     for (low, limit), (following, _) in zip(found, found[1:], strict=False):
         assert following == low + 2 * limit
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize(
+    ("character_set", "is_chained"), [("utf8mb4", True), ("latin1", True), ("cp932", False), ("utf16", False)]
+)
+async def test_mysql_goes_on_behind_a_text_that_is_exact(
+    mariadb: MariaDatabase, character_set: str, is_chained: bool
+) -> None:
+    """E-5: a text says where a piece ended if it leads back to itself; else the index is asked with which key one will end."""
+    name = f"t_{mariadb.url.rpartition('/')[2]}"
+    make_table(mariadb, f"k varchar(40) CHARACTER SET {character_set} NOT NULL PRIMARY KEY", "concat(n, ' '' ')")
+    mariadb.execute(f"RENAME TABLE t TO {name}")
+
+    with logged(mariadb, name) as statements:
+        async with opened(mariadb) as source:
+            rows, _ = await rows_of(source, Everything(), selection=Relation(table=name), in_snapshot=False)
+
+    assert len({row[0] for row in rows}) == len(rows) == ROWS
+    assert len(statements) > ROWS / MOST_ROWS
+    assert all((" ORDER BY `k` LIMIT " in text) == is_chained for text in statements)
 
 
 @pytest.mark.anyio

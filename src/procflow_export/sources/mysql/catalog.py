@@ -106,6 +106,18 @@ async def primary_key(connection: WireConnection, relation: Relation) -> tuple[s
     return tuple(part["column_name"] for part in parts if part["key_name"] == "PRIMARY")
 
 
+async def character_sets(connection: WireConnection, relation: Relation) -> dict[str | None, str | None]:
+    """Return the character set of each column, ``None`` for one that holds no texts."""
+    schema, arguments = _named(relation)
+    rows = await rows_of(
+        connection,
+        "SELECT COLUMN_NAME, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
+        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        arguments,
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def engine_of(connection: WireConnection, relation: Relation) -> str | None:
     """Return the storage engine of a table; ``None`` for a view."""
     schema, arguments = _named(relation)

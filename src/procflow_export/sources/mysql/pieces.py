@@ -4,9 +4,9 @@ Owns which statement comes next.  Must not know how rows become batches.
 
 **In the order of the primary key** rows lie as they are stored, so a piece is ``… ORDER BY key LIMIT n``, costs what a scan costs,
 and its last row says where the next one begins.  That row must say it exactly: where two values could be one literal, a row
-would be there twice or not at all.  So this is for numbers and bytes only.
+would be there twice or not at all.  So this is for numbers, bytes, and texts of character sets that lose nothing on the way.
 
-**In the order of another key**, or of texts, the index is asked with which key a piece ends, and the piece is read up to that.
+**In the order of another key** the index is asked with which key a piece ends, and the piece is read up to that.
 However texts compare, the piece and the rest divide the rows.  Price: the index is read once more.
 
 Several statements read one state: that of the request's snapshot, or that of a transaction of their own.
@@ -19,11 +19,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from procflow_export.model.choices import OnInvalid
 from procflow_export.model.keys import Key, KeyKind, KeyValues
 from procflow_export.model.plan import Query, Relation, TableChunk
+from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.literals import key_values
-from procflow_export.sources.mysql.catalog import plan_of, primary_key, rows_of
+from procflow_export.sources.mysql.catalog import character_sets, plan_of, primary_key, rows_of
 from procflow_export.sources.mysql.snapshot import has_snapshots, one_state
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.pieces import KeyPieces, key_pieces
@@ -33,7 +35,9 @@ FIRST_BATCHES: Final = 4
 """Rows of the first piece, in batches, which are so many MiB as far as types tell."""
 _PRIMARY: Final = " FORCE INDEX (PRIMARY)"
 """Whatever else would serve, only this one's order costs nothing."""
-_EXACT: Final = frozenset({KeyKind.INTEGER, KeyKind.DECIMAL, KeyKind.BYTES})
+_EXACT: Final = frozenset({KeyKind.INTEGER, KeyKind.DECIMAL, KeyKind.BYTES, KeyKind.TEXT})
+_EXACT_CHARACTER_SETS: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii"})
+"""Whose texts lead back to themselves through Unicode; others have characters that become one and the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +177,19 @@ async def chosen_pieces(
 
 async def _lies_in_order(connection: WireConnection, relation: Relation, request: ChunkRequest) -> bool:
     """Return whether a table is stored in the order of a request, and the rows that come say exactly where in it they are."""
-    plain = {column.name for column in request.columns if column.carrier is None and column.chosen_from is None}
-    if not all(part.kind in _EXACT and part.column in plain for part in request.order):
+    order = {part.column: part.kind for part in request.order}
+    plain = {column.name for column in request.columns if _travels_as_it_is(column)}
+    if not (order.keys() <= plain and _EXACT.issuperset(order.values())):
         return False
-    return await primary_key(connection, relation) == tuple(part.column for part in request.order)
+    if await primary_key(connection, relation) != tuple(order):
+        return False
+    texts = [name for name, kind in order.items() if kind is KeyKind.TEXT]
+    return not texts or all(
+        character_set in _EXACT_CHARACTER_SETS
+        for name, character_set in (await character_sets(connection, relation)).items()
+        if name in texts
+    )
+
+
+def _travels_as_it_is(column: Column) -> bool:
+    return column.carrier is None and column.chosen_from is None and column.on_invalid is OnInvalid.ERROR

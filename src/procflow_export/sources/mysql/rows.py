@@ -150,7 +150,7 @@ class ChunkRows(ReadsBytes):
         return tuple(_exact(part.kind, value) for part, value in zip(self._order, values, strict=True))
 
 
-def _exact(kind: KeyKind, value: int | Decimal | bytes) -> KeyValue:
+def _exact(kind: KeyKind, value: int | Decimal | bytes | str) -> KeyValue:
     match value:
         case bytes():
             return KeyValue(kind, value.hex())
