@@ -61,7 +61,7 @@ SUITES: Final = {
     "record": Suite(
         "Targets of the run record", ("emit", "redaction", "recorded", "aside", "ingest", "live_rows", "tail")
     ),
-    "export": Suite("Targets of the export", ("export_postgres", "export_mariadb", "export_sqlite")),
+    "export": Suite("Targets of the export", ("export_postgres", "export_mariadb", "export_sqlite", "export_loop")),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)
 

@@ -115,22 +115,8 @@ def ours(*options: str, parallel: int = 1, url: str = "url") -> Trial:
         table = TABLES[params["table"]]
         rows = row_count(table, params["scale"])
         with scratch() as directory:
-            export = {
-                "name": "bench",
-                "table": table.name,
-                "format": "parquet",
-                "compression": "zstd",
-                "compression_level": 3,
-                **mode_of(table, parallel),
-                "destination": {"type": "local", "path": f"{directory}/out"},
-            }
-            source = {
-                "type": params["source"],
-                "environment": "local",
-                **params.get("address", {"url_env": URL_VARIABLE}),
-            }
             path = directory / "bench.yaml"
-            path.write_text(json.dumps({"source": source, "exports": [export]}))  # JSON is YAML
+            path.write_text(json.dumps(configuration(params, table, directory, parallel)))  # JSON is YAML
             argv = [sys.executable, "-m", "procflow_export", "run", str(path), "--quiet", "--json", *options]
             environ = {**environ_of(params), URL_VARIABLE: params[url]}
             seen = observed(argv, environ, server_pid=params.get("server_pid"))
@@ -147,6 +133,21 @@ def ours(*options: str, parallel: int = 1, url: str = "url") -> Trial:
             }
 
     return trial
+
+
+def configuration(params: Params, table: Table, directory: Path, parallel: int = 1) -> dict[str, Any]:
+    """Return the configuration that exports a table to ``directory``, its URL in PROCFLOW_BENCH_URL."""
+    source = {"type": params["source"], "environment": "local", **params.get("address", {"url_env": URL_VARIABLE})}
+    export = {
+        "name": "bench",
+        "table": table.name,
+        "format": "parquet",
+        "compression": "zstd",
+        "compression_level": 3,
+        **mode_of(table, parallel),
+        "destination": {"type": "local", "path": f"{directory}/out"},
+    }
+    return {"source": source, "exports": [export]}
 
 
 def mode_of(table: Table, parallel: int) -> dict[str, Any]:

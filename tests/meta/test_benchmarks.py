@@ -55,7 +55,8 @@ def test_a_benchmark_of_the_endings_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "case"), [("export_postgres", "wide"), ("export_mariadb", "wide"), ("export_sqlite", "plain")]
+    ("name", "case"),
+    [("export_postgres", "wide"), ("export_mariadb", "wide"), ("export_sqlite", "plain"), ("export_loop", "wide")],
 )
 def test_a_benchmark_of_the_export_runs(name: str, case: str) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--quick", "--case", case]

@@ -18,8 +18,11 @@ from procflow_export.model.events import UnitEvent, UnitProgress
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HANDOVER_BYTES: Final = 4 << 20
-"""Bytes of batches that wait between reader and encoder, beside the batch that each of them works on."""
+HANDOVER_BYTES: Final = 8 << 20
+"""Bytes of batches that wait between reader and encoder, beside the batch that each of them works on.
+
+An encoder takes nothing while it encodes a row group: so much is read meanwhile, about the share of a row group by which the
+server is ahead then."""
 
 
 @dataclass(frozen=True, slots=True)

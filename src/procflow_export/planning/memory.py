@@ -22,7 +22,7 @@ MIB: Final = 1 << 20
 PROCESS_BASE_BYTES: Final = 96 * MIB
 """What an idle process has with interpreter, drivers and Arrow loaded (measured: 96 to 100 MiB)."""
 MIN_DATA_BYTES: Final = 32 * MIB
-UNIT_BYTES: Final = 24 * MIB
+UNIT_BYTES: Final = 28 * MIB
 """Wire buffer, block, batches and their copies of one unit, and what an allocator loses on them."""
 CSV_BYTES: Final = 4 * MIB
 PENDING_FACTOR: Final = 1.375
@@ -58,7 +58,7 @@ def data_bytes(memory_bytes: int) -> int:
 
 def max_pending_bytes(memory_bytes: int) -> int:
     """Return how many bytes of rows may wait for their row group in a process with a budget of ``memory_bytes``."""
-    return data_bytes(memory_bytes) // 2
+    return data_bytes(memory_bytes) * 3 // 8
 
 
 def max_row_group_bytes(options: FormatOptions, memory_bytes: int) -> int:
@@ -72,8 +72,8 @@ def max_row_group_bytes(options: FormatOptions, memory_bytes: int) -> int:
             target_mb = min(parquet.target_row_group_mb, parquet.max_row_group_mb or parquet.target_row_group_mb)
             return min(most, target_mb * MIB)
         case RowGroupStrategy.AUTO:
-            # With the default budget: two units at once.
-            return min(most * 2 // 5, AUTO_ROW_GROUP_BYTES)
+            # With the default budget 15 MiB: an encoder that is busy for longer keeps its reader waiting (see ``HANDOVER_BYTES``).
+            return min(most // 4, AUTO_ROW_GROUP_BYTES)
 
 
 def row_group_warning(options: FormatOptions, row_bytes: int, memory_bytes: int) -> str | None:

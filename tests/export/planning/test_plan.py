@@ -239,15 +239,15 @@ def test_two_units_fit_the_default_budget(memory_mb: int) -> None:
 
 
 def test_row_groups_follow_from_settings_alone() -> None:
-    """E-24, E-30: `auto` is 32 MiB from the default budget on, and less below; what was asked for is bounded, and said to be."""
+    """E-24, E-30: `auto` is 15 MiB with the default budget, and grows with it to 32 MiB; what was asked for is bounded, and said to be."""
     auto = target().format
     fixed = target(parquet={"row_group_strategy": "fixed_memory"}).format
     rows = target(parquet={"row_group_strategy": "fixed_rows", "row_group_rows": 1_000_000}).format
 
-    assert [round(max_row_group_bytes(auto, mb * MIB) / MIB, 1) for mb in (128, 256, 4096)] == [6.4, 32, 32]
-    assert [max_row_group_bytes(fixed, mb * MIB) / MIB for mb in (128, 256, 4096)] == [16, 80, 128]
+    assert [round(max_row_group_bytes(auto, mb * MIB) / MIB, 1) for mb in (128, 256, 4096)] == [3, 15, 32]
+    assert [max_row_group_bytes(fixed, mb * MIB) / MIB for mb in (128, 256, 4096)] == [12, 60, 128]
     assert row_group_warning(auto, 100, 256 * MIB) is None
-    assert "80 MiB, before the 128 MiB" in (row_group_warning(fixed, 100, 256 * MIB) or "")
+    assert "60 MiB, before the 128 MiB" in (row_group_warning(fixed, 100, 256 * MIB) or "")
     assert row_group_warning(fixed, 100, 1024 * MIB) is None
     assert row_group_warning(rows, 10, 256 * MIB) is None
     assert "memory_mb (256)" in (row_group_warning(rows, 1_000, 256 * MIB) or "")

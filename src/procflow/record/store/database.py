@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ APPLICATION_ID: Final = 0x70665272
 
 BUSY_WAIT_S: Final = 30.0
 """How long a writer waits for another one."""
+
+_RETRY_S: Final = 0.005
 
 _OLDEST_SQLITE: Final = (3, 37, 0)  # the first with STRICT tables
 
@@ -49,8 +52,7 @@ def open_database(
         if version > VERSION:
             reason = f"its tables have version {version}, this release writes {VERSION}; it can be read"
             raise UnusableDatabaseError(path=os.fspath(path), reason=reason, theirs=version, ours=VERSION)
-        # Where WAL cannot be had, on some network file systems, everything works, but readers may wait for a writer.
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection, busy_wait_s)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         if version < VERSION:
@@ -80,6 +82,25 @@ def open_to_read(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(_connect(path, BUSY_WAIT_S, is_read_only=True)) as connection:
             connection.execute("BEGIN")
             yield connection
+
+
+def _log_ahead(connection: sqlite3.Connection, busy_wait_s: float) -> None:
+    """Have readers and the writer of the database not wait for each other.
+
+    Where WAL cannot be had, on some network file systems, everything works, but readers may wait for a writer.
+    """
+    # SQLite does not wait for a second writer here, because the change holds a reader's lock already and two could wait
+    # for each other (https://www.sqlite.org/c3ref/busy_handler.html).
+    deadline = time.monotonic() + busy_wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -144,6 +145,25 @@ def test_an_ingester_that_is_overtaken_by_a_part(file: Path, tmp_path: Path) -> 
         mine.run()
         assert others.run().event_count == 0
         assert dump(first) == whole
+
+
+def test_somebody_writes_a_database_that_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RR-57: SQLite does not wait for the change to WAL, so its opener does."""
+    database = tmp_path / "runs.db"
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        pauses = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr("procflow.record.store.database.time.sleep", pause)
+        with open_database(database) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+        assert len(pauses) == 3
 
 
 def test_ingesters_in_processes_of_their_own(file: Path, tmp_path: Path) -> None:
