@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pymysql.err
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from procflow_export.model.plan import Everything, KeyRange, NullKeys, Query, Re
 from procflow_export.model.types import Column
 from procflow_export.planning.keys import reading_order
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source, sql
+from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.pieces import KeyPieces
 from procflow_export.sources.port import KeySearch
 from tests.export.sources.databases import Database, MariaDatabase, PostgresDatabase, facts_of, opened
@@ -381,6 +383,31 @@ async def test_a_reader_that_leaves_between_pieces_leaves_no_half_connection(mar
                     await anext(batches)
             rows, _ = await rows_of(source, Everything(), in_snapshot=False)
             assert [row[0] for row in rows] == list(range(1, ROWS + 1))
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("small_pieces")
+async def test_pieces_come_as_texts_where_nothing_is_prepared(
+    mariadb: MariaDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-5, E-4: behind what prepares no statement a piece goes on behind the last row, too."""
+    make_table(
+        mariadb, "a decimal(12,3) NOT NULL, b binary(16) NOT NULL, PRIMARY KEY (a, b)", "n / 8 - 9, unhex(md5(n))"
+    )
+
+    @asynccontextmanager
+    async def refused(connection: WireConnection, statement: str, **keeping: Any) -> AsyncIterator[Any]:
+        raise pymysql.err.OperationalError(1461, "no more prepared statements")
+        yield
+
+    async with opened(mariadb) as source:
+        single, _ = await rows_of(source, Everything(), order=(), in_snapshot=False)
+        monkeypatch.setattr(WireConnection, "binary_rows", refused)
+        rows, statistics = await rows_of(source, Everything(), in_snapshot=False)
+
+    assert rows == single
+    assert len(rows) == ROWS
+    assert statistics.statement_count > ROWS / MOST_ROWS
 
 
 # ---- what the server sees
