@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from procflow_export.model.choices import OnInvalid
 from procflow_export.model.keys import Key, KeyKind, KeyValues
-from procflow_export.model.plan import Query, Relation, TableChunk
+from procflow_export.model.plan import Everything, Query, Relation, TableChunk
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.literals import key_values
@@ -141,8 +141,7 @@ class RowsUpToKeys:
             return None
         last = key_values(search.within.key, [text for text in rows[0] if text is not None])
         piece = sql.MYSQL.select(self._selection, ["*"], *self._left.until(last))
-        steps = await plan_of(self._connection, piece)
-        return last if is_by_index(steps) and all(step["type"] != "index" for step in steps) else None
+        return last if is_by_range(await plan_of(self._connection, piece)) else None
 
 
 def is_by_index(steps: Sequence[dict[str, str | None]]) -> bool:
@@ -154,6 +153,11 @@ def is_by_index(steps: Sequence[dict[str, str | None]]) -> bool:
     )
 
 
+def is_by_range(steps: Sequence[dict[str, str | None]]) -> bool:
+    """Return whether a plan reads a part of an index, not all of it."""
+    return is_by_index(steps) and all(step["type"] != "index" for step in steps)
+
+
 @asynccontextmanager
 async def chosen_pieces(
     connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics
@@ -163,16 +167,31 @@ async def chosen_pieces(
     if left is None or isinstance(request.selection, Query):
         yield Whole(request.chunk)
         return
+    is_in_order = await _lies_in_order(connection, request.selection, request)
+    if not is_in_order and not await _pays_to_divide(connection, request.selection, request.chunk, left.row_count):
+        yield Whole(request.chunk)
+        return
     async with AsyncExitStack() as stack:
         if request.snapshot is None:
             if not await has_snapshots(connection, request.selection):
                 yield Whole(request.chunk)
                 return
             await stack.enter_async_context(one_state(connection))
-        if await _lies_in_order(connection, request.selection, request):
+        if is_in_order:
             yield RowsInOrder(left, request.order)
         else:
             yield RowsUpToKeys(left, connection, request, statistics)
+
+
+async def _pays_to_divide(connection: WireConnection, relation: Relation, chunk: TableChunk, first_rows: int) -> bool:
+    """Return whether a chunk is read by an index and has more rows than a first piece, as the server expects it.
+
+    Where the whole chunk costs a scan of the table, pieces by another index would cost more.
+    """
+    if isinstance(chunk, Everything):
+        return True  # its order is that of the first key, in which rows lie
+    steps = await plan_of(connection, sql.MYSQL.select(relation, ["*"], chunk))
+    return is_by_range(steps) and any(int(step["rows"] or 0) > first_rows for step in steps)
 
 
 async def _lies_in_order(connection: WireConnection, relation: Relation, request: ChunkRequest) -> bool:

@@ -3,8 +3,12 @@
 Owns the choice, and that a piece is only asked for where the server reads nothing else for it.  Must not know how rows travel.
 
 A chunk is read the way in which the server would read it at once.  Where it would look at every page, pieces are ranges of
-pages, which needs no key (see ``pages``).  Where it would use an index, they are ranges of a key: the index alone says with which
-key one ends.  Both need a snapshot: in two states a row may be in two pieces, or in none.
+pages, which needs no key (see ``pages``).  Where it would use an index, and for many rows, they are ranges of a key: the index says with
+which key one ends.  Both need a snapshot: in two states a row may be in two pieces, or in none.
+
+Finding the end of a piece costs a tenth of reading it, so nobody looks for one in a chunk that the server expects to be small;
+and where rows do not lie in the order of the key, and the index alone does not tell which of them are visible, more than
+reading it: there the server would rather sort, and the rest of the chunk is one statement.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ from procflow_export.sources.postgres.wire import WireFormat
 
 FIRST_BYTES: Final = 16 * MIB
 """Size of the first piece by a key, by what the server's statistics say of rows: the chunks of most tables are one piece."""
-_BY_INDEX: Final = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan", "Result"})
+_IN_ORDER: Final = frozenset({"Index Scan", "Index Only Scan"})
+_BY_INDEX: Final = _IN_ORDER | {"Bitmap Index Scan", "Result"}
 
 
 async def statements(
@@ -49,8 +54,8 @@ async def statements(
         if plan.scans == {"Seq Scan"}:
             pages = await page_count(connection, request.selection, request.chunk)
         # Where a text may be any bytes, so may a key, and the driver reads neither it nor a plan with it.
-        elif plan.scans <= _BY_INDEX and session.knows_texts(connection):
-            pieces = key_pieces(request, FIRST_BYTES // plan.row_bytes)
+        elif plan.scans <= _BY_INDEX and plan.row_count > (rows := FIRST_BYTES // plan.row_bytes):
+            pieces = key_pieces(request, rows) if session.knows_texts(connection) else None
     await session.send_texts_as_stored(connection)
     if pages is not None:
         for statement in _by_pages(request, wire, pages):
@@ -81,7 +86,6 @@ def _by_pages(request: ChunkRequest, wire: WireFormat, pages: int) -> Iterator[s
 async def _by_key(
     connection: Connection, request: ChunkRequest, wire: WireFormat, pieces: KeyPieces, statistics: ReadStatistics
 ) -> AsyncGenerator[str, None]:
-    await session.keep_order_of_indexes(connection)
     while (last := await _last_key(connection, pieces.search, statistics)) is not None:
         piece = _statement(request, wire, *pieces.until(last))
         if not (await planned(connection, piece)).scans <= _BY_INDEX:
@@ -93,7 +97,10 @@ async def _by_key(
 
 
 async def _last_key(connection: Connection, search: KeySearch, statistics: ReadStatistics) -> KeyValues | None:
-    """Return the last key of a piece; ``None`` if there are fewer rows."""
+    """Return the last key of a piece; ``None`` if there are fewer rows, or the server would sort what is left to find it."""
+    statement = sql.POSTGRES.nth_key(search)
+    if not (await planned(connection, statement)).scans <= _IN_ORDER:
+        return None
     with statistics.statement():
-        row = await connection.fetchrow(sql.POSTGRES.nth_key(search))
+        row = await connection.fetchrow(statement)
     return None if row is None else key_values(search.within.key, row)

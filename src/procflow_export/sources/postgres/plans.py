@@ -19,10 +19,12 @@ class Planned:
 
     Attributes:
         scans: The kinds of the steps that read something: the leaves of the plan.
-        row_bytes: Size of a row of the result, as the statistics have it.
+        row_count: Rows of the result, as the statistics have it.
+        row_bytes: Size of one of them; at least 1.
     """
 
     scans: frozenset[str]
+    row_count: int
     row_bytes: int
 
 
@@ -30,7 +32,11 @@ async def planned(connection: Connection, statement: str) -> Planned:
     """Return how the server would do a statement; until the transaction ends, what that reads is locked against changes of shape."""
     (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}"))
     top = plan["Plan"]
-    return Planned(scans=frozenset(_leaves(top)), row_bytes=max(int(top.get("Plan Width", 0)), 1))
+    return Planned(
+        scans=frozenset(_leaves(top)),
+        row_count=int(top.get("Plan Rows", 0)),
+        row_bytes=max(int(top.get("Plan Width", 0)), 1),
+    )
 
 
 def _leaves(node: dict[str, Any]) -> Iterator[str]:

@@ -245,12 +245,6 @@ async def send_texts_as_stored(connection: Connection) -> None:
             await connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
 
 
-async def keep_order_of_indexes(connection: Connection) -> None:
-    """Let the server find the n-th key by an index where there is one, and not sort what may be many; until the transaction ends."""
-    with translated(connection):
-        await connection.execute("SET LOCAL enable_sort = off")
-
-
 async def commit(connection: Connection) -> None:
     """End a transaction that only read."""
     with translated(connection):
