@@ -47,10 +47,12 @@ async def statements(
         statistics: Is told of the statements that find out where a piece ends.
     """
     whole = _statement(request, wire, request.chunk)
-    # The statement itself too, not only the table: its plan locks the partitions and the views' tables that it reads.
-    plan = await planned(connection, whole)
     pages, pieces = None, None
-    if request.snapshot is not None and isinstance(request.selection, Relation):
+    # The statement itself is planned too: that locks the partitions and the views' tables that it reads.
+    if request.snapshot is None or not isinstance(request.selection, Relation):
+        await session.hold(connection, whole)
+    else:
+        plan = await planned(connection, whole)
         if plan.scans == {"Seq Scan"}:
             pages = await page_count(connection, request.selection, request.chunk)
         # Where a text may be any bytes, so may a key, and the driver reads neither it nor a plan with it.
