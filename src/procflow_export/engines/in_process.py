@@ -76,18 +76,18 @@ class InProcessEngine:
     async def execute(self, unit: WorkUnit, report: Callable[[UnitEvent], None]) -> UnitResult:
         """Do one unit: see ``Engine.execute``."""
         report(UnitStarted(export=unit.export, chunk=unit.index, attempt=unit.attempt, pid=os.getpid()))
-        row_bytes = estimated_row_bytes(decode_columns(unit.columns))
+        columns = decode_columns(unit.columns)
         owner = Owner(export=unit.export, run_id=unit.run_id)
         threshold_bytes = unit.source.tuning.limits().memory_threshold_bytes
 
         def warn(message: str) -> None:
             report(UnitWarning(export=unit.export, chunk=unit.index, code=MEMORY_WARNING, message=message))
 
-        too_large = row_group_warning(unit.format, row_bytes, self._memory_bytes)
+        too_large = row_group_warning(unit.format, estimated_row_bytes(columns), self._memory_bytes)
         if too_large is not None and unit.index == 0:
             warn(too_large)
         async with (
-            self._budget.reserved(unit_bytes(unit, row_bytes, self._memory_bytes)),
+            self._budget.reserved(unit_bytes(unit, columns, self._memory_bytes)),
             self._guard.admitted(threshold_bytes, warn),
             self._opened(unit.source) as source,
             open_destination(unit.destination, owner=owner) as destination,

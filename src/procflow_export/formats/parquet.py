@@ -34,6 +34,8 @@ from procflow_export.formats.settings import ParquetSettings
 from procflow_export.formats.strips import STRIP_ROWS, Strip, StripCutter
 from procflow_export.model.types import NATIVE_TYPE_KEY
 
+STRIPS_PER_GROUP: Final = 4
+"""Row groups end between strips: so many fit into one that bytes end, however many columns there are."""
 WRITE_BYTES: Final = 256 * 1024
 """Pages are a few KiB each: they are handed on together, because every write takes the lock of the interpreter."""
 NATIVE_TYPES_KEY: Final = b"procflow.native_types"
@@ -52,7 +54,11 @@ class ParquetEncoder:
         self._required = [position for position, field in enumerate(schema) if not field.nullable]
         self._sink = _ArrowSink(sink)
         self._stream = pa.BufferedOutputStream(pa.PythonFile(cast("Any", self._sink), mode="w"), WRITE_BYTES)
-        self._strips = StripCutter(self._plain.schema, max_rows=min(STRIP_ROWS, settings.row_group_rows))
+        self._strips = StripCutter(
+            self._plain.schema,
+            max_rows=min(STRIP_ROWS, settings.row_group_rows),
+            max_bytes=settings.row_group_bytes // STRIPS_PER_GROUP,
+        )
         self._large_rows = LargeRows(self._strips.weights, large_columns)
         self._group: list[Strip] = []
         self._group_rows = 0

@@ -1,7 +1,7 @@
 """Rows cut into strips, at borders that follow from the rows alone.
 
 Owns how many bytes a row counts for, and where a strip ends: after ``STRIP_ROWS`` rows, or before the row with which it
-would exceed ``STRIP_BYTES`` of cells.  Must not know files.
+would exceed ``STRIP_BYTES`` of cells, or more if there are many columns.  Must not know files.
 
 A file whose bytes are to depend on its rows alone cannot be written in the pieces in which the rows happened to come
 (E-24).  Strips are what it is written in instead.  Putting one together copies its rows once, while they are warm in
@@ -10,6 +10,7 @@ the cache, and what waits to be written is never copied as a whole.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,8 @@ from procflow_export.formats.weights import RowWeights
 
 STRIP_ROWS: Final = 16 * 1024
 STRIP_BYTES: Final = 1024 * 1024
+STRIP_BYTES_PER_COLUMN: Final = 8 * 1024
+"""A piece of a column costs some hundred bytes beside its cells: with a thousand columns it must not be a handful of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,12 @@ class Strip:
 class StripCutter:
     """Takes batches and gives strips."""
 
-    def __init__(self, schema: pa.Schema, *, max_rows: int = STRIP_ROWS) -> None:
-        """Cut batches of ``schema``, which has no dictionaries."""
+    def __init__(self, schema: pa.Schema, *, max_rows: int = STRIP_ROWS, max_bytes: int = sys.maxsize) -> None:
+        """Cut batches of ``schema``, which has no dictionaries; ``max_bytes`` bounds what many columns add to a strip."""
         self.weights = RowWeights(schema)
         self._pieces: list[pa.RecordBatch] = []
         self._row_count = 0
+        self._strip_bytes = max(STRIP_BYTES, min(STRIP_BYTES_PER_COLUMN * len(schema), max_bytes))
         self.max_rows = max_rows
         """Where strips end at the latest; may be changed between two strips, to a number that the open one does not exceed."""
         self.pending_bytes = 0
@@ -50,7 +54,7 @@ class StripCutter:
         start, row_count = 0, batch.num_rows
         while start < row_count:
             most = min(row_count, start + self.max_rows - self._row_count)
-            room = int(weights[start]) + STRIP_BYTES - self.pending_bytes
+            room = int(weights[start]) + self._strip_bytes - self.pending_bytes
             stop = min(most, int(np.searchsorted(weights, room, side="right")) - 1)
             if stop <= start and not self._pieces:
                 stop = start + 1  # a row that is larger than a strip is one
@@ -58,7 +62,7 @@ class StripCutter:
                 self._pieces.append(batch.slice(start, stop - start))
                 self._row_count += stop - start
                 self.pending_bytes += int(weights[stop] - weights[start])
-            if stop < row_count or self._row_count == self.max_rows or self.pending_bytes >= STRIP_BYTES:
+            if stop < row_count or self._row_count == self.max_rows or self.pending_bytes >= self._strip_bytes:
                 yield self.take()
             start = max(start, stop)
 

@@ -11,19 +11,22 @@ never what else runs at the same time: equal rows under equal settings give equa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from procflow_export.model.plan import WorkUnit
 from procflow_export.model.settings import AUTO_ROW_GROUP_BYTES, Format, FormatOptions, ReadLimits, RowGroupStrategy
 from procflow_export.model.types import Column, LogicalType
 
+KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 PROCESS_BASE_BYTES: Final = 96 * MIB
 """What an idle process has with interpreter, drivers and Arrow loaded (measured: 96 to 100 MiB)."""
 MIN_DATA_BYTES: Final = 32 * MIB
 UNIT_BYTES: Final = 28 * MIB
 """Wire buffer, block, batches and their copies of one unit, and what an allocator loses on them."""
+COLUMN_BYTES: Final = 16 * KIB
+"""What a column adds to that, and to its unit's plan, however narrow it is (measured: 12 to 16 MiB for a thousand)."""
 CSV_BYTES: Final = 4 * MIB
 PENDING_FACTOR: Final = 1.375
 """Rows that wait for their row group, encoded pages of a column, and what an allocator loses on them (measured: 44 MiB for 32)."""
@@ -103,10 +106,18 @@ def batch_rows(limits: ReadLimits, row_bytes: int) -> int:
     return min(limits.batch_rows, max(MIN_BATCH_ROWS, limits.batch_bytes // row_bytes))
 
 
-def unit_bytes(unit: WorkUnit, row_bytes: int, memory_bytes: int) -> int:
-    """Return about how much memory the work on a unit takes at its peak, in a process with a budget of ``memory_bytes``."""
+def unit_bytes(unit: WorkUnit, columns: Sequence[Column], memory_bytes: int) -> int:
+    """Return about how much memory the work on a unit takes at its peak, in a process with a budget of ``memory_bytes``.
+
+    Args:
+        unit: The unit.
+        columns: Those of the unit, decoded.
+        memory_bytes: The budget.
+    """
+    on_its_way = UNIT_BYTES + COLUMN_BYTES * len(columns)
     if unit.format.format is Format.CSV:
-        return UNIT_BYTES + CSV_BYTES
+        return on_its_way + CSV_BYTES
+    row_bytes = estimated_row_bytes(columns)
     pending = max_row_group_bytes(unit.format, memory_bytes)
     rows = unit.format.parquet.row_group_rows
     if unit.format.parquet.row_group_strategy is RowGroupStrategy.FIXED_ROWS and rows is not None:
@@ -114,4 +125,4 @@ def unit_bytes(unit: WorkUnit, row_bytes: int, memory_bytes: int) -> int:
     if unit.row_estimate is not None:
         # Statistics may be old: twice what they say.
         pending = min(pending, 2 * unit.row_estimate * row_bytes)
-    return UNIT_BYTES + int(PENDING_FACTOR * pending)
+    return on_its_way + int(PENDING_FACTOR * pending)

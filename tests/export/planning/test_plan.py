@@ -218,7 +218,7 @@ def test_the_memory_estimate_of_a_unit_is_bounded_by_the_budget(
     )
     memory_bytes = memory_mb * MIB
 
-    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
+    size = unit_bytes(planned.unit(0), COLUMNS, memory_bytes)
 
     assert size <= data_bytes(memory_bytes) + 16 * MIB
     assert size <= UNIT_BYTES + 1.5 * row_group_mb * MIB
@@ -232,10 +232,20 @@ def test_two_units_fit_the_default_budget(memory_mb: int) -> None:
     planned = plan_export(target(), facts(None))
     memory_bytes = memory_mb * MIB
 
-    size = unit_bytes(planned.unit(0), planned.row_bytes, memory_bytes)
+    size = unit_bytes(planned.unit(0), COLUMNS, memory_bytes)
 
     assert size * (1 if memory_mb < 256 else 2) <= data_bytes(memory_bytes) + 2 * MIB
     assert data_bytes(memory_bytes) + PROCESS_BASE_BYTES == memory_bytes
+
+
+def test_a_unit_of_a_wide_table_asks_for_what_its_columns_take() -> None:
+    """E-30: a column costs memory however narrow it is, in either format."""
+    wide = COLUMNS * (1_000 // len(COLUMNS))
+
+    for file_format in ("parquet", "csv"):
+        unit = plan_export(target(format=file_format), facts(None)).unit(0)
+        more = unit_bytes(unit, wide, 256 * MIB) - unit_bytes(unit, COLUMNS, 256 * MIB)
+        assert 12 * MIB < more < 20 * MIB
 
 
 def test_row_groups_follow_from_settings_alone() -> None:

@@ -37,6 +37,8 @@ from procflow_export.sources.tls import NEEDS_CERTIFICATE, WANTS_TLS, tls_missin
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_TIMEOUT_S: Final = 15.0
+CANCEL_WAITS_S: Final = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+"""How long the server may take to end a statement, before it is asked again; then the connection is closed."""
 MIN_VERSION: Final = 12
 CONNECTION_CHECK_VERSION: Final = 14
 TRANSACTION_TIMEOUT_VERSION: Final = 17
@@ -323,22 +325,26 @@ async def copy_out(
             abort(connection)
 
 
-async def cancel_between_reads(scope: anyio.CancelScope) -> None:
-    """Cancel a scope in which the driver works; returns once it is cancelled.
+async def cancel(connection: Connection, ended: anyio.Event) -> None:
+    """End what runs on a connection; returns when ``ended`` is set, which whoever waits for the statement does.
 
-    When bytes of a COPY arrive between the cancellation and the loop's next turn, asyncpg 0.32 forgets to cancel the
-    statement, and the next bytes meet no one who waits for them: an ``AttributeError`` out of a callback.  Timers run after
-    the sockets of a turn were read, and before those of the next one: there, nothing comes between.
+    The driver's own way is to cancel who waits.  During a COPY asyncpg 0.32 reads on then, takes the first bytes for the
+    answer to its request, and the next ones meet no one who waits for them: an ``AttributeError`` out of a callback.  So who
+    waits goes on waiting, for the error with which the server ends the statement.
+
+    The server is asked again and again, because a request that comes between two statements is lost.  The connection must not
+    be used after that: the last request may still be on its way.
     """
-    is_cancelled = anyio.Event()
-
-    def cancel() -> None:
-        scope.cancel()
-        is_cancelled.set()
-
-    # Not 0 s: of that uvloop makes a callback of the next turn, which runs before the sockets are read.
-    asyncio.get_running_loop().call_later(0.001, cancel)
-    await is_cancelled.wait()
+    loop = asyncio.get_running_loop()
+    for wait_s in CANCEL_WAITS_S:
+        if ended.is_set() or connection.is_closed():
+            break
+        connection._cancel_current_command(loop.create_future())  # noqa: SLF001 (there is no other way in)
+        with anyio.move_on_after(wait_s):
+            await ended.wait()
+    if not ended.is_set():
+        abort(connection)
+        await ended.wait()
 
 
 def is_idle(connection: Connection) -> bool:

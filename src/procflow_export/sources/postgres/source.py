@@ -22,7 +22,7 @@ from procflow_export.model.keys import KeyValues
 from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.blocks import DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns
 from procflow_export.sources.columns.converting import converting
@@ -55,7 +55,7 @@ class PostgresSource:
         self._limits = limits
         self._address = address
         self._statistics = ReadStatistics()
-        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
+        self._limiter = anyio.CapacityLimiter(DECODER_THREADS)
         self._version: str | None = None
         self._is_pooled = False
 
@@ -180,9 +180,9 @@ class PostgresSource:
             await session.begin(connection, self._limits, snapshot=request.snapshot)
             source = PushSource()
             async with open_task_group() as tasks, open_byte_chunks(source, statistics) as chunks:
-                copying = anyio.CancelScope(shield=True)
+                ended = anyio.Event()
                 copy = partial(self._copy, connection, request, wire, statistics)
-                tasks.start_soon(copy, source, copying, name="postgres copy")
+                tasks.start_soon(copy, source, ended, name="postgres copy")
                 batches = decoded_batches(
                     chunks,
                     decoder,
@@ -193,13 +193,16 @@ class PostgresSource:
                 try:
                     yield batches
                 finally:
-                    # Left early, the copy is cancelled on the server and the connection is not used again.  Not through
-                    # the group's own scope: a cancellation of this task would take the place of the body's error.
+                    # Left early, the copy is cancelled on the server and the connection is not used again.
+                    is_left = not ended.is_set()
                     with anyio.CancelScope(shield=True):
-                        await session.cancel_between_reads(copying)
+                        if is_left:
+                            await source.aclose()
+                            await session.cancel(connection, ended)
+                            await session.close(connection)
                         await batches.aclose()
                     statistics.changed_values.update(decoder.changed_values)
-            if source.is_finished:
+            if source.is_finished and not is_left:
                 await session.commit(connection)
             statistics.record_transaction(time.monotonic() - started)
 
@@ -248,11 +251,11 @@ class PostgresSource:
         wire: WireFormat,
         statistics: ReadStatistics,
         source: PushSource,
-        scope: anyio.CancelScope,
+        ended: anyio.Event,
     ) -> None:
         try:
-            # Shielded: only ``scope`` itself ends it, in a moment that the driver bears.
-            with scope, session.in_snapshot(request.snapshot), session.translated(connection):
+            # Shielded: the driver does not bear it that a copy is cancelled, see ``session.cancel``.
+            with anyio.CancelScope(shield=True), session.in_snapshot(request.snapshot), session.translated(connection):
                 await hold_shape(connection, request.selection, request.columns)
                 async with aclosing(statements(connection, request, wire, statistics)) as pieces:
                     async for piece in pieces:
@@ -261,11 +264,11 @@ class PostgresSource:
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            # The reader was cancelled and took the stream with it; the driver has cancelled the statement.
-            pass
+            pass  # nobody reads any more
         else:
-            if not scope.cancelled_caught:
-                source.finish()
+            source.finish()
+        finally:
+            ended.set()
 
 
 @asynccontextmanager

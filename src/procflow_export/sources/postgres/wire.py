@@ -70,6 +70,10 @@ _TEXT_SURPLUS_NS: Final[Mapping[LogicalType, int]] = {
     LogicalType.OTHER: -50,
 }
 
+MOST_READ_AS_TEXTS: Final = 32
+"""Arrow's reader makes room for a whole block in every column of texts and gives it back: with hundreds of them the holes in the
+heap are larger than the budget (E-30)."""
+
 
 def wire_format_for(columns: Sequence[Column]) -> WireFormat:
     """Return the format in which these columns travel with the least work for server and client together.
@@ -77,6 +81,8 @@ def wire_format_for(columns: Sequence[Column]) -> WireFormat:
     That depends on the columns alone, so that all chunks of an export travel in the same.
     """
     if not all(_is_readable_as_text(column) for column in columns):
+        return BINARY
+    if sum(text.is_read_as_text(column) for column in columns) > MOST_READ_AS_TEXTS:
         return BINARY
     return TEXT if sum(_TEXT_SURPLUS_NS[column.logical_type] for column in columns) < 0 else BINARY
 

@@ -17,8 +17,7 @@ import pyarrow as pa
 from pymysql.constants import FIELD_TYPE
 
 from procflow_export.model.types import Column, LogicalType, OnInvalid
-from procflow_export.sources.arrays import Values, buffer_of
-from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.arrays import Values, buffer_of, cut_out
 from procflow_export.sources.columns.conversions import text_fitting
 from procflow_export.sources.columns.moments import to_instant
 from procflow_export.sources.columns.policies import MisfitError, fitted
@@ -183,13 +182,7 @@ def octets(field: Field) -> Values:
         ends = buffer_of(np.arange(count + 1, dtype=np.int32) * field.width)
         data = buffer_of(field.gather(f"V{field.width}")) if field.width else pa.py_buffer(b"")
     else:
-        # Every second entry of an array over the whole block is a value; those between are what lies between values.
-        bounds = np.empty(2 * count, np.int32)
-        bounds[0::2] = field.starts
-        bounds[1::2] = field.starts + field.lengths
-        entries = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, buffer_of(bounds), pa.py_buffer(field.data)])
-        places = pa.array(np.arange(0, 2 * count, 2, dtype=np.int32))
-        _, ends, data = pc.take(entries, places, boundscheck=False).buffers()
+        ends, data = cut_out(field.data, field.starts, field.starts + field.lengths)
     validity = None if field.is_null is None else _validity(field.is_null)
     return pa.Array.from_buffers(pa.binary(), count, [validity, ends, data])
 

@@ -9,15 +9,13 @@ lies over the block itself, which is one copy and no object for a value.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from procflow_export.sources.arrays import Values, buffer_of
-from procflow_export.sources.arrays import kernels as pc
+from procflow_export.sources.arrays import buffer_of, cut_out
 
 Positions: TypeAlias = npt.NDArray[np.int64]
 Lengths: TypeAlias = npt.NDArray[np.int32]
@@ -187,31 +185,10 @@ class Loose:
 
     def pieces(self) -> tuple[pa.Buffer, pa.Buffer]:
         """Return the values one after another, as the offsets and the data of an Arrow array."""
-        count = len(self)
-        if not count:
-            return buffer_of(np.zeros(1, np.int32)), pa.py_buffer(b"")
-        # Every second entry of an array over the whole block is a value; between two there is what lies between them.
-        bounds = np.empty((count, 2), np.int32)
-        bounds[:, 0] = self.start
-        bounds[:, 1] = self.stop
-        everything = pa.Array.from_buffers(
-            pa.binary(), 2 * count - 1, [None, buffer_of(bounds), pa.py_buffer(self.block.data)]
-        )
-        _, offsets, data = pc.take(everything, _every_second(count), boundscheck=False).buffers()
-        return offsets, data
+        return cut_out(self.block.data, self.start, self.stop)
 
 
 Field: TypeAlias = Packed | Loose
-
-
-def _every_second(count: int) -> Values:
-    """Return the indices 0, 2, 4 and so on."""
-    return _even_numbers(max(16, count.bit_length())).slice(0, count)
-
-
-@lru_cache(maxsize=4)
-def _even_numbers(bits: int) -> Values:
-    return pa.array(np.arange(0, 2 << bits, 2, dtype=np.int32))
 
 
 def _wrong_width(dtype: np.dtype[Any], length: int) -> FramingError:

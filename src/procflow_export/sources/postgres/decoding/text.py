@@ -43,6 +43,11 @@ def select_list(columns: Sequence[Column]) -> list[str]:
     return [_projection(column) for column in columns]
 
 
+def is_read_as_text(column: Column) -> bool:
+    """Return whether Arrow's reader makes texts of a column, which cost it memory."""
+    return pa.types.is_string(_reader_type(column))
+
+
 class TextDecoder:
     """Decodes the blocks of one result, in order."""
 
