@@ -15,7 +15,6 @@ wrong rows.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -26,6 +25,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot
 from procflow_export.sources import sql
+from procflow_export.sources.held import JoinedState
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import engine_of, may_reload
@@ -44,7 +44,7 @@ _BEGIN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _SNAPSHOT_ENGINES: Final = frozenset({"InnoDB", "ROCKSDB", "RocksDB", "TokuDB"})
 
 
-class MysqlHolder:
+class MysqlHolder(JoinedState):
     """See ``sources.port.SnapshotHolder``.  Holds nothing once it is sealed: the readers do."""
 
     def __init__(
@@ -55,30 +55,19 @@ class MysqlHolder:
         selection: Selection,
         statistics: ReadStatistics,
     ) -> None:
+        super().__init__(snapshot)
         self._locker = locker
         self._readers = readers
-        self._snapshot = snapshot
         self._selection = selection
         self._statistics = statistics
-        self._began_s = time.monotonic()
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The state that its readers joined."""
-        return self._snapshot
-
-    @property
-    def held_s(self) -> float:
-        """Age of the readers' transactions."""
-        return time.monotonic() - self._began_s
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Keep writers out, once; the planner's own reader joins too."""
         try:
             await self._lock()
-            self._began_s = time.monotonic()
-            await self._readers.join(self._snapshot)
+            self.begin()
+            await self._readers.join(self.snapshot)
             yield
             with session.translated():
                 # That it answers proves that the lock was held until now: it would have ended with its connection.
@@ -106,11 +95,6 @@ class MysqlHolder:
                     raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, reason) from exc.__cause__
             await anyio.sleep(LOCK_PAUSE_S)
 
-    async def wait_lost(self) -> SourceError:
-        """For ever: the readers hold the state, and each tells when it has lost it."""
-        await anyio.sleep_forever()
-        raise AssertionError
-
 
 async def has_snapshots(connection: WireConnection, relation: Relation) -> bool:
     """Return whether several statements of a connection can read one state of a table."""
@@ -121,7 +105,7 @@ async def has_snapshots(connection: WireConnection, relation: Relation) -> bool:
 async def one_state(connection: WireConnection) -> AsyncIterator[None]:
     """Let the statements of the block read one state, what is committed now; the caller knows that it can be had."""
     with session.translated():
-        for statement in (*session.snapshot_settings(connection), _BEGIN):
+        for statement in (session.snapshot_settings(connection.server), _BEGIN):
             await connection.query(statement)
     yield
     if connection.is_idle:
@@ -188,8 +172,7 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
         connection = await connect()
         try:
             with session.translated():
-                for statement in session.snapshot_settings(connection):
-                    await connection.query(statement)
+                await connection.query(session.snapshot_settings(connection.server))
         except BaseException:
             connection.close()
             raise

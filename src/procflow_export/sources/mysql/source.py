@@ -15,10 +15,9 @@ import anyio
 import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
-from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -27,7 +26,7 @@ from procflow_export.sources.byte_streams import open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns, is_still
 from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import connection_failure
+from procflow_export.sources.failures import connection_failure, schema_changed
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import key_values
 from procflow_export.sources.mysql import session
@@ -37,6 +36,7 @@ from procflow_export.sources.mysql.catalog import (
     profile,
     query_columns,
     refuse_changes_by_wrapping,
+    require_still,
     rows_of,
 )
 from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
@@ -241,6 +241,8 @@ async def _chunk_rows(
     async with chosen_pieces(connection, request, statistics) as pieces:
         rows = ChunkRows(connection, pieces, write, columns=carried, order=request.order, statistics=statistics)
         async with rows.started():
+            if isinstance(selection, Relation):
+                require_still(selection, columns, rows.fields, is_binary=rows.is_binary)
             sent = _agreed(columns, rows.fields, selection) if stands_alone else carried
             decoder = PacketDecoder(
                 sent, rows.fields, is_binary=rows.is_binary, index=rows.index, key=key, wanted=carried
@@ -252,11 +254,12 @@ def _agreed(columns: Sequence[Column], fields: Sequence[WireField], query: Selec
     """Return the columns of a query's result as they travel, those that the plan knows as the plan knows them.
 
     Raises:
-        SourceError: If one of these is no longer what it was.
+        DataError: If one of these is no longer what it was.
     """
     found = {column.name: column for column in columns_of(fields)}
-    if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
-        raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+    for column in columns:
+        if column.name not in found or not is_still(column, found[column.name]):
+            raise schema_changed(query, column, "is not what it was when the export was planned")
     return list((found | {column.name: column.carried() for column in columns}).values())
 
 
