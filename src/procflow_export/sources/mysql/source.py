@@ -23,7 +23,7 @@ from procflow_export.model.plan import Everything, Query, Selection, Snapshot, T
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, BlockDecoder, decoded_batches
+from procflow_export.sources.blocks import DECODER_THREADS, BlockDecoder, decoded_batches
 from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns, is_still
 from procflow_export.sources.columns.converting import converting
@@ -55,7 +55,7 @@ class MysqlSource:
     def __init__(self, address: ServerAddress, limits: ReadLimits) -> None:
         self._address = address
         self._statistics = ReadStatistics()
-        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
+        self._limiter = anyio.CapacityLimiter(DECODER_THREADS)
         self._limits = limits
         self._server: Server | None = None
 

@@ -22,7 +22,7 @@ from procflow_export.model.keys import KeyValue, KeyValues
 from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
-from procflow_export.sources.blocks import MAX_DECODER_THREADS, decoded_batches
+from procflow_export.sources.blocks import DECODER_THREADS, decoded_batches
 from procflow_export.sources.byte_streams import PushSource, open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns
 from procflow_export.sources.columns.converting import converting
@@ -56,7 +56,7 @@ class PostgresSource:
         self._limits = limits
         self._address = address
         self._statistics = ReadStatistics()
-        self._limiter = anyio.CapacityLimiter(MAX_DECODER_THREADS)
+        self._limiter = anyio.CapacityLimiter(DECODER_THREADS)
         self._version: str | None = None
         self._is_pooled = False
 
