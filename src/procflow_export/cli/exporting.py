@@ -22,6 +22,7 @@ from rich.text import Text
 
 from procflow_export.cli.face import Face
 from procflow_export.cli.interrupts import STATUS_OF, Interrupts
+from procflow_export.cli.tracebacks import kept_tracebacks
 from procflow_export.config.structs import ExportConfig, LoadedConfig, Mode
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.processes import ProcessEngine
@@ -106,11 +107,13 @@ class RunOnce:
     _board: Board = field(default_factory=Board)
     _is_stopping: bool = False
     _recorded_in: Path | None = None
+    _tracebacks: list[str] = field(default_factory=list)
 
     def execute(self) -> RunReport:
         """Run the exports to their verdicts in an event loop of their own, say how it went, and return that."""
         self.interrupts.hold()
-        return anyio.run(self._execute, backend=BACKEND)
+        with kept_tracebacks() as self._tracebacks:
+            return anyio.run(self._execute, backend=BACKEND)
 
     async def _execute(self) -> RunReport:
         engine = self._open_engine()
@@ -181,6 +184,8 @@ class RunOnce:
         failed = any(card.state not in (CardState.DONE, CardState.SKIPPED) for card in board.cards.values())
         if failed or not face.is_quiet:
             rows = render_summary(board, width=face.width, next_command=self.retry_command, glyphs=face.glyphs)
+        for text in self._tracebacks:
+            rows += [Text(), *(Text(f"   {line}", style="dim") for line in many_lines(text))]
         if isinstance(engine, ProcessEngine) and not face.is_quiet:
             rows += _remarks(engine, is_verbose=face.is_verbose)
         if self._recorded_in is not None and not face.is_quiet:

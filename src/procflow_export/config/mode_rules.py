@@ -107,7 +107,10 @@ def _check_incremental(export: ExportConfig, path: KeyPath, findings: Findings) 
             parse_duration_s(export.settle.after)
         except ValueError:
             findings.add(
-                (*path, "settle", "after"), "not a duration", found=export.settle.after, allowed="30s, 15m, 1h, 1d"
+                (*path, "settle", "after"),
+                "not a duration",
+                found=export.settle.after,
+                allowed="30s, 15m, 1h, 1d, at most 36525d",
             )
 
 

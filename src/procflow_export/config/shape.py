@@ -20,8 +20,8 @@ from procflow_export.config.dialect import LATER, LATER_VALUES, SECRET_KEYS, WRO
 from procflow_export.config.document import Document, KeyPath, path_text
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import Finding, Severity
+from procflow_export.model.masks import MASK
 from procflow_export.model.secrets import is_secret_name
-from procflow_export.model.settings import MASK
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -9,6 +9,8 @@ _SIZE: Final = re.compile(r"\s*(\d+)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
 _SHIFT: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _DURATION: Final = re.compile(r"\s*(\d{1,9})\s*([smhd])\s*", re.IGNORECASE)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LONGEST_S: Final = 36_525 * 86_400
+"""A century: what is subtracted from now stays a date."""
 
 
 def parse_size(text: str | int) -> int:
@@ -28,9 +30,10 @@ def parse_duration_s(text: str) -> int:
     """Return the seconds that ``text`` means: a number and ``s``, ``m``, ``h`` or ``d``.
 
     Raises:
-        ValueError: If it is no such duration.
+        ValueError: If it is no such duration, or longer than a century.
     """
     found = _DURATION.fullmatch(text)
-    if found is None:
+    duration_s = None if found is None else int(found[1]) * _SECONDS[found[2].lower()]
+    if duration_s is None or duration_s > _LONGEST_S:
         raise ValueError(f"not a duration: {text!r}")
-    return int(found[1]) * _SECONDS[found[2].lower()]
+    return duration_s

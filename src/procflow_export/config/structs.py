@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from procflow_export.model.choices import OnInvalid
+from procflow_export.model.masks import masked_repr
 from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
     DEFAULT_MEMORY_MB,
@@ -20,13 +21,13 @@ from procflow_export.model.settings import (
     Compression,
     Consistency,
     CsvOptions,
+    Days,
     DestinationConfig,
     Format,
     ParquetOptions,
     Positive,
     SourceConfig,
     Tuning,
-    masked_repr,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     settle: Settle | None = None
     time_column: str | None = None
     time_column_type: TimeColumnType | None = None
-    days_window: Positive | None = None
+    days_window: Days | None = None
     chunk_column: str | None = None
     chunk_by_key: str | list[str] | None = None
     chunk_by_days: Positive | None = None

@@ -16,9 +16,10 @@ from procflow.redaction import Redaction, Rule, Secret, SecretPlaces, merged, re
 from procflow.redaction.secret import SEARCHED_BYTES
 from procflow_export.engines.spellings import cuts, spellings
 from procflow_export.model.errors import ExportError
+from procflow_export.model.masks import MASK
 from procflow_export.model.plan import WorkUnit
 from procflow_export.model.secrets import secret_of
-from procflow_export.model.settings import MASK, SourceConfig, SourceType
+from procflow_export.model.settings import SourceConfig, SourceType
 from procflow_export.model.urls import password_of
 from procflow_export.planning.plan import Target
 from procflow_export.sources.connection import server_address, source_url

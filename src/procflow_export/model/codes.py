@@ -165,7 +165,7 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.CONFIG_UNREADABLE: _Meaning(Kind.FIX, "Check that the configuration file exists, is readable and parses."),
     Code.CONFIG_INVALID: _Meaning(Kind.FIX, "Correct the findings; each names its file, line and key."),
     Code.CONFIG_NOT_SUPPORTED: _Meaning(Kind.FIX, "Remove the key, or use a release that supports it."),
-    Code.SOURCE_UNREACHABLE: _Meaning(Kind.FIX, "Check host, port and network of the source."),
+    Code.SOURCE_UNREACHABLE: _Meaning(Kind.FIX, "Check host, port and network of the source, or the path of its file."),
     Code.SOURCE_AUTH_FAILED: _Meaning(Kind.FIX, "Check user, password and database of the source."),
     Code.SOURCE_TLS_FAILED: _Meaning(Kind.FIX, "Check the `tls` block of the source and the server's certificate."),
     Code.SOURCE_DENIED: _Meaning(Kind.FIX, "Grant the user SELECT on what the export reads."),

@@ -11,13 +11,16 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from procflow_export.model.masks import masked_repr
+
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_525)]
+"""A century at the most: every day is a chunk, and dates begin with the year 1."""
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 DEFAULT_MEMORY_MB: Final = 256
 MIN_MEMORY_MB: Final = 128
-MASK: Final = "***"
 _MIB: Final = 1 << 20
 AUTO_ROW_GROUP_BYTES: Final = 32 * _MIB
 """The most bytes of cells in a row group where nothing else is asked for; with the default budget it is 15 MiB.
@@ -385,13 +388,6 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     type: DestinationType
     path: str | None = None
-
-
-def masked_repr(struct: msgspec.Struct, *secret: str) -> str:
-    """Return the ``repr`` of a struct with a mask for the fields named, and without those that are ``None``."""
-    values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
-    shown = [f"{name}={MASK if name in secret else repr(value)}" for name, value in values if value is not None]
-    return f"{type(struct).__name__}({', '.join(shown)})"
 
 
 def _bytes(megabytes: int | None, default: int) -> int:

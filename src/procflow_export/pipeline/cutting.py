@@ -210,21 +210,22 @@ class Cutter:
         """Return the last key of every slice of ``rows`` rows but the last one; equal keys are never parted.
 
         Raises:
-            PlanError: If the database finds a key above the literal of that same key.
+            PlanError: If the database finds a key above its own literal, or above that of a later one.
         """
-        ends: list[KeyValues] = []
+        ends: dict[KeyValues, None] = {}
         within, among = (whole, ()) if by == whole.key else (KeyRange(key=by), (whole,))
         while (end := await self._find(within, among=among, nth=rows)) is not None:
             if whole.high is not None and end == whole.high.values[: len(end)]:
                 break
-            if ends and end == ends[-1]:
+            if end in ends:
                 # Not known of any type that can be a key; but without this, it would be a run that never begins.
                 raise PlanError(
-                    Code.PLAN_KEY_NOT_USABLE, f"{described(by)} is not above itself at {end[0]}: no key to cut by"
+                    Code.PLAN_KEY_NOT_USABLE,
+                    f"{described(by)} is above itself at {', '.join(map(str, end))}: no key to cut by",
                 )
-            ends.append(end)
+            ends[end] = None
             within = KeyRange(key=by, low=Bound(end, is_inclusive=False), high=within.high)
-        return ends
+        return list(ends)
 
     async def _bounds(self, key: Key, read: Callable[[KeyValue], _T]) -> tuple[_T, _T] | None:
         """Return the lowest and the highest key, or None when no row has one.

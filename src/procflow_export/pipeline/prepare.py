@@ -65,7 +65,7 @@ async def plan_target(
             cut = await cutter.chunked(export)
         else:
             cut = WHOLE
-        cut = replace(cut, notes=(*source.warnings, *cut.notes))
+        cut = replace(cut, notes=(*source.warnings, *profile.notes, *cut.notes))
     if export.is_cumulative:
         return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
     return plan_export(target, facts, cut, snapshot=snapshot)

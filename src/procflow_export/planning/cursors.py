@@ -30,7 +30,11 @@ LATER_SCOPE: Final = "later"
 
 _ACCEPTABLE: Final = ("source", "selection", "destination", "columns")
 """What may change while the stored position keeps its meaning, if somebody who knows says so."""
-_UNBOUNDED: Final = frozenset({"infinity", "-infinity"})
+_UNBOUNDED: Final = {
+    KeyKind.DECIMAL: frozenset({"nan", "infinity", "-infinity"}),
+    **dict.fromkeys(CALENDAR_KINDS, frozenset({"infinity", "-infinity"})),
+}
+"""Lower-case texts of PostgreSQL's values that are no numbers and no days."""
 _STORED_AS: Final = {
     *((KeyKind.TEXT, kind) for kind in CALENDAR_KINDS),
     (KeyKind.INTEGER, KeyKind.DECIMAL),
@@ -172,12 +176,12 @@ def usable_position(key: Key, position: KeyValues) -> KeyValues:
     """Return ``position`` if later keys can be beyond it.
 
     Raises:
-        PlanError: If it is an infinity, or of another kind than its column's values (SQLite keeps any value in any column,
+        PlanError: If it is an infinity or NaN, or of another kind than its column's values (SQLite keeps any value in any column,
             and orders texts behind all numbers): behind it no row would ever be new.
     """
     value, part = position[0], key[0]
     is_of_kind = value.kind is part.kind or (value.kind, part.kind) in _STORED_AS
-    if not is_of_kind or (part.kind in CALENDAR_KINDS and value.text in _UNBOUNDED):
+    if not is_of_kind or value.text.lower() in _UNBOUNDED.get(part.kind, ()):
         raise PlanError(
             Code.PLAN_KEY_NOT_USABLE,
             f"the largest value of {part} is {value.text!r}: behind it no row would ever be new; leave such rows out with a"

@@ -68,3 +68,17 @@ def _even_numbers(bits: int) -> Values:
 
 class DoesNotFitError(pa.ArrowInvalid):
     """A value does not fit its type; unlike Arrow's own errors, this one says why in words that people can be shown."""
+
+
+class MisfitError(Exception):
+    """A value does not fit its column, and the column's policy keeps it from being changed.
+
+    Attributes:
+        index: Its place among the values that were read.
+        reason: Why, where the value does not say it.
+    """
+
+    def __init__(self, index: int, reason: str = "") -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason

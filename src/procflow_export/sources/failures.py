@@ -48,11 +48,15 @@ def checked_names(names: Iterable[str], selection: Selection) -> Sequence[str]:
     """Return the column names of a selection.
 
     Raises:
-        SourceError: If there is none, or one stands twice.
+        SourceError: If there is none, or one is empty or stands twice.
     """
     result = list(names)
     if not result:
         raise SourceError(Code.SOURCE_QUERY_INVALID, f"{selection} has no columns")
+    if "" in result:
+        raise SourceError(
+            Code.SOURCE_QUERY_INVALID, f"column {result.index('') + 1} of {selection} has no name: give it an alias"
+        )
     doubled = [name for name, count in Counter(result).items() if count > 1]
     if doubled:
         raise SourceError(
@@ -65,6 +69,17 @@ def checked_names(names: Iterable[str], selection: Selection) -> Sequence[str]:
 def not_found(selection: Selection) -> SourceError:
     """Return the error for a table or view that is not there."""
     return SourceError(Code.SOURCE_NOT_FOUND, f"there is no table or view {selection}, or the user may not see it")
+
+
+def schema_changed(selection: Selection, column: Column, what: str) -> DataError:
+    """Return the error for a column that is not what the planner found.
+
+    Args:
+        selection: Whose.
+        column: As it was planned.
+        what: What it is now: ``is no longer there``.
+    """
+    return DataError(Code.SCHEMA_CHANGED, f"column {column.name!r} of {selection} {what}")
 
 
 def connection_failure(error: SourceError, *, was_connected: bool) -> SourceError:

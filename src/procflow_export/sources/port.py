@@ -43,7 +43,7 @@ MIB: Final = 1024 * KIB
 READ_BUFFER_BYTES: Final = 2 * MIB
 """Wire bytes that may wait for the decoder before the server is made to wait."""
 
-BLOCK_BYTES: Final = 1 * MIB
+BLOCK_BYTES: Final = 3 * MIB // 2
 """Wire bytes that are decoded in one go, unless a single row is longer."""
 
 
@@ -55,11 +55,13 @@ class TableProfile:
         columns: In the order of the selection; never empty, names unique.
         row_estimate: From the statistics that the database keeps; ``None`` where it has none.  Never a count.
         indexes: What cuts it well; nothing is known of a query's.
+        notes: What the operator should know of its rows.
     """
 
     columns: tuple[Column, ...]
     row_estimate: int | None
     indexes: Indexes = NO_INDEXES
+    notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, or ``None``."""

@@ -197,7 +197,7 @@ MYSQL = Dialect(
 )
 SQLITE = Dialect(
     engine=SourceType.SQLITE,
-    quote='"',
+    quote="`",  # a name in double quotes that is no column is a text
     placeholder=parameters.sqlite,
     literal=literals.sqlite,
     key_text=literals.sqlite_text,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
 
+from procflow_export import ExitStatus
 from tests.export.cli.conftest import TIMEOUT_S, Shop
 
 ROWS = {"customers": 300, "orders": 2000, "items": 5000}
@@ -178,3 +180,38 @@ def test_an_old_terminal_gets_ascii(shop: Shop) -> None:
     assert ended.status == 0
     assert ended.err.isascii()
     assert "all exports published" in ended.err
+
+
+BROKEN = """
+import sys
+from procflow_export.__main__ import main
+from procflow_export.pipeline import reading
+
+async def plan_target(*_arguments, **_options):
+    raise OverflowError("a bug of ours")
+
+reading.plan_target = plan_target
+sys.argv = ["procflow-export", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_bug_of_ours_is_told_with_its_traceback(shop: Shop) -> None:
+    """E-60, E-61: what the operator is asked to report is there, and nothing else of the log."""
+    shop.config({"name": "orders", "table": "orders"})
+
+    ended = subprocess.run(
+        [sys.executable, "-c", BROKEN, "run", "shop.yaml"],
+        cwd=shop.folder,
+        env=shop.env,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert ended.returncode == int(ExitStatus.INTERNAL)
+    assert "Report it with the traceback" in ended.stderr
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert "OverflowError: a bug of ours" in ended.stderr
+    assert "export_failed_unexpectedly" not in ended.stderr

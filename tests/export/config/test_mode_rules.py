@@ -127,6 +127,11 @@ WRONG: dict[str, tuple[Mode, dict[str, Any], str]] = {
     ),
     "settle without an age": (Mode.INCREMENTAL, {"cursor_column": "a", "settle": {}}, "settle.after"),
     "settle without a unit": (Mode.INCREMENTAL, {"cursor_column": "a", "settle": {"after": "90"}}, "settle.after"),
+    "settle before the calendar": (
+        Mode.INCREMENTAL,
+        {"cursor_column": "a", "settle": {"after": "999999999d"}},
+        "settle.after",
+    ),
     "settle with a misspelt key": (
         Mode.INCREMENTAL,
         {"cursor_column": "a", "settle": {"after": "1h", "colum": "a"}},
@@ -134,6 +139,7 @@ WRONG: dict[str, tuple[Mode, dict[str, Any], str]] = {
     ),
     "no time column": (Mode.TIME_WINDOW, {"days_window": 1}, "time_column"),
     "no window": (Mode.TIME_WINDOW, {"time_column": "a"}, "days_window"),
+    "window before the calendar": (Mode.TIME_WINDOW, {"time_column": "a", "days_window": 9_999_999}, "days_window"),
     "zero window": (Mode.TIME_WINDOW, {"time_column": "a", "days_window": 0}, "days_window"),
 }
 
@@ -165,7 +171,7 @@ def test_durations_are_read(text: str, seconds: int) -> None:
     assert parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "1", "1w", "-1h", "1.5h", "1h30m", "99999999999999s"])
+@pytest.mark.parametrize("text", ["", "h", "1", "1w", "-1h", "1.5h", "1h30m", "36526d", "99999999999999s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """E-62: nothing is guessed."""
     with pytest.raises(ValueError, match="not a duration"):

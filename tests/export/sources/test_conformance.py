@@ -76,7 +76,8 @@ async def test_missing_table_has_its_own_code(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["SELEC 1", "SELECT 1; SELECT 2", "SELECT 1 AS a, 2 AS a", "DROP TABLE t", "", "SELECT a.b.c.d"]
+    "text",
+    ["SELEC 1", "SELECT 1; SELECT 2", "SELECT 1 AS a, 2 AS a", "DROP TABLE t", "", "SELECT a.b.c.d", 'SELECT 1 AS ""'],
 )
 async def test_query_that_is_not_one_readable_select_is_refused(database: Database, text: str) -> None:
     """E-12: a query is one SELECT statement whose columns have different names."""

@@ -26,10 +26,11 @@ from procflow_export.model.types import (
     decode_columns,
     encode_columns,
 )
+from procflow_export.sources.arrays import MisfitError
 from procflow_export.sources.columns.conversions import text_conversion, text_fitting
 from procflow_export.sources.columns.ewkb import to_wkb
 from procflow_export.sources.columns.lists import fitted_lists
-from procflow_export.sources.columns.policies import Fitting, MisfitError, fitted
+from procflow_export.sources.columns.policies import Fitting, fitted
 from procflow_export.sources.columns.texts import decoded_texts
 
 WIDE = Context(prec=1000)
@@ -261,7 +262,7 @@ def test_what_is_no_flat_array_is_refused(text: str) -> None:
     for on_invalid in (OnInvalid.ERROR, OnInvalid.CLAMP):
         with pytest.raises(MisfitError) as caught:
             fitted_lists(texts, pa.list_(pa.string()), elements, on_invalid)
-        assert caught.value.row == 1
+        assert caught.value.index == 1
     found, changed_count = fitted_lists(texts, pa.list_(pa.string()), elements, OnInvalid.NULL)
 
     assert found.to_pylist() == [[], None]
@@ -280,7 +281,7 @@ def test_an_element_that_does_not_fit_follows_the_policy_alone() -> None:
     nulls, null_count = fitted_lists(texts, deep, elements, OnInvalid.NULL)
     nearest, nearest_count = fitted_lists(texts, deep, elements, OnInvalid.CLAMP)
 
-    assert caught.value.row == 3
+    assert caught.value.index == 3
     assert nulls.to_pylist() == [[[1], None], [], None, [[None, None, None], [7]]]
     assert nearest.to_pylist() == [[[1], None], [], None, [[255, None, 0], [7]]]
     assert null_count == nearest_count == 2
@@ -323,7 +324,7 @@ def test_the_first_value_that_cannot_be_kept_is_named(values: list[str | None], 
     try:
         found, changed_count = fitted(pa.array(values, pa.string()), fitting, on_invalid)
     except MisfitError as exc:
-        assert exc.row == first
+        assert exc.index == first
     else:
         assert first is None
         nearest = {"1.05": 1, "7": 7, "300": 255, "-1": 0}

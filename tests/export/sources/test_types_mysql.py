@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import SourceError
+from procflow_export.model.errors import DataError, SourceError
 from procflow_export.model.plan import KeyRange, Query, Relation
 from procflow_export.planning.keys import key_kind
 from tests.export.sources.databases import MariaDatabase, integer_bounds, opened, read, values
@@ -66,6 +66,21 @@ EXPRESSIONS: list[tuple[str, Any]] = [
 ]
 
 
+async def test_invisible_columns_are_exported(mariadb: MariaDatabase) -> None:
+    """E-20: a column that ``*`` does not stand for is a column of the table like others, behind those that are visible."""
+    mariadb.execute(
+        "CREATE TABLE t (a int INVISIBLE NOT NULL DEFAULT 1, id int PRIMARY KEY, b varchar(9) INVISIBLE)",
+        "INSERT INTO t (id) VALUES (2)",
+        "INSERT INTO t (id, a, b) VALUES (3, 4, 'x')",
+    )
+
+    async with opened(mariadb) as source:
+        table = await read(source, "t")
+
+    assert table.column_names == ["id", "a", "b"]
+    assert table.to_pylist() == [{"id": 2, "a": 1, "b": None}, {"id": 3, "a": 4, "b": "x"}]
+
+
 async def test_values_of_a_query_are_those_of_its_text(mariadb: MariaDatabase) -> None:
     """E-20: nothing around a query changes a value; a derived table would cut DOUBLE(M,D) to M digits."""
     mariadb.execute("CREATE TABLE t (d double, f float)", "INSERT INTO t VALUES (1e30, 0.1)")
@@ -109,12 +124,40 @@ async def test_a_query_whose_columns_changed_is_not_read(mariadb: MariaDatabase)
     async with opened(mariadb) as source:
         columns = (await source.profile(query)).columns
         mariadb.execute("ALTER TABLE t MODIFY v float")
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(DataError) as caught:
             await read(source, query, columns=columns)
         again = await read(source, query)
 
     assert caught.value.code is Code.SCHEMA_CHANGED
     assert values(again, "v") == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [
+        ("decimal(10,2)", "double", "1.234"),
+        ("decimal(10,2)", "decimal(10,3)", "1.2"),
+        ("date", "datetime", "'2024-01-01 10:00'"),
+        ("double", "float", "1.1"),
+        ("int", "int unsigned", "1"),
+        ("varbinary(9)", "varchar(9)", "'x'"),
+        ("timestamp", "datetime", "'2024-01-01'"),
+    ],
+)
+async def test_a_table_whose_column_has_another_type_is_not_read(
+    mariadb: MariaDatabase, before: str, after: str, value: str
+) -> None:
+    """E-20, E-22: values of another type than the planned one are not taken for it, which could round or cut them."""
+    mariadb.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {before})")
+
+    async with opened(mariadb) as source:
+        columns = (await source.profile(Relation(table="t"))).columns
+        mariadb.execute(f"ALTER TABLE t MODIFY v {after}", f"INSERT INTO t VALUES (1, {value})")
+        with pytest.raises(DataError) as caught:
+            await read(source, "t", columns=columns)
+
+    assert caught.value.code is Code.SCHEMA_CHANGED
+    assert "'v'" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["SELECT 1 AS a; SELECT 2 AS a", "SELECT ? AS a", "DO 1", "SELECT 1 AS a, 2 AS a"])

@@ -141,6 +141,42 @@ async def test_session_of_the_server_does_not_change_values(postgres: PostgresDa
     ]
 
 
+async def test_rows_that_row_security_hides_are_told(postgres: PostgresDatabase) -> None:
+    """E-20: rows that the user may not see are missing from the export, but not silently."""
+    role = f"seer_{postgres.url.rpartition('/')[2]}"
+    postgres.execute(
+        f"CREATE ROLE {role} LOGIN",
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "INSERT INTO t VALUES (1), (2)",
+        f"GRANT SELECT ON t TO {role}",
+        "CREATE POLICY few ON t FOR SELECT USING (id = 1)",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+    )
+    seer = PostgresDatabase(postgres.url.replace("postgres@", f"{role}@"))
+    try:
+        async with opened(seer) as source, opened(postgres) as owner:
+            filtered = await source.profile(Relation(table="t"))
+            table = await read(source, "t")
+            whole = await owner.profile(Relation(table="t"))
+    finally:
+        postgres.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+    assert table["id"].to_pylist() == [1]
+    assert "row security" in filtered.notes[0]
+    assert whole.notes == ()
+
+
+async def test_a_server_that_can_looks_whether_anybody_waits(postgres: PostgresDatabase) -> None:
+    """E-34: a statement whose client is gone ends within a second, where the server's platform tells it; no other is asked."""
+    setting = "SELECT current_setting('client_connection_check_interval') AS v"
+
+    async with opened(postgres) as source:
+        table = await read(source, Query(text=setting))
+        (server,) = (await read(source, Query(text="SELECT version() AS v")))["v"].to_pylist()
+
+    assert table["v"].to_pylist() == ["1s" if "linux" in str(server) else "0"]
+
+
 @pytest.mark.parametrize("decimals", [0, 20], ids=["binary", "text"])
 async def test_text_that_is_no_utf8_is_an_error_that_names_it(postgres: PostgresDatabase, decimals: int) -> None:
     """E-21: a database without an encoding may hold any bytes; those that are no text are refused, all others exported."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.plan import Query, Relation
+from procflow_export.model.keys import KeyKind, KeyPart
+from procflow_export.model.plan import KeyRange, NullKeys, Query, Relation, Selection, TableChunk
 from procflow_export.model.settings import Format
 from procflow_export.model.types import Fidelity
 from procflow_export.pipeline.cutting import Cutter
@@ -165,7 +166,7 @@ async def test_generated_columns_and_tables_without_row_ids(sqlite: SqliteDataba
 
 
 async def test_file_that_is_missing_or_no_database(sqlite: SqliteDatabase) -> None:
-    """E-61: a wrong path is told from a wrong file."""
+    """E-61: a wrong path is told from a wrong file, and each is named."""
     from msgspec.structs import replace
 
     from procflow_export.sources import open_source
@@ -178,6 +179,7 @@ async def test_file_that_is_missing_or_no_database(sqlite: SqliteDatabase) -> No
             with pytest.raises(SourceError) as caught:
                 await source.profile(Relation(table="t"))
         assert caught.value.code is code
+        assert str(path) in str(caught.value)
     assert not sqlite.path.with_name("none.db").exists()
 
 
@@ -238,3 +240,57 @@ def test_a_column_is_exact_or_refused(declared: str, values: list[Any]) -> None:
         if column.fidelity is Fidelity.EXACT:
             same = [a == b or (a != a and b != b) for a, b in zip(result, values, strict=True)]
             assert all(same)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        None,
+        KeyRange.of_integers("k", 0, 10),
+        NullKeys(key=(KeyPart(column="k", kind=KeyKind.INTEGER, is_nullable=True),)),
+    ],
+)
+@pytest.mark.parametrize("selection", [Relation(table="t"), Query(text="SELECT * FROM t")], ids=str)
+@pytest.mark.parametrize("renamed", ["name", "k"])
+async def test_a_name_that_is_no_column_any_more_is_not_taken_for_a_text(
+    sqlite: SqliteDatabase, selection: Selection, chunk: TableChunk | None, renamed: str
+) -> None:
+    """E-20, E-22: SQLite reads an unknown name in double quotes as a text, every row of which would be that name."""
+    sqlite.execute("CREATE TABLE t (name text, k integer)", "INSERT INTO t VALUES ('x', 1), ('y', NULL)")
+
+    async with opened(sqlite) as source:
+        columns = (await source.profile(selection)).columns
+        sqlite.execute(f"ALTER TABLE t RENAME COLUMN {renamed} TO other")
+        with pytest.raises(ExportError) as caught:
+            await read(source, selection, chunk, columns=columns)
+
+    assert renamed in str(caught.value)
+    if isinstance(selection, Relation):
+        assert caught.value.code is Code.SCHEMA_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("collation", "index", "keys"),
+    [
+        ("NOCASE", "k COLLATE BINARY", []),
+        ("NOCASE", "k COLLATE RTRIM, id", []),
+        ("RTRIM", "k COLLATE BINARY", []),
+        ("NOCASE", "k", [("k",)]),
+        ("RTRIM", "k", [("k",)]),
+        ("BINARY", "k COLLATE NOCASE", [("k",)]),
+    ],
+)
+async def test_an_index_that_tells_apart_what_its_column_does_not_is_no_key(
+    sqlite: SqliteDatabase, collation: str, index: str, keys: list[tuple[str, ...]]
+) -> None:
+    """E-10: behind the key `A` of a column without cases, `a` would never be new."""
+    sqlite.execute(
+        f"CREATE TABLE t (k text COLLATE {collation} NOT NULL, id integer NOT NULL, v text COLLATE NOCASE)",
+        f"CREATE UNIQUE INDEX u ON t ({index})",
+        "INSERT INTO t VALUES ('A', 1, 'x')",
+    )
+
+    async with opened(sqlite) as source:
+        profile = await source.profile(Relation(table="t"))
+
+    assert list(profile.indexes.unique_keys) == keys

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from procflow_export.model.types import Column, arrow_schema
+from procflow_export.sources.arrays import MisfitError
 from procflow_export.sources.blocks import BlockDecoder
 from procflow_export.sources.columns.conversions import chosen_values
-from procflow_export.sources.columns.policies import MisfitError
 from procflow_export.sources.failures import ValueRefusedError
 
 
@@ -55,9 +55,9 @@ class _ConvertingDecoder:
             try:
                 converted, changed_count = convert(values)
             except MisfitError as exc:
-                shown = values[exc.row].as_py()
+                shown = values[exc.index].as_py()
                 raise ValueRefusedError(
-                    column, value=_shown(shown), place=self._place(exc.row, carried), reason=exc.reason
+                    column, value=_shown(shown), place=self._place(exc.index, carried), reason=exc.reason
                 ) from exc
             if changed_count:
                 self.changed_values[column.name] += changed_count

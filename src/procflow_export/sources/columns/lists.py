@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from procflow_export.model.choices import OnInvalid
-from procflow_export.sources.arrays import AnyType, DoesNotFitError, Values, buffer_of
-from procflow_export.sources.columns.policies import Fitting, MisfitError, fitted
+from procflow_export.sources.arrays import AnyType, DoesNotFitError, MisfitError, Values, buffer_of
+from procflow_export.sources.columns.policies import Fitting, fitted
 
 OTHER_DEPTH: Final = "an array of another depth, which only the type json holds"
 
@@ -41,7 +41,7 @@ def fitted_lists(texts: Values, arrow_type: AnyType, elements: Fitting, on_inval
     try:
         values, element_count = fitted(levels.pop(), elements, on_invalid)
     except MisfitError as exc:
-        raise MisfitError(_row_of(levels, exc.row), exc.reason) from exc
+        raise MisfitError(_row_of(levels, exc.index), exc.reason) from exc
     return _rebuilt(levels, values), array_count + element_count
 
 

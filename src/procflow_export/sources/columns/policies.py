@@ -15,23 +15,9 @@ import pyarrow as pa
 from procflow_export.model.choices import OnInvalid
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import ExportError
-from procflow_export.sources.arrays import DoesNotFitError, Values
+from procflow_export.sources.arrays import DoesNotFitError, MisfitError, Values
 from procflow_export.sources.arrays import kernels as pc
 from procflow_export.sources.text_columns import Conversion, first_failure
-
-
-class MisfitError(Exception):
-    """A value does not fit its column, and the policy keeps it from being changed.
-
-    Attributes:
-        row: Its place in the column that was converted.
-        reason: What the conversion said.
-    """
-
-    def __init__(self, row: int, reason: str) -> None:
-        self.row = row
-        self.reason = reason
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import Indexes
-from procflow_export.model.plan import Query, Relation, Selection
+from procflow_export.model.plan import Everything, Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
-from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.columns.choices import is_still
+from procflow_export.sources.failures import checked_names, not_found, schema_changed
 from procflow_export.sources.mysql.session import translated
-from procflow_export.sources.mysql.types import WireField, column, has_fixed_digits, is_geometry, travels_as_text
+from procflow_export.sources.mysql.types import (
+    WireField,
+    column,
+    has_fixed_digits,
+    is_geometry,
+    projection,
+    travels_as_text,
+)
 from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import TableProfile
 
@@ -71,14 +79,48 @@ def refuse_changes_by_wrapping(columns: Sequence[Column], query: Query) -> None:
             )
 
 
-async def result_fields(connection: WireConnection, selection: Relation) -> Sequence[WireField]:
+def require_still(
+    relation: Relation, columns: Sequence[Column], fields: Sequence[WireField], *, is_binary: bool
+) -> None:
+    """Make sure that a table's columns have the types that they were planned with.
+
+    What is sent would often fit the old type: a number as a decimal of fewer digits, a moment as its day.  Columns that are
+    sent as an expression tell nothing of their own type.
+
+    Args:
+        relation: The table.
+        columns: As planned, in the order of the SELECT list.
+        fields: What the server sends for them.
+        is_binary: Whether the rows are sent in binary form.
+
+    Raises:
+        DataError: If one has another type.
+    """
+    for planned, field in zip(columns, fields, strict=True):
+        now = column(field, native_type=planned.native_type, is_nullable=True)
+        is_bare = projection(planned.carried(), is_binary=is_binary) == sql.MYSQL.identifier(planned.name)
+        if is_bare and not is_still(planned, now):
+            raise schema_changed(relation, planned, f"was {planned.native_type} and has another type now")
+
+
+async def result_fields(
+    connection: WireConnection, selection: Relation, also: Sequence[str] = ()
+) -> Sequence[WireField]:
     """Return the columns of a table as the server describes them, without reading a row.
+
+    Args:
+        connection: Where to ask.
+        selection: The table.
+        also: Its columns that ``*`` does not stand for.
 
     Raises:
         SourceError: If the server does not accept it as one statement with columns of different names.
     """
     with translated():
-        fields, rows = await connection.start_rows(f"SELECT * FROM {sql.MYSQL.from_item(selection)} LIMIT 0")
+        statement = sql.MYSQL.select(
+            selection, ["*", *map(sql.MYSQL.identifier, also)], Everything(), suffix=" LIMIT 0"
+        )
+        fields, rows = await connection.start_rows(statement)
         while await rows.receive():
             pass
     checked_names((field.name for field in fields), selection)
@@ -118,15 +160,17 @@ async def _relation_profile(connection: WireConnection, relation: Relation) -> T
     schema, arguments = _named(relation)
     described = await rows_of(
         connection,
-        "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE FROM information_schema.COLUMNS"
-        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, EXTRA FROM information_schema.COLUMNS"
+        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION",
         arguments,
     )
     if not described:
         raise not_found(relation)
-    catalog = {name: (native_type, is_nullable != "NO") for name, native_type, is_nullable in described}
+    catalog = {name: (native_type, is_nullable != "NO") for name, native_type, is_nullable, _ in described}
+    # Both servers leave them out of `*`, and so would the export, silently.
+    invisible = [name for name, _, _, extra in described if name and "INVISIBLE" in (extra or "").split()]
     columns = []
-    for field in await result_fields(connection, relation):
+    for field in await result_fields(connection, relation, invisible):
         native_type, is_nullable = catalog.get(field.name, (None, True))
         columns.append(column(field, native_type=native_type, is_nullable=is_nullable))
     estimates = await rows_of(

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import partial, reduce
 from typing import Final, TypeAlias
 
 import pymysql.err
@@ -30,6 +30,18 @@ IDLE_TIMEOUT_S: Final = 7 * 24 * 3600
 """How long a reader of a snapshot may have nothing to read."""
 NET_WRITE_TIMEOUT_S: Final = 600
 """How long the server waits for a reader that is busy: a full buffer is normal here."""
+
+_EVERY_ROW: Final = 2**64 - 1
+_ANY_DATE: Final = "ALLOW_INVALID_DATES"
+_REFUSED_MODES: Final = ("NO_ZERO_IN_DATE", "NO_ZERO_DATE", "TRADITIONAL", "PAD_CHAR_TO_FULL_LENGTH")
+_EXACT_MODE: Final = reduce(
+    lambda modes, refused: f"REPLACE({modes}, '{refused}', '{_ANY_DATE}')", _REFUSED_MODES, "@@session.sql_mode"
+)
+"""The server's ``sql_mode``, which says how queries are to be read, without what pads texts, and what makes a date that never
+was no bound, so that no row lies behind it."""
+_ISOLATION: Final = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+"""Not whatever the server has: under READ UNCOMMITTED rows are seen that never were, and under READ COMMITTED a consistent
+snapshot is silently none."""
 
 _CODES: Final[dict[int, Code]] = {
     1213: Code.SOURCE_DEADLOCK,
@@ -106,7 +118,7 @@ async def connect(address: ServerAddress, limits: ReadLimits) -> WireConnection:
                 connection.server = await _ask_server(connection)
                 require_supported(connection.server)
                 if connection.server.proxy is None:
-                    for statement in (*_settings(connection.server, limits), "SET SESSION TRANSACTION READ ONLY"):
+                    for statement in (*_settings(connection.server, limits), _ISOLATION):
                         await connection.query(statement)
     except TimeoutError as exc:
         connection.close()
@@ -148,13 +160,12 @@ async def own_settings(connection: WireConnection, limits: ReadLimits) -> AsyncI
             await connection.query("COMMIT")
 
 
-def snapshot_settings(connection: WireConnection) -> list[str]:
+def snapshot_settings(server: Server) -> str:
     """Return what a connection needs that will read one state for as long as an export lasts."""
     idle = f"SET SESSION wait_timeout = {IDLE_TIMEOUT_S}"
-    if connection.server.is_mariadb:
+    if server.is_mariadb:
         idle += ", SESSION idle_transaction_timeout = 0, SESSION idle_readonly_transaction_timeout = 0"
-    # A consistent snapshot is silently none under READ COMMITTED, which may be the server's default.
-    return ["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", idle]
+    return idle
 
 
 async def _ask_server(connection: WireConnection) -> Server:
@@ -181,7 +192,12 @@ async def _answer(connection: WireConnection, statement: str) -> list[tuple[str 
 
 
 def _settings(server: Server, limits: ReadLimits) -> list[str]:
-    values: dict[str, str | int] = {"time_zone": f"'{TIME_ZONE}'", "net_write_timeout": NET_WRITE_TIMEOUT_S}
+    values: dict[str, str | int] = {
+        "time_zone": f"'{TIME_ZONE}'",
+        "net_write_timeout": NET_WRITE_TIMEOUT_S,
+        "sql_select_limit": _EVERY_ROW,
+        "sql_mode": f"CONCAT_WS(',', '{_ANY_DATE}', NULLIF({_EXACT_MODE}, ''))",
+    }
     if limits.statement_timeout_s:
         # MySQL counts milliseconds and only SELECT, MariaDB counts seconds; neither knows the other's name.
         if server.is_mariadb:

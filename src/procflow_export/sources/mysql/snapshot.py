@@ -15,7 +15,6 @@ wrong rows.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -26,6 +25,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query, Selection, Snapshot
 from procflow_export.sources import sql
+from procflow_export.sources.held import JoinedState
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import engine_of, may_reload
@@ -42,35 +42,24 @@ _REFUSALS: Final = {
 _SNAPSHOT_ENGINES: Final = frozenset({"InnoDB", "ROCKSDB", "RocksDB", "TokuDB"})
 
 
-class MysqlHolder:
+class MysqlHolder(JoinedState):
     """See ``sources.port.SnapshotHolder``.  Holds nothing once it is sealed: the readers do."""
 
     def __init__(
         self, locker: WireConnection, readers: JoinedReaders[WireConnection], snapshot: Snapshot, selection: Selection
     ) -> None:
+        super().__init__(snapshot)
         self._locker = locker
         self._readers = readers
-        self._snapshot = snapshot
         self._selection = selection
-        self._began_s = time.monotonic()
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The state that its readers joined."""
-        return self._snapshot
-
-    @property
-    def held_s(self) -> float:
-        """Age of the readers' transactions."""
-        return time.monotonic() - self._began_s
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Keep writers out, once; the planner's own reader joins too."""
         try:
             await self._lock()
-            self._began_s = time.monotonic()
-            await self._readers.join(self._snapshot)
+            self.begin()
+            await self._readers.join(self.snapshot)
             yield
             with session.translated():
                 # That it answers proves that the lock was held until now: it would have ended with its connection.
@@ -97,11 +86,6 @@ class MysqlHolder:
                     reason = f"{statement} was {_REFUSALS[exc.code]}"
                     raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, reason) from exc.__cause__
             await anyio.sleep(LOCK_PAUSE_S)
-
-    async def wait_lost(self) -> SourceError:
-        """For ever: the readers hold the state, and each tells when it has lost it."""
-        await anyio.sleep_forever()
-        raise AssertionError
 
 
 async def check_joined(connection: WireConnection, selection: Selection) -> None:
@@ -163,8 +147,7 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
         connection = await connect()
         try:
             with session.translated():
-                for statement in session.snapshot_settings(connection):
-                    await connection.query(statement)
+                await connection.query(session.snapshot_settings(connection.server))
         except BaseException:
             connection.close()
             raise

@@ -16,10 +16,9 @@ import pyarrow as pa
 from pymysql.err import MySQLError
 
 from procflow_export.model.choices import NO_CHOICES, Choices
-from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.keys import KeyValue, KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
@@ -28,7 +27,7 @@ from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns, is_still
 from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
-from procflow_export.sources.failures import connection_failure
+from procflow_export.sources.failures import connection_failure, schema_changed
 from procflow_export.sources.leases import Leases
 from procflow_export.sources.literals import readable
 from procflow_export.sources.mysql import session
@@ -38,6 +37,7 @@ from procflow_export.sources.mysql.catalog import (
     profile,
     query_columns,
     refuse_changes_by_wrapping,
+    require_still,
     rows_of,
 )
 from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
@@ -245,6 +245,8 @@ async def _result(
                 )
                 fields, rows = await connection.start_rows(statement)
                 is_binary = False
+        if isinstance(selection, Relation):
+            require_still(selection, columns, fields, is_binary=is_binary)
         decoder = PacketDecoder(carried, fields, is_binary=is_binary, index=rows.index, key=key)
         yield rows, converting(decoder, columns, key=key)
 
@@ -256,8 +258,9 @@ async def _query_result(
         statement = sql.MYSQL.body(query)
         fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
     found = {column.name: column for column in columns_of(fields)}
-    if not all(column.name in found and is_still(column, found[column.name]) for column in columns):
-        raise SourceError(Code.SCHEMA_CHANGED, f"the columns of {query} changed since the export was planned")
+    for column in columns:
+        if column.name not in found or not is_still(column, found[column.name]):
+            raise schema_changed(query, column, "is not what it was when the export was planned")
     carried = [column.carried() for column in columns]
     agreed = found | {column.name: column for column in carried}
     decoder = PacketDecoder(list(agreed.values()), fields, is_binary=True, index=rows.index, wanted=carried)

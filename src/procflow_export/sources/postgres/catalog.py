@@ -141,6 +141,9 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
         columns = await relation_columns(connection, relation)
         not_null = {row["name"] for row in await connection.fetch(_NOT_NULL, name)}
         indexes = await connection.fetch(_INDEXES, name)
+        is_filtered = await connection.fetchval(
+            "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1))", name
+        )
     columns = tuple(replace(entry, is_nullable=entry.name not in not_null) for entry in columns)
     checked_names((entry.name for entry in columns), relation)
     return TableProfile(
@@ -155,6 +158,7 @@ async def relation_profile(connection: Connection, relation: Relation) -> TableP
                 row["columns"][0] for row in indexes if row["is_ordered"] and row["columns"][0] is not None
             ),
         ),
+        notes=(f"row security hides the rows of {relation} that this user may not see",) if is_filtered else (),
     )
 
 

@@ -57,6 +57,13 @@ _SETTINGS: Final = {
     "standard_conforming_strings": "on",
 }
 
+# A server that works on a long sort learns within a second that nobody waits for it.  Those that cannot notice refuse the
+# setting, and with it the transaction: on Windows, and release 14 everywhere but on Linux.
+_CHECK_CONNECTION: Final = (
+    "SELECT pg_catalog.set_config('client_connection_check_interval', '1s', TRUE)"
+    " WHERE pg_catalog.version() LIKE '%linux%';"
+)
+
 _CODES: Final[dict[str, Code]] = {
     "57014": Code.SOURCE_STATEMENT_TIMEOUT,
     "57P01": Code.SOURCE_SHUTTING_DOWN,
@@ -164,15 +171,14 @@ async def begin(
     settings = dict(_SETTINGS)
     settings["statement_timeout"] = f"{limits.statement_timeout_s}s"
     settings["lock_timeout"] = f"{limits.lock_timeout_s}s"
-    if major >= CONNECTION_CHECK_VERSION:
-        # A server that works on a long sort learns within a second that nobody waits for it.
-        settings["client_connection_check_interval"] = "1s"
     opening = f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};"
     if snapshot is not None:
         opening = f"BEGIN ISOLATION LEVEL REPEATABLE READ {mode};SET TRANSACTION SNAPSHOT '{_exported(snapshot)}';"
         settings["lock_timeout"] = f"{min(limits.lock_timeout_s or IMPORTED_LOCK_WAIT_S, IMPORTED_LOCK_WAIT_S)}s"
         settings |= _unhurried(major)
     assignments = "".join(f"SET LOCAL {name} = '{value}';" for name, value in settings.items())
+    if major >= CONNECTION_CHECK_VERSION:
+        assignments += _CHECK_CONNECTION
     try:
         with translated(connection):
             await connection.execute(opening + assignments)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from procflow_export.model.codes import Code
-from procflow_export.model.errors import DataError
 from procflow_export.model.plan import Query, Selection
 from procflow_export.model.types import Column, LogicalType
 from procflow_export.sources import sql
 from procflow_export.sources.columns.choices import is_still
+from procflow_export.sources.failures import schema_changed
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import query_columns, relation_columns, same_types
 from procflow_export.sources.postgres.session import Connection
@@ -39,7 +38,7 @@ async def hold_shape(connection: Connection, selection: Selection, columns: Sequ
     by_name = {column.name: column for column in found}
     missing = [column for column in columns if column.name not in by_name]
     if missing:
-        raise _changed(selection, missing[0], "is no longer there")
+        raise schema_changed(selection, missing[0], "is no longer there")
     pairs = [(column, by_name[column.name]) for column in columns]
     if isinstance(selection, Query):
         is_same = await same_types(connection, [(agreed.native_type, now.native_type) for agreed, now in pairs])
@@ -49,7 +48,7 @@ async def hold_shape(connection: Connection, selection: Selection, columns: Sequ
         kept = [is_still(agreed, now) for agreed, now in pairs]
     for (agreed, now), is_kept in zip(pairs, kept, strict=True):
         if not is_kept:
-            raise _changed(selection, agreed, f"was {agreed.native_type} and is {now.native_type} now")
+            raise schema_changed(selection, agreed, f"was {agreed.native_type} and is {now.native_type} now")
 
 
 def _has_equal_meaning(agreed: Column, now: Column) -> bool:
@@ -58,7 +57,3 @@ def _has_equal_meaning(agreed: Column, now: Column) -> bool:
     if now.native_type == NUMERIC:
         return agreed.logical_type is LogicalType.DECIMAL or agreed.arrow_type == now.arrow_type
     return agreed.logical_type is now.logical_type and agreed.arrow_type == now.arrow_type
-
-
-def _changed(selection: Selection, column: Column, what: str) -> DataError:
-    return DataError(Code.SCHEMA_CHANGED, f"column {column.name!r} of {selection} {what}")

@@ -22,6 +22,7 @@ from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.plan import Selection, Snapshot
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
+from procflow_export.sources.held import HeldState
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.session import Connection
 
@@ -30,25 +31,14 @@ PING_INTERVAL_S: Final = 30.0
 PING_DEADLINE_S: Final = 15.0
 
 
-class PostgresHolder:
+class PostgresHolder(HeldState):
     """See ``sources.port.SnapshotHolder``."""
 
     def __init__(self, connection: Connection, snapshot: Snapshot, *, began_s: float) -> None:
+        super().__init__(snapshot, began_s=began_s)
         self._connection = connection
-        self._snapshot = snapshot
-        self._began_s = began_s
         self._ended = anyio.Event()
         connection.add_termination_listener(self._note_end)
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The exported state."""
-        return self._snapshot
-
-    @property
-    def held_s(self) -> float:
-        """Age of the transaction."""
-        return time.monotonic() - self._began_s
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:

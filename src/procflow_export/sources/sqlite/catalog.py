@@ -6,6 +6,7 @@ Owns the questions to the catalog.  Blocking: runs inside a database call.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from procflow_export.model.choices import Choices
@@ -14,12 +15,14 @@ from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.columns.choices import chosen_columns, has_type
-from procflow_export.sources.failures import checked_names, not_found
+from procflow_export.sources.failures import checked_names, not_found, schema_changed
 from procflow_export.sources.parameters import bound, without_values
 from procflow_export.sources.port import TableProfile
 from procflow_export.sources.sqlite.types import declared_column, observed_column, offers
 
 _QUERY_VIEW: Final = "procflow_query_columns"
+_FINEST: Final = "BINARY"
+"""The collation that takes nothing for equal but what is."""
 _STORAGE_CLASSES: Final = ("integer", "real", "text", "blob")
 
 
@@ -71,6 +74,19 @@ def _table_columns(connection: sqlite3.Connection, relation: Relation) -> list[t
         (relation.table, relation.schema or "main"),
     )
     return [(str(name), str(declared or ""), bool(not_null)) for name, declared, not_null in rows]
+
+
+def require_columns(connection: sqlite3.Connection, selection: Selection, columns: Sequence[Column]) -> None:
+    """Make sure that a table still has its columns; what types their values have is seen from the values.
+
+    Raises:
+        DataError: If one is no longer there.
+    """
+    if isinstance(selection, Relation):
+        names = {name for name, _, _ in _table_columns(connection, selection)}
+        for column in columns:
+            if column.name not in names:
+                raise schema_changed(selection, column, "is no longer there")
 
 
 def _is_view(connection: sqlite3.Connection, relation: Relation) -> bool:
@@ -140,29 +156,57 @@ def _rowid_alias(connection: sqlite3.Connection, relation: Relation) -> str | No
 def _indexes(
     connection: sqlite3.Connection, relation: Relation, rowid_alias: str | None, never_null: set[str]
 ) -> Indexes:
-    """Return what a table's indexes offer; the row id itself is one, and orders the table."""
+    """Return what a table's indexes offer; the row id itself is one, and orders the table.
+
+    An index may compare otherwise than its column does.  One that tells keys apart which the column takes for equal is no key:
+    behind the one, the other would never be found.
+    """
     rows = connection.execute(
         """
-        SELECT i.name, i."unique", i.partial, x.name
+        SELECT i.name, i."unique", i.partial, x.name, upper(x.coll)
         FROM pragma_index_list(:table, :schema) AS i
-        JOIN pragma_index_info(i.name, :schema) AS x
+        JOIN pragma_index_xinfo(i.name, :schema) AS x ON x.key
         ORDER BY i.origin <> 'pk', i.seq, x.seqno
         """,
         {"table": relation.table, "schema": relation.schema or "main"},
-    )
+    ).fetchall()
+    keys = {column for _, is_unique, _, column, _ in rows if is_unique} & never_null
+    collations = _collations(connection, relation, keys)
     found: dict[str, tuple[bool, list[str | None]]] = {}  # an expression has no name
-    for index, is_unique, is_partial, column in rows:
+    too_fine: set[str] = set()
+    for index, is_unique, is_partial, column, collation in rows:
         if not is_partial:
             found.setdefault(str(index), (bool(is_unique), []))[1].append(column)
+        if collations.get(column, _FINEST) not in {_FINEST, collation}:
+            too_fine.add(str(index))
     rowid = () if rowid_alias is None else (rowid_alias,)
     return Indexes(
         unique_keys=tuple(
             tuple(key)
-            for key in ([*rowid], *(columns for is_unique, columns in found.values() if is_unique))
+            for key in (
+                [*rowid],
+                *(columns for name, (is_unique, columns) in found.items() if is_unique and name not in too_fine),
+            )
             if key and never_null.issuperset(key)
         ),
         leading_columns=frozenset({*rowid, *(name for _, (name, *_) in found.values() if name is not None)}),
     )
+
+
+def _collations(connection: sqlite3.Connection, relation: Relation, names: set[str]) -> dict[str, str]:
+    """Return how columns compare texts, which the catalog does not tell: by what a UNION behind them takes for equal.
+
+    It compares as its leftmost member does (https://www.sqlite.org/lang_select.html#compound_select_statements).
+    """
+    table = sql.SQLITE.relation(relation)
+    result = {}
+    for name in names:
+        union = f"SELECT {sql.SQLITE.identifier(name)} FROM {table} WHERE 0 UNION SELECT 'a' UNION SELECT"
+        (counts,) = connection.execute(
+            f"SELECT (SELECT count(*) FROM ({union} 'A')), (SELECT count(*) FROM ({union} 'a '))"
+        )
+        result[name] = {(1, 2): "NOCASE", (2, 1): "RTRIM"}.get(counts, _FINEST)
+    return result
 
 
 def _row_estimate(connection: sqlite3.Connection, relation: Relation) -> int | None:

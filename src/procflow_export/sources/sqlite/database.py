@@ -36,6 +36,16 @@ _CODES: Final = {
     sqlite3.SQLITE_FULL: Code.SOURCE_OUT_OF_RESOURCES,
     sqlite3.SQLITE_ERROR: Code.SOURCE_QUERY_INVALID,
 }
+_OF_THE_FILE: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_PERM,
+    }
+)
+"""What is said of a file, so that its name belongs to it."""
 
 
 class Database:
@@ -44,8 +54,9 @@ class Database:
     A cancelled call is interrupted inside SQLite and awaited, so that no thread uses the connection afterwards.
     """
 
-    def __init__(self, connection: sqlite3.Connection, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, limiter: anyio.CapacityLimiter) -> None:
         self._connection = connection
+        self._path = path
         self._limiter = limiter
         self._is_closed = False
 
@@ -55,7 +66,7 @@ class Database:
         Raises:
             SourceError: If SQLite refuses.
         """
-        return await _in_thread(lambda: action(self._connection), self._limiter, self._connection.interrupt)
+        return await _in_thread(lambda: action(self._connection), self._path, self._limiter, self._connection.interrupt)
 
     @property
     def is_reading(self) -> bool:
@@ -103,9 +114,9 @@ async def connect(
 
     connection: sqlite3.Connection | None = None
     with anyio.CancelScope(shield=True):
-        connection = await _in_thread(opened, limiter, None)
+        connection = await _in_thread(opened, path, limiter, None)
     assert connection is not None
-    return Database(connection, limiter)
+    return Database(connection, path, limiter)
 
 
 @asynccontextmanager
@@ -125,17 +136,18 @@ async def open_database(
         database.close()
 
 
-def translate(exc: sqlite3.Error) -> SourceError:
-    """Return the error of ours for one of SQLite's."""
+def translate(exc: sqlite3.Error, path: Path) -> SourceError:
+    """Return the error of ours for one of SQLite's, met in the file at ``path``."""
     code = getattr(exc, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     message = str(exc)[:MAX_MESSAGE_CHARS]
     ours = Code.SOURCE_FAILED if primary is None else _CODES.get(primary, Code.SOURCE_FAILED)
-    return SourceError(ours, f"SQLite refused: {message}")
+    where = f" {os.fspath(path)!r}" if primary in _OF_THE_FILE else ""
+    return SourceError(ours, f"SQLite refused{where}: {message}")
 
 
 async def _in_thread(
-    function: Callable[[], _T], limiter: anyio.CapacityLimiter, interrupt: Callable[[], None] | None
+    function: Callable[[], _T], path: Path, limiter: anyio.CapacityLimiter, interrupt: Callable[[], None] | None
 ) -> _T:
     result: list[_T] = []
     failure: list[sqlite3.Error] = []
@@ -171,5 +183,5 @@ async def _in_thread(
     if unexpected is not None:
         raise unexpected
     if failure:
-        raise translate(failure[0]) from failure[0]
+        raise translate(failure[0], path) from failure[0]
     return result[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeAlias
@@ -19,6 +18,7 @@ import anyio
 
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Snapshot
+from procflow_export.sources.held import JoinedState
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.sqlite.database import Database
 
@@ -28,27 +28,16 @@ HOPEFUL_ATTEMPTS: Final = 3
 """How often the readers begin without a lock."""
 
 
-class SqliteHolder:
+class SqliteHolder(JoinedState):
     """See ``sources.port.SnapshotHolder``.  Holds nothing: the readers do."""
 
     def __init__(self, monitor: Database, readers: JoinedReaders[Database], connect_to_write: Connector) -> None:
+        super().__init__(Snapshot(name=secrets.token_hex(8), is_joined=True))
         self._monitor = monitor
         self._connect_to_write = connect_to_write
         self._attempt_count = 0
         self._readers = readers
-        self._snapshot = Snapshot(name=secrets.token_hex(8), is_joined=True)
         self._is_one_state = False
-        self._began_s = time.monotonic()
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The state that its readers joined."""
-        return self._snapshot
-
-    @property
-    def held_s(self) -> float:
-        """Age of the readers' transactions."""
-        return time.monotonic() - self._began_s
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -58,8 +47,8 @@ class SqliteHolder:
             if self._attempt_count > HOPEFUL_ATTEMPTS:
                 await stack.enter_async_context(self._write_lock())
             before = await self._version()
-            self._began_s = time.monotonic()
-            await self._readers.join(self._snapshot)
+            self.begin()
+            await self._readers.join(self.snapshot)
             yield
             self._is_one_state = await self._version() == before
 
@@ -67,11 +56,6 @@ class SqliteHolder:
     def is_one_state(self) -> bool:
         """Whether nobody committed while the readers began."""
         return self._is_one_state
-
-    async def wait_lost(self) -> SourceError:
-        """For ever: the readers hold the state."""
-        await anyio.sleep_forever()
-        raise AssertionError
 
     @asynccontextmanager
     async def _write_lock(self) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.literals import sqlite_value
 from procflow_export.sources.parameters import bound
 from procflow_export.sources.port import MIB, ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
-from procflow_export.sources.sqlite.catalog import profile
+from procflow_export.sources.sqlite.catalog import profile, require_columns
 from procflow_export.sources.sqlite.database import MAX_THREADS, Database, connect, open_database
 from procflow_export.sources.sqlite.decoder import RefusedError, RowDecoder, Value, decode_text
 from procflow_export.sources.sqlite.rows import RowReader
@@ -137,6 +137,7 @@ class SqliteSource:
         started = time.monotonic()
         opened: list[sqlite3.Cursor] = []  # filled in the thread: a cancelled call returns nothing
         try:
+            await database.call(partial(require_columns, selection=selection, columns=columns))
             await database.call(partial(_set_text_factory, columns=columns))
             await database.call(lambda connection: opened.append(connection.execute(statement, bound(selection))))
             reader = RowReader(

@@ -16,8 +16,7 @@ import pyarrow as pa
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, arrow_schema
-from procflow_export.sources.arrays import Values
-from procflow_export.sources.columns.policies import MisfitError
+from procflow_export.sources.arrays import MisfitError, Values
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.mysql.decoding.fields import Field, binary_fields, text_fields
 from procflow_export.sources.mysql.decoding.packets import FramingError, RowIndex, Rows, rows_of
@@ -90,7 +89,7 @@ class PacketDecoder:
         try:
             values, changed_count = reader.read(field)
         except MisfitError as exc:
-            value, place = reader.text(field, exc.row), self._place(exc.row, fields)
+            value, place = reader.text(field, exc.index), self._place(exc.index, fields)
             raise ValueRefusedError(column, value=value, place=place, reason=exc.reason) from exc
         if changed_count:
             self.changed_values[column.name] += changed_count

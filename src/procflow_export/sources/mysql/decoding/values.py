@@ -17,10 +17,10 @@ import pyarrow as pa
 from pymysql.constants import FIELD_TYPE
 
 from procflow_export.model.types import Column, LogicalType, OnInvalid
-from procflow_export.sources.arrays import Values, buffer_of, cut_out
+from procflow_export.sources.arrays import MisfitError, Values, buffer_of, cut_out
 from procflow_export.sources.columns.conversions import text_fitting
 from procflow_export.sources.columns.moments import to_instant
-from procflow_export.sources.columns.policies import MisfitError, fitted
+from procflow_export.sources.columns.policies import fitted
 from procflow_export.sources.columns.texts import decoded_texts
 from procflow_export.sources.mysql.decoding import digits, moments
 from procflow_export.sources.mysql.decoding.fields import Field, Mask

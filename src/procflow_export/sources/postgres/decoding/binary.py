@@ -15,7 +15,7 @@ import pyarrow as pa
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.types import Column, arrow_schema
-from procflow_export.sources.arrays import Values
+from procflow_export.sources.arrays import MisfitError, Values
 from procflow_export.sources.failures import ValueRefusedError
 from procflow_export.sources.postgres.decoding import fixed, lists, texts
 from procflow_export.sources.postgres.decoding.binary_cells import text_of
@@ -24,7 +24,7 @@ from procflow_export.sources.postgres.decoding.decimals import DecimalReader
 from procflow_export.sources.postgres.decoding.fields import Block, Field, FramingError
 from procflow_export.sources.postgres.decoding.framing import TRAILER, Framer, skip_header
 from procflow_export.sources.postgres.decoding.layout import MARK, layout_of
-from procflow_export.sources.postgres.decoding.misfits import MisfitError, Misfits
+from procflow_export.sources.postgres.decoding.misfits import Misfits
 
 Reader: TypeAlias = Callable[[Field], Values]
 FallibleReader: TypeAlias = Callable[[Field, Misfits], Values]

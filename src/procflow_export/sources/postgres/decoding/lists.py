@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from procflow_export.sources.arrays import Values, buffer_of
+from procflow_export.sources.arrays import MisfitError, Values, buffer_of
 from procflow_export.sources.postgres.decoding.cells import NOT_A_LIST
 from procflow_export.sources.postgres.decoding.fields import Block, Field, FramingError, Lengths, Loose, Mask, Positions
 from procflow_export.sources.postgres.decoding.fixed import validity
 from procflow_export.sources.postgres.decoding.framing import NULL_LENGTH
-from procflow_export.sources.postgres.decoding.misfits import MisfitError, Misfits
+from procflow_export.sources.postgres.decoding.misfits import Misfits
 
 ElementReader: TypeAlias = Callable[[Field], Values]
 

@@ -8,21 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from procflow_export.model.types import OnInvalid
+from procflow_export.sources.arrays import MisfitError
 from procflow_export.sources.postgres.decoding.fields import Mask
-
-
-class MisfitError(Exception):
-    """A value does not fit, and is not to be changed.
-
-    Attributes:
-        index: Which one of the values that were read.
-        reason: Why, where the value does not say it.
-    """
-
-    def __init__(self, index: int, reason: str = "") -> None:
-        super().__init__(reason)
-        self.index = index
-        self.reason = reason
 
 
 class Misfits:
