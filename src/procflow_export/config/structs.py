@@ -38,9 +38,9 @@ class Mode(StrEnum):
     """Which rows an export reads, and how it cuts them."""
 
     FULL = "full"
-    """All rows, in one statement."""
+    """All rows, by one reader."""
     CHUNKED = "chunked"
-    """All rows, one statement per range of a key."""
+    """All rows, range by range of a key."""
     INCREMENTAL = "incremental"
     """The rows that are new since the run before, by the order of a cursor."""
     TIME_WINDOW = "time_window"
@@ -107,7 +107,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         query: One SELECT statement; ``:name`` in it stands for a value of ``parameters``.
         query_file: File with one SELECT statement, inside the directory of the configuration file.
         parameters: Values of the placeholders of the query: text, numbers, ``true``, ``false``, ``null``, or a list of them.
-        mode: Which rows are read, and whether in one statement or in chunks.
+        mode: Which rows are read, and whether at once or in chunks.
         cursor_column: Column that grows with every new or changed row; needed by ``incremental``.
         incremental_cursor_mode: Whether ``cursor_fallback_column`` counts where ``cursor_column`` is NULL.
         cursor_fallback_column: The column that counts then; with ``coalesce`` only.

@@ -13,7 +13,7 @@ that equal rows give equal bytes (E-24), however a source cut them into batches,
   choose: the promise holds within one version of pyarrow.
 
 Memory: the pending row group, and the encoded pages of one column: up to three times the largest value, beside that value
-(see ``large_rows``).
+(see ``large_rows``); and what the footer will say (see ``footers``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from procflow_export.formats._arrow import Column
 from procflow_export.formats.encodings import choose_encodings
 from procflow_export.formats.failures import not_encodable, null_in_required_column, unsupported_type
+from procflow_export.formats.footers import FooterBound
 from procflow_export.formats.large_rows import LargeRows
 from procflow_export.formats.port import ByteSink
 from procflow_export.formats.settings import ParquetSettings
@@ -59,6 +60,7 @@ class ParquetEncoder:
             max_rows=min(STRIP_ROWS, settings.row_group_rows),
             max_bytes=settings.row_group_bytes // STRIPS_PER_GROUP,
         )
+        self._footer = FooterBound(settings, self._strips.weights, len(schema))
         self._large_rows = LargeRows(self._strips.weights, large_columns)
         self._group: list[Strip] = []
         self._group_rows = 0
@@ -89,7 +91,10 @@ class ParquetEncoder:
         return self._large_rows.has_ended
 
     def room_for(self, batch: pa.RecordBatch) -> int:
-        return self._large_rows.room_for(self._plain.of(batch))
+        rows = self._plain.of(batch)
+        cell_bytes = self._encoded_from_bytes + self._group_bytes + self._strips.pending_bytes
+        footer_room = self._footer.room_for(rows, row_count=self._row_count, cell_bytes=cell_bytes)
+        return min(self._large_rows.room_for(rows), footer_room)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._require_open()

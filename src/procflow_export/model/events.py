@@ -187,7 +187,7 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
     """Since its first work unit was given to the engine: neither planning nor waiting for a place counts."""
     peak_rss_bytes: int = 0
     longest_statement_s: float = 0.0
-    """At the source; it includes the time in which rows waited for us."""
+    """At the source, to read rows; it includes the time in which these waited for us."""
     longest_transaction_s: float = 0.0
     """At the source, one that only held a snapshot included."""
     consistency: str = ""
@@ -217,7 +217,7 @@ class RunFinished(Event, tag="run_finished", frozen=True, kw_only=True):
     peak_rss_bytes: int
     exit_status: int
     longest_statement_s: float = 0.0
-    """The longest of all exports, at their sources."""
+    """The longest of all exports, at their sources, those by which they were planned included."""
     longest_transaction_s: float = 0.0
     skipped: int = 0
 

@@ -133,6 +133,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         index: Number of the chunk, from 0.
         selection: What the export reads.
         chunk: Which of its rows this unit reads.
+        order: The key in whose order an index gives these rows, if any: what lets a source read them in short statements.
         columns: The columns as the planner resolved them, from ``model.types.encode_columns()``: every chunk of an
             export is read with the same types.
         source: How to connect; its tuning holds the merged limits.
@@ -160,6 +161,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     destination: DestinationConfig
     part_stem: str
     batch_rows: int
+    order: Key = ()
     snapshot: Snapshot | None = None
     row_estimate: int | None = None
     key: str | None = None

@@ -276,8 +276,8 @@ class Reading:
             return False
         if export.mode is not Mode.FULL:
             return True
-        # One statement is one state.  A table that is read by one reader may still be read in several statements, where
-        # that reader need not be told how: where a snapshot is a name, it is given one.
+        # One reader needs no snapshot that is shared: it reads one statement, or several in a state of its own.  Where a
+        # snapshot is a name, it is given one, which also tells that nobody empties the table in between.
         return not state.price.is_joined and not isinstance(state.target.selection, Query)
 
     def _connections_of(self, state: ExportState, account: Account) -> int:

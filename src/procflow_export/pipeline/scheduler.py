@@ -103,7 +103,7 @@ class Scheduler:
                     work.start_soon(self._export, state, reading, name=f"export {state.name}")
                 work.start_soon(self._dispatch, work, reading, name="dispatch")
             group.cancel_scope.cancel()
-        return await self._finish()
+        return await self._finish(sources.longest_statement_s)
 
     def _reading(self, sources: SharedSources) -> Reading:
         return Reading(
@@ -309,10 +309,14 @@ class Scheduler:
         await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
         self._notify()
 
-    async def _finish(self) -> RunResult:
+    async def _finish(self, longest_statement_s: float) -> RunResult:
         verdicts = tuple(self._verdicts[state.name] for state in self._states)
         finished, result = sum_up(
-            verdicts, run_id=self._run_id, elapsed_s=self._clock.elapsed_s(), peak_rss_bytes=peak_rss_bytes()
+            verdicts,
+            run_id=self._run_id,
+            elapsed_s=self._clock.elapsed_s(),
+            peak_rss_bytes=peak_rss_bytes(),
+            longest_statement_s=longest_statement_s,
         )
         self._log.info(
             "run_finished",

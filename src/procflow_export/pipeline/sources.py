@@ -18,7 +18,7 @@ import anyio.abc
 from procflow_export.model.settings import SourceConfig
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.logs import get_logger
-from procflow_export.sources import Source, open_source
+from procflow_export.sources import ReadStatistics, Source, open_source
 
 
 class SharedSources:
@@ -47,11 +47,18 @@ class SharedSources:
         assert source is not None
         yield source
 
+    @property
+    def longest_statement_s(self) -> float:
+        """The longest statement so far by which somebody asked a source about what it holds; chunk readers count their own."""
+        found = (one.longest_statement_s for slot in self._slots.values() for one in slot.statistics)
+        return max(found, default=0.0)
+
     async def _keep_open(self, config: SourceConfig, slot: _Slot, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         is_open = False
         try:
             async with open_source(config, environ=self._environ) as source:
                 slot.source = source
+                slot.statistics.append(source.statistics)
                 is_open = True
                 task_status.started()
                 await anyio.sleep_forever()
@@ -82,3 +89,5 @@ class _Slot:
         self.lock = anyio.Lock()
         self.source: Source | None = None
         self.failure: Exception | None = None
+        self.statistics: list[ReadStatistics] = []
+        """Of every time that it was opened."""

@@ -137,6 +137,7 @@ async def _read_batches(unit: WorkUnit, source: Source, handover: Handover, stat
         chunk=unit.chunk,
         batch_rows=unit.batch_rows,
         batch_bytes=limits.batch_bytes,
+        order=unit.order,
         snapshot=unit.snapshot,
     )
 

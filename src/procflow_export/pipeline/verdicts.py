@@ -82,9 +82,17 @@ def changes_of(state: ExportState) -> tuple[str, ...]:
 
 
 def sum_up(
-    verdicts: Sequence[Finished], *, run_id: str, elapsed_s: float, peak_rss_bytes: int
+    verdicts: Sequence[Finished],
+    *,
+    run_id: str,
+    elapsed_s: float,
+    peak_rss_bytes: int,
+    longest_statement_s: float,
 ) -> tuple[RunFinished, RunResult]:
-    """Return the last event of a run and its result; rows, parts and bytes are those that were published."""
+    """Return the last event of a run and its result; rows, parts and bytes are those that were published.
+
+    ``longest_statement_s`` is that of the planner, which works for all exports.
+    """
     counts = {status: sum(verdict.status is status for verdict in verdicts) for status in Status}
     published = [verdict for verdict in verdicts if verdict.manifest is not None]
     statuses = [verdict.failure.code.exit_status for verdict in verdicts if verdict.failure is not None]
@@ -109,7 +117,7 @@ def sum_up(
         elapsed_s=elapsed_s,
         peak_rss_bytes=max([peak_rss_bytes, *(verdict.peak_rss_bytes for verdict in verdicts)]),
         exit_status=int(exit_status),
-        longest_statement_s=max((verdict.longest_statement_s for verdict in verdicts), default=0.0),
+        longest_statement_s=max([longest_statement_s, *(verdict.longest_statement_s for verdict in verdicts)]),
         longest_transaction_s=max((verdict.longest_transaction_s for verdict in verdicts), default=0.0),
     )
     return finished, RunResult(run_id=run_id, status=status, exit_status=exit_status, exports=tuple(verdicts))

@@ -173,6 +173,26 @@ def chunked_way(export: ExportConfig, facts: Facts) -> tuple[Way, tuple[str, ...
     return Slices(key=keys[0], rows=export.chunk_size, count=export.chunk_count), ()
 
 
+def reading_order(key: Key, facts: Facts) -> Key:
+    """Return the key in whose order an index gives the rows of a chunk, so that they can be read piece by piece; or nothing.
+
+    A unique key, where there is one that begins like the chunk's own: no two rows share a place in its order.
+
+    Args:
+        key: What the chunk is cut by; empty for a chunk of everything.
+        facts: What is known of the table.
+    """
+    unique = facts.usable_keys()
+    if not key:
+        # The first key of all, or none: in the order of another index the rows of a table lie scattered.
+        first = facts.indexes.unique_keys[:1]
+        return next((order for order in unique[:1] if (tuple(part.column for part in order),) == first), ())
+    for order in unique:
+        if order[: len(key)] == key:
+            return order
+    return key[:1] if facts.leads_index(key[0]) else ()
+
+
 def described(key: Sequence[KeyPart]) -> str:
     """Return a key as people write it; nothing for no key."""
     names = ", ".join(map(str, key))

@@ -15,7 +15,7 @@ import msgspec
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
-from procflow_export.model.keys import KeyValues
+from procflow_export.model.keys import Key, KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
 from procflow_export.model.settings import (
@@ -34,7 +34,7 @@ from procflow_export.model.settings import (
 from procflow_export.model.types import Column, encode_columns, schema_fingerprint
 from procflow_export.planning.chunks import Chunks
 from procflow_export.planning.cursors import NULL_SCOPE, owner_of
-from procflow_export.planning.keys import Facts
+from procflow_export.planning.keys import Facts, reading_order
 from procflow_export.planning.memory import batch_rows, estimated_row_bytes
 from procflow_export.planning.names import part_stem, resolved_destination
 
@@ -119,7 +119,7 @@ class Cut:
 
 
 WHOLE: Final = Cut(chunks=Chunks())
-"""One statement reads everything."""
+"""One reader reads everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,7 @@ class ExportPlan:
         columns: The columns, resolved once for all chunks.
         encoded_columns: The same as bytes, as they travel.
         cut: How it is cut.
+        order: The key in whose order an index gives the rows of a chunk; empty where there is none.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
         row_key: A column whose value names a row in messages.
@@ -147,6 +148,7 @@ class ExportPlan:
     cut: Cut
     row_estimate: int | None
     row_bytes: int
+    order: Key = ()
     row_key: str | None = None
     snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
@@ -185,7 +187,7 @@ class ExportPlan:
 
     @property
     def consistency(self) -> Consistency:
-        """What the parts have in common: one statement is one state without further ado."""
+        """What the parts have in common: one chunk is one state without further ado."""
         is_one_state = self.snapshot is not None or len(self.chunks) == 1
         return Consistency.SNAPSHOT if is_one_state else Consistency.CHUNK
 
@@ -204,6 +206,7 @@ class ExportPlan:
             destination=target.destination,
             part_stem=target.part_directory + part_stem(self.name, target.run_id, index),
             batch_rows=batch_rows(target.limits, self.row_bytes),
+            order=self.order,
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
             key=self.row_key,
@@ -337,6 +340,7 @@ def plan_export(
         cut=cut,
         row_estimate=facts.row_estimate if cut.chunks.low is None else None,  # nobody counts the rows behind a bound
         row_bytes=estimated_row_bytes(facts.columns),
+        order=reading_order(cut.chunks.key, facts),
         row_key=_row_key(facts, cut),
         cursor=None if owner is None else StoredCursor(owner=owner, key=cut.chunks.key, position=cut.position),
         continuation=continuation,

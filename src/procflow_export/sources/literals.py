@@ -11,11 +11,12 @@ column's type, whatever it is, and the column's index serves the comparison.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.keys import KeyKind, KeyValue, is_integer_text
+from procflow_export.model.keys import Key, KeyKind, KeyValue, KeyValues, is_integer_text
 
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _HEX: Final = re.compile(r"([0-9a-fA-F]{2})*")
@@ -107,6 +108,15 @@ def sqlite_value(value: object) -> KeyValue:
             return KeyValue(KeyKind.BYTES, value.hex())
         case _:
             raise _unreadable(str(value), "stored as a REAL")
+
+
+def key_values(key: Key, texts: Sequence[str]) -> KeyValues:
+    """Return the values of a key from the texts that a database gave for its parts.
+
+    Raises:
+        SourceError: See ``readable()``.
+    """
+    return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(key, texts, strict=True))
 
 
 def readable(value: KeyValue) -> KeyValue:

@@ -22,9 +22,10 @@ the server sees the socket close and gives the statement up.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol, runtime_checkable
@@ -33,7 +34,7 @@ import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import SourceError
-from procflow_export.model.keys import NO_INDEXES, Indexes, KeyValues
+from procflow_export.model.keys import NO_INDEXES, Indexes, Key, KeyValues
 from procflow_export.model.plan import KeyRange, Selection, Snapshot, TableChunk
 from procflow_export.model.types import Column
 
@@ -97,6 +98,8 @@ class ChunkRequest:
         chunk: Which of its rows.
         batch_rows: The most rows in a batch.
         batch_bytes: Decoded bytes that a batch should stay under; a single row may have more.
+        order: A key in whose order an index gives the rows of the chunk; empty where there is none.  It begins like the key of
+            a range of keys, or is the first part of that.  It lets a source read the chunk in several short statements.
         snapshot: The state to read them in; None reads what is committed when the statement begins.
     """
 
@@ -105,6 +108,7 @@ class ChunkRequest:
     chunk: TableChunk
     batch_rows: int
     batch_bytes: int = 4 * MIB
+    order: Key = ()
     snapshot: Snapshot | None = None
 
 
@@ -126,6 +130,15 @@ class ReadStatistics:
     longest_transaction_s: float = 0.0
     received_bytes: int = 0
     changed_values: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def statement(self) -> Iterator[None]:
+        """Count what the block asks as one statement, also if it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.record_statement(time.monotonic() - started)
 
     def record_statement(self, elapsed_s: float) -> None:
         """Count one finished statement."""

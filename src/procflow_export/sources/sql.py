@@ -119,17 +119,18 @@ class Dialect:
         expressions: Iterable[str],
         *chunks: TableChunk | None,
         also: Iterable[str] = (),
+        hint: str = "",
         suffix: str = "",
     ) -> str:
         """Return the statement that reads ``expressions`` (already SQL) of the rows that are in every one of ``chunks``.
 
-        ``also`` are further conditions, already SQL.
+        ``also`` are further conditions, ``hint`` follows the selection and ``suffix`` the statement, all already SQL.
         """
         conditions = [text for chunk in chunks if chunk is not None and (text := self.condition(chunk)) is not None]
         conditions += also
         joined = f"({') AND ('.join(conditions)})" if len(conditions) > 1 else "".join(conditions)
         where = f" WHERE {joined}" if joined else ""
-        return f"SELECT {', '.join(expressions)} FROM {self.from_item(selection)}{where}{suffix}"
+        return f"SELECT {', '.join(expressions)} FROM {self.from_item(selection)}{hint}{where}{suffix}"
 
     def presence(self, selection: Selection, chunk: TableChunk) -> str:
         """Return the statement that gives one row if the chunk has any, and none otherwise."""
@@ -142,17 +143,21 @@ class Dialect:
         a number has another order than the number.
         """
         key = search.within.key
-        order = ", ".join(self.key(part) + (" DESC" if search.is_from_end else "") for part in key)
+        order = self.ordered(key, is_descending=search.is_from_end)
         offset = f" OFFSET {search.nth - 1}" if search.nth > 1 else ""
         found = self.select(
             search.selection,
             [f"{self.key(part)} AS {self.identifier(part.column)}" for part in key],
             search.within,
             *search.among,
-            suffix=f" ORDER BY {order} LIMIT 1{offset}",
+            suffix=f"{order} LIMIT 1{offset}",
         )
         texts = ", ".join(self.key_text(self.identifier(part.column), part.kind) for part in key)
         return f"SELECT {texts} FROM ({found}) AS {self.identifier('procflow_key')}"
+
+    def ordered(self, key: Key, *, is_descending: bool = False) -> str:
+        """Return the clause that puts rows into the order of a key."""
+        return " ORDER BY " + ", ".join(self.key(part) + " DESC" * is_descending for part in key)
 
     def _is_null(self, part: KeyPart) -> str:
         names = [part.column] if part.fallback is None else [part.column, part.fallback]

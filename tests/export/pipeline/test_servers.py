@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from procflow_export import ExitStatus, Finished, ProgressInit, Status, read_config
+from procflow_export import ExitStatus, Finished, ProgressInit, RunFinished, Status, read_config
 from procflow_export.config.structs import LoadedConfig
+from procflow_export.sources import ReadStatistics
+from procflow_export.sources.pieces import Pacer
 from tests.export.pipeline.runs import run, select
-from tools.pytest_servers import mariadb_execute, postgres_execute
+from tools.pytest_servers import mariadb_execute, mariadb_rows, postgres_execute
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +81,122 @@ async def test_two_databases_are_exported_at_once(postgres: str, mariadb: str, t
     assert [event.key for event in ran.of(ProgressInit, "lines")] == ["id"]
     assert ran.of(ProgressInit, "clients")[0].total_chunks >= 3
     assert all(verdict.longest_statement_s > 0 for verdict in ran.of(Finished))
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+async def test_a_statement_of_the_planner_is_the_longest_if_it_is(
+    kind: str, postgres: str, mariadb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-5: the run reports its longest statement, those by which it found out where to cut included."""
+    url, table = (postgres, "public.lines") if kind == "postgres" else (mariadb, "clients")
+    was_asked = ReadStatistics.record_statement
+    asked: list[float] = []
+
+    def record(statistics: ReadStatistics, elapsed_s: float) -> None:
+        asked.append(elapsed_s + (1000 if len(asked) == 1 else 0))  # the second one belongs to the planner
+        was_asked(statistics, asked[-1])
+
+    monkeypatch.setattr(ReadStatistics, "record_statement", record)
+
+    ran = await run(
+        config(tmp_path, {"db": {"type": kind, "url": url}}, {"name": "a", "source": "db", "table": table}),
+    )
+
+    assert ran.result.exit_status is ExitStatus.OK
+    (finished,) = ran.of(RunFinished)
+    assert finished.longest_statement_s == max(asked) > 1000
+    assert all(verdict.longest_statement_s < 1000 for verdict in ran.of(Finished))
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a few rows or pages, however fast they are read."""
+    for name, value in (
+        ("pieces.MOST_ROWS", 2_000),
+        ("postgres.pieces.FIRST_BYTES", 1),
+        ("postgres.pieces.FIRST_PAGES", 4),
+    ):
+        monkeypatch.setattr(f"procflow_export.sources.{name}", value)
+    for module in ("pages", "pieces"):
+        monkeypatch.setattr(f"procflow_export.sources.postgres.{module}.MOST_PAGES", 8)
+    monkeypatch.setattr("procflow_export.sources.postgres.pages.FIRST_PAGES", 4)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+async def test_a_run_reads_in_short_statements(
+    kind: str, postgres: str, mariadb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-5: without a word in the configuration, a whole table and a chunk are read in pieces, and published whole."""
+    url, table = (postgres, "public.lines") if kind == "postgres" else (mariadb, "clients")
+    found: list[ReadStatistics] = []
+
+    def counting() -> ReadStatistics:
+        found.append(ReadStatistics())
+        return found[-1]
+
+    monkeypatch.setattr("procflow_export.pipeline.unit.ReadStatistics", counting)
+
+    ran = await run(
+        config(
+            tmp_path,
+            {"db": {"type": kind, "url": url}},
+            {"name": "whole", "source": "db", "table": table, "mode": "full"},
+            {"name": "cut", "source": "db", "table": table, "chunk_count": 2},
+        )
+    )
+
+    assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
+    for name in ("whole", "cut"):
+        assert select(f"select count(*), count(distinct id) from '{tmp_path}/out/{name}/*.parquet'") == [(ROWS, ROWS)]
+    assert len(found) == 3
+    assert all(statistics.statement_count > 5 for statistics in found)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("mode", [{"mode": "full"}, {"chunk_count": 2}], ids=["whole", "cut"])
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+async def test_a_connection_that_dies_between_pieces_costs_no_row(
+    kind: str,
+    mode: dict[str, Any],
+    postgres: str,
+    mariadb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E-5, E-43: what is read again is the chunk, from its first piece on; each row is published once."""
+    url, table = (postgres, "public.lines") if kind == "postgres" else (mariadb, "clients")
+    note = Pacer.note
+    count = 0
+
+    def note_and_kill(pacer: Pacer, elapsed_s: float) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            kill_others(kind, url)
+        note(pacer, elapsed_s)
+
+    monkeypatch.setattr(Pacer, "note", note_and_kill)
+
+    ran = await run(
+        config(tmp_path, {"db": {"type": kind, "url": url}}, {"name": "a", "source": "db", "table": table} | mode)
+    )
+
+    assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
+    assert ran.result.exports[0].retry_count >= 1
+    assert select(f"select count(*), count(distinct id) from '{tmp_path}/out/a/*.parquet'") == [(ROWS, ROWS)]
+
+
+def kill_others(kind: str, url: str) -> None:
+    """End every connection to a database but this one."""
+    if kind == "postgres":
+        with ThreadPoolExecutor(1) as thread:  # this one runs a loop already
+            statement = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            thread.submit(postgres_execute, url, statement).result()
+        return
+    where = "db = database() and id <> connection_id()"
+    for (number,) in mariadb_rows(url, f"select id from information_schema.processlist where {where}"):
+        mariadb_execute(url, f"kill connection {number}")
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mysql"])

@@ -14,7 +14,7 @@ from procflow_export.model.keys import Indexes, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Relation, Selection
 from procflow_export.model.settings import Format
 from procflow_export.model.types import Column, LogicalType
-from procflow_export.planning.keys import Days, Facts, Ranges, Slices, chunked_way, described, key_kind
+from procflow_export.planning.keys import Days, Facts, Ranges, Slices, chunked_way, described, key_kind, reading_order
 
 
 def column(name: str, kind: LogicalType, native: str = "", *, is_nullable: bool = False) -> Column:
@@ -155,3 +155,25 @@ def test_a_coalesced_key_needs_two_columns_of_one_kind() -> None:
     assert described((both, part(ID))) == "(coalesce(at, later), id)"
     with pytest.raises(PlanError):
         facts(AT, ID).part("at", "id")
+
+
+def test_a_chunk_is_read_in_the_order_of_a_key_that_begins_like_its_own() -> None:
+    """E-5: a unique key is best, because no piece can be longer than its rows; else the first column that an index begins with."""
+    both = facts(TENANT, CODE, ID, AT, unique_keys=(("id",), ("tenant", "code")), leading="id tenant at")
+
+    assert reading_order((), both) == (part(ID),)
+    assert reading_order((part(ID),), both) == (part(ID),)
+    assert reading_order((part(TENANT),), both) == (part(TENANT), part(CODE))
+    assert reading_order((part(AT), part(ID)), both) == (part(AT),)
+    assert reading_order((part(CODE),), both) == ()
+    assert reading_order((KeyPart(column="tenant", kind=KeyKind.TEXT, fallback="code"),), both) == ()
+
+
+def test_a_whole_table_is_read_in_the_order_of_its_first_key_or_of_none() -> None:
+    """E-5: in the order of another index its rows lie scattered; a query has no index that is known."""
+    second = facts(RATE, ID, unique_keys=(("rate",), ("id",)), leading="rate id")
+    query = facts(ID, selection=Query(text="SELECT 1 AS id"))
+
+    assert reading_order((), second) == ()
+    assert reading_order((), query) == ()
+    assert reading_order((part(ID),), query) == ()

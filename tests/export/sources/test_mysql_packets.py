@@ -109,6 +109,8 @@ def test_whole_rows_and_the_end_are_seen_however_bytes_come(
         new = list(payloads_of(piece))
         assert found.row_starts is not None
         assert found.row_starts.tolist() == starts_of(new)
+        assert found.row_count == len(new)
+        assert found.last_start == (starts_of(new)[-1] if new else 0)
         out += new
         sequence = found.next_sequence
         if found.ending is not None:
@@ -162,7 +164,20 @@ def test_rows_of_several_packets_are_put_together(size: int) -> None:
     assert found.ending == EOF
     assert torn.ending is None
     assert torn.row_bytes == 10
+    assert (found.row_count, torn.row_count) == (3, 1)
+    assert block[found.last_start :].endswith(rows[2])
+    assert len(block) - found.last_start == 4 + len(rows[2])
     assert [parts.data[start:end] for start, end in zip(parts.starts, parts.ends, strict=True)] == rows
+
+
+@pytest.mark.parametrize("size", [LARGEST, 2 * LARGEST + 3])
+def test_the_last_row_is_found_where_it_has_several_packets(size: int) -> None:
+    """E-5: where a row begins at which a reader goes on, however long it is."""
+    wire = packets([b"\0first", bytes(size), EOF])
+
+    found = scan(received(wire), len(wire), 5)
+
+    assert (found.row_count, found.last_start) == (2, 10)
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 100])

@@ -71,7 +71,7 @@ def text_rows(wide: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The table from a server that prepares no statement, whose rows so come as text."""
 
     @asynccontextmanager
-    async def refused(connection: WireConnection, statement: str) -> AsyncIterator[Any]:
+    async def refused(connection: WireConnection, statement: str, **keeping: Any) -> AsyncIterator[Any]:
         raise pymysql.err.OperationalError(1461, "no more prepared statements")
         yield
 

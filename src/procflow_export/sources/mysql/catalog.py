@@ -137,6 +137,29 @@ async def rows_of(
             return [list(row) for row in await cursor.fetchall()]
 
 
+async def plan_of(connection: WireConnection, statement: str) -> list[dict[str, str | None]]:
+    """Return the steps in which the server would do a statement, by the names of EXPLAIN in lower case."""
+    return await _named_rows(connection, f"EXPLAIN {statement}")
+
+
+async def primary_key(connection: WireConnection, relation: Relation) -> tuple[str | None, ...]:
+    """Return the columns of the primary key; none if there is no such key."""
+    parts = await _show_index(connection, relation)
+    return tuple(part["column_name"] for part in parts if part["key_name"] == "PRIMARY")
+
+
+async def character_sets(connection: WireConnection, relation: Relation) -> dict[str | None, str | None]:
+    """Return the character set of each column, ``None`` for one that holds no texts."""
+    schema, arguments = _named(relation)
+    rows = await rows_of(
+        connection,
+        "SELECT COLUMN_NAME, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
+        f" WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = %s",
+        arguments,
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def engine_of(connection: WireConnection, relation: Relation) -> str | None:
     """Return the storage engine of a table; ``None`` for a view."""
     schema, arguments = _named(relation)
@@ -219,23 +242,21 @@ async def _indexes(connection: WireConnection, relation: Relation) -> Indexes:
 
 
 async def _show_index(connection: WireConnection, relation: Relation) -> list[dict[str, str | None]]:
+    return await _named_rows(connection, f"SHOW INDEX FROM {sql.MYSQL.relation(relation)}")
+
+
+async def _named_rows(connection: WireConnection, statement: str) -> list[dict[str, str | None]]:
     with translated():
         async with connection.cursor() as cursor:
-            await cursor.execute(f"SHOW INDEX FROM {sql.MYSQL.relation(relation)}")
+            await cursor.execute(statement)
             names = [str(entry[0]).lower() for entry in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
 
 
 async def _plan_rows(connection: WireConnection, selection: Selection) -> int | None:
     """Return the planner's estimate for a selection that reads one table; ``None`` where a plan has several steps."""
-    with translated():
-        async with connection.cursor() as cursor:
-            await cursor.execute(f"EXPLAIN SELECT 1 FROM {sql.MYSQL.from_item(selection)}")
-            names = [entry[0] for entry in cursor.description]
-            steps = await cursor.fetchall()
-    if len(steps) != 1 or "rows" not in names:
-        return None
-    rows = steps[0][names.index("rows")]
+    steps = await plan_of(connection, f"SELECT 1 FROM {sql.MYSQL.from_item(selection)}")
+    rows = steps[0].get("rows") if len(steps) == 1 else None
     return None if rows is None else int(rows)
 
 

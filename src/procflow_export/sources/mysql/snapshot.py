@@ -23,13 +23,14 @@ import anyio
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
-from procflow_export.model.plan import Query, Selection, Snapshot
+from procflow_export.model.plan import Query, Relation, Selection, Snapshot
 from procflow_export.sources import sql
 from procflow_export.sources.held import JoinedState
 from procflow_export.sources.joined import JoinedReaders
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import engine_of, may_reload
 from procflow_export.sources.mysql.wire import WireConnection
+from procflow_export.sources.port import ReadStatistics
 
 LOCK_WAIT_S: Final = 2
 LOCK_ATTEMPTS: Final = 3
@@ -39,6 +40,7 @@ _REFUSALS: Final = {
     Code.SOURCE_DENIED: "not permitted",
     Code.SOURCE_LOCKED: f"not granted within {LOCK_WAIT_S} s",
 }
+_BEGIN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _SNAPSHOT_ENGINES: Final = frozenset({"InnoDB", "ROCKSDB", "RocksDB", "TokuDB"})
 
 
@@ -46,12 +48,18 @@ class MysqlHolder(JoinedState):
     """See ``sources.port.SnapshotHolder``.  Holds nothing once it is sealed: the readers do."""
 
     def __init__(
-        self, locker: WireConnection, readers: JoinedReaders[WireConnection], snapshot: Snapshot, selection: Selection
+        self,
+        locker: WireConnection,
+        readers: JoinedReaders[WireConnection],
+        snapshot: Snapshot,
+        selection: Selection,
+        statistics: ReadStatistics,
     ) -> None:
         super().__init__(snapshot)
         self._locker = locker
         self._readers = readers
         self._selection = selection
+        self._statistics = statistics
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -76,7 +84,7 @@ class MysqlHolder(JoinedState):
         statement = _lock_statement(self._selection)
         for attempt in range(1, LOCK_ATTEMPTS + 1):
             try:
-                with session.translated():
+                with self._statistics.statement(), session.translated():
                     await self._locker.query(statement)
                 return
             except SourceError as exc:
@@ -86,6 +94,23 @@ class MysqlHolder(JoinedState):
                     reason = f"{statement} was {_REFUSALS[exc.code]}"
                     raise SourceError(Code.SOURCE_SNAPSHOT_REFUSED, reason) from exc.__cause__
             await anyio.sleep(LOCK_PAUSE_S)
+
+
+async def has_snapshots(connection: WireConnection, relation: Relation) -> bool:
+    """Return whether several statements of a connection can read one state of a table."""
+    return connection.server.proxy is None and await engine_of(connection, relation) in _SNAPSHOT_ENGINES
+
+
+@asynccontextmanager
+async def one_state(connection: WireConnection) -> AsyncIterator[None]:
+    """Let the statements of the block read one state, what is committed now; the caller knows that it can be had."""
+    with session.translated():
+        for statement in (session.snapshot_settings(connection.server), _BEGIN):
+            await connection.query(statement)
+    yield
+    if connection.is_idle:
+        with session.translated():
+            await connection.query("COMMIT")
 
 
 async def check_joined(connection: WireConnection, selection: Selection) -> None:
@@ -141,7 +166,7 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
 
     async def begin(connection: WireConnection) -> None:
         with session.translated():
-            await connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            await connection.query(_BEGIN)
 
     async def prepared() -> WireConnection:
         connection = await connect()
@@ -164,7 +189,10 @@ def joined_readers(connect: session.Connector) -> JoinedReaders[WireConnection]:
 
 @asynccontextmanager
 async def hold_joined(
-    locker: WireConnection, readers: JoinedReaders[WireConnection], selection: Selection
+    locker: WireConnection,
+    readers: JoinedReaders[WireConnection],
+    selection: Selection,
+    statistics: ReadStatistics,
 ) -> AsyncIterator[MysqlHolder]:
     """Give a holder that has not locked yet, with one reader of its own for the planner.
 
@@ -172,13 +200,14 @@ async def hold_joined(
         locker: A connection of its own; it is closed with the lock.
         readers: Of the holder's source.
         selection: What will be read.
+        statistics: Is told of the statement that locks.
     """
     await _check_way(locker, selection)
     with session.translated():
         await locker.query(
             f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}, SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"
         )
-    holder = MysqlHolder(locker, readers, Snapshot(name=secrets.token_hex(8), is_joined=True), selection)
+    holder = MysqlHolder(locker, readers, Snapshot(name=secrets.token_hex(8), is_joined=True), selection, statistics)
     try:
         await readers.prepare(holder.snapshot, 1)
         yield holder

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
 import pyarrow as pa
-from pymysql.err import MySQLError
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import SourceError
-from procflow_export.model.keys import KeyValue, KeyValues
+from procflow_export.model.keys import KeyValues
 from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.model.types import Column
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import DECODER_THREADS, BlockDecoder, decoded_batches
-from procflow_export.sources.byte_streams import ReadsBytes, open_byte_chunks
+from procflow_export.sources.byte_streams import open_byte_chunks
 from procflow_export.sources.columns.choices import chosen_columns, is_still
 from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure, schema_changed
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.literals import readable
+from procflow_export.sources.literals import key_values
 from procflow_export.sources.mysql import session
 from procflow_export.sources.mysql.catalog import (
     can_stand_alone,
@@ -41,10 +40,12 @@ from procflow_export.sources.mysql.catalog import (
     rows_of,
 )
 from procflow_export.sources.mysql.decoding.decoder import PacketDecoder
+from procflow_export.sources.mysql.pieces import Piece, chosen_pieces
+from procflow_export.sources.mysql.rows import ChunkRows, Forms
 from procflow_export.sources.mysql.server import Server
 from procflow_export.sources.mysql.snapshot import MysqlHolder, check_joined, hold_joined, joined_readers
-from procflow_export.sources.mysql.types import offers, projection
-from procflow_export.sources.mysql.wire import RowSource, WireConnection
+from procflow_export.sources.mysql.types import WireField, offers, projection
+from procflow_export.sources.mysql.wire import WireConnection
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.scopes import open_task_group
 
@@ -119,7 +120,7 @@ class MysqlSource:
         """Let readers begin while nobody writes: see ``Source.hold_snapshot``."""
         async with (
             self._connections.lease() as locker,
-            hold_joined(locker, self._joined, selection) as holder,
+            hold_joined(locker, self._joined, selection, self._statistics) as holder,
         ):
             yield holder
 
@@ -151,9 +152,8 @@ class MysqlSource:
     ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._lease(snapshot) as connection:
-            started = time.monotonic()
-            result = await profile(connection, selection)
-            self._statistics.record_statement(time.monotonic() - started)
+            with self._statistics.statement():
+                result = await profile(connection, selection)
             columns = chosen_columns(result.columns, choices, offers)
             if isinstance(selection, Query) and not can_stand_alone(columns):
                 refuse_changes_by_wrapping(columns, selection)
@@ -164,8 +164,7 @@ class MysqlSource:
         rows = await self._rows(sql.MYSQL.nth_key(search), search.selection, snapshot)
         if not rows:
             return None
-        texts = [text for text in rows[0] if text is not None]
-        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, texts, strict=True))
+        return key_values(search.within.key, [text for text in rows[0] if text is not None])
 
     async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
@@ -180,12 +179,10 @@ class MysqlSource:
         self, statement: str, selection: Selection | None, snapshot: Snapshot | None = None
     ) -> list[list[str | None]]:
         async with self._lease(snapshot) as connection:
-            started = time.monotonic()
-            if isinstance(selection, Query):
-                refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
-            result = await rows_of(connection, statement)
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+            with self._statistics.statement():
+                if isinstance(selection, Query):
+                    refuse_changes_by_wrapping(await query_columns(connection, selection), selection)
+                return await rows_of(connection, statement)
 
     @asynccontextmanager
     async def read_chunk(
@@ -195,10 +192,9 @@ class MysqlSource:
         started = time.monotonic()
         async with (
             self._lease(request.snapshot) as connection,
-            _result(connection, request.selection, request.columns, request.chunk) as (rows, decoder),
-            # Left early, the result is unread, so the connection is not idle and is closed.
+            _chunk_rows(connection, request, statistics) as (rows, decoder),
             open_task_group(),
-            open_byte_chunks(_Translated(rows), statistics) as chunks,
+            open_byte_chunks(rows, statistics) as chunks,
         ):
             batches = decoded_batches(
                 chunks, decoder, batch_rows=request.batch_rows, batch_bytes=request.batch_bytes, limiter=self._limiter
@@ -206,81 +202,65 @@ class MysqlSource:
             try:
                 yield batches
             finally:
-                elapsed_s = time.monotonic() - started
-                statistics.record_statement(elapsed_s)
-                statistics.record_transaction(elapsed_s)
+                statistics.record_transaction(time.monotonic() - started)
                 statistics.changed_values.update(decoder.changed_values)
                 with anyio.CancelScope(shield=True):
                     await batches.aclose()
 
 
 @asynccontextmanager
-async def _result(
-    connection: WireConnection, selection: Selection, columns: Sequence[Column], chunk: TableChunk
-) -> AsyncIterator[tuple[RowSource, BlockDecoder]]:
-    """Start the statement for a chunk, and give its rows with the decoder for them.
+async def _chunk_rows(
+    connection: WireConnection, request: ChunkRequest, statistics: ReadStatistics
+) -> AsyncIterator[tuple[ChunkRows, BlockDecoder]]:
+    """Start the first statement for a chunk, and give the rows with the decoder for them.
 
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
     """
-    async with AsyncExitStack() as stack:
-        if isinstance(selection, Query):
-            if isinstance(chunk, Everything) and can_stand_alone(columns):
-                yield await _query_result(stack, connection, selection, columns)
-                return
-            refuse_changes_by_wrapping(columns, selection)
-        key = None if isinstance(chunk, Everything) else chunk.column
-        carried = [column.carried() for column in columns]
-        with session.translated():
-            try:
-                statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=True) for column in carried], chunk
-                )
-                fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
-                is_binary = True
-            except MySQLError as exc:
-                if not session.refuses_to_prepare(exc):
-                    raise
-                statement = sql.MYSQL.select(
-                    selection, [projection(column, is_binary=False) for column in carried], chunk
-                )
-                fields, rows = await connection.start_rows(statement)
-                is_binary = False
-        if isinstance(selection, Relation):
-            require_still(selection, columns, fields, is_binary=is_binary)
-        decoder = PacketDecoder(carried, fields, is_binary=is_binary, index=rows.index, key=key)
-        yield rows, converting(decoder, columns, key=key)
+    selection, columns = request.selection, request.columns
+    key = None if isinstance(request.chunk, Everything) else request.chunk.column
+    carried = [column.carried() for column in columns]
+    stands_alone = isinstance(selection, Query) and key is None and can_stand_alone(columns)
+    if isinstance(selection, Query) and not stands_alone:
+        refuse_changes_by_wrapping(columns, selection)
+
+    def write(piece: Piece) -> Forms:
+        if isinstance(selection, Query) and stands_alone:
+            return Forms(binary=sql.MYSQL.body(selection), text=None)
+        binary, text = (
+            sql.MYSQL.select(
+                selection,
+                [projection(column, is_binary=is_binary) for column in carried],
+                *piece.chunks,
+                hint=piece.hint,
+                suffix=piece.suffix,
+            )
+            for is_binary in (True, False)
+        )
+        return Forms(binary=binary, text=text)
+
+    async with chosen_pieces(connection, request, statistics) as pieces:
+        rows = ChunkRows(connection, pieces, write, columns=carried, order=request.order, statistics=statistics)
+        async with rows.started():
+            if isinstance(selection, Relation):
+                require_still(selection, columns, rows.fields, is_binary=rows.is_binary)
+            sent = _agreed(columns, rows.fields, selection) if stands_alone else carried
+            decoder = PacketDecoder(
+                sent, rows.fields, is_binary=rows.is_binary, index=rows.index, key=key, wanted=carried
+            )
+            yield rows, converting(decoder, columns, key=key)
 
 
-async def _query_result(
-    stack: AsyncExitStack, connection: WireConnection, query: Query, columns: Sequence[Column]
-) -> tuple[RowSource, BlockDecoder]:
-    with session.translated():
-        statement = sql.MYSQL.body(query)
-        fields, rows = await stack.enter_async_context(connection.binary_rows(statement))
+def _agreed(columns: Sequence[Column], fields: Sequence[WireField], query: Selection) -> list[Column]:
+    """Return the columns of a query's result as they travel, those that the plan knows as the plan knows them.
+
+    Raises:
+        DataError: If one of these is no longer what it was.
+    """
     found = {column.name: column for column in columns_of(fields)}
     for column in columns:
         if column.name not in found or not is_still(column, found[column.name]):
             raise schema_changed(query, column, "is not what it was when the export was planned")
-    carried = [column.carried() for column in columns]
-    agreed = found | {column.name: column for column in carried}
-    decoder = PacketDecoder(list(agreed.values()), fields, is_binary=True, index=rows.index, wanted=carried)
-    return rows, converting(decoder, columns)
-
-
-class _Translated(ReadsBytes):
-    """A row source whose errors are ours."""
-
-    def __init__(self, rows: RowSource) -> None:
-        self._rows = rows
-
-    async def receive(self) -> bytes:
-        """Return the next rows, or nothing at the end."""
-        with session.translated():
-            return await self._rows.receive()
-
-    async def aclose(self) -> None:
-        """Let go."""
-        await self._rows.aclose()
+    return list((found | {column.name: column.carried() for column in columns}).values())
 
 
 @asynccontextmanager

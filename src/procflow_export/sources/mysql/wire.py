@@ -99,21 +99,28 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
             pass
         self.close()
 
-    async def start_rows(self, statement: str) -> tuple[list[WireField], RowSource]:
+    async def start_rows(
+        self, statement: str, *, index: RowIndex | None = None, limit: int | None = None
+    ) -> tuple[list[WireField], RowSource]:
         """Send a statement and return its columns and its rows, which are not read yet.
 
         The connection is busy until the rows are read to their end.
+
+        Args:
+            statement: What to run.
+            index: Told where rows begin.
+            limit: The number of a row to keep; see ``RowSource``.
         """
         await self._execute_command(COMMAND.COM_QUERY, statement)
-        return await self._started_rows()
+        return await self._started_rows(index, limit)
 
-    async def _started_rows(self) -> tuple[list[WireField], RowSource]:
+    async def _started_rows(self, index: RowIndex | None, limit: int | None) -> tuple[list[WireField], RowSource]:
         await self._read_query_result(unbuffered=True)
         result = self._result
         if result is None or not result.unbuffered_active:
             raise SourceError(Code.SOURCE_QUERY_INVALID, "the statement returns no rows")
         fields = [_field(entry) for entry in result.fields]
-        return fields, RowSource(self)
+        return fields, RowSource(self, index or RowIndex(), limit)
 
     async def described(self, statement: str) -> list[WireField]:
         """Return the columns of a statement's result without running it.
@@ -126,11 +133,13 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
         return fields
 
     @asynccontextmanager
-    async def binary_rows(self, statement: str) -> AsyncIterator[tuple[list[WireField], RowSource]]:
-        """Run a statement and give its columns and its rows in binary form, which are not read yet."""
+    async def binary_rows(
+        self, statement: str, *, index: RowIndex | None = None, limit: int | None = None
+    ) -> AsyncIterator[tuple[list[WireField], RowSource]]:
+        """Run a statement and give its columns and its rows in binary form, which are not read yet; see ``start_rows()``."""
         prepared, _ = await self._prepare(statement)
         await self._execute_command(COMMAND.COM_STMT_EXECUTE, struct.pack("<IBI", prepared, 0, 1))
-        yield await self._started_rows()
+        yield await self._started_rows(index, limit)
         if self.is_idle:
             await self._close_prepared(prepared)
 
@@ -186,16 +195,25 @@ class WireConnection(aiomysql.connection.Connection):  # type: ignore[misc]  # t
 class RowSource(ReadsBytes):
     """The rows of a result as bytes: whole rows, packet headers included.
 
+    Args:
+        connection: On which they come.
+        index: Told where the rows begin.
+        limit: The number of the row that is kept.
+
     Attributes:
         index: Where the rows begin in the bytes that were returned.
+        limit_row: The row of that number, header included, if there were as many.
     """
 
-    def __init__(self, connection: WireConnection) -> None:
+    def __init__(self, connection: WireConnection, index: RowIndex, limit: int | None) -> None:
         self._connection = connection
         self._receiver = connection.receiver()
         self._sequence = connection.next_sequence
         self._ending: bytes | None = None
-        self.index = RowIndex()
+        self.index = index
+        self._limit = limit
+        self._row_count = 0
+        self.limit_row: bytes | None = None
         self.is_finished = False
 
     async def receive(self) -> bytes:
@@ -218,7 +236,10 @@ class RowSource(ReadsBytes):
             self._sequence = found.next_sequence
             self._ending = found.ending
             self.index.note(found)
+            self._row_count += found.row_count
             if rows := receiver.take(found.row_bytes, found.needed_bytes):
+                if self._row_count == self._limit:
+                    self.limit_row = rows[found.last_start :]
                 return rows
         if not self.is_finished:
             self._finish(self._ending)

@@ -15,12 +15,11 @@ Price: such scans do not use the small ring of buffers that a sequential scan of
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-from procflow_export.model.plan import Relation
+from procflow_export.model.plan import Relation, TableChunk
 from procflow_export.sources import sql
+from procflow_export.sources.postgres.plans import planned
 from procflow_export.sources.postgres.session import Connection
 
 TID_RANGE_VERSION: Final = 14
@@ -47,8 +46,8 @@ def in_pages(low: int, high: int | None) -> str:
     return lower if high is None else f"{lower} AND ctid < '({high},0)'::pg_catalog.tid"
 
 
-async def page_count(connection: Connection, relation: Relation) -> int | None:
-    """Return how many pages the largest part of a table has; ``None`` if it cannot be read in pieces of them."""
+async def page_count(connection: Connection, relation: Relation, chunk: TableChunk) -> int | None:
+    """Return how many pages the largest part of a table has; ``None`` if a chunk cannot be read in pieces of them."""
     if connection.get_server_version().major < TID_RANGE_VERSION:
         return None
     row = await connection.fetchrow(_PAGES, sql.POSTGRES.relation(relation))
@@ -57,14 +56,5 @@ async def page_count(connection: Connection, relation: Relation) -> int | None:
     pages = int(row["pages"])
     if pages <= FIRST_PAGES:
         return None  # one statement is short
-    piece = sql.POSTGRES.select(relation, ["1"], also=[in_pages(0, FIRST_PAGES)])
-    (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {piece}"))
-    return pages if all(leaf.get("Node Type") == "Tid Range Scan" for leaf in _leaves(plan["Plan"])) else None
-
-
-def _leaves(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    children = node.get("Plans", [])
-    if not children:
-        yield node
-    for child in children:
-        yield from _leaves(child)
+    piece = sql.POSTGRES.select(relation, ["1"], chunk, also=[in_pages(0, FIRST_PAGES)])
+    return pages if (await planned(connection, piece)).scans == {"Tid Range Scan"} else None

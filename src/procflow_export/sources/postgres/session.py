@@ -237,13 +237,18 @@ async def hold(connection: Connection, statement: str) -> None:
         await connection.execute(f"EXPLAIN {statement}")
 
 
+def knows_texts(connection: Connection) -> bool:
+    """Return whether the server knows the encoding of its texts; in a database with ``SQL_ASCII`` it does not."""
+    return bool(connection.get_settings().server_encoding != "SQL_ASCII")
+
+
 async def send_texts_as_stored(connection: Connection) -> None:
     """Let the server send texts as they are stored where it does not know their encoding; until the transaction ends.
 
     In a database with the encoding ``SQL_ASCII`` a text may be any bytes.  As a client that speaks UTF-8 we would be refused the
     whole result for one text that is something else, and could not say which.  The decoder checks every text anyway.
     """
-    if connection.get_settings().server_encoding == "SQL_ASCII":
+    if not knows_texts(connection):
         with translated(connection):
             await connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
 

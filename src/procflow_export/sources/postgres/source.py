@@ -6,8 +6,8 @@ Owns how a chunk travels: ``COPY (SELECT …) TO STDOUT``, a bounded stream of t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
-from procflow_export.model.keys import KeyValue, KeyValues
-from procflow_export.model.plan import Everything, Query, Relation, Selection, Snapshot, TableChunk
+from procflow_export.model.keys import KeyValues
+from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import DECODER_THREADS, decoded_batches
@@ -29,8 +29,7 @@ from procflow_export.sources.columns.converting import converting
 from procflow_export.sources.connection import ServerAddress
 from procflow_export.sources.failures import connection_failure
 from procflow_export.sources.leases import Leases
-from procflow_export.sources.literals import readable
-from procflow_export.sources.pieces import Pacer
+from procflow_export.sources.literals import key_values
 from procflow_export.sources.port import ChunkRequest, KeySearch, ReadStatistics, SnapshotPrice, TableProfile
 from procflow_export.sources.postgres import session
 from procflow_export.sources.postgres.catalog import (
@@ -39,7 +38,7 @@ from procflow_export.sources.postgres.catalog import (
     query_profile,
     relation_profile,
 )
-from procflow_export.sources.postgres.pages import FIRST_PAGES, MOST_PAGES, in_pages, page_count
+from procflow_export.sources.postgres.pieces import statements
 from procflow_export.sources.postgres.pooler import POOLER_WARNING, is_behind_pooler, require_second_session
 from procflow_export.sources.postgres.session import Connection
 from procflow_export.sources.postgres.shape import hold_shape
@@ -139,7 +138,7 @@ class PostgresSource:
         row = await self._first_row(sql.POSTGRES.nth_key(search), snapshot)
         if row is None:
             return None
-        return tuple(readable(KeyValue(part.kind, text)) for part, text in zip(search.within.key, row, strict=True))
+        return key_values(search.within.key, row)
 
     async def has_rows(self, selection: Selection, chunk: TableChunk, snapshot: Snapshot | None = None) -> bool:
         """Return whether a chunk has any row."""
@@ -163,10 +162,8 @@ class PostgresSource:
     async def _asking(self, snapshot: Snapshot | None) -> AsyncIterator[Connection]:
         """Lend a connection for a question about what is read."""
         async with self._connections.lease() as connection:
-            started = time.monotonic()
-            with session.in_snapshot(snapshot):
+            with self._statistics.statement(), session.in_snapshot(snapshot):
                 yield connection
-            self._statistics.record_statement(time.monotonic() - started)
 
     @asynccontextmanager
     async def read_chunk(
@@ -260,16 +257,10 @@ class PostgresSource:
             # Shielded: the driver does not bear it that a copy is cancelled, see ``session.cancel``.
             with anyio.CancelScope(shield=True), session.in_snapshot(request.snapshot), session.translated(connection):
                 await hold_shape(connection, request.selection, request.columns)
-                # The statement itself too: its plan locks the partitions and the views' tables that it reads.
-                await session.hold(connection, _statement(request, wire))
-                pages = await _page_count(connection, request)
-                await session.send_texts_as_stored(connection)
-                for piece in _pieces(request, wire, pages):
-                    started = time.monotonic()
-                    try:
-                        await session.copy_out(connection, piece, source.put, wire.copy_options)
-                    finally:
-                        statistics.record_statement(time.monotonic() - started)
+                async with aclosing(statements(connection, request, wire, statistics)) as pieces:
+                    async for piece in pieces:
+                        with statistics.statement():
+                            await session.copy_out(connection, piece, source.put, wire.copy_options)
         except ExportError as exc:
             source.finish(exc)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -278,33 +269,6 @@ class PostgresSource:
             source.finish()
         finally:
             ended.set()
-
-
-def _statement(request: ChunkRequest, wire: WireFormat, *conditions: str) -> str:
-    carried = [column.carried() for column in request.columns]
-    return sql.POSTGRES.select(request.selection, wire.select_list(carried), request.chunk, also=conditions)
-
-
-async def _page_count(connection: Connection, request: ChunkRequest) -> int | None:
-    """Return how many pages a chunk is read by: all of a table, in a snapshot; ``None`` for one statement."""
-    if request.snapshot is None or not isinstance(request.chunk, Everything):
-        return None
-    return await page_count(connection, request.selection) if isinstance(request.selection, Relation) else None
-
-
-def _pieces(request: ChunkRequest, wire: WireFormat, pages: int | None) -> Iterator[str]:
-    """Give the statements that read a chunk together, each when the one before is done."""
-    if pages is None:
-        yield _statement(request, wire)
-        return
-    pacer = Pacer(first=FIRST_PAGES, most=MOST_PAGES)
-    low, high = 0, pacer.width
-    while low < pages:
-        started = time.monotonic()
-        # The last piece has no end: that no row lies behind it need not be proven.
-        yield _statement(request, wire, in_pages(low, high if high < pages else None))
-        pacer.note(time.monotonic() - started)
-        low, high = high, high + pacer.width
 
 
 @asynccontextmanager

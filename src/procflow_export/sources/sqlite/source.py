@@ -85,10 +85,8 @@ class SqliteSource:
     ) -> TableProfile:
         """Return columns, row estimate and indexes of a selection."""
         async with self._open(snapshot) as database:
-            started = time.monotonic()
-            result = await database.call(lambda connection: profile(connection, selection, choices))
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+            with self._statistics.statement():
+                return await database.call(lambda connection: profile(connection, selection, choices))
 
     async def find_key(self, search: KeySearch, snapshot: Snapshot | None = None) -> KeyValues | None:
         """Return one key: see ``Source.find_key``."""
@@ -107,10 +105,8 @@ class SqliteSource:
         self, statement: str, selection: Selection, snapshot: Snapshot | None = None
     ) -> list[tuple[object, ...]]:
         async with self._open(snapshot) as database:
-            started = time.monotonic()
-            result = await database.rows(statement, bound(selection))
-            self._statistics.record_statement(time.monotonic() - started)
-            return result
+            with self._statistics.statement():
+                return await database.rows(statement, bound(selection))
 
     @asynccontextmanager
     async def read_chunk(

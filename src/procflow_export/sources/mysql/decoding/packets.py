@@ -45,13 +45,17 @@ class Scan:
 
     Attributes:
         row_bytes: How many bytes are whole rows.
-        row_starts: Where each of these rows begins, at its header; ``None`` if a row has several packets.
+        row_count: How many rows these are.
+        last_start: Where the last of them begins, at its header; 0 if there is none.
+        row_starts: Where each of them begins; ``None`` if a row has several packets.
         needed_bytes: How many bytes there must be for another look to find more.
         next_sequence: The number that the packet after these rows must have.
         ending: The payload of the EOF or error packet, if it follows these rows.
     """
 
     row_bytes: int
+    row_count: int
+    last_start: int
     row_starts: Positions | None
     needed_bytes: int
     next_sequence: int
@@ -77,7 +81,7 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
     if needed_bytes <= size:
         needed_bytes += int.from_bytes(data[stop : stop + 3].tobytes(), "little")
     if not count:
-        return Scan(0, starts, needed_bytes, sequence, None)
+        return Scan(0, 0, 0, starts, needed_bytes, sequence, None)
     due = np.arange(sequence, sequence + count).astype(np.uint8)
     wrong = np.flatnonzero((headers >> np.uint32(24)) != due)
     if len(wrong):
@@ -98,8 +102,16 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
     while count and goes_on[count - 1]:
         count -= 1
         stop = int(starts[count])
-    row_starts = starts[:count] if is_plain else None
-    return Scan(stop, row_starts, needed_bytes, (sequence + count) & 0xFF, ending)
+    firsts = starts[:count] if is_plain else starts[:count][np.append(True, ~goes_on)[:count]]
+    return Scan(
+        row_bytes=stop,
+        row_count=len(firsts),
+        last_start=int(firsts[-1]) if len(firsts) else 0,
+        row_starts=firsts if is_plain else None,
+        needed_bytes=needed_bytes,
+        next_sequence=(sequence + count) & 0xFF,
+        ending=ending,
+    )
 
 
 def is_ending(mark: int, length: int) -> bool:
