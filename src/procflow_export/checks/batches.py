@@ -13,6 +13,7 @@ import pyarrow as pa
 from procflow_export.formats.weights import is_variable, storage_type, variable_bytes
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
+from procflow_export.model.row_names import RowNames
 from procflow_export.model.settings import BatchPolicy, ReadLimits
 from procflow_export.model.types import Column
 
@@ -23,24 +24,23 @@ class BatchCheck:
     """Looks at the batches of one chunk, in their order."""
 
     def __init__(
-        self, limits: ReadLimits, columns: Sequence[Column], *, key: str | None, warn: Callable[[str], object]
+        self, limits: ReadLimits, columns: Sequence[Column], *, key: tuple[str, ...], warn: Callable[[str], object]
     ) -> None:
         """Prepare for the batches of a chunk.
 
         Args:
             limits: What is allowed.
             columns: The columns of the batches.
-            key: A column whose value names a row in errors.
+            key: Columns whose values name a row in errors.
             warn: Is told, at most once, of batches that are too large, where that is no failure.
         """
         self._limits = limits
         self._variable = [
             (at, column) for at, column in enumerate(columns) if is_variable(storage_type(column.arrow_type))
         ]
-        self._key = next(((at, column.name) for at, column in enumerate(columns) if column.name == key), None)
+        self._row_names = RowNames([column.name for column in columns], key)
         self._warn = warn
         self._has_warned = False
-        self._row_count = 0
 
     def checked(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a batch, in one piece or, where its policy is to shrink it, in several.
@@ -51,7 +51,7 @@ class BatchCheck:
         largest = self._limits.max_value_bytes
         if largest and batch.nbytes > largest:
             self._refuse_larger(batch, largest)
-        self._row_count += batch.num_rows
+        self._row_names.row_count += batch.num_rows
         most = self._limits.max_batch_bytes
         if not most or (size_bytes := batch.nbytes) <= most:
             yield batch
@@ -94,11 +94,11 @@ class BatchCheck:
                 )
 
     def _place(self, batch: pa.RecordBatch, row: int) -> str:
-        if self._key is None:
-            return f"row {self._row_count + row + 1} of the chunk"
-        at, name = self._key
-        value = batch.column(at)[row].as_py()
-        return f"{name} = {'NULL' if value is None else value}"
+        def text(at: int) -> str | None:
+            value = batch.column(at)[row].as_py()
+            return None if value is None else str(value)
+
+        return self._row_names.of(row, text)
 
 
 def _shown(size_bytes: int) -> str:

@@ -143,7 +143,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         batch_rows: Rows that a batch should have so that it stays under the byte limit.
         snapshot: The state that all chunks of the export are read in; None reads whatever is committed by then.
         row_estimate: Rows that are expected; None when nobody knows.
-        key: A column whose value names a row in messages; None where rows are named by their number.
+        row_key: Columns whose values name a row in messages; without, rows are named by their number.
         writes_empty: Whether there is a part also when there are no rows, so that a reader finds the columns.
         attempt: 1 for the first try.
         keeps_connection: Whether the worker may keep its connection for the next unit.
@@ -164,7 +164,7 @@ class WorkUnit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order: Key = ()
     snapshot: Snapshot | None = None
     row_estimate: int | None = None
-    key: str | None = None
+    row_key: tuple[str, ...] = ()
     writes_empty: bool = False
     attempt: int = 1
     keeps_connection: bool = True

@@ -138,13 +138,14 @@ async def _read_batches(unit: WorkUnit, source: Source, handover: Handover, stat
         batch_rows=unit.batch_rows,
         batch_bytes=limits.batch_bytes,
         order=unit.order,
+        row_key=unit.row_key,
         snapshot=unit.snapshot,
     )
 
     def warn(message: str) -> None:
         handover.report(UnitWarning(export=unit.export, chunk=unit.index, code=MEMORY_WARNING, message=message))
 
-    check = BatchCheck(limits, request.columns, key=unit.key, warn=warn)
+    check = BatchCheck(limits, request.columns, key=unit.row_key, warn=warn)
     async with source.read_chunk(request, statistics) as batches:
         async for batch in batches:
             # In proportion to the rows: small batches must not be paid for like full ones.

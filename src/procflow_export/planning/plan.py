@@ -134,7 +134,7 @@ class ExportPlan:
         order: The key in whose order an index gives the rows of a chunk; empty where there is none.
         row_estimate: Rows that are expected; None when nobody knows.
         row_bytes: Estimated size of a decoded row.
-        row_key: A column whose value names a row in messages.
+        row_key: Columns whose values name a row in messages.
         snapshot: The state that all chunks are read in; None when each reads what is committed by then.
         cursor: Where the next run goes on; None when it does not.
         continuation: The set that the run adds to; None when it replaces whatever is published.
@@ -149,7 +149,7 @@ class ExportPlan:
     row_estimate: int | None
     row_bytes: int
     order: Key = ()
-    row_key: str | None = None
+    row_key: tuple[str, ...] = ()
     snapshot: Snapshot | None = None
     cursor: StoredCursor | None = None
     continuation: Continuation | None = None
@@ -209,7 +209,7 @@ class ExportPlan:
             order=self.order,
             snapshot=self.snapshot,
             row_estimate=self.unit_rows,
-            key=self.row_key,
+            row_key=self.row_key,
             # The first chunk: readers of the published set find the columns there.
             writes_empty=self.writes_empty and index == 0,
             attempt=attempt,
@@ -349,8 +349,6 @@ def plan_export(
     )
 
 
-def _row_key(facts: Facts, cut: Cut) -> str | None:
-    """Return a column whose value tells a row from the others, or nearly."""
-    if cut.chunks.key:
-        return cut.chunks.key[0].column
-    return next((columns[0] for columns in facts.indexes.unique_keys if len(columns) == 1), None)
+def _row_key(facts: Facts, cut: Cut) -> tuple[str, ...]:
+    """Return the columns whose values tell a row from the others, or nearly."""
+    return next(iter(facts.indexes.unique_keys), tuple(part.column for part in cut.chunks.key))

@@ -100,6 +100,7 @@ class ChunkRequest:
         batch_bytes: Decoded bytes that a batch should stay under; a single row may have more.
         order: A key in whose order an index gives the rows of the chunk; empty where there is none.  It begins like the key of
             a range of keys, or is the first part of that.  It lets a source read the chunk in several short statements.
+        row_key: Columns whose values name a row in errors; without, rows are named by their number.
         snapshot: The state to read them in; None reads what is committed when the statement begins.
     """
 
@@ -109,6 +110,7 @@ class ChunkRequest:
     batch_rows: int
     batch_bytes: int = 4 * MIB
     order: Key = ()
+    row_key: tuple[str, ...] = ()
     snapshot: Snapshot | None = None
 
 

@@ -34,7 +34,7 @@ INT4 = Kind(LogicalType.INTEGER, pa.int32(), "integer", st.integers(0, 3).map(la
 BYTES = Kind(LogicalType.BYTES, pa.binary(), "bytea", st.binary(max_size=3))
 
 
-def both(columns: Sequence[Column], key: str | None = None) -> tuple[BinaryDecoder, ReferenceDecoder]:
+def both(columns: Sequence[Column], key: tuple[str, ...] = ()) -> tuple[BinaryDecoder, ReferenceDecoder]:
     return BinaryDecoder(columns, key=key), ReferenceDecoder(columns, BinaryForm(columns), key=key)
 
 
@@ -53,7 +53,7 @@ def test_every_type_equals_the_reference(table: tuple[list[Column], list[Kind]],
     )
     sizes = data.draw(st.lists(st.integers(0, 100), max_size=3))
     ends = data.draw(st.sets(st.integers(0, 200), max_size=3))
-    key = data.draw(st.sampled_from([None, columns[0].name]))
+    key = data.draw(st.sampled_from([(), (columns[0].name,), tuple(column.name for column in columns[:2])]))
 
     blocks = blocks_of(wire_rows(layout_of(columns), rows), sizes, ends)
 

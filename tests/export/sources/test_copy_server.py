@@ -244,7 +244,7 @@ async def test_misfits_follow_the_policy(
     blocks = await pieces(postgres, refused, BINARY)
 
     with pytest.raises(ValueRefusedError) as caught:
-        decoded(BinaryDecoder(refused, key="number"), blocks)
+        decoded(BinaryDecoder(refused, key=("number",)), blocks)
     assert (caught.value.column, caught.value.value, caught.value.place) == ("v", literal, "number = 2")
 
     nulled = BinaryDecoder([number, replace(refused[1], on_invalid=OnInvalid.NULL)])

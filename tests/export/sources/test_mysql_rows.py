@@ -208,7 +208,7 @@ def test_a_value_that_does_not_fit_is_an_error_that_names_it(
     block, fields = rows_with([5, 8], 10, code, binary if is_binary else as_text, is_binary=is_binary)
     for policy in (OnInvalid.ERROR, OnInvalid.CLAMP):  # nothing is nearest to what never was
         columns = [replace(column, on_invalid=policy) for column in columns_of(fields)]
-        decoder = PacketDecoder(columns, fields, is_binary=is_binary, key="id")
+        decoder = PacketDecoder(columns, fields, is_binary=is_binary, key=("id",))
         numbered = PacketDecoder(columns, fields, is_binary=is_binary)
 
         with pytest.raises(ValueRefusedError) as caught:

@@ -206,3 +206,28 @@ def test_queries_and_tables_agree_on_decimals(postgres_database: str, tmp_path: 
         pa.decimal128(20, 8),
     ]
     assert rows_of(tmp_path) == [{"id": 1, "n": Decimal("1.25"), "twice": "2.50", "third": Decimal("0.41666667")}]
+
+
+@pytest.mark.parametrize("chunked_by", [None, "no"])
+def test_a_refused_value_is_named_by_the_table_s_key(
+    postgres_database: str, mariadb_database: str, tmp_path: Path, chunked_by: str | None
+) -> None:
+    """E-21: whatever the rows are read by, they are named by what tells them apart, all of its columns."""
+    PostgresDatabase(postgres_database).execute(
+        "CREATE TABLE t (region text, no int, v date, PRIMARY KEY (region, no))",
+        "INSERT INTO t VALUES ('n', 1, '2024-05-06'), ('n', 2, 'infinity')",
+    )
+    mariadb_execute(
+        mariadb_database,
+        "SET SESSION sql_mode = ''",
+        "CREATE TABLE t (region varchar(5), no int, v date, PRIMARY KEY (region, no))",
+        "INSERT INTO t VALUES ('n', 1, '2024-05-06'), ('n', 2, '0000-00-00')",
+    )
+
+    for kind, url in (("postgres", postgres_database), ("mysql", mariadb_database)):
+        ran = export(tmp_path / kind, {"type": kind, "url": url}, table="t", chunked_by=chunked_by)
+
+        for verdict in ran.of(Finished):
+            assert verdict.failure is not None
+            assert verdict.failure.code is Code.VALUE_REFUSED
+            assert "region = n, no = 2" in verdict.failure.message

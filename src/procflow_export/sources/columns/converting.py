@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from procflow_export.model.row_names import RowNames
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.sources.arrays import MisfitError
 from procflow_export.sources.blocks import BlockDecoder
@@ -18,13 +19,13 @@ from procflow_export.sources.columns.conversions import chosen_values
 from procflow_export.sources.failures import ValueRefusedError
 
 
-def converting(decoder: BlockDecoder, columns: Sequence[Column], *, key: str | None = None) -> BlockDecoder:
+def converting(decoder: BlockDecoder, columns: Sequence[Column], *, key: tuple[str, ...] = ()) -> BlockDecoder:
     """Return a decoder of ``columns`` on top of one of ``[column.carried() for column in columns]``.
 
     Args:
         decoder: What decodes the columns in the form in which they travel.
         columns: In the order of that decoder.
-        key: A column whose value names a row in errors.
+        key: Columns whose values name a row in errors.
     """
     if all(column.carrier is None for column in columns):
         return decoder
@@ -32,13 +33,12 @@ def converting(decoder: BlockDecoder, columns: Sequence[Column], *, key: str | N
 
 
 class _ConvertingDecoder:
-    def __init__(self, decoder: BlockDecoder, columns: Sequence[Column], key: str | None) -> None:
+    def __init__(self, decoder: BlockDecoder, columns: Sequence[Column], key: tuple[str, ...]) -> None:
         self._decoder = decoder
         self._columns = tuple(columns)
         self._schema = arrow_schema(columns)
         self._conversions = [None if column.carrier is None else chosen_values(column) for column in columns]
-        self._key = next((at for at, column in enumerate(self._columns) if column.name == key), None)
-        self._row_count = 0
+        self._row_names = RowNames([column.name for column in columns], key)
         # One counter for both: what a wire decoder changes is counted beside what is changed here.
         self.changed_values: Counter[str] = decoder.changed_values
 
@@ -62,14 +62,15 @@ class _ConvertingDecoder:
             if changed_count:
                 self.changed_values[column.name] += changed_count
             arrays.append(converted)
-        self._row_count += carried.num_rows
+        self._row_names.row_count += carried.num_rows
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _place(self, row: int, batch: pa.RecordBatch) -> str:
-        if self._key is None:
-            return f"row {self._row_count + row + 1} of the chunk"
-        key = batch.column(self._key)[row].as_py()
-        return f"{self._columns[self._key].name} = {'NULL' if key is None else key}"
+        def text(at: int) -> str | None:
+            value = batch.column(at)[row].as_py()
+            return None if value is None else _shown(value)
+
+        return self._row_names.of(row, text)
 
 
 def _shown(value: object) -> str:

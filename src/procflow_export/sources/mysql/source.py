@@ -217,9 +217,8 @@ async def _chunk_rows(
     A query that is read whole is sent as it stands: as a derived table the server may change values on their way.
     """
     selection, columns = request.selection, request.columns
-    key = None if isinstance(request.chunk, Everything) else request.chunk.column
     carried = [column.carried() for column in columns]
-    stands_alone = isinstance(selection, Query) and key is None and can_stand_alone(columns)
+    stands_alone = isinstance(selection, Query) and isinstance(request.chunk, Everything) and can_stand_alone(columns)
     if isinstance(selection, Query) and not stands_alone:
         refuse_changes_by_wrapping(columns, selection)
 
@@ -245,9 +244,9 @@ async def _chunk_rows(
                 require_still(selection, columns, rows.fields, is_binary=rows.is_binary)
             sent = _agreed(columns, rows.fields, selection) if stands_alone else carried
             decoder = PacketDecoder(
-                sent, rows.fields, is_binary=rows.is_binary, index=rows.index, key=key, wanted=carried
+                sent, rows.fields, is_binary=rows.is_binary, index=rows.index, key=request.row_key, wanted=carried
             )
-            yield rows, converting(decoder, columns, key=key)
+            yield rows, converting(decoder, columns, key=request.row_key)
 
 
 def _agreed(columns: Sequence[Column], fields: Sequence[WireField], query: Selection) -> list[Column]:

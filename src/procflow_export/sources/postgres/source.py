@@ -19,7 +19,7 @@ import pyarrow as pa
 from procflow_export.model.choices import NO_CHOICES, Choices
 from procflow_export.model.errors import ExportError, SourceError
 from procflow_export.model.keys import KeyValues
-from procflow_export.model.plan import Everything, Query, Selection, Snapshot, TableChunk
+from procflow_export.model.plan import Query, Selection, Snapshot, TableChunk
 from procflow_export.model.settings import ReadLimits
 from procflow_export.sources import sql
 from procflow_export.sources.blocks import DECODER_THREADS, decoded_batches
@@ -170,11 +170,9 @@ class PostgresSource:
         self, request: ChunkRequest, statistics: ReadStatistics
     ) -> AsyncIterator[AsyncIterator[pa.RecordBatch]]:
         """Read the rows of one chunk: see ``Source.read_chunk``."""
-        chunk = request.chunk
-        key = None if isinstance(chunk, Everything) else chunk.column
         carried = tuple(column.carried() for column in request.columns)
         wire = wire_format_for(carried)
-        decoder = converting(wire.decoder(carried, key=key), request.columns, key=key)
+        decoder = converting(wire.decoder(carried, key=request.row_key), request.columns, key=request.row_key)
         async with self._connections.lease() as connection:
             started = time.monotonic()
             await session.begin(connection, self._limits, snapshot=request.snapshot)

@@ -20,7 +20,7 @@ from procflow_export.sources.postgres.decoding.binary import BinaryDecoder
 class DecoderFactory(Protocol):
     """Makes what decodes the blocks of one result; ``key`` is the column whose value names a row in errors."""
 
-    def __call__(self, columns: Sequence[Column], *, key: str | None = None) -> BlockDecoder: ...
+    def __call__(self, columns: Sequence[Column], *, key: tuple[str, ...] = ()) -> BlockDecoder: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

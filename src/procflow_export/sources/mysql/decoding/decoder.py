@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.row_names import RowNames
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.sources.arrays import MisfitError, Values
 from procflow_export.sources.failures import ValueRefusedError
@@ -36,7 +37,7 @@ class PacketDecoder:
         *,
         is_binary: bool,
         index: RowIndex | None = None,
-        key: str | None = None,
+        key: tuple[str, ...] = (),
         wanted: Sequence[Column] | None = None,
     ) -> None:
         """Prepare for the columns of a result.
@@ -46,7 +47,7 @@ class PacketDecoder:
             fields: What the server sends for each of them.
             is_binary: Whether the rows are those of a prepared statement.
             index: Where the rows of the blocks begin, if that is known.
-            key: A column whose value names a row in errors.
+            key: Columns whose values name a row in errors.
             wanted: Those of ``columns`` that batches have, in their order; all by default.
         """
         self._columns = tuple(columns)
@@ -61,8 +62,7 @@ class PacketDecoder:
             partial(binary_fields, widths=widths) if is_binary else partial(text_fields, count=len(fields))
         )
         self._index = index
-        self._key = None if key is None else places.get(key)
-        self._row_count = 0
+        self._row_names = RowNames(tuple(places), key)
         self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
@@ -81,7 +81,7 @@ class PacketDecoder:
             arrays = [self._read(at, fields) for at in self._wanted]
         except FramingError as exc:
             raise SourceError(Code.SOURCE_FAILED, f"the server's rows cannot be read: {exc}") from exc
-        self._row_count += len(rows.starts)
+        self._row_names.row_count += len(rows.starts)
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _read(self, at: int, fields: Sequence[Field]) -> Values:
@@ -96,9 +96,9 @@ class PacketDecoder:
         return values
 
     def _place(self, row: int, fields: Sequence[Field]) -> str:
-        if self._key is None:
-            return f"row {self._row_count + row + 1} of the chunk"
-        field = fields[self._key]
-        is_null = field.is_null is not None and field.is_null[row]
-        shown = "NULL" if is_null else self._readers[self._key].text(field, row)
-        return f"{self._columns[self._key].name} = {shown}"
+        def text(at: int) -> str | None:
+            field = fields[at]
+            is_null = field.is_null is not None and field.is_null[row]
+            return None if is_null else self._readers[at].text(field, row)
+
+        return self._row_names.of(row, text)

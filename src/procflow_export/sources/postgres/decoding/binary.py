@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.row_names import RowNames
 from procflow_export.model.types import Column, arrow_schema
 from procflow_export.sources.arrays import MisfitError, Values
 from procflow_export.sources.failures import ValueRefusedError
@@ -47,12 +48,12 @@ _FALLIBLE: Final[dict[pa.DataType, FallibleReader]] = {
 class BinaryDecoder:
     """Decodes the blocks of one result, in order."""
 
-    def __init__(self, columns: Sequence[Column], *, key: str | None = None) -> None:
+    def __init__(self, columns: Sequence[Column], *, key: tuple[str, ...] = ()) -> None:
         """Prepare for the columns of a result.
 
         Args:
             columns: In the order that batches have.
-            key: A column whose value names a row in errors.
+            key: Columns whose values name a row in errors.
         """
         layout = layout_of(columns)
         self._columns = layout.columns
@@ -64,10 +65,9 @@ class BinaryDecoder:
             reader_for(column.arrow_type, column.native_type, misfits)
             for column, misfits in zip(self._columns, self._misfits, strict=True)
         ]
-        self._key = next((index for index, column in enumerate(self._columns) if column.name == key), None)
+        self._row_names = RowNames([column.name for column in self._columns], key)
         # Whether a statement's header comes next.
         self._is_between = True
-        self._row_count = 0
         self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
@@ -94,7 +94,7 @@ class BinaryDecoder:
 
     def _batch(self, fields: Sequence[Field]) -> pa.RecordBatch:
         arrays = [self._read(index, fields) for index in range(len(self._columns))]
-        self._row_count += len(fields[0])
+        self._row_names.row_count += len(fields[0])
         for column, misfits in zip(self._columns, self._misfits, strict=True):
             if misfits.changed_count:
                 self.changed_values[column.name] = misfits.changed_count
@@ -104,21 +104,17 @@ class BinaryDecoder:
         try:
             return self._readers[index](fields[self._places[index]])
         except MisfitError as exc:
+            row = exc.index
             raise ValueRefusedError(
                 self._columns[index],
-                value=self._text(index, exc.index, fields),
-                place=self._place(exc.index, fields),
+                value=self._text(index, row, fields) or "NULL",
+                place=self._row_names.of(row, lambda at: self._text(at, row, fields)),
                 reason=exc.reason,
             ) from exc
 
-    def _place(self, row: int, fields: Sequence[Field]) -> str:
-        if self._key is None:
-            return f"row {self._row_count + row + 1} of the chunk"
-        return f"{self._columns[self._key].name} = {self._text(self._key, row, fields)}"
-
-    def _text(self, index: int, row: int, fields: Sequence[Field]) -> str:
+    def _text(self, index: int, row: int, fields: Sequence[Field]) -> str | None:
         column, raw = self._columns[index], fields[self._places[index]].raw(row)
-        return "NULL" if raw is None else text_of(column.arrow_type, column.native_type, raw)
+        return None if raw is None else text_of(column.arrow_type, column.native_type, raw)
 
 
 def reader_for(arrow_type: pa.DataType, native_type: str, misfits: Misfits) -> Reader:

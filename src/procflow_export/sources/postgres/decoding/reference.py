@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.row_names import RowNames
 from procflow_export.model.types import Column, OnInvalid, arrow_schema
 from procflow_export.sources.arrays import Values
 from procflow_export.sources.failures import ValueRefusedError
@@ -120,22 +121,21 @@ class ReferenceDecoder:
     """Decodes the blocks of one result, in order.
 
     Attributes:
-        row_count: Rows before the next block.
+        row_names: Names its rows; knows how many came before the next block.
         changed_values: How many values a column's ``on_invalid`` changed so far, by column name.
     """
 
-    def __init__(self, columns: Sequence[Column], form: Form, *, key: str | None = None) -> None:
+    def __init__(self, columns: Sequence[Column], form: Form, *, key: tuple[str, ...] = ()) -> None:
         """Prepare for the columns of a result.
 
         Args:
             columns: In the order that batches have.
             form: Which format it is.
-            key: A column whose value names a row in errors.
+            key: Columns whose values name a row in errors.
         """
         self._columns = tuple(columns)
         self._form = form
-        self._key = next((index for index, column in enumerate(self._columns) if column.name == key), None)
-        self.row_count = 0
+        self.row_names = RowNames([column.name for column in columns], key)
         self.changed_values: Counter[str] = Counter()
 
     def cut(self, data: bytes | bytearray) -> int:
@@ -153,7 +153,7 @@ class ReferenceDecoder:
 
     def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         arrays = [self._array(index, rows) for index in range(len(self._columns))]
-        self.row_count += len(rows)
+        self.row_names.row_count += len(rows)
         return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(self._columns))
 
     def _array(self, index: int, rows: Sequence[Row]) -> Values:
@@ -173,14 +173,14 @@ class ReferenceDecoder:
         if column.on_invalid is OnInvalid.TEXT and pa.types.is_string(column.arrow_type) and raw is not None:
             self.changed_values[column.name] += 1
             return raw.decode(errors="backslashreplace")
-        place = f"row {self.row_count + number + 1} of the chunk"
-        if self._key is not None:
-            place = f"{self._columns[self._key].name} = {self._text(self._key, row)}"
-        raise ValueRefusedError(column, value=self._text(index, row), place=place, reason=misfit.reason) from misfit
+        place = self.row_names.of(number, lambda at: self._text(at, row))
+        raise ValueRefusedError(
+            column, value=self._text(index, row) or "NULL", place=place, reason=misfit.reason
+        ) from misfit
 
-    def _text(self, index: int, row: Row) -> str:
+    def _text(self, index: int, row: Row) -> str | None:
         raw = row[index]
-        return "NULL" if raw is None else self._form.text(self._columns[index], raw)
+        return None if raw is None else self._form.text(self._columns[index], raw)
 
 
 def array_of(arrow_type: pa.DataType, values: Sequence[object]) -> Values:

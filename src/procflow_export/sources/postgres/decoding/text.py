@@ -51,12 +51,12 @@ def is_read_as_text(column: Column) -> bool:
 class TextDecoder:
     """Decodes the blocks of one result, in order."""
 
-    def __init__(self, columns: Sequence[Column], *, key: str | None = None) -> None:
+    def __init__(self, columns: Sequence[Column], *, key: tuple[str, ...] = ()) -> None:
         """Prepare for the columns of a result, whose types Arrow's reader knows: see ``wire.py``.
 
         Args:
             columns: In the order of the SELECT list.
-            key: A column whose value names a row in errors.
+            key: Columns whose values name a row in errors.
         """
         self._schema = arrow_schema(columns)
         # Column names may hold anything; the reader's own names are numbers.
@@ -83,7 +83,7 @@ class TextDecoder:
             # Exactly, or with an error that says which value of which row it is.
             return self._reference.decode(block)
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        self._reference.row_count += batch.num_rows
+        self._reference.row_names.row_count += batch.num_rows
         return batch
 
     def _read(self, block: bytes) -> list[Values]:
