@@ -8,8 +8,8 @@ where the order is the same the bytes, are those of a single one.  Short stateme
 statements hold for any table, and whoever looks at it sees nothing that has run for minutes.
 
 The pace is time as the server sees it, with whatever the reader lets it wait.  A piece is never so wide that it would take
-longer than ``LONGEST_S`` at the dearest price that was paid so far; beyond that it grows fast, because empty stretches cost
-nothing, and shrinks at once.
+longer than ``LONGEST_S`` at the dearest price that was paid so far, which fades: one stall must not leave a large table in
+small pieces for hours.  Below that it grows fast, because empty stretches cost nothing, and shrinks at once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ TARGET_S: Final = 0.7
 LONGEST_S: Final = 1.4
 MAX_GROWTH: Final = 4
 """How much wider the next piece may be than the last."""
+FADING: Final = 0.98
+"""What is left of a price after each piece: half of it after 34 pieces, that is after half a minute."""
 MOST_ROWS: Final = 1_000_000
 """Rows of any piece by a key: of the rows that follow nobody knows how long they are."""
 
@@ -54,7 +56,7 @@ class Pacer:
 
     def note(self, elapsed_s: float) -> None:
         """Take note of how long a piece of ``width`` took."""
-        self._dearest_s = max(self._dearest_s, elapsed_s / self._width)
+        self._dearest_s = max(FADING * self._dearest_s, elapsed_s / self._width)
         wanted = self._width * MAX_GROWTH
         if elapsed_s * MAX_GROWTH > TARGET_S:
             wanted = int(self._width * TARGET_S / elapsed_s)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from procflow_export.model.plan import Everything, KeyRange, Query, Relation, Selection
 from procflow_export.sources import ChunkRequest, ReadStatistics, Source
-from procflow_export.sources.pieces import LONGEST_S, MAX_GROWTH, TARGET_S, Pacer
+from procflow_export.sources.pieces import FADING, LONGEST_S, MAX_GROWTH, TARGET_S, Pacer
 from procflow_export.sources.postgres import pages
 from tests.export.sources.databases import PostgresDatabase, opened, read
 
@@ -41,8 +41,24 @@ def test_no_piece_is_longer_than_the_dearest_price_allows(prices_s: list[float])
         assert pacer.width * dearest_s <= max(LONGEST_S, dearest_s) + 1e-6
         before = pacer.width
         pacer.note(before * price_s)
-        dearest_s = max(dearest_s, price_s)
+        dearest_s = max(FADING * dearest_s, price_s)
         assert 1 <= pacer.width <= before * MAX_GROWTH
+
+
+def test_a_stall_is_forgotten() -> None:
+    """E-5: a piece that took a minute because the machine stood still makes the next ones small, not all of them."""
+    pacer = Pacer(first=10_000, most=10**9)
+    for _ in range(10):
+        pacer.note(pacer.width * 1e-6)
+    usual = pacer.width
+
+    pacer.note(60)
+    narrow = pacer.width
+    for _ in range(300):
+        pacer.note(pacer.width * 1e-6)
+
+    assert narrow < usual / 20
+    assert pacer.width == usual
 
 
 @pytest.mark.parametrize(("first", "most"), [(0, 1), (2, 1)])
