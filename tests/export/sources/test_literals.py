@@ -85,7 +85,7 @@ def test_conditions_of_composite_keys() -> None:
     assert sql.MYSQL.condition(chunk) == (
         "`a` >= 1 AND ((`a` > 1) OR (`a` = 1 AND `b` > _utf8mb4 X'78')) AND `a` <= 1 AND `b` IS NOT NULL"
     )
-    assert sql.SQLITE.condition(NullKeys(key=(a, b))) == '"b" IS NULL'
+    assert sql.SQLITE.condition(NullKeys(key=(a, b))) == "`b` IS NULL"
     assert sql.SQLITE.condition(NullKeys(key=(a,))) == "1 = 0"
     assert sql.SQLITE.condition(KeyRange(key=(a,))) is None
 

@@ -80,10 +80,13 @@ def require_columns(connection: sqlite3.Connection, selection: Selection, column
     """Make sure that a table still has its columns; what types their values have is seen from the values.
 
     Raises:
-        DataError: If one is no longer there.
+        SourceError: If the table is not there.
+        DataError: If one of them is no longer there.
     """
     if isinstance(selection, Relation):
         names = {name for name, _, _ in _table_columns(connection, selection)}
+        if not names:
+            raise not_found(selection)
         for column in columns:
             if column.name not in names:
                 raise schema_changed(selection, column, "is no longer there")
