@@ -154,6 +154,7 @@ async def read(
         columns=tuple(columns),
         chunk=chunk or Everything(),
         batch_rows=batch_rows,
+        row_key=row_key_of(chunk),
         snapshot=snapshot,
     )
     async with source.read_chunk(request, ReadStatistics()) as reader:
@@ -162,6 +163,11 @@ async def read(
             batch.validate(full=True)
             batches.append(batch)
     return pa.Table.from_batches(batches, schema=arrow_schema(columns))
+
+
+def row_key_of(chunk: TableChunk | None) -> tuple[str, ...]:
+    """What a plan without unique keys names the rows of a chunk by."""
+    return tuple(part.column for part in chunk.key) if isinstance(chunk, KeyRange) else ()
 
 
 async def facts_of(source: Source, selection: Selection | str) -> Facts:

@@ -19,7 +19,7 @@ from procflow_export.model.plan import Everything, KeyRange, Query, Relation, Se
 from procflow_export.model.types import ENUM, Fidelity, arrow_schema
 from procflow_export.sources import ChunkRequest, ReadStatistics
 from procflow_export.sources.failures import ValueRefusedError
-from tests.export.sources.databases import Database, MariaDatabase, PostgresDatabase, SqliteDatabase, opened
+from tests.export.sources.databases import Database, MariaDatabase, PostgresDatabase, SqliteDatabase, opened, row_key_of
 from tests.export.types import mysql_rows, postgres_rows, sqlite_rows
 from tests.export.types.meaning import of_arrow, of_text
 from tests.export.types.rows import TypeRow
@@ -52,7 +52,13 @@ async def read(
     statistics = ReadStatistics()
     async with opened(database) as source:
         columns = (await source.profile(selection, choices)).columns
-        request = ChunkRequest(selection=selection, columns=columns, chunk=chunk or Everything(), batch_rows=1000)
+        request = ChunkRequest(
+            selection=selection,
+            columns=columns,
+            chunk=chunk or Everything(),
+            batch_rows=1000,
+            row_key=row_key_of(chunk),
+        )
         batches = []
         async with source.read_chunk(request, statistics) as reader:
             async for batch in reader:
