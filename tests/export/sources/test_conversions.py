@@ -447,6 +447,18 @@ def test_a_chosen_column_survives_the_way_to_a_worker() -> None:
     assert decode_columns(encode_columns(columns)) == columns
 
 
+@pytest.mark.parametrize("type_text", ["decimal(76,76)", "decimal(38,38)", "decimal(38,37)", "int8"])
+@pytest.mark.parametrize(
+    "text", ["69.5", "-69.5", "1234567.25", "6.95e1", "9e77", "-1e60", "11579208923731619542357e55"]
+)
+def test_numbers_that_are_too_large_do_not_become_others(type_text: str, text: str) -> None:
+    """E-20: Arrow's multiplication by a power of ten goes round the end of its 128 or 256 bits, and is not asked then."""
+    column = column_of(type_text, OnInvalid.ERROR)
+
+    with pytest.raises(pa.ArrowInvalid):
+        text_conversion(column.logical_type, column.arrow_type)(pa.array(["0.5", text]))
+
+
 @given(text=NUMBERS, precision=st.integers(1, 76), data=st.data())
 def test_a_clamped_number_is_the_nearest_of_its_type(text: str, precision: int, data: st.DataObject) -> None:
     """E-21: beyond the range the end of it, whole however many digits it has; within it the nearest, half to even."""

@@ -26,12 +26,19 @@ _SINGLE_DIGITS: Final = 9
 """So many digits tell every float from its neighbours; databases print no more."""
 _CONTEXT: Final = Context(prec=10_000)
 _WIDEST: Final = pa.decimal256(76, 0)
+_SAFE_DIGITS: Final = 38
+"""So many decimal digits fit into any decimal of Arrow's."""
+_INTEGER_DIGITS: Final = 20
+"""Of the largest integer that Arrow has."""
 _SPECIAL_FLOATS: Final = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
 
 
 def to_decimal(texts: Values, arrow_type: pa.DataType) -> Values:
     """Convert numbers that have no more digits than the type, neither before the point nor after it."""
-    return _plain(texts).cast(arrow_type)
+    assert isinstance(arrow_type, pa.Decimal128Type | pa.Decimal256Type), "a decimal was asked for"
+    plain = _plain(texts)
+    _require_room(plain, arrow_type.precision - arrow_type.scale, spare_digits=arrow_type.scale)
+    return plain.cast(arrow_type)
 
 
 def to_integer(texts: Values, arrow_type: pa.DataType) -> Values:
@@ -40,6 +47,7 @@ def to_integer(texts: Values, arrow_type: pa.DataType) -> Values:
     try:
         return plain.cast(arrow_type)
     except pa.ArrowInvalid:
+        _require_room(plain, _INTEGER_DIGITS)
         return plain.cast(_WIDEST).cast(arrow_type)
 
 
@@ -66,6 +74,30 @@ def _has_digits_of(value: float, text: str, most_digits: int) -> bool:
     number = Decimal(text)
     digits = len(number.normalize(_CONTEXT).as_tuple().digits)
     return digits <= most_digits and isfinite(value) and Decimal(f"{value:.{digits}g}") == number
+
+
+def _require_room(plain: Values, most_digits: int, *, spare_digits: int = 0) -> None:
+    """Refuse numbers with more than ``most_digits`` before the point.
+
+    Arrow 26 multiplies the digits by a power of ten before it counts them, and what is too large by far comes out as another
+    number: 69.5 as ``decimal(76,76)`` is 0.0247….  Where the longest text leaves no room for that, nothing is looked at.
+
+    Args:
+        plain: Numbers as ``_plain`` returns them.
+        most_digits: Before the point.
+        spare_digits: Behind it.
+    """
+    longest = pc.max(pc.binary_length(plain)).as_py() or 0
+    has_exponent = pc.any(pc.match_substring_regex(plain, "[eE]")).as_py()
+    if longest + spare_digits <= _SAFE_DIGITS and not has_exponent:
+        return
+    if has_exponent:
+        digits = max((Decimal(text).adjusted() + 1 for text in plain.to_pylist() if text and Decimal(text)), default=0)
+    else:
+        whole = pc.replace_substring_regex(plain, r"^-?0*([0-9]*).*$", r"\1")
+        digits = pc.max(pc.binary_length(whole)).as_py() or 0
+    if digits > most_digits:
+        raise DoesNotFitError("too many digits before the point")
 
 
 def _plain(texts: Values) -> Values:
