@@ -191,13 +191,13 @@ class PostgresSource:
                 try:
                     yield batches
                 finally:
-                    # Left early, the copy is cancelled on the server and the connection is not used again.
+                    # Left early, the copy is cancelled on the server.  Its transaction stays open, so that the connection is not
+                    # used again but closed by its lease, which bounds how long that may take.
                     is_left = not ended.is_set()
                     with anyio.CancelScope(shield=True):
                         if is_left:
                             await source.aclose()
                             await session.cancel(connection, ended)
-                            await session.close(connection)
                         await batches.aclose()
                     statistics.changed_values.update(decoder.changed_values)
             if source.is_finished and not is_left:
