@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             finding = carry_out(plan, root, resumes=options.resume)
             findings.append(finding)
             if options.verbose or not finding.is_good:
-                print(f"{time.monotonic() - begun:6.0f} s  kill {number}: {plan}{'' if finding.was_hit else ' (missed)'}")
+                print(
+                    f"{time.monotonic() - begun:6.0f} s  kill {number}: {plan}{'' if finding.was_hit else ' (missed)'}"
+                )
             if not finding.is_good:
                 _tell(finding, root)
                 if not options.keep_going:
@@ -90,7 +92,7 @@ def table(findings: list[Finding]) -> list[str]:
     left: Counter[tuple[str, ...]] = Counter()
     for finding in findings:
         plan = finding.plan
-        cell = (plan.victim.value, plan.mode, plan.engine, plan.destination)
+        cell: tuple[str, ...] = (plan.victim.value, plan.mode, plan.engine, plan.destination)
         kills[cell] += 1
         hits[cell] += finding.was_hit
         wrong[cell] += bool(finding.wrong)
@@ -99,7 +101,7 @@ def table(findings: list[Finding]) -> list[str]:
     lines.append("|---|---|---|---|---|---|---|---|")
     for cell in sorted(kills):
         numbers = (kills[cell], hits[cell], wrong[cell], left[cell])
-        lines.append(f"| {' | '.join((*cell, *map(str, numbers)))} |")
+        lines.append(f"| {' | '.join(map(str, (*cell, *numbers)))} |")
     return lines
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pymysql
 
-from tools.servers import PR_SET_PDEATHSIG, Owner, libc_prctl, unprivileged
+from tools.servers import Owner, unprivileged
 
 PATIENCE_S: Final = 60.0
 OBSERVER: Final = "soak-observer"
@@ -78,6 +77,10 @@ class Database(Protocol):
         """Who is connected, ourselves left out; the server's own view."""
         ...
 
+    def drop(self) -> None:
+        """Remove the database; whoever is connected is cut off."""
+        ...
+
     def kill_backends(self) -> None:
         """End every connection but our own, the polite way."""
         ...
@@ -114,6 +117,9 @@ class SqliteDatabase:
 
     def clients(self) -> list[str]:
         return []
+
+    def drop(self) -> None:
+        self._path.unlink()
 
     def kill_backends(self) -> None:
         raise NotImplementedError("SQLite has no backends")
@@ -176,6 +182,10 @@ class PostgresDatabase:
         with _open(PostgresConnection(self._server_url)) as admin:
             return [f"{pid} {state}: {query}" for pid, state, query in admin.rows(self._others("pid, state, query"))]
 
+    def drop(self) -> None:
+        with _open(PostgresConnection(self._server_url)) as admin:
+            admin.execute(f"drop database {self._name} with (force)")
+
     def kill_backends(self) -> None:
         with _open(PostgresConnection(self._server_url)) as admin:
             admin.rows(self._others("pg_terminate_backend(pid)"))
@@ -233,7 +243,7 @@ class PostgresConnection:
             self._finish(self._connection.close(timeout=5))
         self._loop.close()
 
-    def _finish(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
 
 
@@ -265,8 +275,14 @@ class MariaDatabase:
 
     def clients(self) -> list[str]:
         with _open(MariaConnection(self._server_url)) as admin:
-            found = admin.rows(f"select id, command, info from information_schema.processlist where db = '{self._name}'")
+            found = admin.rows(
+                f"select id, command, info from information_schema.processlist where db = '{self._name}'"
+            )
         return [f"{number} {command}: {info}" for number, command, info in found if number not in self._own]
+
+    def drop(self) -> None:
+        with _open(MariaConnection(self._server_url)) as admin:
+            admin.execute(f"drop database {self._name}")
 
     def kill_backends(self) -> None:
         with _open(MariaConnection(self._server_url)) as admin:
@@ -348,16 +364,14 @@ def kill_and_restart(kind: str, url: str) -> None:
     prefix, as_user = unprivileged()
     with (directory / "log").open("ab") as log:
         server = subprocess.Popen(
-            [*prefix, *argv],
+            # After the change of user, which would make the kernel forget it.
+            [*prefix, "setpriv", "--pdeathsig", "QUIT" if kind == "postgres" else "KILL", *argv],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             env={"PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             start_new_session=True,
-            preexec_fn=functools.partial(
-                libc_prctl, PR_SET_PDEATHSIG, signal.SIGQUIT if kind == "postgres" else signal.SIGKILL
-            ),
             **as_user,
         )
     _restarted.append(server)

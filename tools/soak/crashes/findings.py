@@ -88,5 +88,5 @@ def _difference(wanted: list[Values], found: list[Values]) -> str | None:
         return None
     if len(wanted) != len(found):
         return f"{len(found)} rows, not {len(wanted)}"
-    first = next((pair for pair in zip(wanted, found, strict=True) if pair[0] != pair[1]))
+    first = next(pair for pair in zip(wanted, found, strict=True) if pair[0] != pair[1])
     return f"{first[1]} was published, and the row is {first[0]}"

@@ -101,9 +101,7 @@ class Plan:
 
     def __str__(self) -> str:
         before = "over a set" if self.has_set else "the first run"
-        return (
-            f"{self.victim} at {self.moment}: {self.mode} from {self.source} by {self.engine} to {self.destination}, {before}"
-        )
+        return f"{self.victim} at {self.moment}: {self.mode} from {self.source} by {self.engine} to {self.destination}, {before}"
 
 
 _COUNTS: Final = {"unit.batch_read": 4, "put.synced": 3}
@@ -143,4 +141,6 @@ def _moment(dice: Random) -> Moment:
         return Moment(delay_s=dice.uniform(0.1, 2.5))
     # Half of the moments lie before anything is published: that is where most of a run's time goes.
     point = dice.choice(READ_POINTS) if dice.random() < 0.35 else dice.choice(CRASH_POINTS)
-    return Moment(point=point, count=dice.randint(1, _COUNTS.get(point, _MOST_PARTS if point.startswith("part.") else 1)))
+    return Moment(
+        point=point, count=dice.randint(1, _COUNTS.get(point, _MOST_PARTS if point.startswith("part.") else 1))
+    )

@@ -117,11 +117,11 @@ def survivors(program: Program, *, within_s: float = GONE_WITHIN_S) -> list[str]
 def _with_cookie(cookie: str) -> set[int]:
     wanted = f"{COOKIE_ENV}={cookie}".encode()
     found = set()
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
             with contextlib.suppress(OSError):
-                if wanted in Path("/proc", name, "environ").read_bytes() and _state(int(name)) not in ("Z", None):
-                    found.add(int(name))
+                if wanted in (process / "environ").read_bytes() and _state(int(process.name)) not in ("Z", None):
+                    found.add(int(process.name))
     return found
 
 
@@ -131,8 +131,8 @@ def _descendants(pid: int) -> set[int]:
     while waiting:
         parent = waiting.pop()
         with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):
-                for word in Path(f"/proc/{parent}/task/{task}/children").read_text().split():
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                for word in (task / "children").read_text().split():
                     if int(word) not in found and _state(int(word)) not in ("Z", None):
                         found.add(int(word))
                         waiting.append(int(word))

@@ -6,6 +6,7 @@ wrote it: so the largest stamp among some rows names the only state that they ma
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ class Column:
     as_text: bool = False
     read_as: str = "{}"
 
-    def stored(self, kind: str, owner: int, stamp: int) -> Any:
+    def stored(self, kind: str, owner: int, stamp: int) -> object:
         """Return what is in the column of a database."""
         value = self.value(owner, stamp)
         return str(value) if self.as_text and kind == "sqlite" and value is not None else value
@@ -68,11 +69,11 @@ class Column:
         """Return how DuckDB is asked for the column."""
         return f'"{name}"' if self.as_text and kind == "sqlite" else self.read_as.format(f'"{name}"')
 
-    def published(self, kind: str, owner: int, stamp: int) -> Any:
+    def published(self, kind: str, owner: int, stamp: int) -> object:
         """Return what an independent reader must find."""
         value = self.stored(kind, owner, stamp)
         if isinstance(value, datetime):
-            return (value - datetime(1970, 1, 1, tzinfo=value.tzinfo)) // timedelta(microseconds=1)
+            return (value.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
         return value
 
 
@@ -81,7 +82,8 @@ def _mixed(owner: int, stamp: int) -> int:
 
 
 def _moment(owner: int, stamp: int) -> datetime:
-    return datetime(1960, 2, 29, 23, 59, 59, 999_999) + timedelta(microseconds=_mixed(owner, stamp) * 10_007_011)
+    began = datetime(1960, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC).replace(tzinfo=None)  # the column has no zone
+    return began + timedelta(microseconds=_mixed(owner, stamp) * 10_007_011)
 
 
 COLUMNS: Final = {
@@ -130,7 +132,8 @@ class MovingTable:
         self._dice = random.Random(seed)
         self._began = int(datetime.now(UTC).timestamp()) - 2 * 86_400
         self._first = {
-            owner: (owner * STEP, None if has_nulls and owner % 500 == 7 else self._at(owner), 0) for owner in range(rows)
+            owner: (owner * STEP, None if has_nulls and owner % 500 == 7 else self._at(owner), 0)
+            for owner in range(rows)
         }
         self._state: State = dict(self._first)
         self._history: list[dict[int, Row | None]] = []
@@ -151,6 +154,18 @@ class MovingTable:
             connection.replace([], self._stored(self._state))
         finally:
             connection.close()
+
+    def copied(self, database: Database) -> MovingTable:
+        """Return the table as it is in a copy of its database."""
+        twin = copy.copy(self)
+        twin.__dict__ |= {
+            "database": database,
+            "_dice": copy.deepcopy(self._dice),
+            "_state": dict(self._state),
+            "_history": list(self._history),
+            "_stopped": threading.Event(),
+        }
+        return twin
 
     def commit(self, times: int) -> None:
         """Write so many transactions now, in this thread."""
@@ -227,7 +242,7 @@ class MovingTable:
                 break
             except AWAY:
                 connection.close()
-                connection = wait_until(self._reconnected, "the writer has its server back")
+                (connection,) = wait_until(self._reconnected, "the writer has its server back")
                 # A commit whose answer was lost is one all the same.
                 if connection.rows(f"select 1 from t where stamp = {stamp}"):
                     break
@@ -239,11 +254,11 @@ class MovingTable:
         self.committed = stamp
         return connection
 
-    def _reconnected(self) -> Connection | None:
+    def _reconnected(self) -> tuple[Connection, ...]:
         try:
-            return self.database.connect()
+            return (self.database.connect(),)
         except AWAY:
-            return None
+            return ()
 
     def _at(self, owner: int) -> int:
         return self._began + owner // TIES

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tools.servers import ensure
 from tools.servers import Owner as ServerOwner
+from tools.servers import ensure
 from tools.soak.crashes.databases import (
     Database,
     MariaDatabase,
@@ -58,13 +58,22 @@ class Finding:
 class Trial:
     """A place where one plan is carried out."""
 
-    def __init__(self, plan: Plan, directory: Path, *, resumes: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        *,
+        resumes: bool = False,
+        database: Database | None = None,
+        table: MovingTable | None = None,
+    ) -> None:
+        """Make the table and the configuration of a plan; a table that is given is already in its database."""
         self.plan = plan
         self.mode = MODES[plan.mode]
         self.directory = directory
         self.resumes = resumes
-        self.database = open_database(plan, directory)
-        self.table = MovingTable(
+        self.database = database or open_database(plan, directory)
+        self.table = table or MovingTable(
             self.database,
             change=self.mode.change,
             rows=ROWS,
@@ -79,7 +88,7 @@ class Trial:
         """Do what the plan says and return what was found."""
         plan, finding = self.plan, self.finding
         if plan.has_set:
-            self._expect_success(started_with=self._run("in-process"))
+            self.run_undisturbed()
             self.table.commit(3)
         with self.table.moving():
             has_succeeded = self._killed_run()
@@ -87,19 +96,29 @@ class Trial:
             while not has_succeeded and finding.runs < MOST_RERUNS:
                 finding.runs += 1
                 at_least = self.table.committed
-                with self._run(plan.engine) as program:
+                with self.run(plan.engine) as program:
                     has_succeeded = program.finish() == 0
                 if has_succeeded:
                     self._check_readers(floor=at_least)
             if not has_succeeded:
-                finding.wrong.append(f"no run succeeds any more: {self._last_words()}")
+                finding.wrong.append(f"no run succeeds any more: {self.last_words()}")
         if self.mode.is_cumulative and has_succeeded:
             # Quiet now: the last run must bring the set up to everything that was committed.
             self.table.commit(1)
-            self._expect_success(started_with=self._run("in-process"))
+            self.run_undisturbed()
             self._check_readers(floor=self.table.committed)
         self._check_leftovers()
         return finding
+
+    def run_undisturbed(self, engine: str = "in-process") -> None:
+        """Run the export to its end.
+
+        Raises:
+            RuntimeError: If it fails.
+        """
+        with self.run(engine) as program:
+            if program.finish() != 0:
+                raise RuntimeError(f"a run that nobody disturbed failed: {self.last_words()}")
 
     # ---- the run that is killed
 
@@ -107,9 +126,9 @@ class Trial:
         """Run until the moment, kill, and wait for what becomes of it; return whether it succeeded all the same."""
         moment = self.plan.moment
         at_least = self.table.committed
-        with self._run(self.plan.engine, stop_at=None if moment.point is None else str(moment)) as program:
+        with self.run(self.plan.engine, stop_at=None if moment.point is None else str(moment)) as program:
             if program.wait_moment(None if moment.point is not None else moment.delay_s):
-                self.finding.was_hit = self._kill(program)
+                self.finding.was_hit = self.kill(program)
             if self.plan.victim is Victim.PARENT and self.finding.was_hit:
                 program.process.wait()
                 self.finding.left += survivors(program)
@@ -120,7 +139,7 @@ class Trial:
             self._check_readers(floor=at_least)
         return has_succeeded
 
-    def _kill(self, program: Program) -> bool:
+    def kill(self, program: Program) -> bool:
         """Kill who is to be killed; return whether there was somebody."""
         match self.plan.victim:
             case Victim.PARENT:
@@ -168,17 +187,13 @@ class Trial:
             wait_until(lambda: not self.database.clients(), "no connection", patience_s=CLIENTS_GONE_WITHIN_S)
         left += [f"connection {client}" for client in self.database.clients()]
 
-    def _expect_success(self, *, started_with: AbstractContextManager[Program]) -> None:
-        with started_with as program:
-            if program.finish() != 0:
-                raise RuntimeError(f"a run that nobody disturbed failed: {self._last_words()}")
-
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         return (self.directory / "log").read_text(errors="replace")[-2_000:]
 
     # ---- the command
 
-    def _run(self, engine: str, *, stop_at: str | None = None) -> AbstractContextManager[Program]:
+    def run(self, engine: str, *, stop_at: str | None = None) -> AbstractContextManager[Program]:
+        """Start the command; nothing of it is alive when the block is left."""
         options = ["--resume"] if self.resumes and self.finding.was_hit else []
         return started(
             self.directory, "run", "c.json", "--engine", engine, "--processes", "2", *options, stop_at=stop_at
