@@ -30,6 +30,7 @@ class Program:
 
     def __init__(self, directory: Path, *arguments: str, stop_at: str | None = None) -> None:
         self.cookie = uuid4().hex
+        self._seen: set[tuple[int, str]] = set()
         temporary = directory / "tmp"
         temporary.mkdir(exist_ok=True)
         environ = {
@@ -53,8 +54,10 @@ class Program:
             )
 
     def family(self) -> list[int]:
-        """Every process of the run that is alive."""
-        return sorted(_with_cookie(self.cookie) | _descendants(self.process.pid))
+        """Every process of the run that is alive, and whoever was seen before and still is: a guard has no environment."""
+        found = _with_cookie(self.cookie) | _descendants(self.process.pid)
+        self._seen |= {(pid, began) for pid in found if (began := _began(pid)) is not None}
+        return sorted(found | {pid for pid, began in self._seen if _began(pid) == began})
 
     def workers(self) -> list[int]:
         """The processes that do work for the parent, those first that are stopped."""
@@ -110,8 +113,8 @@ def started(directory: Path, *arguments: str, stop_at: str | None = None) -> Ite
 def survivors(program: Program, *, within_s: float = GONE_WITHIN_S) -> list[str]:
     """Return the processes of a run that are alive so long after its end, by their command lines."""
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: not _with_cookie(program.cookie), "nobody is left", patience_s=within_s)
-    return [f"{pid} {_command_line(pid).decode(errors='replace')}" for pid in _with_cookie(program.cookie)]
+        wait_until(lambda: not program.family(), "nobody is left", patience_s=within_s)
+    return [f"{pid} {_command_line(pid).decode(errors='replace')}" for pid in program.family()]
 
 
 def _with_cookie(cookie: str) -> set[int]:
@@ -140,9 +143,19 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _state(pid: int) -> str | None:
+    return next(iter(_stat(pid)), None)
+
+
+def _began(pid: int) -> str | None:
+    """Return when a process that is alive began, which tells it from a later one with its number; None if it is not."""
+    fields = _stat(pid)
+    return fields[19] if fields and fields[0] != "Z" else None
+
+
+def _stat(pid: int) -> list[str]:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return None
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []
 
 
 def _command_line(pid: int) -> bytes:

@@ -141,6 +141,7 @@ class Trial:
 
     def kill(self, program: Program) -> bool:
         """Kill who is to be killed; return whether there was somebody."""
+        program.family()  # those whom only descent tells are not found once the parent is gone
         match self.plan.victim:
             case Victim.PARENT:
                 with suppress(ProcessLookupError):
