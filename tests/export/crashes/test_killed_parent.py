@@ -16,7 +16,7 @@ from tools.soak.crashes.databases import Database, MariaDatabase, PostgresDataba
 from tools.soak.crashes.findings import PublishedFolder
 from tools.soak.crashes.program import GONE_WITHIN_S, Program, started, survivors
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="reads /proc")  # noqa: PTH110
+pytestmark = pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="reads /proc")
 
 SERVER_SEES_IT_WITHIN_S = 15.0
 """PostgreSQL looks for its client every second; the rest is for a loaded machine."""
@@ -130,6 +130,8 @@ def test_a_silent_statement_of_mariadb_ends_at_its_limit(mariadb_url: str, tmp_p
             program.process.wait()
             assert survivors(program) == []
 
-            wait_until(lambda: not database.clients(), "the limit has ended them", patience_s=8 + SERVER_SEES_IT_WITHIN_S)
+            wait_until(
+                lambda: not database.clients(), "the limit has ended them", patience_s=8 + SERVER_SEES_IT_WITHIN_S
+            )
     finally:
         database.drop()

@@ -41,7 +41,7 @@ class Mode:
     is_cumulative: bool = False
     is_one_state: bool = True
     has_nulls: bool = False
-    """Whether some rows have no cursor; a window would leave them out."""
+    """Whether some rows have no cursor: every run exports them anew."""
 
 
 MODES: Final = {
@@ -67,6 +67,7 @@ MODES: Final = {
         {"mode": "time_window", "time_column": "at", "time_column_type": "unix", "days_window": 4, "parallel": 2},
         Change.IN_PLACE,
         is_cumulative=True,
+        has_nulls=True,
     ),
 }
 
