@@ -178,9 +178,8 @@ class Ledger:
         await self._noted(self.store.end_export, entry, state=state)
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call the store in its thread; a cancellation waits for the answer, so that nothing is left half-known."""
-        with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(partial(function, *arguments), limiter=self._thread)
+        """Call the store in its thread; a cancellation waits for the answer."""
+        return await anyio.to_thread.run_sync(partial(function, *arguments), limiter=self._thread)
 
     async def _noted(self, function: Callable[..., None], *arguments: object, state: ExportState | None = None) -> None:
         try:

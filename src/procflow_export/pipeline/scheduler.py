@@ -220,8 +220,9 @@ class Scheduler:
                 state.release(index)
                 self._notify()
             if result is not None:
-                await self._ledger.end_chunk(state, result)  # W3: before anything is made of it
                 state.complete(index, result)
+                # W3: the export is settled, and a manifest made of it, only after this task has ended.
+                await self._ledger.end_chunk(state, result)
                 await self._tell_chunk(state, result, attempt, self._clock.elapsed_s(began_ns))
             elif failure is not None:
                 await self._unit_failed(group, state, unit, failure)
@@ -260,11 +261,11 @@ class Scheduler:
         if isinstance(exc, ExportError) and exc.code is Code.SOURCE_SNAPSHOT_LOST and unit.snapshot is not None:
             state.lose(exc)
             return
-        await self._ledger.fail_chunk(state, index, failure_from(exc))
         if not self._may_try_again(state, exc, attempt):
             if state.is_reading:  # what other units die of while an export is given up is not its reason
                 exc.add_note(f"chunk {index}, attempt {attempt} of {state.target.max_attempts}")
                 state.fail(self._recorded(state, exc))
+                await self._ledger.fail_chunk(state, index, failure_from(exc))
             return
         state.retry_count += 1
         delay_s = self._delay_s(state, exc, attempt)
@@ -273,6 +274,7 @@ class Scheduler:
         scope = state.delayed[index] = anyio.CancelScope()
         state.task_count += 1
         group.start_soon(self._put_back, state, index, delay_s, scope, name=f"{state.name}[{index}] waits")
+        await self._ledger.fail_chunk(state, index, failure)
         await self._outbox.put(Retry(export=state.name, chunk=index, attempt=attempt, delay_s=delay_s, failure=failure))
 
     async def _put_back(self, state: ExportState, index: int, delay_s: float, scope: anyio.CancelScope) -> None:

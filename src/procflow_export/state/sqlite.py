@@ -170,9 +170,9 @@ class SqliteState:
         """See ``StateStore.begin_export()``."""
         with self._writing() as connection:
             # The lease is ours: whoever was running is not any more.
-            dead = "standing = 'died' WHERE standing = 'running'"
             connection.execute(
-                f"UPDATE exports SET {dead} AND export = ? AND run_id <> ?", (entry.export, entry.run_id)
+                "UPDATE exports SET standing = 'died' WHERE standing = 'running' AND export = ? AND run_id <> ?",
+                (entry.export, entry.run_id),
             )
             # Nobody goes on with these.
             connection.execute(
@@ -244,7 +244,10 @@ class SqliteState:
         changed = {name: value for name, value in values.items() if name not in kept}
         assignments = ", ".join(f"{name} = :{name}" for name in changed)
         with self._writing() as connection:
-            connection.execute(f"UPDATE exports SET {assignments} WHERE export = :export AND run_id = :run_id", values)
+            connection.execute(  # the names are those of the struct's fields
+                f"UPDATE exports SET {assignments} WHERE export = :export AND run_id = :run_id",  # noqa: S608
+                values,
+            )
 
     def publish(
         self, run_id: str, export: str, cursor: StoredCursor | None, superseded: Sequence[str], at: str
