@@ -33,7 +33,7 @@ OPTIONS: Final[dict[Kind, tuple[str, ...]]] = {
     "postgres": ("-c", "shared_buffers=3GB"),
     "mariadb": ("--innodb-buffer-pool-size=3G",),
 }
-"""What makes a server one for these sizes; everything else is as tools/servers.py starts it."""
+"""What makes a server one for these sizes; everything else is as tools/servers starts it."""
 
 VARIABLES: Final[dict[Kind, str]] = {"postgres": "PROCFLOW_BENCH_POSTGRES", "mariadb": "PROCFLOW_BENCH_MARIADB"}
 MARIADB_DATABASE: Final = "bench"
