@@ -26,7 +26,7 @@ import pymysql
 from benchmarks.environments import NotInstalledError, ensure
 from benchmarks.table_files import NULL, table_file
 from benchmarks.tables import SERVER_TABLES, Table
-from tools.servers import KINDS, Kind, running
+from tools.servers import Kind, running
 
 OPTIONS: Final[dict[Kind, tuple[str, ...]]] = {
     # All tables fit, and none is large enough for the ring buffer of large scans: the disk takes no part.
@@ -155,7 +155,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table_servers", description=__doc__)
-    parser.add_argument("kinds", nargs="+", metavar="SERVER", choices=KINDS, help=" or ".join(KINDS))
+    parser.add_argument("kinds", nargs="+", metavar="SERVER", choices=VARIABLES, help=" or ".join(VARIABLES))
     parser.add_argument("--scale", type=float, default=1.0, help="of all tables (default: 1)")
     options = parser.parse_args(arguments[:cut])
     command = arguments[cut + 1 :]

@@ -183,12 +183,12 @@ class Moto(_ObjectStore):
 class Azurite(_ObjectStore):
     """Azurite, which keeps objects on disk, checks keys and can be killed and started again on the same directory."""
 
-    install = f"npm install --prefix .cache/azurite {AZURITE}"
+    install = f"npm install --prefix .local/azurite {AZURITE}"
     url_variable = "PROCFLOW_AZURE_URL"
     ready_words = b"successfully listens"
 
     def find(self) -> Path | None:
-        directory = _ROOT / ".cache" / "azurite" / "node_modules" / ".bin"
+        directory = _ROOT / ".local" / "azurite" / "node_modules" / ".bin"
         return directory if (directory / "azurite-blob").exists() and shutil.which("node") else None
 
     def command(self, programs: Path, place: Path, port: int) -> Sequence[str]:
