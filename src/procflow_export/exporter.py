@@ -70,7 +70,7 @@ class Exporter:
         run_id: str | None = None,
         record: str | os.PathLike[str] | Run | None = None,
         state: str | os.PathLike[str] | None = None,
-        goes_on: bool = False,
+        resume: bool = False,
     ) -> None:
         """Prepare a run; nothing is opened or read yet.
 
@@ -86,7 +86,7 @@ class Exporter:
                 already.  Everything else that procflow runs inside the block is recorded there too.
             state: Directory of the state; by default the one beside the configuration's file (``shop.state`` for ``shop.yaml``),
                 and for a configuration from memory one in memory, which ends with the exporter.
-            goes_on: Go on with what the last run left unfinished: exports that it published are left out, and finished
+            resume: Go on with what the last run left unfinished: exports that it published are left out, and finished
                 chunks are kept where chunks may differ in time.
         """
         self._config = config
@@ -98,7 +98,7 @@ class Exporter:
         self.run_id = run_id or new_run_id()
         self._record_choice = record
         self._state_choice = None if state is None else Path(state)
-        self._goes_on = goes_on
+        self._resume = resume
         self._store: StateStore | None = None
         self._state_stack = ExitStack()
         self._record: RunRecord | None = None
@@ -170,7 +170,7 @@ class Exporter:
             policy=self._policy,
             environ=self._environ,
             ledger=Ledger(self._store, self.run_id),
-            goes_on=self._goes_on,
+            resume=self._resume,
             clean=clean,
         )
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")

@@ -72,7 +72,7 @@ def look_back(
     open_place: Places,
     *,
     now: str,
-    goes_on: bool,
+    resume: bool,
 ) -> Past:
     """Adopt, decide, and sweep.
 
@@ -81,7 +81,7 @@ def look_back(
         store: What is remembered.
         open_place: The destinations of this run and of those before.
         now: The time, RFC 3339.
-        goes_on: Whether the run goes on with what the last one left.
+        resume: Whether the run goes on with what the last one left.
 
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
@@ -94,7 +94,7 @@ def look_back(
     entries = [entry for entry in store.exports(export=export) if entry.run_id != target.run_id]
     entries = _adopt(target, store, past, entries, now)
     past.work_s = next((entry.work_s for entry in entries if entry.standing is Standing.SUCCESS), None)
-    last = entries[0] if goes_on and entries else None
+    last = entries[0] if resume and entries else None
     if last is not None and last.standing in (Standing.SUCCESS, Standing.SKIPPED) and _was_cut_off(store, last.run_id):
         past.done_by = last.run_id
     elif last is not None and last.standing.is_unfinished:

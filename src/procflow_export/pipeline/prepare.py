@@ -130,7 +130,7 @@ async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manif
         return await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
 
 
-async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, goes_on: bool) -> Past:
+async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, resume: bool) -> Past:
     """Find out what is published and what the runs before left: see ``pipeline.aftermath``.
 
     Raises:
@@ -138,7 +138,7 @@ async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLi
         StateError: If the state cannot be used.
     """
     async with _open_places(target, ledger) as places:
-        look = partial(look_back, target, ledger.store, places, now=rfc3339(utc_now()), goes_on=goes_on)
+        look = partial(look_back, target, ledger.store, places, now=rfc3339(utc_now()), resume=resume)
         return await anyio.to_thread.run_sync(look, limiter=threads)
 
 

@@ -52,7 +52,7 @@ class Reading:
         policy: RunPolicy,
         stores: anyio.CapacityLimiter,
         ledger: Ledger,
-        goes_on: bool,
+        resume: bool,
         recorded: Callable[[ExportState, Exception], Failure],
         notify: Callable[[], None],
     ) -> None:
@@ -64,7 +64,7 @@ class Reading:
         self._policy = policy
         self._stores = stores
         self._ledger = ledger
-        self._goes_on = goes_on
+        self._resume = resume
         self._recorded = recorded
         self._notify = notify
         self._planners = anyio.CapacityLimiter(policy.max_planners)
@@ -142,7 +142,7 @@ class Reading:
 
     async def _look_back(self, state: ExportState) -> None:
         """Find out what the runs before left, and let the state know that this one has begun."""
-        past = state.past = await prepare_past(state.target, self._ledger, self._stores, goes_on=self._goes_on)
+        past = state.past = await prepare_past(state.target, self._ledger, self._stores, resume=self._resume)
         for remark in past.remarks:
             await self._warn(state, remark.code, remark.message)
         await self._ledger.begin_export(state.target)

@@ -68,12 +68,12 @@ class Scheduler:
         policy: RunPolicy,
         environ: Mapping[str, str],
         ledger: Ledger,
-        goes_on: bool = False,
+        resume: bool = False,
         clean: Callable[[str], str] = str,
     ) -> None:
         """Prepare the run of ``targets``.
 
-        ``clean`` takes secrets out of what servers, drivers and workers have said; ``goes_on`` means that finished work of the
+        ``clean`` takes secrets out of what servers, drivers and workers have said; ``resume`` means that finished work of the
         last run is kept.
         """
         self._run_id = run_id
@@ -85,7 +85,7 @@ class Scheduler:
         self._policy = policy
         self._environ = environ
         self._ledger = ledger
-        self._goes_on = goes_on
+        self._resume = resume
         self._clean = clean
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
@@ -127,7 +127,7 @@ class Scheduler:
             policy=self._policy,
             stores=self._stores,
             ledger=self._ledger,
-            goes_on=self._goes_on,
+            resume=self._resume,
             recorded=self._recorded,
             notify=self._notify,
         )
