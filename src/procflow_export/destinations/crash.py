@@ -14,16 +14,20 @@ from typing import Final
 CRASH_ENV: Final = "PROCFLOW_EXPORT_CRASH_AT"
 
 CRASH_POINTS: Final = (
+    "state.export_begun",
+    "state.planned",
     "part.writing",
     "part.written",
     "part.synced",
     "part.stored",
+    "state.chunk_recorded",
     "publish.parts_verified",
     "publish.run_manifest_stored",
     "put.synced",
     "publish.manifest_stored",
     "publish.manifest_read_back",
     "publish.marker_stored",
+    "state.published",
 )
 """Every point, in the order in which one export reaches them (``put.synced`` once per small object)."""
 
