@@ -1,7 +1,7 @@
 """Environments of their own for the programs and packages that run beside us.
 
 Their versions and hashes are in requirements/peers.txt, one resolution for all of them, made from the group ``peers`` of pyproject.toml
-by `./run lock`.  An environment is made once, below .cache, and made anew when that file changes.
+by `./run lock`.  An environment is made once, below .local, and made anew when that file changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.harness import ROOT
 from tools.lock import PIN
 
 PINS: Final = ROOT / "requirements" / "peers.txt"
-PLACE: Final = ROOT / ".cache" / "benchmarks" / "environments"
+PLACE: Final = ROOT / ".local" / "benchmarks" / "environments"
 
 ENVIRONMENTS: Final[dict[str, tuple[str, ...]]] = {
     "tpchgen": ("tpchgen-cli",),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from benchmarks.harness import ROOT, Benchmark, Results
 
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
-RAW: Final = ROOT / ".cache" / "benchmarks"
+RAW: Final = ROOT / ".local" / "benchmarks"
 PACKAGES: Final = ("anyio", "trio", "uvloop", "shellous", "sh", "plumbum", "asyncpg", "aiomysql", "pyarrow", "numpy")
 
 

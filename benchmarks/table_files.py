@@ -1,7 +1,7 @@
 """The rows of the tables, as CSV files that both databases load.
 
 Every value follows from the number of its row, so that all machines measure the same; `lineitem` is made by TPC-H's generator.
-NULL is an unquoted ``NULL``.  Files are kept below .cache and made anew when this file or the tables change.
+NULL is an unquoted ``NULL``.  Files are kept below .local and made anew when this file or the tables change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks import environments, tables
 from benchmarks.harness import ROOT
 from benchmarks.tables import LINEITEM, NARROW, WIDE, Column, Table
 
-PLACE: Final = ROOT / ".cache" / "benchmarks" / "tables"
+PLACE: Final = ROOT / ".local" / "benchmarks" / "tables"
 NULL: Final = "NULL"
 LINEITEM_SCALE: Final = 0.5
 """TPC-H's scale factor that is our scale 1."""

@@ -26,14 +26,14 @@ import pymysql
 from benchmarks.environments import NotInstalledError, ensure
 from benchmarks.table_files import NULL, table_file
 from benchmarks.tables import SERVER_TABLES, Table
-from tools.servers import KINDS, Kind, running
+from tools.servers import Kind, running
 
 OPTIONS: Final[dict[Kind, tuple[str, ...]]] = {
     # All tables fit, and none is large enough for the ring buffer of large scans: the disk takes no part.
     "postgres": ("-c", "shared_buffers=3GB"),
     "mariadb": ("--innodb-buffer-pool-size=3G",),
 }
-"""What makes a server one for these sizes; everything else is as tools/servers.py starts it."""
+"""What makes a server one for these sizes; everything else is as tools/servers starts it."""
 
 VARIABLES: Final[dict[Kind, str]] = {"postgres": "PROCFLOW_BENCH_POSTGRES", "mariadb": "PROCFLOW_BENCH_MARIADB"}
 MARIADB_DATABASE: Final = "bench"
@@ -155,7 +155,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table_servers", description=__doc__)
-    parser.add_argument("kinds", nargs="+", metavar="SERVER", choices=KINDS, help=" or ".join(KINDS))
+    parser.add_argument("kinds", nargs="+", metavar="SERVER", choices=VARIABLES, help=" or ".join(VARIABLES))
     parser.add_argument("--scale", type=float, default=1.0, help="of all tables (default: 1)")
     options = parser.parse_args(arguments[:cut])
     command = arguments[cut + 1 :]

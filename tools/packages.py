@@ -1,4 +1,4 @@
-"""Programs of distribution packages: installed ones, or those that ``./run test`` has unpacked into ``.cache/packages``.
+"""Programs of distribution packages: installed ones, or those that ``./run test`` has unpacked into ``.local/packages``.
 
 Owns where they are and what they need to run.  Knows nothing of what they do.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-UNPACKED: Final = Path(__file__).resolve().parents[1] / ".cache" / "packages" / "root"
+UNPACKED: Final = Path(__file__).resolve().parents[1] / ".local" / "packages" / "root"
 _SYSTEM_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 

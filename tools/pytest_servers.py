@@ -1,7 +1,7 @@
-"""pytest fixtures that give throw-away databases on throw-away servers.
+"""pytest fixtures that give throw-away databases and buckets on throw-away servers.
 
 Owns which process of a test run is the owner of the servers (the controller under pytest-xdist, pytest itself otherwise),
-and fresh databases. How servers start and end is ``tools/servers.py``.
+fresh databases and fresh buckets. How servers start and end is ``tools/servers``.
 
 A server starts when the first test asks for it. Without its binaries the test is skipped with the command that installs
 them, or fails if PROCFLOW_REQUIRE_SERVICES=1.
@@ -10,6 +10,7 @@ them, or fails if PROCFLOW_REQUIRE_SERVICES=1.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +19,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tools.servers import Kind, Owner, ServerUnavailableError, ensure, stop
+from tools.servers import (
+    Kind,
+    ObjectStore,
+    Owner,
+    Server,
+    ServerUnavailableError,
+    StoreKind,
+    ensure,
+    new_bucket,
+    own_server,
+    stop,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,8 +71,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _ensure_or_skip(kind: Kind, config: pytest.Config) -> str:
-    try:
+    with _skipping():
         return ensure(kind, config.stash[OWNER])
+
+
+@contextlib.contextmanager
+def _skipping() -> Iterator[None]:
+    try:
+        yield
     except ServerUnavailableError as exc:
         if os.environ.get("PROCFLOW_REQUIRE_SERVICES") == "1":
             pytest.fail(str(exc), pytrace=False)
@@ -186,3 +204,42 @@ def mariadb_database(mariadb_url: str) -> Iterator[str]:
 def mariadb_module_database(mariadb_url: str) -> Iterator[str]:
     """The URL of an empty MariaDB database that the tests of one module share."""
     yield from fresh_mariadb_database(mariadb_url)
+
+
+# --- object stores: a fresh bucket for a test -----------------------------------------------------------------------
+
+
+def fresh_bucket(kind: StoreKind, config: pytest.Config) -> ObjectStore:
+    """Return an empty bucket on the run's server of this kind, or skip the test; the server ends with the run, and so does it."""
+    return new_bucket(kind, _ensure_or_skip(kind, config), f"test-{os.getpid()}-{next(_numbers)}")
+
+
+@pytest.fixture
+def s3_store(pytestconfig: pytest.Config) -> ObjectStore:
+    """An empty S3 bucket; the server takes any key."""
+    return fresh_bucket("s3", pytestconfig)
+
+
+@pytest.fixture
+def gcs_store(pytestconfig: pytest.Config) -> ObjectStore:
+    """An empty bucket behind Google's XML API; the server takes any key."""
+    return fresh_bucket("gcs", pytestconfig)
+
+
+@pytest.fixture
+def azure_store(pytestconfig: pytest.Config) -> ObjectStore:
+    """An empty container; the server checks keys."""
+    return fresh_bucket("azure", pytestconfig)
+
+
+@pytest.fixture
+def rclone_store(pytestconfig: pytest.Config) -> ObjectStore:
+    """An empty S3 bucket of a server that checks signatures, but has neither conditional puts nor ranges."""
+    return fresh_bucket("rclone", pytestconfig)
+
+
+@contextlib.contextmanager
+def own_store(kind: StoreKind) -> Iterator[tuple[Server, ObjectStore]]:
+    """Give a server of this test's own, to be killed and started again, with an empty bucket, or skip the test."""
+    with _skipping(), own_server(kind) as server:
+        yield server, new_bucket(kind, server.url, "own")

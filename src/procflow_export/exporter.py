@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,6 +26,7 @@ from procflow_export.engines.port import Engine
 from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_targets, text_cleaner
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
+from procflow_export.pipeline.ledger import Ledger
 from procflow_export.pipeline.machine import Clock, new_run_id, utc_now
 from procflow_export.pipeline.observer import RunObserver, Unobserved
 from procflow_export.pipeline.outbox import EventStream, Outbox
@@ -33,6 +34,7 @@ from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
 from procflow_export.pipeline.verdicts import RunResult
 from procflow_export.planning.plan import Target, target_of
+from procflow_export.state import StateStore, open_state
 
 if TYPE_CHECKING:
     from procflow.record import Run
@@ -67,6 +69,8 @@ class Exporter:
         policy: RunPolicy | None = None,
         run_id: str | None = None,
         record: str | os.PathLike[str] | Run | None = None,
+        state: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         """Prepare a run; nothing is opened or read yet.
 
@@ -80,6 +84,10 @@ class Exporter:
             run_id: A UUIDv7 of the caller's own.
             record: Where the run is recorded: a directory, in which each run gets one of its own, or a run that is recorded
                 already.  Everything else that procflow runs inside the block is recorded there too.
+            state: Directory of the state; by default the one beside the configuration's file (``shop.state`` for ``shop.yaml``),
+                and for a configuration from memory one in memory, which ends with the exporter.
+            resume: Go on with what the last run left unfinished: exports that it published are left out, and finished
+                chunks are kept where chunks may differ in time.
         """
         self._config = config
         self._wanted = None if exports is None else tuple(exports)
@@ -89,6 +97,10 @@ class Exporter:
         self._policy = policy or RunPolicy()
         self.run_id = run_id or new_run_id()
         self._record_choice = record
+        self._state_choice = None if state is None else Path(state)
+        self._resume = resume
+        self._store: StateStore | None = None
+        self._state_stack = ExitStack()
         self._record: RunRecord | None = None
         self._record_stack = AsyncExitStack()
         self._group = anyio.create_task_group()
@@ -143,6 +155,7 @@ class Exporter:
         if self._outbox is not None:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
+        assert self._store is not None, "an open exporter has its state"
         observer: RunObserver = self._record or Unobserved()
         clean = text_cleaner(self._secrets)
         self._outbox = Outbox(clock, self._policy.event_buffer, observer, clean=clean)
@@ -156,6 +169,8 @@ class Exporter:
             clock=clock,
             policy=self._policy,
             environ=self._environ,
+            ledger=Ledger(self._store, self.run_id),
+            resume=self._resume,
             clean=clean,
         )
         self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
@@ -199,12 +214,17 @@ class Exporter:
         self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
             self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
-        await self._open_record()
+        with ExitStack() as opening:
+            directory = self._state_choice or self._loaded.state_directory
+            self._store = await anyio.to_thread.run_sync(opening.enter_context, open_state(directory))
+            await self._open_record()
+            self._state_stack = opening.pop_all()
         try:
             await self._exit_stack.enter_async_context(self._engine)
             await self._group.__aenter__()
         except BaseException:
             await self._record_stack.__aexit__(*sys.exc_info())
+            self._state_stack.close()
             raise
         return self
 
@@ -255,4 +275,5 @@ class Exporter:
             try:
                 await self._exit_stack.__aexit__(None, None, None)
             finally:
+                self._state_stack.close()
                 await self._record_stack.__aexit__(exc_type, exc, traceback)

@@ -25,11 +25,11 @@ import os, pathlib, select, sys, pytest
 from tools.pytest_servers import mariadb_execute, postgres_execute
 
 @pytest.mark.parametrize("number", range(6))
-def test_uses_servers(postgres_database, mariadb_database, number):
+def test_uses_servers(postgres_database, mariadb_database, s3_store, number):
     postgres_execute(postgres_database, "CREATE TABLE t (x int)")
     mariadb_execute(mariadb_database, "CREATE TABLE t (x int)")
     report = pathlib.Path(os.environ["REPORT"])
-    (report / f"{os.getpid()}-{number}").write_text(f"{postgres_database} {mariadb_database}")
+    (report / f"{os.getpid()}-{number}").write_text(f"{postgres_database} {mariadb_database} {s3_store.endpoint}/{s3_store.bucket}")
     if os.environ.get("HANG"):
         os.mkfifo(report / f"hang-{os.getpid()}-{number}")
         open(report / f"hang-{os.getpid()}-{number}").read()
@@ -71,7 +71,7 @@ def processes_naming(text: str) -> list[str]:
 def test_a_run_shares_one_server_of_each_kind_and_leaves_nothing(
     tmp_path: Path, options: tuple[str, ...], postgres_url: str, mariadb_url: str
 ) -> None:
-    """All tests of a run, in whatever process, see the same two servers, which are gone when the run has ended."""
+    """All tests of a run, in whatever process, see the same three servers, which are gone when the run has ended."""
     run = inner_run(tmp_path, *options)
 
     output, _ = run.communicate(timeout=100)
@@ -79,9 +79,9 @@ def test_a_run_shares_one_server_of_each_kind_and_leaves_nothing(
     assert run.returncode == 0, output.decode()
     reports = [path.read_text().split() for path in tmp_path.glob("*-*")]
     assert len(reports) == 6
-    ports = {tuple(url.rsplit("/", 1)[0] for url in report) for report in reports}
-    assert len(ports) == 1
-    assert (postgres_url.rsplit("/", 1)[0], mariadb_url.rsplit("/", 1)[0]) not in ports
+    ports = {url.rsplit("/", 1)[0] for report in reports for url in report}
+    assert len(ports) == 3
+    assert ports.isdisjoint({url.rsplit("/", 1)[0] for url in (postgres_url, mariadb_url)})
     assert len({tuple(report) for report in reports}) == 6
     assert not list(Path(tempfile.gettempdir()).glob(f"procflow-servers-{run.pid}-*"))
 
@@ -97,7 +97,8 @@ def test_nothing_is_left_of_the_servers_when_the_run_is_killed(tmp_path: Path, o
     assert run.poll() is None
     directory = Owner.of(run.pid).directory
     watchers = [
-        Owner.parse(json.loads((directory / f"{kind}.json").read_text())["watcher"]) for kind in ("postgres", "mariadb")
+        Owner.parse(json.loads((directory / f"{kind}.json").read_text())["watcher"])
+        for kind in ("postgres", "mariadb", "s3")
     ]
     pidfds = [watcher.open_pidfd() for watcher in watchers]
     assert len(processes_naming(str(directory))) >= 2
@@ -117,7 +118,8 @@ def test_nothing_is_left_of_the_servers_when_the_run_is_killed(tmp_path: Path, o
 def test_the_kernel_ends_the_server_when_the_watcher_is_killed() -> None:
     """A server does not outlive its watcher."""
     script = (
-        "from tools.servers import *; print(ensure('postgres', Owner.of(os.getpid())), flush=True); sys.stdin.read()"
+        "import os, sys; from tools.servers import Owner, ensure\n"
+        "print(ensure('postgres', Owner.of(os.getpid())), flush=True); sys.stdin.read()"
     )
     owner = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
@@ -139,11 +141,11 @@ def test_the_kernel_ends_the_server_when_the_watcher_is_killed() -> None:
 @pytest.mark.postgres
 @pytest.mark.usefixtures("postgres_url")
 def test_the_command_passes_on_exit_code_signals_and_urls(tmp_path: Path) -> None:
-    """`tools/servers.py postgres -- CMD` is CMD with a server beside it."""
+    """`python -m tools.servers postgres -- CMD` is CMD with a server beside it."""
     ready = tmp_path / "ready"
     os.mkfifo(ready)
     script = f'trap "exit 7" TERM; echo "$PROCFLOW_PG_URL" > {ready}; while :; do sleep 0.05; done'
-    command = subprocess.Popen([sys.executable, "tools/servers.py", "postgres", "--", "sh", "-c", script], cwd=ROOT)
+    command = subprocess.Popen([sys.executable, "-m", "tools.servers", "postgres", "--", "sh", "-c", script], cwd=ROOT)
     assert ready.read_text().startswith("postgresql://postgres@127.0.0.1:")
     directory = Owner.of(command.pid).directory
     assert directory.exists()

@@ -245,3 +245,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     file: Path | None = None
     warnings: tuple[str, ...] = ()
     secrets: frozenset[Secret[str]] = frozenset()
+
+    @property
+    def state_directory(self) -> Path | None:
+        """Where the state is kept unless somebody says otherwise: beside the file, ``shop.state`` for ``shop.yaml``."""
+        return None if self.file is None else self.file.with_suffix(".state")

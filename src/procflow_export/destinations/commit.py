@@ -242,11 +242,7 @@ def read_published(destination: Destination, *, depth: Depth = Depth.SIZES) -> P
         return None
     manifest = _decoded(data)
     digest = _digest(data)
-    stored_marker = destination.get(MARKER_KEY)
-    if stored_marker is None:
-        marker = Marker.MISSING
-    else:
-        marker = Marker.FRESH if stored_marker == _marker_bytes(digest) else Marker.STALE
+    marker = _marker_beside(destination, digest)
     problems = _part_problems(destination, manifest)
     if depth is Depth.CHECKSUMS:
         sound = [part for part in manifest.parts if part.key not in problems]
@@ -255,6 +251,12 @@ def read_published(destination: Destination, *, depth: Depth = Depth.SIZES) -> P
             if actual != part.checksum:
                 problems[part.key] = f"part {part.key} has digest {actual}, not {part.checksum}"
     return Published(manifest=manifest, digest=digest, marker=marker, problems=tuple(problems.values()))
+
+
+def marker_of(destination: Destination) -> Marker:
+    """Return what the marker says about the manifest beside it; ``MISSING`` too where nothing was published."""
+    data = destination.get(MANIFEST_KEY)
+    return Marker.MISSING if data is None else _marker_beside(destination, _digest(data))
 
 
 def take_inventory(destination: Destination) -> Inventory:
@@ -317,6 +319,13 @@ def _store_run_manifest(destination: Destination, key: str, data: bytes, previou
         if previous is not None and run_manifest_key(previous.run_id) == key:
             raise DestinationError(Code.DESTINATION_MISMATCH, f"{key} is published already and cannot change") from None
         destination.put(key, data)
+
+
+def _marker_beside(destination: Destination, digest: str) -> Marker:
+    stored = destination.get(MARKER_KEY)
+    if stored is None:
+        return Marker.MISSING
+    return Marker.FRESH if stored == _marker_bytes(digest) else Marker.STALE
 
 
 def _store_marker(destination: Destination, digest: str) -> None:

@@ -18,16 +18,20 @@ STOP_ENV: Final = "PROCFLOW_EXPORT_STOP_AT"
 READ_POINTS: Final = ("unit.batch_read",)
 """Points on the way from the source, before anything is at the destination."""
 CRASH_POINTS: Final = (
+    "state.export_begun",
+    "state.planned",
     "part.writing",
     "part.written",
     "part.synced",
     "part.stored",
+    "state.chunk_recorded",
     "publish.parts_verified",
     "publish.run_manifest_stored",
     "put.synced",
     "publish.manifest_stored",
     "publish.manifest_read_back",
     "publish.marker_stored",
+    "state.published",
 )
 """Points on the way to the destination, in the order in which one export reaches them (``put.synced`` once per small object)."""
 

@@ -123,6 +123,9 @@ class Code(StrEnum):
     DESTINATION_MISMATCH = "DESTINATION_MISMATCH"
 
     PUBLISHED_MEANWHILE = "PUBLISHED_MEANWHILE"
+    EXPORT_LEASED = "EXPORT_LEASED"
+    STATE_NOT_USABLE = "STATE_NOT_USABLE"
+    STATE_FAILED = "STATE_FAILED"
     ROW_COUNT_MISMATCH = "ROW_COUNT_MISMATCH"
     SCHEMA_CHANGED = "SCHEMA_CHANGED"
 
@@ -225,6 +228,9 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.DESTINATION_FAILED: _Meaning(Kind.FIX, "Read the destination's message."),
     Code.DESTINATION_MISMATCH: _Meaning(Kind.INTEGRITY, "Check the storage: what was written does not read back."),
     Code.PUBLISHED_MEANWHILE: _Meaning(Kind.RETRY, "Run again: another run of the export published in the meantime."),
+    Code.EXPORT_LEASED: _Meaning(Kind.RETRY, "Wait until the other run or command has ended; it ends by itself."),
+    Code.STATE_NOT_USABLE: _Meaning(Kind.FIX, "Do what the message says, or name another place: `--state DIR`."),
+    Code.STATE_FAILED: _Meaning(Kind.FIX, "Check space and health of the disk that the state is on."),
     Code.ROW_COUNT_MISMATCH: _Meaning(Kind.INTEGRITY, "Do not use the parts; nothing was published. Report it."),
     Code.SCHEMA_CHANGED: _Meaning(Kind.DRIFT, "The table changed while it was exported: run again."),
     Code.WORKER_NOT_STARTED: _Meaning(Kind.FIX, "Check limits of processes and memory on this machine."),

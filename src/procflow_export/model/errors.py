@@ -155,6 +155,10 @@ class DestinationError(ExportError):
     """Parts, manifest or marker could not be stored."""
 
 
+class StateError(ExportError):
+    """What is remembered of runs could not be read or written, or another run works on the export."""
+
+
 class WorkerError(ExportError):
     """A child process that did a unit's work did not start, or died.
 
@@ -216,4 +220,6 @@ _CLASSES: Final[dict[str, type[ExportError]]] = {
     "SCHEMA": DataError,
     "FORMAT": DataError,
     "DESTINATION": DestinationError,
+    "EXPORT": StateError,
+    "STATE": StateError,
 }

@@ -20,6 +20,7 @@ from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.manifest import Manifest, ManifestSource
 from procflow_export.model.plan import Query, Relation, Selection, UnitResult
+from procflow_export.model.times import rfc3339
 from procflow_export.planning.plan import ExportPlan
 
 
@@ -87,8 +88,8 @@ def build_manifest(
             msgspec.structs.replace(part, scope=plan.scope(result.index)) for result in ordered for part in result.parts
         ),
         consistency=plan.consistency.value,
-        started_at=_instant(started_at),
-        finished_at=_instant(finished_at),
+        started_at=rfc3339(started_at),
+        finished_at=rfc3339(finished_at),
         changed_values=changed_values(results),
         cursor=plan.cursor,
     )
@@ -108,7 +109,3 @@ def _source_of(engine: str, selection: Selection) -> ManifestSource:
             return ManifestSource(engine=engine, selection="table", schema=schema, table=table)
         case Query():
             return ManifestSource(engine=engine, selection="query", query_sha256=selection.sha256)
-
-
-def _instant(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

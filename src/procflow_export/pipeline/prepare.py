@@ -5,30 +5,43 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
-from procflow_export.config.structs import Mode
+from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.formats import refuse_unwritable
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import SourceError
-from procflow_export.model.manifest import Manifest
+from procflow_export.model.errors import DestinationError, SourceError
+from procflow_export.model.manifest import Manifest, StoredCursor
 from procflow_export.model.plan import Snapshot
-from procflow_export.model.settings import Consistency
-from procflow_export.model.types import arrow_schema
+from procflow_export.model.settings import Consistency, DestinationConfig
+from procflow_export.model.times import rfc3339
+from procflow_export.model.types import arrow_schema, encode_columns
+from procflow_export.pipeline.aftermath import Past, Places, Remark, look_back, sweep
 from procflow_export.pipeline.cutting import Cutter
+from procflow_export.pipeline.ledger import Ledger
+from procflow_export.pipeline.machine import utc_now
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.cursors import own_cursor
 from procflow_export.planning.keys import Facts
 from procflow_export.planning.names import run_stem
-from procflow_export.planning.plan import WHOLE, ExportPlan, Target, plan_export
+from procflow_export.planning.plan import WHOLE, Cut, ExportPlan, Target, plan_export
+from procflow_export.planning.resume import Unfinished, opened_cut, plan_digest, why_not
 
 
 async def plan_target(
-    target: Target, sources: SharedSources, previous: Manifest | None = None, *, snapshot: Snapshot | None = None
+    target: Target,
+    sources: SharedSources,
+    previous: Manifest | None = None,
+    *,
+    snapshot: Snapshot | None = None,
+    left: Unfinished | None = None,
 ) -> ExportPlan:
     """Ask the source for columns, estimate and keys, and return the plan.  Reads no rows.
 
@@ -37,6 +50,7 @@ async def plan_target(
         sources: Open sources.
         previous: The set that is published now.
         snapshot: The state that chunks will be read in: the key's bounds are those of its rows.
+        left: What an earlier run left; the plan says whether it is gone on with, and if not why.
 
     Raises:
         ExportError: If the source cannot be reached or does not hold what the export names, if no plan is possible, or if the
@@ -56,19 +70,35 @@ async def plan_target(
             indexes=profile.indexes,
             row_estimate=profile.row_estimate,
         )
-        cutter = Cutter(source, facts, snapshot)
-        if export.mode is Mode.TIME_WINDOW:
-            cut = await cutter.last_days(export, stored, base)
-        elif export.is_cumulative:
-            cut = await cutter.since(export, stored, base)
-        elif export.mode is Mode.CHUNKED:
-            cut = await cutter.chunked(export)
-        else:
-            cut = WHOLE
-        cut = replace(cut, notes=(*source.warnings, *profile.notes, *cut.notes))
+        digest = plan_digest(owner, encode_columns(profile.columns), target.format)
+        notes = [*source.warnings, *profile.notes]
+        cut: Cut | None = None
+        if left is not None:
+            base_run_id = None if base is None else base.run_id
+            refusal = why_not(left, digest=digest, base_run_id=base_run_id, has_snapshot=snapshot is not None)
+            if refusal is None:
+                cut = opened_cut(left.plan)
+            else:
+                notes.append(f"what run {left.run_id} had finished is read again: {refusal}")
+        resumed_from = None if cut is None or left is None else left.run_id
+        if cut is None:
+            cut = await _cut(Cutter(source, facts, snapshot), export, stored, base)
+        cut = replace(cut, notes=(*notes, *cut.notes))
     if export.is_cumulative:
-        return plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
-    return plan_export(target, facts, cut, snapshot=snapshot)
+        plan = plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
+    else:
+        plan = plan_export(target, facts, cut, snapshot=snapshot)
+    return replace(plan, digest=digest, resumed_from=resumed_from)
+
+
+async def _cut(cutter: Cutter, export: ExportConfig, stored: StoredCursor | None, base: Manifest | None) -> Cut:
+    if export.mode is Mode.TIME_WINDOW:
+        return await cutter.last_days(export, stored, base)
+    if export.is_cumulative:
+        return await cutter.since(export, stored, base)
+    if export.mode is Mode.CHUNKED:
+        return await cutter.chunked(export)
+    return WHOLE
 
 
 async def check_consistency(plan: ExportPlan, sources: SharedSources) -> str | None:
@@ -100,15 +130,66 @@ async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manif
         return await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
 
 
-async def prepare_destination(target: Target, threads: anyio.CapacityLimiter) -> Manifest | None:
-    """Like ``published_set()``, and remove what dead runs of the export left unfinished.
+async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, resume: bool) -> Past:
+    """Find out what is published and what the runs before left: see ``pipeline.aftermath``.
 
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
+        StateError: If the state cannot be used.
     """
+    async with _open_places(target, ledger) as places:
+        look = partial(look_back, target, ledger.store, places, now=rfc3339(utc_now()), resume=resume)
+        return await anyio.to_thread.run_sync(look, limiter=threads)
+
+
+async def sweep_published(
+    target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, is_clean: bool
+) -> list[Remark]:
+    """Remove what this run, and the one that it went on with, left beside the set that it has published.
+
+    Args:
+        target: The export, published.
+        ledger: What is remembered.
+        threads: Where it is done.
+        is_clean: Whether every chunk was done at the first attempt, so that nothing can be left.
+    """
+    if is_clean:
+        await ledger.swept(target.export.name)
+        return []
+    remarks: list[Remark] = []
+
+    def sweep_all() -> None:
+        entries = ledger.store.exports(export=target.export.name)
+        for entry in entries:
+            if not entry.is_swept:
+                sweep(entry, ledger.store, places, remarks, entries)
+
+    async with _open_places(target, ledger) as places:
+        await anyio.to_thread.run_sync(sweep_all, limiter=threads)
+    return remarks
+
+
+@asynccontextmanager
+async def _open_places(target: Target, ledger: Ledger) -> AsyncIterator[Places]:
+    """Open the export's destination, and those of its runs that may have left something."""
     owner = Owner(export=target.export.name, run_id=target.run_id)
-    async with open_destination(target.destination, owner=owner) as destination:
-        return await anyio.to_thread.run_sync(_prepare, destination, target.export.name, limiter=threads)
+    entries = await ledger.call(partial(ledger.store.exports, export=target.export.name))
+    wanted = dict.fromkeys((target.destination, *(entry.place.destination for entry in entries if not entry.is_swept)))
+    opened: dict[DestinationConfig, Destination | DestinationError] = {}
+    async with AsyncExitStack() as stack:
+        for config in wanted:
+            try:
+                opened[config] = await stack.enter_async_context(open_destination(config, owner=owner))
+            except DestinationError as exc:
+                opened[config] = exc
+
+        def place(config: DestinationConfig) -> Destination:
+            found = opened[config]
+            if isinstance(found, DestinationError):
+                raise found
+            return found
+
+        yield place
 
 
 async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
@@ -125,9 +206,3 @@ async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
 
     async with open_destination(target.destination) as destination:
         await anyio.to_thread.run_sync(discard, limiter=threads)
-
-
-def _prepare(destination: Destination, export: str) -> Manifest | None:
-    previous = previous_manifest(destination, export)
-    destination.remove_stale()
-    return previous

@@ -7,6 +7,7 @@ without clock or loop; the scheduler acts on what it says.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,8 +15,8 @@ import anyio
 
 from procflow_export.model.errors import ExportError, Failure
 from procflow_export.model.events import Status, UnitEvent, UnitProgress, UnitWarning
-from procflow_export.model.manifest import Manifest
 from procflow_export.model.plan import UnitResult
+from procflow_export.pipeline.aftermath import Past
 from procflow_export.planning.order import remaining_cost
 from procflow_export.planning.plan import ExportPlan, Target
 from procflow_export.sources.port import SnapshotPrice
@@ -31,7 +32,6 @@ class ExportState:
     Attributes:
         target: What was known at the start.
         whole_cost: How much work it is, by estimate; known once its source was asked.
-        published: What its destination showed before; known with ``whole_cost``.
         admitted: Set once it may be planned and read: the scheduler has kept a place and connections for it.
         plan: Known once it is planned; None again while it starts over.
         lost: Why what was read so far is of no use: the snapshot is gone.
@@ -51,11 +51,16 @@ class ExportState:
         began_ns: When its first unit was taken, on the run's clock; None before.
         settled: Set once nothing of it runs and nothing will.
         is_finished: Whether its verdict was emitted.
+        past: What the runs before left; known with ``whole_cost``.
+        skip_reason: Why there is nothing to do for it.
+        state_trouble: Why something of it could not be remembered; the first reason.
     """
 
     target: Target
     whole_cost: float | None = None
-    published: Manifest | None = None
+    past: Past = field(default_factory=Past)
+    skip_reason: str | None = None
+    state_trouble: str | None = None
     admitted: anyio.Event = field(default_factory=anyio.Event)
     plan: ExportPlan | None = None
     lost: ExportError | None = None
@@ -114,7 +119,9 @@ class ExportState:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every chunk is done."""
+        """Whether every chunk is done, or there is nothing to do."""
+        if self.skip_reason is not None:
+            return True
         return self.plan is not None and len(self.results) == len(self.plan.chunks)
 
     @property
@@ -124,7 +131,7 @@ class ExportState:
             return Status.FAILED
         if self.is_cancelled:
             return Status.CANCELLED
-        return Status.SKIPPED if self.plan is not None and self.plan.is_nothing_new else Status.SUCCESS
+        return Status.SUCCESS if self.skip_reason is None else Status.SKIPPED
 
     @property
     def row_count(self) -> int:
@@ -144,21 +151,28 @@ class ExportState:
         plan = self.plan
         if plan is None or not self.is_reading or len(self.running) >= plan.parallel:
             return None
+        self._pass_done()
         if not self._again and self._next_index >= len(plan.chunks):
             return None
-        return remaining_cost(plan, len(plan.chunks) - len(self.results))
+        return remaining_cost(plan, len(plan.chunks) - len(self.results), work_s=self.past.work_s)
 
     def take(self, scope: anyio.CancelScope) -> tuple[int, int]:
         """Start the next unit: return its chunk and the number of the attempt."""
         if self._again:
             index = self._again.popleft()
         else:
+            self._pass_done()
             index = self._next_index
             self._next_index += 1
         attempt = self.attempts.get(index, 0) + 1
         self.attempts[index] = attempt
         self.running[index] = scope
         return index, attempt
+
+    def keep(self, results: Mapping[int, UnitResult]) -> None:
+        """Take over chunks that another run had finished."""
+        for index, result in results.items():
+            self.complete(index, result)
 
     def put_back(self, index: int) -> None:
         """Let the unit of ``index`` start again."""
@@ -227,6 +241,10 @@ class ExportState:
         """Say so if nothing of this export runs and nothing will, unless it starts over."""
         if self.task_count == 0 and (not self.is_active or self.is_complete or self.lost is not None):
             self.settled.set()
+
+    def _pass_done(self) -> None:
+        while self._next_index in self.results:
+            self._next_index += 1
 
     def _end_units(self) -> None:
         for scope in (*self.running.values(), *self.delayed.values()):

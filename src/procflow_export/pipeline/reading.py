@@ -21,17 +21,19 @@ from procflow_export.model.events import ProgressInit, Retry, Started, Warned
 from procflow_export.model.plan import Query
 from procflow_export.model.settings import Consistency
 from procflow_export.pipeline.connections import Account, Connections
+from procflow_export.pipeline.ledger import Ledger
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
-from procflow_export.pipeline.prepare import discard_parts, plan_target, prepare_destination
+from procflow_export.pipeline.prepare import discard_parts, plan_target, prepare_past
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.snapshots import open_snapshot
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.keys import described
 from procflow_export.planning.memory import estimated_row_bytes
-from procflow_export.planning.order import whole_cost
+from procflow_export.planning.order import measured_cost, whole_cost
 from procflow_export.sources.port import SnapshotHolder
 
+NOTHING_NEW = "nothing is new since the run before"
 SPARE_READERS = 1
 """Connections that join a snapshot for retries: one that failed cannot join again."""
 
@@ -49,6 +51,8 @@ class Reading:
         outbox: Outbox,
         policy: RunPolicy,
         stores: anyio.CapacityLimiter,
+        ledger: Ledger,
+        resume: bool,
         recorded: Callable[[ExportState, Exception], Failure],
         notify: Callable[[], None],
     ) -> None:
@@ -59,6 +63,8 @@ class Reading:
         self._outbox = outbox
         self._policy = policy
         self._stores = stores
+        self._ledger = ledger
+        self._resume = resume
         self._recorded = recorded
         self._notify = notify
         self._planners = anyio.CapacityLimiter(policy.max_planners)
@@ -111,15 +117,20 @@ class Reading:
                 attempt += 1
                 await account.wait_taken(1)
                 try:
-                    state.published = await prepare_destination(target, self._stores)
+                    await self._look_back(state)
+                    if state.skip_reason is not None:
+                        return
                     async with self._sources.borrowed(target.source) as source:
                         state.price = source.snapshot_price
                         profile = await source.profile(target.selection, target.choices)
-                        state.whole_cost = whole_cost(
-                            target,
-                            row_count=profile.row_estimate,
-                            row_bytes=estimated_row_bytes(profile.columns),
-                        )
+                        if state.past.work_s is not None:
+                            state.whole_cost = measured_cost(target, state.past.work_s)
+                        else:
+                            state.whole_cost = whole_cost(
+                                target,
+                                row_count=profile.row_estimate,
+                                row_bytes=estimated_row_bytes(profile.columns),
+                            )
                     continue
                 except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                     error = exc
@@ -128,6 +139,15 @@ class Reading:
                     account.give(1)
                 await self._may_go_on(state, error, attempt)
         self._notify()
+
+    async def _look_back(self, state: ExportState) -> None:
+        """Find out what the runs before left, and let the state know that this one has begun."""
+        past = state.past = await prepare_past(state.target, self._ledger, self._stores, resume=self._resume)
+        for remark in past.remarks:
+            await self._warn(state, remark.code, remark.message)
+        await self._ledger.begin_export(state.target)
+        if past.done_by is not None:
+            state.skip_reason = f"run {past.done_by} had published it before it was cut off"
 
     # ---- one attempt
 
@@ -160,7 +180,11 @@ class Reading:
         try:
             async with self._held(state) as holder:
                 plan = await plan_target(
-                    target, self._sources, state.published, snapshot=None if holder is None else holder.snapshot
+                    target,
+                    self._sources,
+                    state.past.published,
+                    snapshot=None if holder is None else holder.snapshot,
+                    left=state.past.left,
                 )
                 await self._prepared(state, holder)
                 for message in plan.warnings:
@@ -174,6 +198,12 @@ class Reading:
                         cut=plan.cut.description or None,
                     )
                 )
+                if plan.resumed_from is not None and state.past.left is not None:
+                    state.keep(state.past.left.results)
+                if plan.is_nothing_new:
+                    state.skip_reason = NOTHING_NEW
+                else:
+                    await self._ledger.plan_export(state, plan)
                 state.plan = plan
                 state.is_preparing = False
                 self._notify()

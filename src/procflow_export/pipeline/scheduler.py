@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 
@@ -37,16 +38,18 @@ from procflow_export.model.events import (
 from procflow_export.model.plan import UnitResult, WorkUnit
 from procflow_export.pipeline.connections import Connections
 from procflow_export.pipeline.finalise import finalise
+from procflow_export.pipeline.ledger import STATE_WARNING, Ledger
 from procflow_export.pipeline.logs import get_logger
 from procflow_export.pipeline.machine import Clock, peak_rss_bytes, utc_now
 from procflow_export.pipeline.observer import RunObserver
 from procflow_export.pipeline.outbox import Outbox
 from procflow_export.pipeline.policy import RunPolicy
+from procflow_export.pipeline.prepare import sweep_published
 from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
-from procflow_export.planning.plan import Target
+from procflow_export.planning.plan import ExportPlan, Target
 
 
 class Scheduler:
@@ -64,9 +67,15 @@ class Scheduler:
         clock: Clock,
         policy: RunPolicy,
         environ: Mapping[str, str],
+        ledger: Ledger,
+        resume: bool = False,
         clean: Callable[[str], str] = str,
     ) -> None:
-        """Prepare the run of ``targets``; ``clean`` takes secrets out of what servers, drivers and workers have said."""
+        """Prepare the run of ``targets``.
+
+        ``clean`` takes secrets out of what servers, drivers and workers have said; ``resume`` means that finished work of the
+        last run is kept.
+        """
         self._run_id = run_id
         self._started_at = started_at
         self._engine = engine
@@ -75,6 +84,8 @@ class Scheduler:
         self._clock = clock
         self._policy = policy
         self._environ = environ
+        self._ledger = ledger
+        self._resume = resume
         self._clean = clean
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
@@ -87,6 +98,7 @@ class Scheduler:
 
     async def run(self) -> RunResult:
         """Run every export to its verdict, and return them all."""
+        await self._ledger.begin_run([state.name for state in self._states], self._engine.name)
         await self._outbox.put(
             RunStarted(
                 run_id=self._run_id,
@@ -114,14 +126,21 @@ class Scheduler:
             outbox=self._outbox,
             policy=self._policy,
             stores=self._stores,
+            ledger=self._ledger,
+            resume=self._resume,
             recorded=self._recorded,
             notify=self._notify,
         )
 
     async def _export(self, state: ExportState, reading: Reading) -> None:
-        await reading.read(state)
-        await state.settled.wait()
-        await self._publish(state)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._ledger.leased(state.name))
+            except ExportError as exc:
+                state.fail(self._recorded(state, exc))
+            await reading.read(state)
+            await state.settled.wait()
+            await self._publish(state)
 
     def cancel(self) -> None:
         """Stop taking work and end what runs; every export that is not done gets the verdict ``cancelled``.
@@ -190,6 +209,7 @@ class Scheduler:
         began_ns = self._clock.mono_ns()
         try:
             try:
+                await self._ledger.begin_chunk(state, index, attempt)
                 with scope:
                     result = await self._engine.execute(unit, partial(self._observe, state))
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
@@ -201,6 +221,8 @@ class Scheduler:
                 self._notify()
             if result is not None:
                 state.complete(index, result)
+                # W3: the export is settled, and a manifest made of it, only after this task has ended.
+                await self._ledger.end_chunk(state, result)
                 await self._tell_chunk(state, result, attempt, self._clock.elapsed_s(began_ns))
             elif failure is not None:
                 await self._unit_failed(group, state, unit, failure)
@@ -243,6 +265,7 @@ class Scheduler:
             if state.is_reading:  # what other units die of while an export is given up is not its reason
                 exc.add_note(f"chunk {index}, attempt {attempt} of {state.target.max_attempts}")
                 state.fail(self._recorded(state, exc))
+                await self._ledger.fail_chunk(state, index, failure_from(exc))
             return
         state.retry_count += 1
         delay_s = self._delay_s(state, exc, attempt)
@@ -251,6 +274,7 @@ class Scheduler:
         scope = state.delayed[index] = anyio.CancelScope()
         state.task_count += 1
         group.start_soon(self._put_back, state, index, delay_s, scope, name=f"{state.name}[{index}] waits")
+        await self._ledger.fail_chunk(state, index, failure)
         await self._outbox.put(Retry(export=state.name, chunk=index, attempt=attempt, delay_s=delay_s, failure=failure))
 
     async def _put_back(self, state: ExportState, index: int, delay_s: float, scope: anyio.CancelScope) -> None:
@@ -272,7 +296,7 @@ class Scheduler:
         await state.settled.wait()
         publication: Publication | None = None
         plan = state.plan
-        if plan is not None and state.is_active and not plan.is_nothing_new:
+        if plan is not None and state.is_active and state.skip_reason is None:
             try:
                 publication = await finalise(
                     plan,
@@ -283,7 +307,8 @@ class Scheduler:
                 )
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
-        if publication is not None:
+        if publication is not None and plan is not None:
+            await self._follow(state, plan, publication)
             for change in changes_of(state):
                 self._log.warning("values_changed", export=state.name, change=change)
                 await self._outbox.put(Warned(export=state.name, code=VALUES_CHANGED, message=change))
@@ -296,6 +321,9 @@ class Scheduler:
             elapsed_s=0.0 if state.began_ns is None else self._clock.elapsed_s(state.began_ns),
         )
         self._verdicts[state.name] = verdict
+        await self._ledger.end_export(state, verdict)
+        if state.state_trouble is not None:
+            await self._outbox.put(Warned(export=state.name, code=STATE_WARNING, message=state.state_trouble))
         self._log.info(
             "export_finished",
             export=state.name,
@@ -308,6 +336,13 @@ class Scheduler:
         )
         await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
         self._notify()
+
+    async def _follow(self, state: ExportState, plan: ExportPlan, publication: Publication) -> None:
+        """Let the state follow what was published (W6), and leave nothing beside it."""
+        await self._ledger.published(state, plan, publication)
+        is_clean = not state.retry_count and plan.resumed_from is None and state.past.left is None
+        for remark in await sweep_published(state.target, self._ledger, self._stores, is_clean=is_clean):
+            await self._outbox.put(Warned(export=state.name, code=remark.code, message=remark.message))
 
     async def _finish(self, longest_statement_s: float) -> RunResult:
         verdicts = tuple(self._verdicts[state.name] for state in self._states)
@@ -324,6 +359,7 @@ class Scheduler:
             row_count=finished.row_count,
             elapsed_s=finished.elapsed_s,
         )
+        await self._ledger.end_run(result)
         await self._outbox.put(finished)
         return result
 

@@ -16,7 +16,6 @@ from procflow_export.model.events import Finished, RunFinished, Status
 from procflow_export.pipeline.finalise import changed_values
 from procflow_export.pipeline.progress import ExportState
 
-NOTHING_NEW: Final = "nothing is new since the run before"
 _BECAME: Final = {
     OnInvalid.ERROR: "changed",
     OnInvalid.NULL: "changed to NULL",
@@ -64,7 +63,7 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         changed_values=changed_values(state.results),
         destination=state.target.destination.path or "",
         manifest=None if publication is None else publication.manifest_key,
-        skip_reason=NOTHING_NEW if state.status is Status.SKIPPED else None,
+        skip_reason=state.skip_reason if state.status is Status.SKIPPED else None,
         failure=state.failure,
     )
 

@@ -140,6 +140,8 @@ class ExportPlan:
         continuation: The set that the run adds to; None when it replaces whatever is published.
         writes_empty: Whether there is a part without rows if there are no rows.
         warnings: What the operator should know.
+        digest: Of everything that must be the same for a later run to go on with parts of this one.
+        resumed_from: The run whose finished chunks are kept; None if the export is read from its beginning.
     """
 
     target: Target
@@ -155,6 +157,8 @@ class ExportPlan:
     continuation: Continuation | None = None
     writes_empty: bool = True
     warnings: tuple[str, ...] = ()
+    digest: str = ""
+    resumed_from: str | None = None
 
     @property
     def name(self) -> str:

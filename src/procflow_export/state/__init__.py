@@ -1,4 +1,8 @@
-"""The state store: cursors, chunk ledger, file log and leases in SQLite, one writer, numbered migrations.
+"""The state: what is remembered of runs, beside the configuration."""
 
-Empty until incremental exports and resume need it.
-"""
+from __future__ import annotations
+
+from procflow_export.state.port import StateStore
+from procflow_export.state.sqlite import open_state
+
+__all__ = ("StateStore", "open_state")

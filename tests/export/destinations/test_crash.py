@@ -18,7 +18,7 @@ from tests.export.destinations.publishing import EXPORT, PART_COUNT, rows_of, ru
 COMMITTED = frozenset({"publish.manifest_stored", "publish.manifest_read_back", "publish.marker_stored"})
 SECOND_PART = ("part.writing:2", "part.written:2", "part.synced:2", "part.stored:2")
 SMALL_OBJECTS = ("put.synced:1", "put.synced:2", "put.synced:3")  # run manifest, canonical manifest, marker
-POINTS = [point for point in CRASH_POINTS if point != "put.synced"] + [*SECOND_PART, *SMALL_OBJECTS]
+POINTS = [point for point in CRASH_POINTS if not point.startswith(("put.", "state."))] + [*SECOND_PART, *SMALL_OBJECTS]
 
 
 def child_export(root: Path, run_id: str, crash_at: str, *, nameless: bool) -> int:

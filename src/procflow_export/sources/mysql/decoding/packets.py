@@ -88,21 +88,21 @@ def scan(data: Octets, size: int, sequence: int) -> Scan:
         at = wrong[0]
         raise FramingError(f"packet {headers[at] >> np.uint32(24)} came where {due[at]} was due")
     lengths = headers & np.uint32(MAX_PAYLOAD)
-    goes_on = lengths == MAX_PAYLOAD
-    is_plain = not goes_on.any()
+    resume = lengths == MAX_PAYLOAD
+    is_plain = not resume.any()
 
     ending = None
     for at in np.flatnonzero(data[starts + HEADER_BYTES] >= EOF_MARK):
-        if is_ending(int(data[starts[at] + HEADER_BYTES]), int(lengths[at])) and not (at and goes_on[at - 1]):
+        if is_ending(int(data[starts[at] + HEADER_BYTES]), int(lengths[at])) and not (at and resume[at - 1]):
             if at + 1 < count or stop < size:
                 raise FramingError("bytes after the end of a result")
             ending = data[starts[at] + HEADER_BYTES : stop].tobytes()
             count -= 1
             stop = int(starts[at])
-    while count and goes_on[count - 1]:
+    while count and resume[count - 1]:
         count -= 1
         stop = int(starts[count])
-    firsts = starts[:count] if is_plain else starts[:count][np.append(True, ~goes_on)[:count]]
+    firsts = starts[:count] if is_plain else starts[:count][np.append(True, ~resume)[:count]]
     return Scan(
         row_bytes=stop,
         row_count=len(firsts),
