@@ -28,7 +28,7 @@ KILLS = 4
 
 
 @pytest.mark.parametrize(("source", "first"), SHARES)
-def test_seeded_kills_leave_every_set_right(source: str, first: int) -> None:
+def test_seeded_kills_leave_every_set_right(source: str, first: int, tmp_path: Path) -> None:
     """E-43, E-44: parent, worker, backends and servers are killed at drawn moments; each row is published once, and nothing is left."""
     if source != "sqlite":
         try:
@@ -37,7 +37,7 @@ def test_seeded_kills_leave_every_set_right(source: str, first: int) -> None:
             pytest.skip(str(exc))
     command = [sys.executable, "-m", "tools.soak", "commit", "--seed", "7", "--keep-going", "--source", source]
     done = subprocess.run(
-        [*command, "--kills", str(KILLS), "--first", str(first)],
+        [*command, "--kills", str(KILLS), "--first", str(first), "--directory", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -57,7 +57,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """A published table."""
     directory = tmp_path_factory.mktemp("trial")
     plan = replace(draw("see", 0, sources=("sqlite",)), mode="chunked, chunk")
-    trial = Trial(plan, directory)
+    trial = Trial(plan, directory, SqliteDatabase(directory / "source.db"))
     trial.table.commit(2)
     trial.run_undisturbed()
     return trial

@@ -9,7 +9,6 @@ process, connection, temporary file or unnamed part may be left.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -18,8 +17,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-from tools.servers import Owner, ServerUnavailableError, stop
-from tools.soak.crashes.databases import stop_restarted
+from tools.servers import ServerUnavailableError
+from tools.soak.crashes.databases import Servers
 from tools.soak.crashes.plans import SOURCES, Victim, draw
 from tools.soak.crashes.trials import Finding, carry_out
 
@@ -36,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on with `run --resume` instead of `run`")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first kill that left something")
     parser.add_argument("--verbose", action="store_true", help="a line for every kill")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where everything happens (default: a new one)")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else str(SystemRandom().randrange(10**6))
     sources = tuple(options.source or SOURCES)
@@ -43,22 +43,22 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seed {seed}, {options.kills} kills; Ctrl-C stops", flush=True)
     begun = time.monotonic()
     findings: list[Finding] = []
-    root = Path(tempfile.mkdtemp(prefix="procflow-commit-"))
+    root = options.directory or Path(tempfile.mkdtemp(prefix="procflow-commit-"))
     try:
-        for number in range(options.first, options.first + options.kills):
-            plan = draw(seed, number, sources=sources, victims=victims)
-            finding = carry_out(plan, root, resumes=options.resume)
-            findings.append(finding)
-            if options.verbose or not finding.is_good:
-                print(
-                    f"{time.monotonic() - begun:6.0f} s  kill {number}: {plan}{'' if finding.was_hit else ' (missed)'}"
-                )
-            if not finding.is_good:
-                _tell(finding, root)
-                if not options.keep_going:
-                    break
-            if len(findings) % LINE_EVERY == 0:
-                print(f"{time.monotonic() - begun:6.0f} s  {summary(findings)}", flush=True)
+        with Servers() as servers:
+            for number in range(options.first, options.first + options.kills):
+                plan = draw(seed, number, sources=sources, victims=victims)
+                finding = carry_out(plan, root, servers, resumes=options.resume)
+                findings.append(finding)
+                if options.verbose or not finding.is_good:
+                    missed = "" if finding.was_hit else " (missed)"
+                    print(f"{time.monotonic() - begun:6.0f} s  kill {number}: {plan}{missed}")
+                if not finding.is_good:
+                    _tell(finding, root)
+                    if not options.keep_going:
+                        break
+                if len(findings) % LINE_EVERY == 0:
+                    print(f"{time.monotonic() - begun:6.0f} s  {summary(findings)}", flush=True)
     except KeyboardInterrupt:
         print(f"stopped: {summary(findings)}", flush=True)
         return 130
@@ -66,9 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return 1
     finally:
-        stop_restarted()
-        stop(Owner.of(os.getpid()))
-        if not any(root.iterdir()):
+        if options.directory is None and not any(root.iterdir()):
             root.rmdir()
     print("\n".join(table(findings)))
     is_good = all(finding.is_good for finding in findings)

@@ -6,16 +6,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from procflow_export.destinations.crash import CRASH_POINTS, READ_POINTS
-from tools.soak.crashes.databases import PostgresDatabase, SqliteDatabase
+from tools.servers import ServerUnavailableError
+from tools.soak.crashes.databases import PostgresDatabase, Servers, SqliteDatabase
 from tools.soak.crashes.findings import PublishedFolder
 from tools.soak.crashes.plans import Moment, Plan, Victim
 from tools.soak.crashes.program import survivors
@@ -113,14 +112,14 @@ def sqlite_trial(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell, Pa
     """A shop that has a set and newer rows; each test gets a copy of it."""
     home = tmp_path_factory.mktemp("home")
     (cell, *_) = cells()
-    trial = Trial(plan_of(cell, "sqlite"), home, database=SqliteDatabase(home / "source.db"))
+    trial = Trial(plan_of(cell, "sqlite"), home, SqliteDatabase(home / "source.db"))
     trial.run_undisturbed()
     trial.table.commit(3)
 
     def copied(cell: Cell, directory: Path) -> Trial:
         shutil.copytree(home, directory, dirs_exist_ok=True)
         database = SqliteDatabase(directory / "source.db")
-        return Trial(plan_of(cell, "sqlite"), directory, database=database, table=trial.table.copied(database))
+        return Trial(plan_of(cell, "sqlite"), directory, database, table=trial.table.copied(database))
 
     return copied
 
@@ -137,7 +136,7 @@ def test_a_killed_process_leaves_what_the_table_says(
 def test_a_killed_backend_leaves_what_the_table_says(cell: Cell, postgres_url: str, tmp_path: Path) -> None:
     """E-44: the server ends every connection while an export is at a point."""
     name = f"cell_{os.getpid()}_{re.sub('[^a-z]', '_', cell.point)}"
-    trial = Trial(plan_of(cell, "postgres"), tmp_path, database=PostgresDatabase(postgres_url, name))
+    trial = Trial(plan_of(cell, "postgres"), tmp_path, PostgresDatabase(postgres_url, name))
     try:
         trial.run_undisturbed()
         trial.table.commit(3)
@@ -146,36 +145,25 @@ def test_a_killed_backend_leaves_what_the_table_says(cell: Cell, postgres_url: s
         trial.database.drop()
 
 
-def test_a_killed_server_leaves_what_the_table_says(tmp_path: Path) -> None:
-    """E-44: SIGKILL of the whole server, which comes back on what it left; in a process of its own, for the server is not shared."""
-    code = "import sys; from tests.export.crashes.test_cells import check_servers; check_servers(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Servers that nobody else uses."""
+    with Servers() as servers:
+        yield servers
 
 
-def check_servers(root: str) -> None:
-    from tools.servers import running
-    from tools.soak.crashes.databases import stop_restarted
-
-    with running("postgres") as urls:
-        try:
-            for number, cell in enumerate(cell for cell in cells() if cell.killed == "server"):
-                directory = Path(root, str(number))
-                directory.mkdir()
-                database = PostgresDatabase(urls["postgres"], f"cell_{number}")
-                trial = Trial(plan_of(cell, "postgres"), directory, database=database)
-                trial.run_undisturbed()
-                trial.table.commit(3)
-                check(cell, trial)
-        finally:
-            stop_restarted()
+@pytest.mark.parametrize("cell", [cell for cell in cells() if cell.killed == "server"], ids=str)
+def test_a_killed_server_leaves_what_the_table_says(cell: Cell, servers: Servers, tmp_path: Path) -> None:
+    """E-44: SIGKILL of the whole server, which comes back on what it left."""
+    try:
+        server = servers.get("postgres")
+    except ServerUnavailableError as exc:
+        pytest.skip(str(exc))
+    database = PostgresDatabase(server.url, f"cell_{re.sub('[^a-z]', '_', cell.point)}", server)
+    trial = Trial(plan_of(cell, "postgres"), tmp_path, database)
+    trial.run_undisturbed()
+    trial.table.commit(3)
+    check(cell, trial)
 
 
 def test_the_table_has_every_point() -> None:

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pymysql
 
-from tools.servers import Owner, unprivileged
+from tools.servers import Kind, Server, own_server
 
 PATIENCE_S: Final = 60.0
 OBSERVER: Final = "soak-observer"
@@ -157,12 +154,13 @@ class SqliteConnection:
 
 
 class PostgresDatabase:
-    """A database of a server of this process."""
+    """A database of a server, which may be killed if it is given."""
 
     kind = "postgres"
 
-    def __init__(self, server_url: str, name: str) -> None:
+    def __init__(self, server_url: str, name: str, server: Server | None = None) -> None:
         self._server_url = server_url
+        self._server = server
         self._name = name
         self._url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
         with _open(PostgresConnection(server_url)) as admin:
@@ -191,7 +189,9 @@ class PostgresDatabase:
             admin.rows(self._others("pg_terminate_backend(pid)"))
 
     def kill_server(self) -> None:
-        kill_and_restart("postgres", self._server_url)
+        assert self._server is not None, "a server that others use is not killed"
+        restart(self._server)
+        wait_until(self._is_up, "PostgreSQL has recovered")
 
     def kill_backend_process(self) -> None:
         with _open(PostgresConnection(self._server_url)) as admin:
@@ -251,12 +251,13 @@ class PostgresConnection:
 
 
 class MariaDatabase:
-    """A database of a server of this process."""
+    """A database of a server, which may be killed if it is given."""
 
     kind = "mysql"
 
-    def __init__(self, server_url: str, name: str) -> None:
+    def __init__(self, server_url: str, name: str, server: Server | None = None) -> None:
         self._server_url = server_url
+        self._server = server
         self._name = name
         self._url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
         self._own: set[int] = set()
@@ -297,7 +298,8 @@ class MariaDatabase:
 
     def kill_server(self) -> None:
         self._own.clear()
-        kill_and_restart("mariadb", self._server_url)
+        assert self._server is not None, "a server that others use is not killed"
+        restart(self._server)
         with _open(MariaConnection(self._server_url)) as admin:
             admin.execute("set global innodb_flush_log_at_trx_commit = 2")
 
@@ -338,73 +340,47 @@ class MariaConnection:
             self._connection.close()
 
 
-AWAY: Final = (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, pymysql.err.MySQLError)
+AWAY: Final = (
+    *(OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+    pymysql.err.MySQLError,
+)
 """What a connection raises whose server is not there."""
 
 
 # --- servers --------------------------------------------------------------------------------------------------------
 
 
-def kill_and_restart(kind: str, url: str) -> None:
-    """End a server that ``tools.servers`` started by SIGKILL, and start it again as it was started, on the same data.
+class Servers:
+    """The servers of this process, which nobody else uses, so that they may be killed; each is started when it is wanted."""
 
-    The new one is a child of this process and ends with it.
-    """
-    directory = Owner.of(os.getpid()).directory / kind
-    pid_file = directory / ("data/postmaster.pid" if kind == "postgres" else "pid")
-    pid = int(pid_file.read_text().split()[0])
-    argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-    family = [pid, *_children(pid)]
-    os.kill(pid, signal.SIGKILL)
+    def __init__(self) -> None:
+        self._blocks = contextlib.ExitStack()
+        self._running: dict[Kind, Server] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._blocks.close()
+
+    def get(self, kind: Kind) -> Server:
+        """Return the server of a kind.
+
+        Raises:
+            ServerUnavailableError: If it is not installed.
+        """
+        if kind not in self._running:
+            self._running[kind] = self._blocks.enter_context(own_server(kind))
+        return self._running[kind]
+
+
+def restart(server: Server) -> None:
+    """End a server by SIGKILL, and start it again on what it left."""
+    children = _children(server.pid)
+    server.kill()
     # PostgreSQL refuses to start while a backend of its predecessor is attached to the shared memory.
-    wait_until(lambda: not any(_is_alive(member) for member in family), f"{kind} is gone")
-    # The dead one is a zombie of its watcher, which its successor would take for alive.
-    for lock in (pid_file, *directory.glob(".s.PGSQL.*.lock")):
-        lock.unlink()
-    prefix, as_user = unprivileged()
-    with (directory / "log").open("ab") as log:
-        server = subprocess.Popen(
-            # After the change of user, which would make the kernel forget it.
-            [*prefix, "setpriv", "--pdeathsig", "QUIT" if kind == "postgres" else "KILL", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            start_new_session=True,
-            **as_user,
-        )
-    _restarted.append(server)
-    port = urlsplit(url).port or 0
-    open_one = PostgresConnection if kind == "postgres" else MariaConnection
-
-    def is_up() -> bool:
-        if server.poll() is not None:
-            raise RuntimeError(f"{kind} did not come back: {(directory / 'log').read_text(errors='replace')[-2000:]}")
-        with contextlib.suppress(*AWAY), socket.create_connection(("127.0.0.1", port), 1), _open(open_one(url)):
-            return True
-        return False
-
-    wait_until(is_up, f"{kind} is back")
-
-
-_restarted: list[subprocess.Popen[bytes]] = []
-
-
-def stop_restarted() -> None:
-    """End the servers that were started again; before those of ``tools.servers`` are ended, which remove the data."""
-    while _restarted:
-        server = _restarted.pop()
-        server.send_signal(signal.SIGQUIT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(5)
-        server.kill()
-        server.wait()
-
-
-def database_url(kind: str) -> str:
-    """Return the administrator's URL of this process's server, started by ``tools.servers``."""
-    return str(json.loads((Owner.of(os.getpid()).directory / f"{kind}.json").read_text())["url"])
+    wait_until(lambda: not any(_is_alive(child) for child in children), "the server's processes are gone")
+    server.start()
 
 
 @contextmanager

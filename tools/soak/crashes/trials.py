@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tools.servers import Owner as ServerOwner
-from tools.servers import ensure
 from tools.soak.crashes.databases import (
     Database,
     MariaDatabase,
     PostgresDatabase,
+    Servers,
     SqliteDatabase,
     wait_until,
 )
@@ -62,9 +61,9 @@ class Trial:
         self,
         plan: Plan,
         directory: Path,
+        database: Database,
         *,
         resumes: bool = False,
-        database: Database | None = None,
         table: MovingTable | None = None,
     ) -> None:
         """Make the table and the configuration of a plan; a table that is given is already in its database."""
@@ -72,7 +71,7 @@ class Trial:
         self.mode = MODES[plan.mode]
         self.directory = directory
         self.resumes = resumes
-        self.database = database or open_database(plan, directory)
+        self.database = database
         self.table = table or MovingTable(
             self.database,
             change=self.mode.change,
@@ -215,24 +214,25 @@ class Trial:
         (self.directory / "c.json").write_text(json.dumps(config))
 
 
-def open_database(plan: Plan, directory: Path) -> Database:
-    """Return an empty database of the plan's kind; its server is started if this process has none."""
-    owner = ServerOwner.of(os.getpid())
+def open_database(plan: Plan, directory: Path, servers: Servers) -> Database:
+    """Return an empty database of the plan's kind."""
     name = f"soak_{plan.number}"
     match plan.source:
         case "postgres":
-            return PostgresDatabase(ensure("postgres", owner), name)
+            server = servers.get("postgres")
+            return PostgresDatabase(server.url, name, server)
         case "mysql":
-            return MariaDatabase(ensure("mariadb", owner), name)
+            server = servers.get("mariadb")
+            return MariaDatabase(server.url, name, server)
         case _:
             return SqliteDatabase(directory / "source.db")
 
 
-def carry_out(plan: Plan, root: Path, *, resumes: bool = False) -> Finding:
+def carry_out(plan: Plan, root: Path, servers: Servers, *, resumes: bool = False) -> Finding:
     """Carry out one plan in a directory of its own below ``root``, which is removed if nothing was wrong."""
     directory = root / f"plan-{plan.number}"
     directory.mkdir()
-    finding = Trial(plan, directory, resumes=resumes).carry_out()
+    finding = Trial(plan, directory, open_database(plan, directory, servers), resumes=resumes).carry_out()
     if finding.is_good:
         shutil.rmtree(directory)
     return finding
