@@ -184,6 +184,9 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         checksum: ``<algorithm>:<hex>`` over the stored bytes.
         chunk: Number of the chunk it belongs to, in its run.
         scope: What of the table it holds, where later runs export that anew; ``None`` where they do not.
+        bounds: The rows it was read by: those of its chunk, of which it may hold only some.
+        values: ``<algorithm>:<Base64>``: a checksum of the values of each column as they were read, in the order of the
+            columns, then one of whole rows (see ``checks.values``).
     """
 
     key: str
@@ -192,6 +195,8 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checksum: str
     chunk: int
     scope: str | None = None
+    bounds: TableChunk | None = None
+    values: str | None = None
 
 
 class UnitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio.from_thread
 
+from procflow_export.checks.values import ValueChecksums
 from procflow_export.destinations import Destination, PartSink
 from procflow_export.formats import PartEncoder, file_suffix, open_encoder
 from procflow_export.model.codes import Code
@@ -60,7 +61,7 @@ class PartWriter:
     def _write_part(self) -> None:
         """Write one part, which begins with the rest of the one before."""
         key = part_key(self._unit.part_stem, len(self.parts), self._suffix)
-        row_count = 0
+        values = ValueChecksums(self._schema)
         # W1, W2: the part shows, and may be recorded, only after a clean exit of the destination's block.
         with ExitStack() as closing:
             sink: PartSink = closing.enter_context(self._destination.open_part(key))
@@ -75,25 +76,27 @@ class PartWriter:
             )
             while self._rest is not None and (room := self._room_in(encoder)):
                 piece = self._cut(room)
+                values.add(piece)
                 encoder.write(piece)
-                row_count += piece.num_rows
                 self.row_count += piece.num_rows
                 del piece
                 if not encoder.is_full:
                     self._refill(sink.size_bytes)
             written = encoder.finish()
             self._large_columns = encoder.large_columns
-            if written != row_count:
-                raise DataError(Code.ROW_COUNT_MISMATCH, f"{row_count} rows went into {key}, {written} came out")
+            if written != values.row_count:
+                raise DataError(Code.ROW_COUNT_MISMATCH, f"{values.row_count} rows went into {key}, {written} came out")
         stored = sink.stored
         self._stored_bytes += stored.size_bytes
         self.parts.append(
             PartRecord(
                 key=stored.key,
-                row_count=row_count,
+                row_count=values.row_count,
                 size_bytes=stored.size_bytes,
                 checksum=stored.checksum,
                 chunk=self._unit.index,
+                bounds=self._unit.chunk,
+                values=values.text,
             )
         )
 
