@@ -19,7 +19,8 @@ from procflow_export.model.errors import MisuseError
 def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
-    options = [f"--engine {parsed.engine}"] if parsed.engine else []
+    options = ["--resume"]
+    options += [f"--engine {parsed.engine}"] if parsed.engine else []
     options += [f"--memory {parsed.memory}"] if parsed.memory else []
     options += [f"--record {shlex.quote(parsed.record)}"] if parsed.record else []
     options += [f"--state {shlex.quote(parsed.state)}"] if parsed.state else []

@@ -62,6 +62,8 @@ def find_garbage(
     if published is not None:
         named.update([run_manifest_key(published.run_id), *(part.key for part in published.parts)])
     manifests = run_manifests(destination)
+    # The story of parts that are still in the set.
+    named.update(key for key, manifest in manifests.items() if any(part.key in named for part in manifest.parts))
     superseded = _superseded(manifests, store, export, entries, published, named)
     stems = tuple(entry.place.part_stem for entry in entries if _never_published(entry, published))
     left = {run_manifest_key(entry.run_id) for entry in entries if _never_published(entry, published)}
@@ -124,8 +126,7 @@ def _superseded(
             if part.key not in named
         ]
         found.update(zip((part.key for part in manifest.parts if part.key not in named), ended, strict=True))
-        if len(ended) == len(manifest.parts):
-            found[key] = max(ended, default=latest)
+        found[key] = max(ended, default=latest)
     return found
 
 
