@@ -32,7 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first one, to repeat it")
     parser.add_argument("--source", choices=SOURCES, action="append", help="only from this one; may be repeated")
     parser.add_argument("--victim", choices=list(Victim), action="append", help="only kill this one; may be repeated")
-    parser.add_argument("--resume", action="store_true", help="go on with `run --resume` instead of `run`")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first kill that left something")
     parser.add_argument("--verbose", action="store_true", help="a line for every kill")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="where everything happens (default: a new one)")
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Servers() as servers:
             for number in range(options.first, options.first + options.kills):
                 plan = draw(seed, number, sources=sources, victims=victims)
-                finding = carry_out(plan, root, servers, resumes=options.resume)
+                finding = carry_out(plan, root, servers)
                 findings.append(finding)
                 if options.verbose or not finding.is_good:
                     missed = "" if finding.was_hit else " (missed)"

@@ -207,7 +207,7 @@ class PostgresDatabase:
         )
 
     def _is_up(self) -> bool:
-        with contextlib.suppress(OSError, asyncpg.PostgresError), _open(PostgresConnection(self._server_url)) as admin:
+        with contextlib.suppress(*AWAY), _open(PostgresConnection(self._server_url)) as admin:
             return admin.rows("select 1") == [(1,)]
         return False
 

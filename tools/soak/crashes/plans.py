@@ -99,10 +99,13 @@ class Plan:
     has_set: bool
     """Whether a set is published before."""
     has_retries: bool
+    resumes: bool = False
+    """Whether the runs after the kill go on with what it left, instead of beginning anew."""
 
     def __str__(self) -> str:
+        then = ", then --resume" if self.resumes else ""
         before = "over a set" if self.has_set else "the first run"
-        return f"{self.victim} at {self.moment}: {self.mode} from {self.source} by {self.engine} to {self.destination}, {before}"
+        return f"{self.victim} at {self.moment}: {self.mode} from {self.source} by {self.engine} to {self.destination}, {before}{then}"
 
 
 _COUNTS: Final = {"unit.batch_read": 4, "put.synced": 3}
@@ -134,6 +137,7 @@ def draw(
         destination="local",
         has_set=dice.random() < 0.5,
         has_retries=victim is Victim.WORKER or dice.random() < 0.2,
+        resumes=dice.random() < 0.4,
     )
 
 

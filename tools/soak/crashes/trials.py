@@ -63,14 +63,12 @@ class Trial:
         directory: Path,
         database: Database,
         *,
-        resumes: bool = False,
         table: MovingTable | None = None,
     ) -> None:
         """Make the table and the configuration of a plan; a table that is given is already in its database."""
         self.plan = plan
         self.mode = MODES[plan.mode]
         self.directory = directory
-        self.resumes = resumes
         self.database = database
         self.table = table or MovingTable(
             self.database,
@@ -89,13 +87,15 @@ class Trial:
         if plan.has_set:
             self.run_undisturbed()
             self.table.commit(3)
+        at_kill = self.table.committed
         with self.table.moving():
             has_succeeded = self._killed_run()
             self._check_readers(floor=0, may_be_empty=not plan.has_set and not has_succeeded)
             while not has_succeeded and finding.runs < MOST_RERUNS:
                 finding.runs += 1
-                at_least = self.table.committed
-                with self.run(plan.engine) as program:
+                # What an earlier attempt published or finished stands, if the run is resumed.
+                at_least = at_kill if plan.resumes else self.table.committed
+                with self.run(plan.engine, resumes=plan.resumes) as program:
                     has_succeeded = program.finish() == 0
                 if has_succeeded:
                     self._check_readers(floor=at_least)
@@ -192,12 +192,10 @@ class Trial:
 
     # ---- the command
 
-    def run(self, engine: str, *, stop_at: str | None = None) -> AbstractContextManager[Program]:
+    def run(self, engine: str, *, stop_at: str | None = None, resumes: bool = False) -> AbstractContextManager[Program]:
         """Start the command; nothing of it is alive when the block is left."""
-        options = ["--resume"] if self.resumes and self.finding.was_hit else []
-        return started(
-            self.directory, "run", "c.json", "--engine", engine, "--processes", "2", *options, stop_at=stop_at
-        )
+        words = ["run", "c.json", "--engine", engine, "--processes", "2", *(["--resume"] if resumes else [])]
+        return started(self.directory, *words, stop_at=stop_at)
 
     def _write_config(self) -> None:
         tuning = {
@@ -228,11 +226,11 @@ def open_database(plan: Plan, directory: Path, servers: Servers) -> Database:
             return SqliteDatabase(directory / "source.db")
 
 
-def carry_out(plan: Plan, root: Path, servers: Servers, *, resumes: bool = False) -> Finding:
+def carry_out(plan: Plan, root: Path, servers: Servers) -> Finding:
     """Carry out one plan in a directory of its own below ``root``, which is removed if nothing was wrong."""
     directory = root / f"plan-{plan.number}"
     directory.mkdir()
-    finding = Trial(plan, directory, open_database(plan, directory, servers), resumes=resumes).carry_out()
+    finding = Trial(plan, directory, open_database(plan, directory, servers)).carry_out()
     if finding.is_good:
         shutil.rmtree(directory)
     return finding
