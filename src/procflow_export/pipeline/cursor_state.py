@@ -98,5 +98,5 @@ def _stored(state: CursorState) -> StoredCursor:
 
 async def _replace(state: CursorState, cursor: StoredCursor | None, threads: anyio.CapacityLimiter) -> None:
     assert state.published is not None, "a cursor is part of a published set"
-    async with open_destination(state.target.destination) as destination:
+    async with open_destination(state.target.destination, environ=state.target.environ) as destination:
         await anyio.to_thread.run_sync(replace_cursor, destination, state.published, cursor, limiter=threads)
