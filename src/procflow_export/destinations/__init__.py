@@ -22,6 +22,7 @@ from procflow_export.destinations.commit import (
     publish,
     read_published,
     replace_cursor,
+    run_manifests,
     take_inventory,
 )
 from procflow_export.destinations.local import LocalDestination
@@ -58,6 +59,7 @@ __all__ = (
     "publish",
     "read_published",
     "replace_cursor",
+    "run_manifests",
     "take_inventory",
 )
 
