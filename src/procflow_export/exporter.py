@@ -214,7 +214,14 @@ class Exporter:
         self._started_at = utc_now()
         config = self._loaded.config
         self._targets = [
-            target_of(config, export, run_id=self.run_id, started_at=self._started_at, secrets=self._loaded.secrets)
+            target_of(
+                config,
+                export,
+                run_id=self.run_id,
+                started_at=self._started_at,
+                secrets=self._loaded.secrets,
+                environ=self._environ,
+            )
             for export in config.exports
             if self._wanted is None or export.name in self._wanted
         ]
