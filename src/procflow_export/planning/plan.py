@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig, LoadedConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
 from procflow_export.model.keys import Key, KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
@@ -262,6 +263,17 @@ def target_of(
         part_directory=part_directory,
         secrets=secrets,
     )
+
+
+def targets_of(
+    loaded: LoadedConfig, wanted: Collection[str] | None, *, run_id: str, started_at: datetime
+) -> list[Target]:
+    """Return the exports of a configuration, or those that are ``wanted``, as one run would see them."""
+    return [
+        target_of(loaded.config, export, run_id=run_id, started_at=started_at, secrets=loaded.secrets)
+        for export in loaded.config.exports
+        if wanted is None or export.name in wanted
+    ]
 
 
 def selection_of(export: ExportConfig) -> Selection:
