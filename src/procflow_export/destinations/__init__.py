@@ -19,6 +19,7 @@ from procflow_export.destinations.commit import (
     publish,
     read_published,
     replace_cursor,
+    run_manifests,
     take_inventory,
 )
 from procflow_export.destinations.local import LocalDestination
@@ -45,6 +46,7 @@ __all__ = (
     "publish",
     "read_published",
     "replace_cursor",
+    "run_manifests",
     "take_inventory",
 )
 

@@ -259,18 +259,24 @@ def marker_of(destination: Destination) -> Marker:
     return Marker.MISSING if data is None else _marker_beside(destination, _digest(data))
 
 
+def run_manifests(destination: Destination) -> dict[str, Manifest]:
+    """Return the manifest of every run that left one, by key."""
+    found = {}
+    for info in destination.list(_RUN_MANIFEST_PREFIX):
+        data = destination.get(info.key) if info.key.endswith(".json") else None
+        if data is not None:
+            found[info.key] = _decoded(data)
+    return found
+
+
 def take_inventory(destination: Destination) -> Inventory:
     """Sort every object of ``destination`` by what names it; reads every manifest."""
     keys = [info.key for info in destination.list()]
     canonical = destination.get(MANIFEST_KEY)
     published = {part.key for part in _decoded(canonical).parts} if canonical is not None else set()
-    manifests = {key for key in keys if key.startswith(_RUN_MANIFEST_PREFIX) and key.endswith(".json")}
-    named: set[str] = set()
-    for key in manifests:
-        data = destination.get(key)
-        if data is not None:
-            named.update(part.key for part in _decoded(data).parts)
-    own = manifests | {MANIFEST_KEY, MARKER_KEY}
+    manifests = run_manifests(destination)
+    named = {part.key for manifest in manifests.values() for part in manifest.parts}
+    own = manifests.keys() | {MANIFEST_KEY, MARKER_KEY}
     rest = [key for key in keys if key not in own and key not in published]
     return Inventory(
         published=tuple(key for key in keys if key in published),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import anyio
@@ -25,6 +26,7 @@ from procflow_export.model.times import rfc3339
 from procflow_export.model.types import arrow_schema, encode_columns
 from procflow_export.pipeline.aftermath import Past, Places, Remark, look_back, sweep
 from procflow_export.pipeline.cutting import Cutter
+from procflow_export.pipeline.garbage import Garbage, find_garbage, remove_garbage
 from procflow_export.pipeline.ledger import Ledger
 from procflow_export.pipeline.machine import utc_now
 from procflow_export.pipeline.sources import SharedSources
@@ -33,6 +35,7 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.names import run_stem
 from procflow_export.planning.plan import WHOLE, Cut, ExportPlan, Target, plan_export
 from procflow_export.planning.resume import Unfinished, opened_cut, plan_digest, why_not
+from procflow_export.state import StateStore
 
 
 async def plan_target(
@@ -167,6 +170,28 @@ async def sweep_published(
     async with _open_places(target, ledger) as places:
         await anyio.to_thread.run_sync(sweep_all, limiter=threads)
     return remarks
+
+
+async def collect_garbage(
+    target: Target, store: StateStore, threads: anyio.CapacityLimiter, *, older_than: timedelta, removes: bool
+) -> list[Garbage]:
+    """Return what lies beside the published set of an export, and remove what is removable if that is wanted.
+
+    Raises:
+        DestinationError: If the place is another export's, or fails.
+        StateError: If a run works on the export, or the state cannot be used.
+    """
+    export = target.export.name
+
+    def collect() -> list[Garbage]:
+        with store.leased(export, None):
+            garbage = find_garbage(destination, store, export, now=utc_now(), older_than=older_than)
+            if removes:
+                remove_garbage(destination, store, export, garbage)
+            return garbage
+
+    async with open_destination(target.destination, owner=Owner(export=export, run_id=target.run_id)) as destination:
+        return await anyio.to_thread.run_sync(collect, limiter=threads)
 
 
 @asynccontextmanager
