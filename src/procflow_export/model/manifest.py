@@ -117,6 +117,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cursor: StoredCursor | None = None
 
 
+_DECODER: Final = msgspec.json.Decoder(Manifest)
+# Made now: msgspec prepares a type when it is first asked for it, and dies where two threads ask at once.
+
+
 class Continuation(msgspec.Struct, frozen=True, kw_only=True):
     """How a run goes on from the published set instead of replacing it.
 
@@ -156,7 +160,7 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         msgspec.DecodeError: If it is no manifest, or one of a newer version.
     """
-    manifest = msgspec.json.decode(data, type=Manifest)
+    manifest = _DECODER.decode(data)
     if manifest.version > VERSION:
         raise msgspec.DecodeError(f"manifest version {manifest.version} is newer than {VERSION}")
     return manifest

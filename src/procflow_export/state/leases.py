@@ -35,6 +35,10 @@ _RETRY_S: Final = 0.02
 """Whoever only looks at a lease holds it for an instant; a run does not."""
 
 
+_LEASES: Final = msgspec.json.Decoder(Lease)
+# Made now, as in ``model.manifest``: it is used in threads.
+
+
 class Leases(Protocol):
     """See ``StateStore.leased()`` and ``StateStore.lease()``."""
 
@@ -135,7 +139,7 @@ def _lock(fd: int, *, attempts: int) -> bool:
 def _holder(fd: int) -> Lease | None:
     """Return who wrote the lease file; its holder may not have come to that yet."""
     with contextlib.suppress(msgspec.DecodeError, OSError):
-        return msgspec.json.decode(os.pread(fd, 4096, 0), type=Lease)
+        return _LEASES.decode(os.pread(fd, 4096, 0))
     return None
 
 
