@@ -212,7 +212,9 @@ class Exporter:
         self._loaded = await self._load()
         self._started_at = utc_now()
         config = self._loaded.config
-        self._targets = targets_of(self._loaded, self._wanted, run_id=self.run_id, started_at=self._started_at)
+        self._targets = targets_of(
+            self._loaded, self._wanted, run_id=self.run_id, started_at=self._started_at, environ=self._environ
+        )
         self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
             self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)

@@ -117,10 +117,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cursor: StoredCursor | None = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Manifest)
-# Made now: msgspec prepares a type when it is first asked for it, and dies where two threads ask at once.
-
-
 class Continuation(msgspec.Struct, frozen=True, kw_only=True):
     """How a run goes on from the published set instead of replacing it.
 
@@ -164,3 +160,8 @@ def decode_manifest(data: bytes) -> Manifest:
     if manifest.version > VERSION:
         raise msgspec.DecodeError(f"manifest version {manifest.version} is newer than {VERSION}")
     return manifest
+
+
+# Made here and not where it is first needed: two threads that need it for the first time at once may meet a type that msgspec has
+# only half prepared, and crash the process (seen with msgspec 0.22).
+_DECODER: Final = msgspec.json.Decoder(Manifest)

@@ -20,10 +20,10 @@ from typing import TypeAlias
 import msgspec
 
 from procflow_export.destinations import Destination, Marker, finish_publication, marker_of, previous_manifest
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import DestinationError
 from procflow_export.model.ledger import ExportEntry, Standing
 from procflow_export.model.manifest import Manifest, run_manifest_key
-from procflow_export.model.settings import DestinationConfig
 from procflow_export.planning.plan import Target
 from procflow_export.planning.resume import Unfinished, unfinished
 from procflow_export.state import StateStore

@@ -79,7 +79,7 @@ async def validated(target: Target, depth: Depth, limiter: anyio.CapacityLimiter
 
     location = ""
     try:
-        async with open_destination(target.destination) as destination:
+        async with open_destination(target.destination, environ=target.environ) as destination:
             location = destination.location
             has_header = target.format.csv.header
             check = partial(validate_set, destination, export, depth=depth, has_csv_header=has_header, heed=heed)
@@ -105,9 +105,9 @@ async def chosen_targets(
     load = partial(chosen_config, config, exports=exports or (), params=params or {}, environ=environ)
     loaded = await anyio.to_thread.run_sync(load)
     if run_id is None:
-        return targets_of(loaded, exports, run_id=new_run_id(), started_at=utc_now())
+        return targets_of(loaded, exports, run_id=new_run_id(), started_at=utc_now(), environ=environ)
     try:
         started_at = time_of_run(UUID(run_id))
     except ValueError:
         raise MisuseError(f"{run_id!r} is no id of a run") from None
-    return targets_of(loaded, exports, run_id=run_id, started_at=started_at)
+    return targets_of(loaded, exports, run_id=run_id, started_at=started_at, environ=environ)

@@ -106,7 +106,7 @@ async def _replace(
 ) -> None:
     published, export = state.published, state.target.export.name
     assert published is not None, "a cursor is part of a published set"
-    async with open_destination(state.target.destination) as destination:
+    async with open_destination(state.target.destination, environ=state.target.environ) as destination:
 
         def replace() -> None:
             with store.leased(export, None):

@@ -18,10 +18,11 @@ from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.formats import refuse_unwritable
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import DestinationError, SourceError
 from procflow_export.model.manifest import Manifest, StoredCursor
 from procflow_export.model.plan import Snapshot
-from procflow_export.model.settings import Consistency, DestinationConfig
+from procflow_export.model.settings import Consistency
 from procflow_export.model.times import rfc3339
 from procflow_export.model.types import arrow_schema, encode_columns
 from procflow_export.pipeline.aftermath import Past, Places, Remark, look_back, sweep
@@ -129,7 +130,7 @@ async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manif
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
     """
-    async with open_destination(target.destination) as destination:
+    async with open_destination(target.destination, environ=target.environ) as destination:
         return await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
 
 
@@ -190,7 +191,8 @@ async def collect_garbage(
                 remove_garbage(destination, store, export, garbage)
             return garbage
 
-    async with open_destination(target.destination, owner=Owner(export=export, run_id=target.run_id)) as destination:
+    owner = Owner(export=export, run_id=target.run_id)
+    async with open_destination(target.destination, owner=owner, environ=target.environ) as destination:
         return await anyio.to_thread.run_sync(collect, limiter=threads)
 
 
@@ -204,7 +206,9 @@ async def _open_places(target: Target, ledger: Ledger) -> AsyncIterator[Places]:
     async with AsyncExitStack() as stack:
         for config in wanted:
             try:
-                opened[config] = await stack.enter_async_context(open_destination(config, owner=owner))
+                opened[config] = await stack.enter_async_context(
+                    open_destination(config, owner=owner, environ=target.environ)
+                )
             except DestinationError as exc:
                 opened[config] = exc
 
@@ -229,5 +233,5 @@ async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
         for found in list(destination.list(stem)):
             destination.remove(found.key)
 
-    async with open_destination(target.destination) as destination:
+    async with open_destination(target.destination, environ=target.environ) as destination:
         await anyio.to_thread.run_sync(discard, limiter=threads)

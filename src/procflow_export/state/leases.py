@@ -31,12 +31,9 @@ from procflow_export.model.ledger import Lease
 from procflow_export.model.times import rfc3339
 
 _ATTEMPTS: Final = 5
+_DECODER: Final = msgspec.json.Decoder(Lease)  # for all threads: see ``model.manifest``
 _RETRY_S: Final = 0.02
 """Whoever only looks at a lease holds it for an instant; a run does not."""
-
-
-_LEASES: Final = msgspec.json.Decoder(Lease)
-# Made now, as in ``model.manifest``: it is used in threads.
 
 
 class Leases(Protocol):
@@ -139,7 +136,7 @@ def _lock(fd: int, *, attempts: int) -> bool:
 def _holder(fd: int) -> Lease | None:
     """Return who wrote the lease file; its holder may not have come to that yet."""
     with contextlib.suppress(msgspec.DecodeError, OSError):
-        return _LEASES.decode(os.pread(fd, 4096, 0))
+        return _DECODER.decode(os.pread(fd, 4096, 0))
     return None
 
 

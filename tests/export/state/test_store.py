@@ -17,11 +17,11 @@ import msgspec
 import pytest
 
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import StateError
 from procflow_export.model.ledger import ChunkStanding, ExportEntry, Place, RunEntry, SealedPlan, Standing
 from procflow_export.model.manifest import CursorOwner, StoredCursor
 from procflow_export.model.plan import PartRecord, UnitResult
-from procflow_export.model.settings import DestinationConfig, DestinationType
 from procflow_export.state import StateStore, open_state
 from procflow_export.state.migrations import VERSION
 
