@@ -255,7 +255,7 @@ async def test_the_summary_has_the_largest_memory_of_each_worker(shop: Shop) -> 
 
 
 def test_the_page_names_tests_that_exist() -> None:
-    """E-31 to E-46: each lesson that the page lists has tests, and they are where it says."""
+    """E-31, E-42: each lesson that the page lists has tests, and they are where it says."""
     rows = re.findall(r"^\| (\d+) \|.*\|(.*)\|$", LESSONS.read_text("utf-8"), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(21, 33))
     root = LESSONS.parents[2]
