@@ -82,11 +82,10 @@ async def open_destination(
         case DestinationType.LOCAL:
             yield LocalDestination(_local_root(config), owner=owner)
         case DestinationType.S3 | DestinationType.GCS | DestinationType.AZURE:
-            from procflow_export.destinations.stores.opening import open_store
-            from procflow_export.destinations.stores.store import StoreDestination
+            from procflow_export.destinations.stores.opening import open_store_destination
 
-            store = await anyio.to_thread.run_sync(open_store, config, os.environ if environ is None else environ)
-            yield StoreDestination(store, location=config.location, verify=config.verify)
+            environ = os.environ if environ is None else environ
+            yield await anyio.to_thread.run_sync(open_store_destination, config, owner, environ)
         case DestinationType.STDOUT:
             raise DestinationError(Code.DESTINATION_NOT_USABLE, "standard output is not supported yet")
         case _:

@@ -162,7 +162,7 @@ class LocalDestination:
         with _explained(f"remove {key}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (a lock tells who is dead)
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (a lock tells who is dead)
         if self._owner is None:
             return ()
         export = self._owner.export

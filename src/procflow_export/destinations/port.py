@@ -181,13 +181,14 @@ class Destination(Protocol):
         """
         ...
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:
         """Remove what dead runs of this owner's export left unfinished, and return the names that were removed.
 
         Touches neither objects that are visible, nor files of other exports, nor files that a live process is writing.
         A destination that was opened without an owner removes nothing.
 
         Args:
-            dead_runs: Runs that are known to be dead; a destination that cannot tell by itself removes what they left.
+            stems: What the names of parts of runs begin with that are known to be dead, for a destination that cannot tell by
+                itself.
         """
         ...

@@ -77,7 +77,7 @@ class MemoryDestination:
     def remove(self, key: str) -> None:
         self.objects.pop(check_key(key), None)
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:
         return ()
 
 

@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from procflow_export.destinations.port import Owner
 from procflow_export.destinations.stores import store as store_module
 from procflow_export.destinations.stores.credentials import secret_texts
-from procflow_export.destinations.stores.opening import open_store, store_options
+from procflow_export.destinations.stores.opening import open_store, open_store_destination, store_options
 from procflow_export.destinations.stores.part import BLOCK_BYTES
 from procflow_export.destinations.stores.store import StoreDestination
+from procflow_export.destinations.stores.uploads import is_abandoned
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType, Verify
 from procflow_export.model.errors import DestinationError
@@ -122,6 +125,56 @@ def test_an_upload_that_fails_leaves_no_blocks(s3_store: ObjectStore) -> None:
 
     assert "Uploads" not in s3_client(s3_store).list_multipart_uploads(Bucket=s3_store.bucket)
     assert list(destination.list()) == []
+
+
+def abandoned(store: ObjectStore, *keys: str) -> None:
+    for key in keys:
+        s3_client(store).create_multipart_upload(Bucket=store.bucket, Key=key)
+
+
+def uploads_of(store: ObjectStore) -> list[str]:
+    return [upload["Key"] for upload in s3_client(store).list_multipart_uploads(Bucket=store.bucket).get("Uploads", [])]
+
+
+def test_uploads_of_dead_runs_are_aborted(s3_store: ObjectStore) -> None:
+    """E-34: what a killed run has begun is given up by the next one, and nothing beside it: other runs, other folders."""
+    dead = ("exports/orders/orders-dead-c00000-p000.csv", "exports/orders/2026/orders-dead-c00001-p000.csv")
+    others = ("exports/orders_archive/orders-dead-c00000-p000.csv", "exports/orders/new-live-c00000-p000.csv")
+    abandoned(s3_store, *dead, *others)
+    owner = Owner(export="orders", run_id="run-2")
+    destination = open_store_destination(config_of(s3_store), owner, s3_store.environ)
+
+    assert destination.remove_stale() == ()
+    removed = destination.remove_stale(("orders-dead-c", "2026/orders-dead-c"))
+
+    assert sorted(removed) == ["2026/orders-dead-c00001-p000.csv", "orders-dead-c00000-p000.csv"]
+    assert sorted(uploads_of(s3_store)) == sorted(others)
+
+
+def test_whoever_may_not_list_uploads_may_still_export(azure_store: ObjectStore, rclone_store: ObjectStore) -> None:
+    """E-40: looking for unfinished uploads needs a further permission: without it, or a server that can, nothing fails."""
+    owner = Owner(export="orders", run_id="run-2")
+    wrong = {"AWS_ACCESS_KEY_ID": "wrong", "AWS_SECRET_ACCESS_KEY": "wrong"}
+
+    assert open_store_destination(config_of(rclone_store), owner, wrong).remove_stale(("a",)) == ()
+    assert open_store_destination(config_of(azure_store), owner, azure_store.environ).remove_stale(("a",)) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "days", "expected"),
+    [
+        ("orders-dead-c00000-p000.csv", 0, True),
+        ("orders-other-c00000-p000.csv", 0, False),
+        ("orders-other-c00000-p000.csv", 6.9, False),
+        ("orders-other-c00000-p000.csv", 7.1, True),
+        ("2026/orders-other-c00000-p000.csv", 7.1, True),
+        ("notes.txt", 100, False),
+        ("sub/new-other-c00000-p000.csv", 100, False),
+    ],
+)
+def test_an_upload_of_an_unknown_run_waits_a_week(key: str, days: float, expected: bool) -> None:
+    """E-34: a run of another machine may be at work; after a week nobody is, and only the export's own are touched."""
+    assert is_abandoned(key, timedelta(days=days), stems=("orders-dead-c",), export="orders") is expected
 
 
 def test_a_prefix_is_a_directory(bucket: ObjectStore) -> None:

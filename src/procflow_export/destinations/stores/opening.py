@@ -17,8 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from procflow_export.destinations.port import Owner
 from procflow_export.destinations.stores.credentials import conventions, named
 from procflow_export.destinations.stores.failures import explained
+from procflow_export.destinations.stores.store import StoreDestination
+from procflow_export.destinations.stores.uploads import S3Uploads
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
@@ -44,6 +47,23 @@ _RETRIES: Final[RetryConfig] = {
         "base": 2,
     },
 }
+
+
+def open_store_destination(
+    config: DestinationConfig, owner: Owner | None, environ: Mapping[str, str]
+) -> StoreDestination:
+    """Return the destination in an object store; blocks, and sends nothing yet.
+
+    Raises:
+        DestinationError: If the settings lead nowhere.
+    """
+    return StoreDestination(
+        open_store(config, environ),
+        location=config.location,
+        verify=config.verify,
+        owner=owner,
+        uploads=S3Uploads(config, environ) if config.type is DestinationType.S3 else None,
+    )
 
 
 def open_store(config: DestinationConfig, environ: Mapping[str, str]) -> ObjectStore:
