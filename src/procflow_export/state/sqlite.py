@@ -47,6 +47,10 @@ LEASES: Final = "leases"
 _LOCK: Final = "open.lock"
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+# Prepares the types for all threads: see ``model.manifest``.
+_PREPARED: Final = tuple(
+    msgspec.json.Decoder(kind) for kind in (RunEntry, ExportEntry, ChunkEntry, FileEntry, CursorEntry)
+)
 _JSON_COLUMNS: Final = frozenset({"place", "plan", "result", "cursor", "exports"})
 
 
