@@ -35,6 +35,7 @@ from procflow_export.destinations.port import (
     StoredPart,
     Version,
 )
+from procflow_export.destinations.stdout import StandardOutput
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
@@ -87,7 +88,7 @@ async def open_destination(
             environ = os.environ if environ is None else environ
             yield await anyio.to_thread.run_sync(open_store_destination, config, owner, environ)
         case DestinationType.STDOUT:
-            raise DestinationError(Code.DESTINATION_NOT_USABLE, "standard output is not supported yet")
+            yield StandardOutput()
         case _:
             assert_never(config.type)
 

@@ -66,6 +66,7 @@ class LocalDestination:
         nameless: Whether to try files without a name; False always writes hidden names.
     """
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = None
 
     def __init__(self, root: Path, *, owner: Owner | None = None, nameless: bool = True) -> None:

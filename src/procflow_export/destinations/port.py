@@ -114,6 +114,11 @@ class Destination(Protocol):
     def location(self) -> str: ...
 
     @property
+    def keeps_objects(self) -> bool:
+        """Whether what was stored can be found again; where not, nothing is published."""
+        ...
+
+    @property
     def max_part_bytes(self) -> int | None:
         """Size at which a part ends at the latest; ``None`` where there is none."""
         ...

@@ -18,6 +18,7 @@ from procflow_export.model.errors import DestinationError
 class MemoryDestination:
     """Objects in a dictionary; every store is one assignment."""
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = None
 
     def __init__(self) -> None:

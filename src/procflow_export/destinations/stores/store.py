@@ -51,6 +51,7 @@ class StoreDestination:
         uploads: Where those are found; ``None`` where there is no way.
     """
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = MAX_PART_BYTES
 
     def __init__(
