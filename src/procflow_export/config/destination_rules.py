@@ -197,7 +197,11 @@ def _check_prefix(destination: DestinationConfig, path: KeyPath, findings: Findi
 def _check_placeholders(text: str, path: KeyPath, findings: Findings) -> None:
     for name in _PLACEHOLDER.findall(text):
         if name in _LATER_PLACEHOLDERS:
-            findings.add(path, f"{{{name}}} is not supported yet", code=Code.CONFIG_NOT_SUPPORTED)
+            findings.add(
+                path,
+                f"{{{name}}} is not supported yet: parts are told apart by the number of their chunk",
+                code=Code.CONFIG_NOT_SUPPORTED,
+            )
         elif name not in PLACEHOLDERS:
             findings.add(
                 path,
