@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from procflow_export.config.loading import check_config, load_config
-from procflow_export.config.shape import nearest_name
+from procflow_export.config.choice import chosen_config
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
@@ -35,7 +34,7 @@ from procflow_export.pipeline.outbox import EventStream, Outbox
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
 from procflow_export.pipeline.verdicts import RunResult
-from procflow_export.planning.plan import Target, target_of
+from procflow_export.planning.plan import Target, targets_of
 from procflow_export.state import open_state
 
 if TYPE_CHECKING:
@@ -216,18 +215,9 @@ class Exporter:
         self._loaded = await self._load()
         self._started_at = utc_now()
         config = self._loaded.config
-        self._targets = [
-            target_of(
-                config,
-                export,
-                run_id=self.run_id,
-                started_at=self._started_at,
-                secrets=self._loaded.secrets,
-                environ=self._environ,
-            )
-            for export in config.exports
-            if self._wanted is None or export.name in self._wanted
-        ]
+        self._targets = targets_of(
+            self._loaded, self._wanted, run_id=self.run_id, started_at=self._started_at, environ=self._environ
+        )
         self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
             self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
@@ -258,22 +248,10 @@ class Exporter:
         )
 
     async def _load(self) -> LoadedConfig:
-        config = self._config
-        if isinstance(config, (str, Path)):
-            loaded = await anyio.to_thread.run_sync(
-                lambda: load_config(config, params=self._params, environ=self._environ)
-            )
-        elif isinstance(config, Config):
-            loaded = await anyio.to_thread.run_sync(lambda: check_config(config, environ=self._environ))
-        else:
-            loaded = config
-        names = [export.name for export in loaded.config.exports]
-        for wanted in self._wanted or ():
-            if wanted not in names:
-                nearest = nearest_name(wanted, names)
-                hint = "" if nearest is None else f"; did you mean {nearest!r}?"
-                raise MisuseError(f"there is no export {wanted!r} in the configuration{hint}")
-        return loaded
+        load = partial(
+            chosen_config, self._config, exports=self._wanted or (), params=self._params, environ=self._environ
+        )
+        return await anyio.to_thread.run_sync(load)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
