@@ -34,7 +34,7 @@ def test_every_example_of_the_page_is_valid(block: str, tmp_path: Path) -> None:
 
 def test_the_page_names_what_exists() -> None:
     """E-62: every variable, key and code of the page is one that the program knows."""
-    known = {name for names in CONVENTIONS.values() for name in names} | {"AWS_ENDPOINT_URL"}
+    known = {name for names in CONVENTIONS.values() for name in names} | {"AWS_ENDPOINT_URL", "AWS_PROFILE"}
 
     assert set(re.findall(r"\b(?:AWS|GOOGLE|AZURE)_[A-Z_]+", PAGE)) <= known
     assert set(re.findall(r"`(DESTINATION_[A-Z]+)`", PAGE)) <= {code.value for code in Code}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from procflow_export.destinations.stores.credentials import named
+from procflow_export.destinations.stores.credentials import named, profile_of
 from procflow_export.model.destination import DestinationConfig
 
 UNKNOWN_AFTER: Final = timedelta(days=7)
@@ -69,8 +69,8 @@ class S3Uploads:
             "aws_secret_access_key": environ.get("AWS_SECRET_ACCESS_KEY"),
             "aws_session_token": environ.get("AWS_SESSION_TOKEN"),
         }
-        if config.aws_profile is not None:
-            keys = {"profile_name": config.aws_profile}
+        if (profile := profile_of(config, environ)) is not None:
+            keys = {"profile_name": profile}
         elif config.access_key_env is not None and config.secret_key_env is not None:
             token = config.session_token_env
             keys = {
