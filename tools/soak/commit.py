@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if len(findings) % LINE_EVERY == 0:
                     print(f"{time.monotonic() - begun:6.0f} s  {summary(findings)}", flush=True)
     except KeyboardInterrupt:
+        print("\n".join(table(findings)))
         print(f"stopped: {summary(findings)}", flush=True)
         return 130
     except ServerUnavailableError as exc:
