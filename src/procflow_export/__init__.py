@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from procflow_export.exporter import Exporter
     from procflow_export.model.choices import OnInvalid
     from procflow_export.model.codes import Code, ExitStatus, Kind
+    from procflow_export.model.destination import DestinationConfig, DestinationType, Verify
     from procflow_export.model.errors import (
         ConfigError,
         DataError,
@@ -69,8 +70,6 @@ if TYPE_CHECKING:
         Compression,
         Consistency,
         CsvOptions,
-        DestinationConfig,
-        DestinationType,
         Format,
         ParquetOptions,
         SourceConfig,
@@ -149,6 +148,7 @@ __all__ = (
     "TlsMode",
     "Tuning",
     "TuningProfile",
+    "Verify",
     "Warned",
     "WorkerError",
     "check_config",
@@ -214,6 +214,11 @@ _HOMES: Final = {
         "Warned",
         "run_codec",
     ),
+    "procflow_export.model.destination": (
+        "DestinationConfig",
+        "DestinationType",
+        "Verify",
+    ),
     "procflow_export.model.keys": (
         "KeyKind",
         "KeyPart",
@@ -231,8 +236,6 @@ _HOMES: Final = {
         "Compression",
         "Consistency",
         "CsvOptions",
-        "DestinationConfig",
-        "DestinationType",
         "Format",
         "ParquetOptions",
         "SourceConfig",

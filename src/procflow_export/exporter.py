@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -34,7 +35,7 @@ from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
 from procflow_export.pipeline.verdicts import RunResult
 from procflow_export.planning.plan import Target, target_of
-from procflow_export.state import StateStore, open_state
+from procflow_export.state import open_state
 
 if TYPE_CHECKING:
     from procflow.record import Run
@@ -99,8 +100,7 @@ class Exporter:
         self._record_choice = record
         self._state_choice = None if state is None else Path(state)
         self._resume = resume
-        self._store: StateStore | None = None
-        self._state_stack = ExitStack()
+        self._is_cancelled = False
         self._record: RunRecord | None = None
         self._record_stack = AsyncExitStack()
         self._group = anyio.create_task_group()
@@ -145,7 +145,7 @@ class Exporter:
         """Start the run and return its events, in order, the last one ``RunFinished``.
 
         A caller that reads slowly slows the run down, and never loses an event.  A failed export is an event, no
-        exception.
+        exception.  Reading the first one raises ``StateError`` if the state cannot be used; nothing ran then.
 
         Raises:
             MisuseError: If the exporter is not open, or ran before.
@@ -155,26 +155,26 @@ class Exporter:
         if self._outbox is not None:
             raise MisuseError("an exporter runs once: make another one")
         clock = Clock()
-        assert self._store is not None, "an open exporter has its state"
         observer: RunObserver = self._record or Unobserved()
         clean = text_cleaner(self._secrets)
-        self._outbox = Outbox(clock, self._policy.event_buffer, observer, clean=clean)
-        self._scheduler = Scheduler(
+        outbox = self._outbox = Outbox(clock, self._policy.event_buffer, observer, clean=clean)
+        make_scheduler = partial(
+            Scheduler,
             self._targets,
             run_id=self.run_id,
             started_at=self._started_at,
             engine=self._engine,
-            outbox=self._outbox,
+            outbox=outbox,
             observer=observer,
             clock=clock,
             policy=self._policy,
             environ=self._environ,
-            ledger=Ledger(self._store, self.run_id),
             resume=self._resume,
             clean=clean,
         )
-        self._group.start_soon(self._run, self._scheduler, self._outbox, name=f"run {self.run_id}")
-        return self._outbox.events
+        directory = self._state_choice or self._loaded.state_directory
+        self._group.start_soon(self._run, make_scheduler, directory, outbox, name=f"run {self.run_id}")
+        return outbox.events
 
     def cancel(self, reason: str = "the exporter was asked to stop", *, signal: str | None = None) -> None:
         """Stop the run in order: what runs is ended, exports that are not done get the verdict ``cancelled``.
@@ -185,17 +185,24 @@ class Exporter:
             reason: Why, for the record.
             signal: Name of the signal that said it, if one did.
         """
-        if self._scheduler is None or self._result is not None:
+        if self._outbox is None or self._result is not None:
             return
         if self._record is not None:
             self._record.cancel_requested(reason, signal)
-        self._scheduler.cancel()
+        self._is_cancelled = True
+        if self._scheduler is not None:
+            self._scheduler.cancel()
 
-    async def _run(self, scheduler: Scheduler, outbox: Outbox) -> None:
+    async def _run(self, make_scheduler: Callable[..., Scheduler], directory: Path | None, outbox: Outbox) -> None:
         failure: Exception | None = None
         try:
-            self._result = await scheduler.run()
-        except Exception as exc:  # noqa: BLE001 (a bug of ours: it reaches the reader of the events)
+            with ExitStack() as opening:
+                store = await anyio.to_thread.run_sync(opening.enter_context, open_state(directory))
+                self._scheduler = make_scheduler(ledger=Ledger(store, self.run_id))
+                if self._is_cancelled:
+                    self._scheduler.cancel()
+                self._result = await self._scheduler.run()
+        except Exception as exc:  # noqa: BLE001 (a state that cannot be used, or a bug of ours: it reaches the reader of the events)
             failure = exc
         finally:
             outbox.close(failure)
@@ -207,24 +214,26 @@ class Exporter:
         self._started_at = utc_now()
         config = self._loaded.config
         self._targets = [
-            target_of(config, export, run_id=self.run_id, started_at=self._started_at, secrets=self._loaded.secrets)
+            target_of(
+                config,
+                export,
+                run_id=self.run_id,
+                started_at=self._started_at,
+                secrets=self._loaded.secrets,
+                environ=self._environ,
+            )
             for export in config.exports
             if self._wanted is None or export.name in self._wanted
         ]
         self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
             self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
-        with ExitStack() as opening:
-            directory = self._state_choice or self._loaded.state_directory
-            self._store = await anyio.to_thread.run_sync(opening.enter_context, open_state(directory))
-            await self._open_record()
-            self._state_stack = opening.pop_all()
+        await self._open_record()
         try:
             await self._exit_stack.enter_async_context(self._engine)
             await self._group.__aenter__()
         except BaseException:
             await self._record_stack.__aexit__(*sys.exc_info())
-            self._state_stack.close()
             raise
         return self
 
@@ -275,5 +284,4 @@ class Exporter:
             try:
                 await self._exit_stack.__aexit__(None, None, None)
             finally:
-                self._state_stack.close()
                 await self._record_stack.__aexit__(exc_type, exc, traceback)

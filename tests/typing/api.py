@@ -580,6 +580,8 @@ def kept(root: Path, secret: Secret[str]) -> None:
 def structs() -> pe.LoadedConfig:
     source = pe.SourceConfig(type=pe.SourceType.POSTGRES, url_env="SHOP_URL", tls=pe.TlsConfig(mode=pe.TlsMode.DISABLE))
     destination = pe.DestinationConfig(type=pe.DestinationType.LOCAL, path="out")
+    bucket = pe.DestinationConfig(type=pe.DestinationType.S3, bucket="shop", prefix="exports", verify=pe.Verify.CONTENT)
+    assert_type(bucket.location, str)
     orders = pe.ExportConfig(
         name="orders",
         table="public.orders",

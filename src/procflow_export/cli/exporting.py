@@ -91,6 +91,8 @@ class RunOnce:
         max_units: Chunks at once; ``None`` means one for each processor, and no more than there can be.
         memory_mb: Memory of each process; ``None`` takes what the configuration says.
         record: The directory of all records; ``None`` records nothing.
+        state: The directory of the state; ``None`` takes the one beside the configuration.
+        resume: Go on with what the last run left.
         retry_command: Returns what to type to run some exports again.
         interrupts: Signals that stop the run; held from its beginning, and still afterwards.
     """
@@ -102,6 +104,8 @@ class RunOnce:
     max_units: int | None = None
     memory_mb: int | None = None
     record: Path | None = None
+    state: Path | None = None
+    resume: bool = False
     retry_command: Callable[[Sequence[str]], str]
     interrupts: Interrupts
     _board: Board = field(default_factory=Board)
@@ -125,7 +129,14 @@ class RunOnce:
             async with anyio.create_task_group() as group:
                 group.start_soon(display.keep_current, name="display")
                 try:
-                    exporter = Exporter(self.loaded, exports=self.exports or None, engine=engine, record=self.record)
+                    exporter = Exporter(
+                        self.loaded,
+                        exports=self.exports or None,
+                        engine=engine,
+                        record=self.record,
+                        state=self.state,
+                        resume=self.resume,
+                    )
                     await self._follow(exporter, display)
                 except Exception as exc:  # noqa: BLE001 (raised again below)
                     failure = exc

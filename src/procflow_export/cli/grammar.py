@@ -38,9 +38,14 @@ EXIT_STATUSES: Final = (
 
 _STATE_ACTIONS: Final = (
     ("show", "show cursors, and what was edited since they were stored"),
+    ("runs", "list the newest runs, what became of their exports, and which one is going on"),
+    ("files", "list the parts that were recorded"),
+    ("chunks", "list the chunks of the newest run of an export"),
     ("accept", "keep cursor and parts of an export that was edited: its rows are the same as before"),
     ("reset", "forget the cursor: the next run exports everything anew and replaces the set"),
+    ("gc", "list what lies at the destination beside the published set; with --remove, remove what is of no use"),
 )
+_NEED_NAMES: Final = ("accept", "reset")
 
 _EPILOG: Final = "exit status:\n" + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in EXIT_STATUSES)
 
@@ -105,7 +110,13 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
     )
     demo.add_argument("--rows", metavar="N", type=_at_least(1000), default=None, help="rows of the largest table")
 
-    run = command("run", "export what a configuration names", parents=[select, work, show])
+    run = command("run", "export what a configuration names", parents=[select, work, _state_options(), show])
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what the last run left: exports that it published are left out, finished chunks are kept where"
+        " chunks may differ in time",
+    )
     run.add_argument("--record", metavar="DIR", help="record the run below this folder, in a folder named by the run")
     check = command(
         "check",
@@ -125,8 +136,9 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
 
     state = command(
         "state",
-        "show, accept or reset how far incremental exports have come",
-        "Show how far exports that go on from run to run have come; after an edit, accept the stored cursor or reset it.",
+        "show what is remembered of runs; decide about an export that was edited; remove what is of no use",
+        "Show runs, their parts and chunks, and how far exports that go on from run to run have come; after an edit, accept"
+        " the stored cursor or reset it; remove superseded parts.",
     )
     actions = state.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
     for name, summary in _STATE_ACTIONS:
@@ -134,12 +146,26 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
-            parents=[_param_options(), _show_options()],  # type: ignore[list-item]  # typeshed wants the parser's own class
+            parents=[_param_options(), _state_options(), _show_options()],  # type: ignore[list-item]  # typeshed wants the parser's own class
             formatter_class=_format,
             allow_abbrev=False,
         )
         action.add_argument("config", metavar="CONFIG", help="YAML, JSON or TOML file")
-        action.add_argument("exports", metavar="EXPORT", nargs="*" if name == "show" else "+", help="name of an export")
+        action.add_argument(
+            "exports", metavar="EXPORT", nargs="+" if name in _NEED_NAMES else "*", help="name of an export"
+        )
+        if name == "runs":
+            action.add_argument("--limit", metavar="N", type=_at_least(1), default=20, help="(default: %(default)s)")
+        if name == "gc":
+            action.add_argument(
+                "--remove", action="store_true", help="remove what is removable; without it, only list it"
+            )
+            action.add_argument(
+                "--older-than",
+                metavar="AGE",
+                default="1d",
+                help="leave what was superseded less than this ago, since somebody may read it (default: %(default)s)",
+            )
 
     schema = command("schema", "print the JSON Schema of the configuration, or the error codes", parents=[])
     schema.add_argument(
@@ -183,6 +209,12 @@ def _select_options() -> argparse.ArgumentParser:
         default=[],
         help="only this export; may be repeated",
     )
+    return options
+
+
+def _state_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--state", metavar="DIR", help="directory of the state (default: shop.state beside shop.yaml)")
     return options
 
 

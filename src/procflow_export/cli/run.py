@@ -19,9 +19,11 @@ from procflow_export.model.errors import MisuseError
 def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
-    options = [f"--engine {parsed.engine}"] if parsed.engine else []
+    options = ["--resume"]
+    options += [f"--engine {parsed.engine}"] if parsed.engine else []
     options += [f"--memory {parsed.memory}"] if parsed.memory else []
     options += [f"--record {shlex.quote(parsed.record)}"] if parsed.record else []
+    options += [f"--state {shlex.quote(parsed.state)}"] if parsed.state else []
     run = RunOnce(
         loaded=loaded,
         face=face,
@@ -31,6 +33,8 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
         max_units=parsed.processes,
         memory_mb=parsed.memory,
         record=None if parsed.record is None else Path(parsed.record),
+        state=None if parsed.state is None else Path(parsed.state),
+        resume=parsed.resume,
         retry_command=retry_command(
             shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options
         ),

@@ -30,7 +30,6 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "partition_by": NOTHING,
         "partition_granularity": NOTHING,
         "skip_empty": False,
-        "verify": "size",
         "meta_columns": None,
         "quality": None,
         "on_schema_drift": NOTHING,
@@ -43,32 +42,13 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "load": None,
         "cdc": None,
     },
-    "DestinationConfig": dict.fromkeys(
-        (
-            "bucket",
-            "prefix",
-            "region",
-            "endpoint",
-            "access_key_env",
-            "secret_key_env",
-            "session_token_env",
-            "aws_profile",
-            "credentials_file",
-            "allow_anonymous",
-            "account_name",
-            "account_key_env",
-            "sas_token_env",
-            "oneshot_budget_mb",
-        ),
-        NOTHING,
-    ),
+    "DestinationConfig": {"oneshot_budget_mb": NOTHING},
 }
 """Keys by struct, with the value that means "off"."""
 
 LATER_VALUES: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("SourceConfig", "type"): frozenset({"mssql", "mongo", "oracle"}),
     ("ExportConfig", "mode"): frozenset({"cdc"}),
-    ("DestinationConfig", "type"): frozenset({"s3", "gcs", "azure", "stdout"}),
 }
 """Values by struct and key that a later release will accept."""
 

@@ -20,9 +20,10 @@ from procflow_export.config.shape import Findings, read_struct
 from procflow_export.config.source_rules import Surroundings
 from procflow_export.config.structs import Config, ExportConfig, LoadedConfig, Mode
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import ConfigError, Finding, Severity
 from procflow_export.model.secrets import named_secrets
-from procflow_export.model.settings import DestinationConfig, Format, SourceConfig
+from procflow_export.model.settings import Format, SourceConfig
 
 if TYPE_CHECKING:
     from procflow.redaction import Secret
@@ -226,7 +227,9 @@ def _absolute(config: Config, base_dir: Path) -> Config:
         return msgspec.structs.replace(one, path=anchored(one.path), url_file=anchored(one.url_file), tls=tls)
 
     def destination(one: DestinationConfig | None) -> DestinationConfig | None:
-        return one and msgspec.structs.replace(one, path=anchored(one.path))
+        return one and msgspec.structs.replace(
+            one, path=anchored(one.path), credentials_file=anchored(one.credentials_file)
+        )
 
     def export(one: ExportConfig) -> ExportConfig:
         query = one.query

@@ -20,10 +20,10 @@ def manifest_place(path: str, *, is_cumulative: bool) -> tuple[str, str]:
     A path without ``{export}`` gets a directory per export, so that no two exports share a manifest.
 
     Args:
-        path: As configured.
+        path: The folder as configured; empty where a prefix is.
         is_cumulative: Whether the export adds to its set.
     """
-    segments = path.rstrip("/").split("/")
+    segments = path.rstrip("/").split("/") if path else []
     varying = next((at for at, segment in enumerate(segments) if _VARYING.search(segment)), len(segments))
     if not is_cumulative:
         varying = len(segments)

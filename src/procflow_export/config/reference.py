@@ -14,9 +14,9 @@ import msgspec
 
 from procflow_export.config.dialect import LATER, LATER_VALUES
 from procflow_export.config.structs import ColumnConfig, Config, ExportConfig, Settle
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.settings import (
     CsvOptions,
-    DestinationConfig,
     ParquetOptions,
     SourceConfig,
     TlsConfig,

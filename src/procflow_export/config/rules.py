@@ -1,39 +1,34 @@
 """The rules between keys: what a configuration may not say although each of its values is right.
 
-Owns every rule that needs no database, those of sources in ``config.source_rules`` and of modes in ``config.mode_rules``, one function a subject, each adding all it finds.  Must not know how anything is
+Owns every rule that needs no database, those of sources in ``config.source_rules``, of destinations in
+``config.destination_rules`` and of modes in ``config.mode_rules``, one function a subject, each adding all it finds.  Must not know how anything is
 done.  Rules look at whatever structs could be built: a broken export does not hide the findings of the next one.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from procflow_export.config.column_rules import check_columns
+from procflow_export.config.destination_rules import check_destination, check_place, check_places
 from procflow_export.config.document import KeyPath
 from procflow_export.config.mode_rules import check_mode
 from procflow_export.config.parameter_rules import check_parameters
-from procflow_export.config.places import EXPORT, manifest_place
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.source_rules import Surroundings, check_source, check_tuning
 from procflow_export.config.structs import Config, ExportConfig
-from procflow_export.model.codes import Code
 from procflow_export.model.settings import (
     Compression,
-    DestinationConfig,
     Format,
     RowGroupStrategy,
     SourceType,
 )
 
-PLACEHOLDERS: Final = ("date", "hour", "export", "table", "run_id")
 MAX_NAME_BYTES: Final = 120
-_LATER_PLACEHOLDERS: Final = frozenset({"partition"})
-_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _IDENTIFIER: Final = r"[A-Za-z_][A-Za-z0-9_$]*"
 _TABLE: Final = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})?")
 _UNSAFE_NAME: Final = re.compile(r"[/\\\x00-\x1f\x7f#{}:*?\"<>|]|\.\.|^\.|^-|^\s|\s$")
@@ -52,7 +47,7 @@ def check_root(config: Config, findings: Findings, around: Surroundings) -> None
     for name, source in config.sources.items():
         check_source(source, ("sources", name), findings, around)
     if config.destination is not None:
-        check_destination(config.destination, ("destination",), findings)
+        check_destination(config.destination, ("destination",), findings, around)
     if not config.exports:
         findings.add(("exports",), "there is nothing to export: the list is empty")
     check_across(dict(enumerate(config.exports)), config, findings)
@@ -61,7 +56,7 @@ def check_root(config: Config, findings: Findings, around: Surroundings) -> None
 def check_across(exports: Mapping[int, ExportConfig], config: Config, findings: Findings) -> None:
     """Check what holds between exports, which are given by their place in the list."""
     _check_names(exports, findings)
-    _check_places(exports, config, findings)
+    check_places(exports, config, findings)
 
 
 def _check_names(exports: Mapping[int, ExportConfig], findings: Findings) -> None:
@@ -72,45 +67,6 @@ def _check_names(exports: Mapping[int, ExportConfig], findings: Findings) -> Non
         if name in first:
             findings.add(("exports", index, "name"), f"exports[{first[name]}] has that name already", found=export.name)
         first.setdefault(name, index)
-
-
-def _check_places(exports: Mapping[int, ExportConfig], config: Config, findings: Findings) -> None:
-    """Check that no two exports publish in one directory: each would replace the other's manifest."""
-    taken: dict[str, str] = {}
-    for index, export in exports.items():
-        destination = export.destination or config.destination
-        if destination is None or destination.path is None:
-            continue
-        path, _ = manifest_place(destination.path, is_cumulative=export.is_cumulative)
-        place = posixpath.normpath(path.replace(EXPORT, export.name)).casefold()
-        if place in taken and taken[place].casefold() != export.name.casefold():
-            findings.add(
-                ("exports", index, "destination"),
-                f"the export {taken[place]!r} goes to the same directory",
-                found=place,
-            )
-        taken.setdefault(place, export.name)
-
-
-def check_destination(destination: DestinationConfig, path: KeyPath, findings: Findings) -> None:
-    """Check that the path is there, stays where it says, and holds only placeholders that exist."""
-    if not destination.path:
-        findings.add((*path, "path"), "the directory is missing")
-        return
-    if ".." in Path(destination.path).parts:
-        findings.add((*path, "path"), "the path must not hold '..'", found=destination.path)
-    if "\0" in destination.path:
-        findings.add((*path, "path"), "the path must not hold a NUL character")
-    for name in _PLACEHOLDER.findall(destination.path):
-        if name in _LATER_PLACEHOLDERS:
-            findings.add((*path, "path"), f"{{{name}}} is not supported yet", code=Code.CONFIG_NOT_SUPPORTED)
-        elif name not in PLACEHOLDERS:
-            findings.add(
-                (*path, "path"),
-                f"{{{name}}} is not a placeholder",
-                allowed=", ".join(f"{{{known}}}" for known in PLACEHOLDERS),
-                nearest=nearest_name(name, PLACEHOLDERS),
-            )
 
 
 def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: Findings, around: Surroundings) -> None:
@@ -130,29 +86,11 @@ def check_export(export: ExportConfig, path: KeyPath, config: Config, findings: 
     check_columns(export, (*path, "columns"), findings)
     _check_format(export, path, findings)
     if export.destination is not None:
-        check_destination(export.destination, (*path, "destination"), findings)
+        check_destination(export.destination, (*path, "destination"), findings, around)
     elif config.destination is None:
         findings.add((*path, "destination"), "the key is missing, and the configuration has no 'destination' for all")
-    _check_place(export, path, config, findings)
+    check_place(export, path, config, findings)
     check_tuning(export.tuning, (*path, "tuning"), findings)
-
-
-def _check_place(export: ExportConfig, path: KeyPath, config: Config, findings: Findings) -> None:
-    """Check that the manifest of an export that adds to its set stays in one place of its own."""
-    destination = export.destination or config.destination
-    if not export.is_cumulative or destination is None or not destination.path:
-        return
-    stable, below = manifest_place(destination.path, is_cumulative=True)
-    where = (*path, "destination", "path") if export.destination is not None else (*path, "destination")
-    if EXPORT not in stable:
-        findings.add(
-            where,
-            "the manifest of an export that adds to its set stays in one place, and this path has none of its own",
-            found=destination.path,
-            allowed="{export} before the first of {date}, {hour} and {run_id}",
-        )
-    if any(segment.startswith(".") for segment in below.split("/")):
-        findings.add(where, "parts cannot lie in a hidden directory", found=destination.path)
 
 
 def _engine_of(export: ExportConfig, config: Config) -> SourceType | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from procflow_export.model.choices import OnInvalid
+from procflow_export.model.destination import DestinationConfig, Verify
 from procflow_export.model.masks import masked_repr
 from procflow_export.model.plan import ParameterValue
 from procflow_export.model.settings import (
@@ -22,7 +23,6 @@ from procflow_export.model.settings import (
     Consistency,
     CsvOptions,
     Days,
-    DestinationConfig,
     Format,
     ParquetOptions,
     Positive,
@@ -138,6 +138,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         csv: Options of CSV files.
         max_file_size: Size at which a chunk continues in a further file, for example ``512MB`` (binary units).
         destination: Where the files go; the configuration's own ``destination`` by default.
+        verify: How an object store's copy of a part is compared with what was sent; as the destination says by default.
         tuning: Limits of this export; each value replaces the source's.
     """
 
@@ -173,6 +174,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     csv: CsvOptions | None = None
     max_file_size: str | int | None = None
     destination: DestinationConfig | None = None
+    verify: Verify | None = None
     tuning: Tuning = Tuning()
 
     def column_name(self, key: str) -> str:
@@ -223,7 +225,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return the destination of ``export``; the configuration must have been checked."""
         destination = export.destination or self.destination
         assert destination is not None, "a checked configuration has a destination for every export"
-        return destination
+        return destination if export.verify is None else msgspec.structs.replace(destination, verify=export.verify)
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ _MARKER_TEXT: Final = "This folder was made by `procflow-export demo`, which emp
 _DATABASE: Final = "shop.sqlite"
 _CONFIG: Final = "shop.yaml"
 _DATA: Final = "data"
+_STATE: Final = "shop.state"
 _OURS: Final = re.compile(r"manifest(?:-[0-9a-f-]+)?\.json|\.procflow~.*\.tmp")
 
 
@@ -82,9 +83,21 @@ def claimed_folder(path: Path) -> Iterator[DemoFolder]:
         os.close(marker)
 
 
+def _remove_state(directory: Path) -> None:
+    """Remove a state directory unless it is a link, or somebody else's file lies in it."""
+    if directory.is_symlink() or not directory.is_dir():
+        return
+    for file in (*directory.glob("state.db*"), directory / "open.lock", *directory.glob("leases/*.lease")):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / "leases").rmdir()
+        directory.rmdir()
+
+
 def _empty(folder: DemoFolder) -> None:
     for file in (folder.database, folder.root / f"{_DATABASE}-journal", folder.config):
         file.unlink(missing_ok=True)
+    _remove_state(folder.root / _STATE)
     if folder.data.is_symlink() or not folder.data.is_dir():
         return
     for table in TABLES:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_never
+
+import anyio.to_thread
 
 from procflow_export.destinations.commit import (
     Depth,
@@ -19,13 +22,22 @@ from procflow_export.destinations.commit import (
     publish,
     read_published,
     replace_cursor,
+    run_manifests,
     take_inventory,
 )
 from procflow_export.destinations.local import LocalDestination
-from procflow_export.destinations.port import Destination, ObjectInfo, Owner, PartSink, StoredPart
+from procflow_export.destinations.port import (
+    Destination,
+    ObjectInfo,
+    Owner,
+    PartSink,
+    StoredObject,
+    StoredPart,
+    Version,
+)
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
-from procflow_export.model.settings import DestinationConfig, DestinationType
 
 __all__ = (
     "Depth",
@@ -37,7 +49,9 @@ __all__ = (
     "PartSink",
     "Publication",
     "Published",
+    "StoredObject",
     "StoredPart",
+    "Version",
     "finish_publication",
     "marker_of",
     "open_destination",
@@ -45,24 +59,36 @@ __all__ = (
     "publish",
     "read_published",
     "replace_cursor",
+    "run_manifests",
     "take_inventory",
 )
 
 
 @asynccontextmanager
-async def open_destination(config: DestinationConfig, *, owner: Owner | None = None) -> AsyncIterator[Destination]:
+async def open_destination(
+    config: DestinationConfig, *, owner: Owner | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Destination]:
     """Open the destination of one export; its methods block, so call them in threads.
 
     Args:
         config: With placeholders filled in and the path absolute.
         owner: The export and run that write; a reader has none.  Clean-up (``remove_stale()``) needs it.
+        environ: Environment for credentials; this process's by default.
 
     Raises:
-        DestinationError: When the configuration names no usable place.
+        ExportError: When the configuration names no usable place.
     """
     match config.type:
         case DestinationType.LOCAL:
             yield LocalDestination(_local_root(config), owner=owner)
+        case DestinationType.S3 | DestinationType.GCS | DestinationType.AZURE:
+            from procflow_export.destinations.stores.opening import open_store
+            from procflow_export.destinations.stores.store import StoreDestination
+
+            store = await anyio.to_thread.run_sync(open_store, config, os.environ if environ is None else environ)
+            yield StoreDestination(store, location=config.location, verify=config.verify)
+        case DestinationType.STDOUT:
+            raise DestinationError(Code.DESTINATION_NOT_USABLE, "standard output is not supported yet")
         case _:
             assert_never(config.type)
 

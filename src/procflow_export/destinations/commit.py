@@ -7,7 +7,8 @@ The order, each step acknowledged before the next:
 
 1. every part is there with the size that was recorded (W2, W3);
 2. ``manifest-<run_id>.json``: what this run made, never changed after it was published;
-3. ``manifest.json`` replaced in one step: **this is the commit** (W4).  Before it readers see the old set, after it the new;
+3. ``manifest.json`` replaced in one step: **this is the commit** (W4).  Before it readers see the old set, after it the new.
+   The destination replaces it only if it still is what this publication has seen: of two that saw the same, one fails;
 4. ``manifest.json`` reads back byte for byte;
 5. ``_SUCCESS`` replaced by the digest of ``manifest.json`` (W5).
 
@@ -29,7 +30,7 @@ from typing import Final
 import msgspec
 
 from procflow_export.destinations.crash import crash_point
-from procflow_export.destinations.port import Destination
+from procflow_export.destinations.port import Destination, StoredObject
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError, DestinationError
 from procflow_export.model.manifest import (
@@ -46,6 +47,7 @@ from procflow_export.model.manifest import (
 
 _READ_BYTES: Final = 1024 * 1024
 _RUN_MANIFEST_PREFIX: Final = "manifest-"
+_MARKER_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,8 @@ def publish(destination: Destination, manifest: Manifest, *, continuation: Conti
             then), or when the destination fails.  A note says so if the commit had happened already.
     """
     _require_consistent(manifest)
-    previous = previous_manifest(destination, manifest.export)
+    seen = destination.read(MANIFEST_KEY)
+    previous = _own_manifest(destination, seen, manifest.export)
     published = manifest if continuation is None else _added(destination, manifest, previous, continuation)
     _require_stored_parts(destination, published)
     crash_point("publish.parts_verified")
@@ -143,7 +146,7 @@ def publish(destination: Destination, manifest: Manifest, *, continuation: Conti
     _store_run_manifest(destination, manifest_key, encode_manifest(manifest), previous)
     crash_point("publish.run_manifest_stored")
 
-    digest = _swap(destination, published)
+    digest = _swap(destination, published, seen)
     current = {part.key for part in published.parts}
     superseded = [part.key for part in previous.parts if part.key not in current] if previous else []
     return Publication(manifest_key=manifest_key, digest=digest, superseded=tuple(superseded))
@@ -155,10 +158,10 @@ def replace_cursor(destination: Destination, manifest: Manifest, cursor: StoredC
     Raises:
         DestinationError: When another run published meanwhile, or the destination fails.
     """
-    current = previous_manifest(destination, manifest.export)
-    if current != manifest:
+    seen = destination.read(MANIFEST_KEY)
+    if _own_manifest(destination, seen, manifest.export) != manifest:
         raise _published_meanwhile(destination)
-    _swap(destination, msgspec.structs.replace(manifest, cursor=cursor))
+    _swap(destination, msgspec.structs.replace(manifest, cursor=cursor), seen)
 
 
 def _added(
@@ -180,21 +183,84 @@ def _published_meanwhile(destination: Destination) -> DestinationError:
     )
 
 
-def _swap(destination: Destination, manifest: Manifest) -> str:
-    """Replace the published set in one step, then its marker; return the manifest's digest."""
+def _swap(destination: Destination, manifest: Manifest, seen: StoredObject | None) -> str:
+    """Replace the published set, if it still is the one that was ``seen``, then its marker; return the manifest's digest."""
     data = encode_manifest(manifest)
-    digest = _digest(data)
-    destination.put(MANIFEST_KEY, data)  # W4: the commit
+    _commit(destination, data, seen)  # W4
     try:
         crash_point("publish.manifest_stored")
-        _require_read_back(destination, MANIFEST_KEY, data)
+        current = _read_back(destination, data, seen)
         crash_point("publish.manifest_read_back")
-        _store_marker(destination, digest)  # W5
+        _settle_marker(destination, current)  # W5
         crash_point("publish.marker_stored")
     except DestinationError as exc:
         exc.add_note(f"the run is committed: {MANIFEST_KEY} names its parts; only {MARKER_KEY} is not up to date")
         raise
-    return digest
+    return _digest(data)
+
+
+def _commit(destination: Destination, data: bytes, seen: StoredObject | None) -> None:
+    """Replace the manifest, if it still is the one that was seen."""
+    expected = None if seen is None else seen.version
+    try:
+        if destination.replace(MANIFEST_KEY, data, expected=expected):
+            return
+    except DestinationError as exc:
+        # An answer that was lost says nothing of what was done.
+        if not _is_there(destination, data):
+            exc.add_note(
+                f"if the destination has done it all the same, {MANIFEST_KEY} names this run: the next run finds out"
+            )
+            raise
+        return
+    # A try that was repeated for a lost answer finds what the first one has stored.
+    if not _is_there(destination, data):
+        raise _published_meanwhile(destination)
+
+
+def _is_there(destination: Destination, data: bytes) -> bool:
+    try:
+        return destination.get(MANIFEST_KEY) == data
+    except DestinationError:
+        return False
+
+
+def _read_back(destination: Destination, data: bytes, seen: StoredObject | None) -> bytes:
+    """Return the manifest that is there now: what was just stored, or what another run has put in its place since.
+
+    Raises:
+        DestinationError: If it is neither.
+    """
+    found = destination.get(MANIFEST_KEY)
+    if found == data:
+        return data
+    is_old = seen is not None and found == seen.data
+    if found is None or is_old or not _is_of_another_run(found, data):
+        raise DestinationError(Code.DESTINATION_MISMATCH, f"{MANIFEST_KEY} does not read back as it was written")
+    return found
+
+
+def _is_of_another_run(found: bytes, data: bytes) -> bool:
+    try:
+        return decode_manifest(found).run_id != decode_manifest(data).run_id
+    except msgspec.DecodeError:
+        return False
+
+
+def _settle_marker(destination: Destination, manifest: bytes) -> None:
+    """Write the marker of the manifest that is there, and see that the two belong together.
+
+    Another run may replace the manifest, or write its marker, between any two steps of this one.  Whoever writes a marker
+    looks at the manifest after it, so that the last one leaves the right one.
+    """
+    for _ in range(_MARKER_TRIES):
+        marker = _marker_bytes(_digest(manifest))
+        destination.put(MARKER_KEY, marker)
+        found = destination.get(MANIFEST_KEY)
+        if found == manifest and destination.get(MARKER_KEY) == marker:
+            return
+        manifest = manifest if found is None else found
+    raise DestinationError(Code.DESTINATION_MISMATCH, f"{MARKER_KEY} does not read back as it was written")
 
 
 def finish_publication(destination: Destination) -> bool:
@@ -208,7 +274,9 @@ def finish_publication(destination: Destination) -> bool:
         return False
     if published.problems:
         raise DestinationError(Code.DESTINATION_MISMATCH, published.problems[0])
-    _store_marker(destination, published.digest)
+    data = destination.get(MANIFEST_KEY)
+    assert data is not None, "it was read just now, and is never removed"
+    _settle_marker(destination, data)
     return True
 
 
@@ -219,10 +287,13 @@ def previous_manifest(destination: Destination, export: str) -> Manifest | None:
         DestinationError: When ``manifest.json`` is not one of ours or belongs to another export: replacing it would
             unpublish somebody's data.
     """
-    data = destination.get(MANIFEST_KEY)
-    if data is None:
+    return _own_manifest(destination, destination.read(MANIFEST_KEY), export)
+
+
+def _own_manifest(destination: Destination, seen: StoredObject | None, export: str) -> Manifest | None:
+    if seen is None:
         return None
-    manifest = _decoded(data)
+    manifest = _decoded(seen.data)
     if manifest.export != export:
         raise DestinationError(
             Code.DESTINATION_NOT_USABLE,
@@ -259,18 +330,24 @@ def marker_of(destination: Destination) -> Marker:
     return Marker.MISSING if data is None else _marker_beside(destination, _digest(data))
 
 
+def run_manifests(destination: Destination) -> dict[str, Manifest]:
+    """Return the manifest of every run that left one, by key."""
+    found = {}
+    for info in destination.list(_RUN_MANIFEST_PREFIX):
+        data = destination.get(info.key) if info.key.endswith(".json") else None
+        if data is not None:
+            found[info.key] = _decoded(data)
+    return found
+
+
 def take_inventory(destination: Destination) -> Inventory:
     """Sort every object of ``destination`` by what names it; reads every manifest."""
     keys = [info.key for info in destination.list()]
     canonical = destination.get(MANIFEST_KEY)
     published = {part.key for part in _decoded(canonical).parts} if canonical is not None else set()
-    manifests = {key for key in keys if key.startswith(_RUN_MANIFEST_PREFIX) and key.endswith(".json")}
-    named: set[str] = set()
-    for key in manifests:
-        data = destination.get(key)
-        if data is not None:
-            named.update(part.key for part in _decoded(data).parts)
-    own = manifests | {MANIFEST_KEY, MARKER_KEY}
+    manifests = run_manifests(destination)
+    named = {part.key for manifest in manifests.values() for part in manifest.parts}
+    own = manifests.keys() | {MANIFEST_KEY, MARKER_KEY}
     rest = [key for key in keys if key not in own and key not in published]
     return Inventory(
         published=tuple(key for key in keys if key in published),
@@ -326,16 +403,6 @@ def _marker_beside(destination: Destination, digest: str) -> Marker:
     if stored is None:
         return Marker.MISSING
     return Marker.FRESH if stored == _marker_bytes(digest) else Marker.STALE
-
-
-def _store_marker(destination: Destination, digest: str) -> None:
-    destination.put(MARKER_KEY, _marker_bytes(digest))
-    _require_read_back(destination, MARKER_KEY, _marker_bytes(digest))
-
-
-def _require_read_back(destination: Destination, key: str, data: bytes) -> None:
-    if destination.get(key) != data:
-        raise DestinationError(Code.DESTINATION_MISMATCH, f"{key} does not read back as it was written")
 
 
 def _marker_bytes(digest: str) -> bytes:

@@ -10,7 +10,11 @@ export can tell a dead writer's file (the kernel has dropped the lock) from one 
 Rejected: telling by process id (ids are reused) or by age (a slow table writes for hours).
 
 Order, each step on disk before the next (W1, W2): bytes, ``fsync`` of the file, link or rename, ``fsync`` of the directory.
-Known hole: file systems that lie about ``fsync``, and network file systems without ``flock``, where nothing stale is removed.
+A file is replaced under a condition by whoever holds a ``flock`` on its directory, so that nobody else looks between the look
+and the rename.  A lock file would be one more thing to leave behind.
+
+Known hole: file systems that lie about ``fsync``, and network file systems without ``flock``, where nothing stale is removed
+and the condition is looked at, but not held.
 """
 
 from __future__ import annotations
@@ -20,19 +24,22 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from procflow_export.destinations.crash import crash_point
 from procflow_export.destinations.keys import SMALL_OBJECT_MAX_BYTES, check_key, is_temporary_of, temporary_name
-from procflow_export.destinations.port import ObjectInfo, Owner, StoredPart
+from procflow_export.destinations.port import ObjectInfo, Owner, StoredObject, StoredPart, Version
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.EPERM})
 """What ``open(O_TMPFILE)`` and ``linkat`` say where nameless files are not to be had (open(2), link(2))."""
+LOCK_WAIT_S: Final = 30.0
+_LOCK_POLL_S: Final = 0.02
 _CODES: Final = {
     errno.ENOSPC: Code.DESTINATION_FULL,
     errno.EDQUOT: Code.DESTINATION_FULL,
@@ -58,6 +65,8 @@ class LocalDestination:
         owner: Whose temporary files are written and may be removed; without one nothing stale is removed.
         nameless: Whether to try files without a name; False always writes hidden names.
     """
+
+    max_part_bytes: int | None = None
 
     def __init__(self, root: Path, *, owner: Owner | None = None, nameless: bool = True) -> None:
         self._root = root
@@ -87,6 +96,26 @@ class LocalDestination:
 
     def create(self, key: str, data: bytes) -> None:
         self._store(key, data, replace=False)
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        if expected is None:
+            try:
+                self.create(key, data)
+            except FileExistsError:
+                return False
+            return True
+        with _locked(self._path(key).parent):
+            found = self.read(key)
+            if found is None or found.version != expected:
+                return False
+            self.put(key, data)
+        return True
+
+    def read(self, key: str) -> StoredObject | None:
+        data = self.get(key)
+        if data is None:
+            return None
+        return StoredObject(data=data, version=Version(e_tag=hashlib.sha256(data).hexdigest()))
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -133,7 +162,7 @@ class LocalDestination:
         with _explained(f"remove {key}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
 
-    def remove_stale(self) -> tuple[str, ...]:
+    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (a lock tells who is dead)
         if self._owner is None:
             return ()
         export = self._owner.export
@@ -312,6 +341,43 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a directory against other holders; where directories cannot be locked, nobody is.
+
+    Raises:
+        DestinationError: If somebody else does not let go of it.
+    """
+    with _explained("lock the directory"):
+        try:
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield
+            return
+    try:
+        _lock(fd)
+        yield
+    finally:
+        os.close(fd)  # and the lock with it
+
+
+def _lock(fd: int) -> None:
+    deadline_s = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                raise DestinationError(
+                    Code.DESTINATION_UNAVAILABLE, "another process publishes here, and does not get on with it"
+                ) from None
+            time.sleep(_LOCK_POLL_S)
+        except OSError:
+            return  # no locks here, as on some network file systems
+        else:
+            return
 
 
 def _unlink_unlocked(path: Path) -> bool:

@@ -13,14 +13,15 @@ The invariants (spec E-42) that an implementation carries:
 * **W1** a part is complete before it becomes visible: ``open_part`` shows the key only after a clean exit of its block;
 * **W2** the store has acknowledged and verified a part before ``PartSink.stored`` can be read: size and digest in it are
   of the bytes that were stored, durably;
-* **W4** ``put`` replaces an object in one atomic step: a reader sees the old bytes or the new ones, never a mixture.
+* **W4** ``put`` and ``replace`` replace an object in one atomic step: a reader sees the old bytes or the new ones, never a
+  mixture; and of several ``replace`` that expect the same version, one succeeds.
 
 There is no ``delete``: published data is never removed by an export (superseded parts are listed; ``state gc`` decides).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -32,6 +33,25 @@ class ObjectInfo:
 
     key: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """Which of the contents that a key has had: what ``replace()`` expects to find.
+
+    ``e_tag`` and ``generation`` are as the destination tells them, and mean nothing elsewhere.
+    """
+
+    e_tag: str | None = None
+    generation: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """A small object whole, and which version of it this is."""
+
+    data: bytes
+    version: Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +113,11 @@ class Destination(Protocol):
     @property
     def location(self) -> str: ...
 
+    @property
+    def max_part_bytes(self) -> int | None:
+        """Size at which a part ends at the latest; ``None`` where there is none."""
+        ...
+
     def open_part(self, key: str) -> AbstractContextManager[PartSink]:
         """Store a part under ``key``: visible whole after a clean exit, not at all after an exception (W1).
 
@@ -111,6 +136,18 @@ class Destination(Protocol):
         Raises:
             FileExistsError: When the key is taken; nothing was changed.
         """
+        ...
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        """Store a small object durably, in one atomic step, if what is there is the ``expected`` version; say whether it was.
+
+        ``None`` expects nothing to be there.  A ``False`` changed nothing, with one exception: where the answer to a first
+        try was lost, a second may find the very bytes that the first has stored.
+        """
+        ...
+
+    def read(self, key: str) -> StoredObject | None:
+        """Like ``get()``, and which version it is."""
         ...
 
     def get(self, key: str) -> bytes | None:
@@ -144,10 +181,13 @@ class Destination(Protocol):
         """
         ...
 
-    def remove_stale(self) -> tuple[str, ...]:
+    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
         """Remove what dead runs of this owner's export left unfinished, and return the names that were removed.
 
         Touches neither objects that are visible, nor files of other exports, nor files that a live process is writing.
         A destination that was opened without an owner removes nothing.
+
+        Args:
+            dead_runs: Runs that are known to be dead; a destination that cannot tell by itself removes what they left.
         """
         ...

@@ -90,7 +90,7 @@ class InProcessEngine:
             self._budget.reserved(unit_bytes(unit, columns, self._memory_bytes)),
             self._guard.admitted(threshold_bytes, warn),
             self._opened(unit.source) as source,
-            open_destination(unit.destination, owner=owner) as destination,
+            open_destination(unit.destination, owner=owner, environ=self._environ) as destination,
         ):
             return await run_unit(
                 unit,

@@ -1,6 +1,6 @@
 """What must not be shown of an export.
 
-That is its source's connection URL and password, wherever they came from, and the values of variables and parameters with the name
+That is its source's connection URL and password and its destination's keys, wherever they came from, and the values of variables and parameters with the name
 of a secret.  A driver, a server or a traceback may repeat them; the parent knows the secrets of every unit and takes them out before a failure or
 a worker's lines reach an event, a screen or a record.  How that is done is ``procflow.redaction``'s.
 """
@@ -14,7 +14,9 @@ from typing import Final
 from procflow.record.redaction.redactor import Json, Redactor
 from procflow.redaction import Redaction, Rule, Secret, SecretPlaces, merged, replaced
 from procflow.redaction.secret import SEARCHED_BYTES
+from procflow_export.destinations.stores.credentials import secret_texts
 from procflow_export.engines.spellings import cuts, spellings
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import ExportError
 from procflow_export.model.masks import MASK
 from procflow_export.model.plan import WorkUnit
@@ -39,12 +41,14 @@ def secrets_of(source: SourceConfig, environ: Mapping[str, str]) -> frozenset[Se
 def secrets_of_unit(unit: WorkUnit, environ: Mapping[str, str]) -> frozenset[Secret[str]]:
     """Return the secrets of a unit of work."""
     named = (secret_of(text, "parameter") for text in unit.secrets)
-    return secrets_of(unit.source, environ) | {secret for secret in named if secret is not None}
+    return _access(unit.source, unit.destination, environ) | {secret for secret in named if secret is not None}
 
 
 def secrets_of_targets(targets: Iterable[Target], environ: Mapping[str, str]) -> frozenset[Secret[str]]:
     """Return the secrets of all ``targets``."""
-    return frozenset().union(*(target.secrets | secrets_of(target.source, environ) for target in targets))
+    return frozenset().union(
+        *(target.secrets | _access(target.source, target.destination, environ) for target in targets)
+    )
 
 
 def cleaner_of(secrets: Iterable[Secret[str]]) -> Callable[[Json], Json]:
@@ -97,6 +101,11 @@ def text_cleaner(secrets: Iterable[Secret[str]]) -> Callable[[str], str]:
         return replaced(text, spans, lambda _: MASK) if spans else text
 
     return clean
+
+
+def _access(source: SourceConfig, destination: DestinationConfig, environ: Mapping[str, str]) -> frozenset[Secret[str]]:
+    keys = (secret_of(text, "credential") for text in secret_texts(destination, environ))
+    return secrets_of(source, environ) | {secret for secret in keys if secret is not None}
 
 
 def _urls(source: SourceConfig, environ: Mapping[str, str]) -> Iterator[Secret[str]]:

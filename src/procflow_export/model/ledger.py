@@ -12,9 +12,9 @@ from enum import StrEnum
 
 import msgspec
 
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.manifest import StoredCursor
 from procflow_export.model.plan import UnitResult
-from procflow_export.model.settings import DestinationConfig
 
 
 class Standing(StrEnum):

@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 import msgspec
 
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.keys import Bound, Key, KeyKind, KeyPart, integer_value
 from procflow_export.model.masks import masked_repr
 from procflow_export.model.secrets import is_secret_name
-from procflow_export.model.settings import DestinationConfig, FormatOptions, SourceConfig
+from procflow_export.model.settings import FormatOptions, SourceConfig
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True, tag="relation", tag_field="kind", omit_defaults=True):

@@ -1,4 +1,4 @@
-"""How to reach a source, how to write a format, where to put the parts: the settings that travel with a work unit.
+"""How to reach a source, how to write a format: the settings that travel with a work unit (where its parts go: ``destination``).
 
 Owns the structs that are both written in the configuration file (see ``config.structs``) and sent to a worker.
 Must not know files, environment variables or connections: secrets by reference are resolved by whoever connects.
@@ -367,27 +367,6 @@ class FormatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_file_bytes: int | None = None
     parquet: ParquetOptions = ParquetOptions()
     csv: CsvOptions = CsvOptions()
-
-
-class DestinationType(StrEnum):
-    """Where parts are put."""
-
-    LOCAL = "local"
-
-
-class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where the parts of one export go.
-
-    In a configuration the path may hold placeholders and be relative to the file's directory; in a work unit it is
-    absolute and final, and names the directory of one export.
-
-    Attributes:
-        type: Kind of destination.
-        path: Directory of the parts.
-    """
-
-    type: DestinationType
-    path: str | None = None
 
 
 def _bytes(megabytes: int | None, default: int) -> int:

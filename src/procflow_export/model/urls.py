@@ -8,6 +8,7 @@ Owns the reading and the care for passwords.  Pure; must not know a driver.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -141,6 +142,16 @@ def tls_mode(name: str | None) -> TlsMode | None:
         return TlsMode(aliases.get(normal, normal))
     except ValueError as exc:
         raise _invalid("sslmode must be disable, require, verify-ca or verify-full") from exc
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host can only be this machine: a loopback address, ``localhost`` or the path of a socket."""
+    if host.startswith("/") or host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def port_number(text: str | None) -> int | None:

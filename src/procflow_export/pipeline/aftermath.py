@@ -20,10 +20,10 @@ from typing import TypeAlias
 import msgspec
 
 from procflow_export.destinations import Destination, Marker, finish_publication, marker_of, previous_manifest
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import DestinationError
 from procflow_export.model.ledger import ExportEntry, Standing
 from procflow_export.model.manifest import Manifest, run_manifest_key
-from procflow_export.model.settings import DestinationConfig
 from procflow_export.planning.plan import Target
 from procflow_export.planning.resume import Unfinished, unfinished
 from procflow_export.state import StateStore
@@ -91,7 +91,7 @@ def look_back(
     destination = open_place(target.destination)
     past = Past(published=previous_manifest(destination, export))
     _finish_marker(destination, past)
-    entries = [entry for entry in store.exports(export=export) if entry.run_id != target.run_id]
+    entries = [_ended(entry) for entry in store.exports(export=export) if entry.run_id != target.run_id]
     entries = _adopt(target, store, past, entries, now)
     past.work_s = next((entry.work_s for entry in entries if entry.standing is Standing.SUCCESS), None)
     last = entries[0] if resume and entries else None
@@ -99,11 +99,12 @@ def look_back(
         past.done_by = last.run_id
     elif last is not None and last.standing.is_unfinished:
         past.left = _still_there(unfinished(last, store.chunks(last.run_id, export)), destination)
-    kept = past.left.run_id if past.left is not None else None
+    kept_run = past.left.run_id if past.left is not None else None
+    kept = past.left.part_keys if past.left is not None else frozenset()
     destination.remove_stale()
     for entry in entries:
-        if not entry.is_swept and entry.run_id != kept:
-            sweep(entry, store, open_place, past.remarks, entries)
+        if not entry.is_swept and entry.run_id != kept_run:
+            sweep(entry, store, open_place, past.remarks, entries, keeping=kept)
     return past
 
 
@@ -197,6 +198,12 @@ def _adopt(target: Target, store: StateStore, past: Past, entries: list[ExportEn
             past.remarks.append(Remark(code=ADOPTED, message=message))
             entries[at] = msgspec.structs.replace(entry, standing=Standing.SUCCESS)
     return entries
+
+
+def _ended(entry: ExportEntry) -> ExportEntry:
+    """Return the entry of a run that cannot be running: the lease is ours."""
+    is_dead = entry.standing is Standing.RUNNING
+    return msgspec.structs.replace(entry, standing=Standing.DIED) if is_dead else entry
 
 
 def _was_cut_off(store: StateStore, run_id: str) -> bool:

@@ -44,7 +44,7 @@ async def finalise(
     # W3: every part of every chunk is recorded before the manifest is made of the records.
     manifest = build_manifest(plan, results, started_at=started_at, finished_at=finished_at)
     owner = Owner(export=plan.name, run_id=plan.target.run_id)
-    async with open_destination(plan.target.destination, owner=owner) as destination:
+    async with open_destination(plan.target.destination, owner=owner, environ=plan.target.environ) as destination:
         # W4: the manifest is one put after all its parts: it is the commit.  W5: the marker follows it, once it reads back.
         commit = partial(publish, destination, manifest, continuation=plan.continuation)
         return await anyio.to_thread.run_sync(commit, limiter=threads)

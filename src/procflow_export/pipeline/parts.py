@@ -107,6 +107,9 @@ class PartWriter:
         same rows however the source cut its batches.
         """
         assert self._rest is not None, "there is a batch to look at"
+        most = self._destination.max_part_bytes
+        if most is not None and encoder.row_count and encoder.part_bytes_estimate >= most:
+            return 0
         limit = self._unit.format.max_file_bytes
         past_mark = encoder.row_count % ROTATION_ROWS
         if limit is not None and encoder.row_count and not past_mark and encoder.part_bytes_estimate >= limit:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import anyio
@@ -17,14 +18,16 @@ from procflow_export.config.structs import ExportConfig, Mode
 from procflow_export.destinations import Destination, Owner, open_destination, previous_manifest
 from procflow_export.formats import refuse_unwritable
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.errors import DestinationError, SourceError
 from procflow_export.model.manifest import Manifest, StoredCursor
 from procflow_export.model.plan import Snapshot
-from procflow_export.model.settings import Consistency, DestinationConfig
+from procflow_export.model.settings import Consistency
 from procflow_export.model.times import rfc3339
 from procflow_export.model.types import arrow_schema, encode_columns
 from procflow_export.pipeline.aftermath import Past, Places, Remark, look_back, sweep
 from procflow_export.pipeline.cutting import Cutter
+from procflow_export.pipeline.garbage import Garbage, find_garbage, remove_garbage
 from procflow_export.pipeline.ledger import Ledger
 from procflow_export.pipeline.machine import utc_now
 from procflow_export.pipeline.sources import SharedSources
@@ -33,6 +36,7 @@ from procflow_export.planning.keys import Facts
 from procflow_export.planning.names import run_stem
 from procflow_export.planning.plan import WHOLE, Cut, ExportPlan, Target, plan_export
 from procflow_export.planning.resume import Unfinished, opened_cut, plan_digest, why_not
+from procflow_export.state import StateStore
 
 
 async def plan_target(
@@ -126,7 +130,7 @@ async def published_set(target: Target, threads: anyio.CapacityLimiter) -> Manif
     Raises:
         DestinationError: If another export publishes there, or the place cannot be used.
     """
-    async with open_destination(target.destination) as destination:
+    async with open_destination(target.destination, environ=target.environ) as destination:
         return await anyio.to_thread.run_sync(previous_manifest, destination, target.export.name, limiter=threads)
 
 
@@ -169,6 +173,29 @@ async def sweep_published(
     return remarks
 
 
+async def collect_garbage(
+    target: Target, store: StateStore, threads: anyio.CapacityLimiter, *, older_than: timedelta, removes: bool
+) -> list[Garbage]:
+    """Return what lies beside the published set of an export, and remove what is removable if that is wanted.
+
+    Raises:
+        DestinationError: If the place is another export's, or fails.
+        StateError: If a run works on the export, or the state cannot be used.
+    """
+    export = target.export.name
+
+    def collect() -> list[Garbage]:
+        with store.leased(export, None):
+            garbage = find_garbage(destination, store, export, now=utc_now(), older_than=older_than)
+            if removes:
+                remove_garbage(destination, store, export, garbage)
+            return garbage
+
+    owner = Owner(export=export, run_id=target.run_id)
+    async with open_destination(target.destination, owner=owner, environ=target.environ) as destination:
+        return await anyio.to_thread.run_sync(collect, limiter=threads)
+
+
 @asynccontextmanager
 async def _open_places(target: Target, ledger: Ledger) -> AsyncIterator[Places]:
     """Open the export's destination, and those of its runs that may have left something."""
@@ -179,7 +206,9 @@ async def _open_places(target: Target, ledger: Ledger) -> AsyncIterator[Places]:
     async with AsyncExitStack() as stack:
         for config in wanted:
             try:
-                opened[config] = await stack.enter_async_context(open_destination(config, owner=owner))
+                opened[config] = await stack.enter_async_context(
+                    open_destination(config, owner=owner, environ=target.environ)
+                )
             except DestinationError as exc:
                 opened[config] = exc
 
@@ -204,5 +233,5 @@ async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
         for found in list(destination.list(stem)):
             destination.remove(found.key)
 
-    async with open_destination(target.destination) as destination:
+    async with open_destination(target.destination, environ=target.environ) as destination:
         await anyio.to_thread.run_sync(discard, limiter=threads)

@@ -61,7 +61,7 @@ def verdict_of(state: ExportState, publication: Publication | None, *, run_id: s
         ),
         consistency="" if publication is None or state.plan is None else state.plan.consistency.value,
         changed_values=changed_values(state.results),
-        destination=state.target.destination.path or "",
+        destination=state.target.destination.location,
         manifest=None if publication is None else publication.manifest_key,
         skip_reason=state.skip_reason if state.status is Status.SKIPPED else None,
         failure=state.failure,

@@ -28,6 +28,8 @@ UNIT_BYTES: Final = 28 * MIB
 COLUMN_BYTES: Final = 16 * KIB
 """What a column adds to that, and to its unit's plan, however narrow it is (measured: 12 to 16 MiB for a thousand)."""
 CSV_BYTES: Final = 4 * MIB
+STORE_BYTES: Final = 24 * MIB
+"""The blocks of one upload to an object store: two that travel and one that is filled."""
 PENDING_FACTOR: Final = 1.375
 """Rows that wait for their row group, encoded pages of a column, and what an allocator loses on them (measured: 44 MiB for 32)."""
 MIN_BATCH_ROWS: Final = 1_000
@@ -115,6 +117,8 @@ def unit_bytes(unit: WorkUnit, columns: Sequence[Column], memory_bytes: int) -> 
         memory_bytes: The budget.
     """
     on_its_way = UNIT_BYTES + COLUMN_BYTES * len(columns)
+    if unit.destination.type.is_store:
+        on_its_way += STORE_BYTES
     if unit.format.format is Format.CSV:
         return on_its_way + CSV_BYTES
     row_bytes = estimated_row_bytes(columns)

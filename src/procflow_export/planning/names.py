@@ -11,11 +11,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import msgspec
-
 from procflow_export.config.places import manifest_place
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.plan import Query, Selection
-from procflow_export.model.settings import DestinationConfig
 
 _PLACEHOLDER: Final = re.compile(r"\{(date|hour|export|table|run_id)\}")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._$-]")
@@ -51,9 +49,9 @@ def resolved_destination(
     }
     root, below = (
         _PLACEHOLDER.sub(lambda found: values[found[1]], path)
-        for path in manifest_place(config.path or "", is_cumulative=is_cumulative)
+        for path in manifest_place(config.folder, is_cumulative=is_cumulative)
     )
-    return msgspec.structs.replace(config, path=root), f"{below}/" if below else ""
+    return config.with_folder(root), f"{below}/" if below else ""
 
 
 def part_stem(export: str, run_id: str, index: int) -> str:

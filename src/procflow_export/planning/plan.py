@@ -6,7 +6,8 @@ does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ import msgspec
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
+from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.keys import Key, KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
@@ -22,7 +24,6 @@ from procflow_export.model.settings import (
     Compression,
     Consistency,
     CsvOptions,
-    DestinationConfig,
     Environment,
     Format,
     FormatOptions,
@@ -61,7 +62,8 @@ class Target:
         format: How parts are encoded.
         destination: The directory of this export's manifest in this run.
         part_directory: What the names of its parts begin with: nothing, or a directory below that and a slash.
-        secrets: What must not be shown, beside what gives access to the source.
+        secrets: What must not be shown, beside what gives access to source and destination.
+        environ: Where references of the destination are looked up; ``None`` is the environment of this process.
     """
 
     run_id: str
@@ -72,6 +74,7 @@ class Target:
     destination: DestinationConfig
     part_directory: str = ""
     secrets: frozenset[Secret[str]] = frozenset()
+    environ: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
     def choices(self) -> Choices:
@@ -89,7 +92,7 @@ class Target:
             self.export,
             selection=self.selection,
             source=source,
-            destination=self.destination.path or "",
+            destination=self.destination.location,
             options=self.format,
         )
 
@@ -229,6 +232,7 @@ def target_of(
     run_id: str,
     started_at: datetime,
     secrets: frozenset[Secret[str]] = frozenset(),
+    environ: Mapping[str, str] | None = None,
 ) -> Target:
     """Return everything about ``export`` that needs no database.
 
@@ -238,6 +242,7 @@ def target_of(
         run_id: The run.
         started_at: When the run began, UTC.
         secrets: Those of the configuration; see ``LoadedConfig``.
+        environ: Where references are looked up; ``None`` is the environment of this process.
     """
     selection = selection_of(export)
     source = config.source_of(export)
@@ -261,6 +266,7 @@ def target_of(
         destination=destination,
         part_directory=part_directory,
         secrets=secrets,
+        environ=environ,
     )
 
 

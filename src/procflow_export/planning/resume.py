@@ -56,6 +56,11 @@ class Unfinished:
     plan: SealedPlan
     results: Mapping[int, UnitResult]
 
+    @property
+    def part_keys(self) -> frozenset[str]:
+        """Keys of all its parts, some of which still earlier runs may have stored."""
+        return frozenset(part.key for result in self.results.values() for part in result.parts)
+
 
 def unfinished(entry: ExportEntry, chunks: list[ChunkEntry]) -> Unfinished | None:
     """Return what there is to go on with, if there is anything."""

@@ -25,9 +25,9 @@ from procflow.redaction import Secret
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
-from procflow_export.model.urls import UrlParts, parse_url, password_of, port_number, tls_mode
+from procflow_export.model.urls import UrlParts, is_loopback, parse_url, password_of, port_number, tls_mode
 from procflow_export.sources.libpq import password_in_file, with_service
-from procflow_export.sources.tls import default_mode, is_loopback, tls_context
+from procflow_export.sources.tls import default_mode, tls_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

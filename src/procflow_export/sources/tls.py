@@ -5,13 +5,13 @@ Owns the TLS context of each mode and the words for what went wrong.  Must not k
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from typing import Final
 
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
 from procflow_export.model.settings import TlsMode
+from procflow_export.model.urls import is_loopback
 
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _BY_CERTIFICATE: Final = {
@@ -41,16 +41,6 @@ _BY_REASON: Final = {
 
 WANTS_TLS: Final = "if the login is right, the server may take encrypted connections only: set `tls.mode` (verify-full also checks its certificate)"
 """What to do when a server refuses a plain connection."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host can only be this machine: a loopback address, ``localhost`` or the path of a socket."""
-    if host.startswith("/") or host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def default_mode(host: str) -> TlsMode:

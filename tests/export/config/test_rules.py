@@ -231,7 +231,6 @@ EXPORTS: dict[str, tuple[dict[str, Any], str]] = {
     "path upwards": ({"destination": {"type": "local", "path": "../x"}}, "exports[0].destination.path"),
     "unknown placeholder": ({"destination": {"type": "local", "path": "{dat}"}}, "exports[0].destination.path"),
     "later placeholder": ({"destination": {"type": "local", "path": "{partition}"}}, "exports[0].destination.path"),
-    "later destination": ({"destination": {"type": "s3", "path": "x"}}, "exports[0].destination.type"),
     "source that has no name": ({"source": "other"}, "exports[0].source"),
     "missing mode": ({"mode": ...}, "exports[0].mode"),
     "missing format": ({"format": ...}, "exports[0].format"),

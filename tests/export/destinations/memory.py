@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from procflow_export.destinations.keys import SMALL_OBJECT_MAX_BYTES, check_key
-from procflow_export.destinations.port import ObjectInfo, StoredPart
+from procflow_export.destinations.port import ObjectInfo, StoredObject, StoredPart, Version
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 
@@ -17,8 +18,11 @@ from procflow_export.model.errors import DestinationError
 class MemoryDestination:
     """Objects in a dictionary; every store is one assignment."""
 
+    max_part_bytes: int | None = None
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
         self.location = "memory"
 
     @contextmanager
@@ -36,6 +40,18 @@ class MemoryDestination:
         if check_key(key) in self.objects:
             raise FileExistsError(key)
         self.objects[key] = data
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        with self._lock:
+            found = self.objects.get(check_key(key))
+            if (None if found is None else _version(found)) != expected:
+                return False
+            self.objects[key] = data
+            return True
+
+    def read(self, key: str) -> StoredObject | None:
+        data = self.objects.get(check_key(key))
+        return None if data is None else StoredObject(data=data, version=_version(data))
 
     def get(self, key: str) -> bytes | None:
         data = self.objects.get(check_key(key))
@@ -61,7 +77,7 @@ class MemoryDestination:
     def remove(self, key: str) -> None:
         self.objects.pop(check_key(key), None)
 
-    def remove_stale(self) -> tuple[str, ...]:
+    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
         return ()
 
 
@@ -89,3 +105,7 @@ class MemoryPart:
     def seal(self, data: bytes) -> None:
         checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
         self._stored = StoredPart(key=self.key, size_bytes=len(data), checksum=checksum)
+
+
+def _version(data: bytes) -> Version:
+    return Version(generation=hashlib.sha256(data).hexdigest())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -11,6 +13,8 @@ from procflow_export.destinations import (
     Depth,
     Destination,
     Marker,
+    StoredObject,
+    Version,
     finish_publication,
     previous_manifest,
     publish,
@@ -22,6 +26,8 @@ from procflow_export.model.errors import DataError, DestinationError
 from procflow_export.model.manifest import MANIFEST_KEY, MARKER_KEY, Manifest, encode_manifest
 from tests.export.destinations.memory import MemoryDestination
 from tests.export.destinations.publishing import manifest_of, run_export, write_parts
+
+T = TypeVar("T")
 
 
 class RecordingDestination(MemoryDestination):
@@ -44,6 +50,14 @@ class RecordingDestination(MemoryDestination):
     def create(self, key: str, data: bytes) -> None:
         self._step(f"create {key}")
         super().create(key, data)
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        self._step(f"replace {key}")
+        return super().replace(key, data, expected=expected)
+
+    def read(self, key: str) -> StoredObject | None:
+        self._step(f"read {key}")
+        return super().read(key)
 
     def get(self, key: str) -> bytes | None:
         self._step(f"get {key}")
@@ -71,18 +85,19 @@ def test_a_published_run_is_complete(destination: Destination) -> None:
 
 
 def test_the_order_of_publishing() -> None:
-    """E-42: W3, W4, W5: own manifest, canonical manifest, read back, marker: in this order and nothing else."""
+    """E-42: W3, W4, W5: own manifest, canonical manifest, read back, marker, both read: in this order and nothing else."""
     destination = RecordingDestination()
     manifest = manifest_of("run-1", write_parts(destination, "run-1"))
 
     publish(destination, manifest)
 
     assert destination.steps == [
-        "get manifest.json",
+        "read manifest.json",
         "create manifest-run-1.json",
-        "put manifest.json",
+        "replace manifest.json",
         "get manifest.json",
         "put _SUCCESS",
+        "get manifest.json",
         "get _SUCCESS",
     ]
 
@@ -171,7 +186,7 @@ def test_what_belongs_to_others_is_not_replaced(destination: Destination, existi
     ("step", "is_committed"),
     [
         ("create manifest-run-2.json", False),
-        ("put manifest.json", False),
+        ("replace manifest.json", False),
         ("put _SUCCESS", True),
         ("get _SUCCESS", True),
     ],
@@ -204,8 +219,8 @@ def test_a_store_that_loses_a_write_is_found_out() -> None:
     """E-42: W5: a manifest that does not read back gets no fresh marker."""
 
     class Forgetful(MemoryDestination):
-        def put(self, key: str, data: bytes) -> None:
-            super().put(key, data[:-1] if key == MANIFEST_KEY else data)
+        def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+            return super().replace(key, data[:-1], expected=expected)
 
     destination = Forgetful()
     parts = write_parts(destination, "run-1")
@@ -294,3 +309,105 @@ def test_checksums_find_what_sizes_do_not(destination: Destination) -> None:
     assert len(by_checksum.problems) == 1
     assert f"part {key} has digest" in by_checksum.problems[0]
     assert not by_checksum.is_complete
+
+
+class Interrupted(MemoryDestination):
+    """Lets another run publish, whole, right before or after one of the steps of this one."""
+
+    def __init__(self, step: str, *, after: bool) -> None:
+        super().__init__()
+        self.step = step
+        self.after = after
+        self.other: Callable[[], object] | None = None
+
+    def _around(self, name: str, act: Callable[[], T]) -> T:
+        other = self.other if name == self.step else None
+        if other is not None:
+            self.other = None
+        if other is not None and not self.after:
+            other()
+        result = act()
+        if other is not None and self.after:
+            other()
+        return result
+
+    def put(self, key: str, data: bytes) -> None:
+        self._around(f"put {key}", lambda: super(Interrupted, self).put(key, data))
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        return self._around(f"replace {key}", lambda: super(Interrupted, self).replace(key, data, expected=expected))
+
+
+def test_of_two_that_saw_the_same_one_publishes() -> None:
+    """E-43: a set is replaced only if it is still what the publication saw; the other ends with PUBLISHED_MEANWHILE."""
+    destination = Interrupted("replace manifest.json", after=False)
+    run_export(destination, "run-0")
+    mine, theirs = (manifest_of(run, write_parts(destination, run)) for run in ("run-1", "run-2"))
+    destination.other = lambda: publish(destination, theirs)
+
+    with pytest.raises(DestinationError) as caught:
+        publish(destination, mine)
+
+    assert caught.value.code is Code.PUBLISHED_MEANWHILE
+    published = read_published(destination)
+    assert published is not None
+    assert published.is_complete
+    assert published.manifest.run_id == "run-2"
+
+
+@pytest.mark.parametrize(
+    ("step", "after"), [("replace manifest.json", True), ("put _SUCCESS", False), ("put _SUCCESS", True)]
+)
+def test_a_run_that_publishes_right_after_another_keeps_its_marker(step: str, after: bool) -> None:
+    """E-43: whoever comes between commit and marker, the marker belongs to the manifest beside it in the end."""
+    destination = Interrupted(step, after=after)
+    run_export(destination, "run-0")
+    mine, theirs = (manifest_of(run, write_parts(destination, run)) for run in ("run-1", "run-2"))
+    destination.other = lambda: publish(destination, theirs)
+
+    publish(destination, mine)
+
+    published = read_published(destination)
+    assert published is not None
+    assert published.is_complete
+    assert published.manifest.run_id == "run-2"
+
+
+class Mute(MemoryDestination):
+    """Does what it is told, and loses the answer: the caller gets an error, or asks again and is refused."""
+
+    def __init__(self, *, raises: bool) -> None:
+        super().__init__()
+        self.raises = raises
+        self.is_deaf = False
+
+    def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
+        if not self.is_deaf:
+            super().replace(key, data, expected=expected)
+        if self.raises:
+            raise DestinationError(Code.DESTINATION_UNAVAILABLE, "no answer in time")
+        return super().replace(key, data, expected=expected)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_commit_whose_answer_was_lost_is_a_commit(raises: bool) -> None:
+    """E-43: what counts is what is there: a manifest that was stored without an answer is published, marker and all."""
+    destination = Mute(raises=raises)
+
+    run_export(destination, "run-1")
+
+    published = read_published(destination)
+    assert published is not None
+    assert published.is_complete
+
+
+def test_a_commit_that_did_not_happen_is_told_as_unknown() -> None:
+    """E-43: without an answer and without a manifest the run fails, and says that the next one finds out."""
+    destination = Mute(raises=True)
+    destination.is_deaf = True
+
+    with pytest.raises(DestinationError) as caught:
+        run_export(destination, "run-1")
+
+    assert caught.value.code is Code.DESTINATION_UNAVAILABLE
+    assert any("next run finds out" in note for note in caught.value.__notes__)

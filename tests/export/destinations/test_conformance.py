@@ -100,6 +100,48 @@ def test_put_replaces_and_create_does_not(destination: Destination) -> None:
     assert destination.get("other.json") == b"4"
 
 
+def test_an_object_is_replaced_only_as_it_was_seen(destination: Destination) -> None:
+    """E-43: W4: `replace` takes the version that `read` told; another version, or none, changes nothing."""
+    assert destination.read("manifest.json") is None
+    assert destination.replace("manifest.json", b"1", expected=None)
+    assert not destination.replace("manifest.json", b"x", expected=None)
+    first = destination.read("manifest.json")
+    assert first is not None
+    assert first.data == b"1"
+
+    assert destination.replace("manifest.json", b"2", expected=first.version)
+    assert not destination.replace("manifest.json", b"x", expected=first.version)
+    assert not destination.replace("other.json", b"x", expected=first.version)
+
+    assert destination.get("manifest.json") == b"2"
+    assert destination.get("other.json") is None
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_one_of_many_replaces_what_all_have_seen(destination: Destination, is_new: bool) -> None:
+    """E-43: W4: of many that expect the same version at the same time, one succeeds, and its bytes are there."""
+    if not is_new:
+        destination.put("manifest.json", b"old")
+    seen = destination.read("manifest.json")
+    expected = None if seen is None else seen.version
+    start = threading.Barrier(8)
+    winners: list[int] = []
+
+    def work(number: int) -> None:
+        start.wait()
+        if destination.replace("manifest.json", b"%d" % number, expected=expected):
+            winners.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(winners) == 1
+    assert destination.get("manifest.json") == b"%d" % winners[0]
+
+
 def test_readers_see_old_or_new_but_never_a_mixture(destination: Destination) -> None:
     """E-42: W4: while an object is replaced again and again, every read is one of the versions, whole."""
     versions = [bytes([number]) * 100_000 for number in range(20)]

@@ -20,8 +20,8 @@ from procflow_export.destinations.keys import is_temporary_of, temporary_name
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.destinations.port import Owner
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
-from procflow_export.model.settings import DestinationConfig, DestinationType
 from tests.export.destinations.conftest import OWNER
 
 NAMELESS = pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])

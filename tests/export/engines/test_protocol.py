@@ -22,12 +22,11 @@ from procflow_export.engines.protocol import (
     worker_codec,
 )
 from procflow_export.model.codes import Code
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import Failure
 from procflow_export.model.events import Heartbeat, UnitFinished, UnitProgress, UnitStarted, UnitWarning
 from procflow_export.model.plan import KeyRange, PartRecord, Relation, Snapshot, UnitResult, WorkUnit
 from procflow_export.model.settings import (
-    DestinationConfig,
-    DestinationType,
     Format,
     FormatOptions,
     SourceConfig,

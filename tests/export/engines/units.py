@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.plan import Everything, KeyRange, Query, Relation, Selection, TableChunk, WorkUnit
 from procflow_export.model.settings import (
-    DestinationConfig,
-    DestinationType,
     Format,
     FormatOptions,
     SourceConfig,

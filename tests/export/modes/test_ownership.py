@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -15,6 +15,7 @@ from procflow_export.model.errors import MisuseError, PlanError
 from procflow_export.model.events import UnitEvent
 from procflow_export.model.plan import UnitResult, WorkUnit
 from procflow_export.pipeline.cursor_state import CursorState, accept_cursor, cursor_state, reset_cursor
+from procflow_export.state import StateStore, open_state
 from tests.export.modes.sets import Outcome, source_of
 from tests.export.pipeline.runs import run
 from tests.export.sources.databases import SqliteDatabase
@@ -31,6 +32,12 @@ def make(out: Outcome) -> None:
             f"CREATE TABLE {table} (id {integer} NOT NULL PRIMARY KEY, at {integer} NOT NULL, later {integer})",
             f"INSERT INTO {table} VALUES (1, 1, 1), (2, 2, 2)",
         )
+
+
+@pytest.fixture
+def store() -> Iterator[StateStore]:
+    with open_state(None) as store:
+        yield store
 
 
 async def state_of(out: Outcome, export: dict[str, Any]) -> tuple[CursorState, anyio.CapacityLimiter]:
@@ -85,7 +92,7 @@ async def test_an_edited_export_is_refused_and_says_what_changed(out: Outcome, e
 
 
 @pytest.mark.parametrize("edit", ["another table", "a query", "another type"])
-async def test_an_accepted_edit_keeps_cursor_and_parts(out: Outcome, edit: str) -> None:
+async def test_an_accepted_edit_keeps_cursor_and_parts(out: Outcome, store: StateStore, edit: str) -> None:
     """E-13: who knows that the rows are the same goes on where the cursor stands."""
     make(out)
     await out.run(BASE)
@@ -96,7 +103,7 @@ async def test_an_accepted_edit_keeps_cursor_and_parts(out: Outcome, edit: str) 
     state, threads = await state_of(out, edited)
     assert len(state.changes) == 1
     assert state.changes[0].startswith(EDITS[edit][1])
-    await accept_cursor(state, threads)
+    await accept_cursor(state, store, threads)
 
     assert out.manifest().parts == stored.parts
     assert stored.cursor is not None
@@ -109,21 +116,23 @@ async def test_an_accepted_edit_keeps_cursor_and_parts(out: Outcome, edit: str) 
 
 
 @pytest.mark.parametrize("edit", ["another cursor", "another format", "another mode", "a mode that replaces the set"])
-async def test_an_edit_that_makes_the_position_meaningless_cannot_be_accepted(out: Outcome, edit: str) -> None:
+async def test_an_edit_that_makes_the_position_meaningless_cannot_be_accepted(
+    out: Outcome, store: StateStore, edit: str
+) -> None:
     """E-13: a value of one column says nothing about another; such an export can only begin anew."""
     make(out)
     await out.run(BASE)
 
     state, threads = await state_of(out, BASE | EDITS[edit][0])
     with pytest.raises(PlanError) as caught:
-        await accept_cursor(state, threads)
+        await accept_cursor(state, store, threads)
 
     assert caught.value.code.value == "CURSOR_NOT_OWNED"
     assert "state reset" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("edit", list(EDITS))
-async def test_a_reset_export_begins_anew_and_replaces_its_set(out: Outcome, edit: str) -> None:
+async def test_a_reset_export_begins_anew_and_replaces_its_set(out: Outcome, store: StateStore, edit: str) -> None:
     """E-13: after `state reset` the next run exports everything; readers keep the old set until then."""
     make(out)
     await out.run(BASE)
@@ -131,7 +140,7 @@ async def test_a_reset_export_begins_anew_and_replaces_its_set(out: Outcome, edi
     out.database.execute("INSERT INTO t VALUES (3, 3, 3)", "DELETE FROM t WHERE id = 1")
 
     state, threads = await state_of(out, edited)
-    await reset_cursor(state, threads)
+    await reset_cursor(state, store, threads)
     assert out.values("id") == [1, 2]
 
     await out.run(edited)
@@ -140,18 +149,18 @@ async def test_a_reset_export_begins_anew_and_replaces_its_set(out: Outcome, edi
     assert out.manifest().row_count == (0 if edit == "another mode" else 2)
 
 
-async def test_what_cannot_change_is_refused_by_the_commands(out: Outcome) -> None:
+async def test_what_cannot_change_is_refused_by_the_commands(out: Outcome, store: StateStore) -> None:
     """E-13: accepting or resetting what is not there is an error and never a silent success (lesson 40)."""
     make(out)
     state, threads = await state_of(out, BASE)
     for act in (accept_cursor, reset_cursor):
         with pytest.raises(MisuseError, match="no cursor is stored"):
-            await act(state, threads)
+            await act(state, store, threads)
 
     await out.run(BASE)
     state, threads = await state_of(out, BASE)
     with pytest.raises(MisuseError, match="nothing to accept"):
-        await accept_cursor(state, threads)
+        await accept_cursor(state, store, threads)
 
 
 async def test_the_owner_names_no_secret(out: Outcome) -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from procflow_export.model.errors import SourceError
 from procflow_export.model.plan import Query
 from procflow_export.model.settings import SourceConfig, SourceType, TlsConfig, TlsMode
-from procflow_export.model.urls import parse_url, password_of
+from procflow_export.model.urls import is_loopback, parse_url, password_of
 from procflow_export.sources import open_source
 from procflow_export.sources.connection import server_address, sqlite_path
 from procflow_export.sources.postgres.session import require_supported
-from procflow_export.sources.tls import is_loopback, tls_context
+from procflow_export.sources.tls import tls_context
 from tests.export.sources.databases import MariaDatabase, PostgresDatabase
 
 CANARY = "c4n4ry/?#@:%&= ä"
