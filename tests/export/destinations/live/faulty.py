@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from obstore.store import AzureStore, GCSStore, S3Store
+
 from procflow_export.destinations.stores.opening import store_options
 from procflow_export.destinations.stores.part import BLOCK_BYTES
 from procflow_export.destinations.stores.store import StoreDestination
 from procflow_export.model.destination import DestinationType
 from tests.export.destinations.buckets import config_of
-
 from tools.servers import ObjectStore, StoreKind
-from tools.servers.faults import FaultProxy, fault_proxy
+from tools.servers.faults import Answer, Break, Fault, FaultProxy, fault_proxy
 
 PATIENCE_S: Final = 60.0
 MAX_RETRIES: Final = 2
@@ -34,8 +34,8 @@ _COMPLETION: Final[Mapping[StoreKind, tuple[str, str]]] = {
 }
 
 
-def request_of(kind: StoreKind, step: str) -> dict[str, str]:
-    """Return method and target of the request that does ``step``, as a fault's arguments."""
+def fault_at(kind: StoreKind, step: str, what: Answer | Break, *, times: int | None = 1) -> Fault:
+    """Return a fault of the request that does ``step``."""
     method, target = {
         "block": ("PUT", _BLOCKS[kind]),
         "completion": _COMPLETION[kind],
@@ -47,7 +47,7 @@ def request_of(kind: StoreKind, step: str) -> dict[str, str]:
         "reading": ("GET", r"/manifest\.json"),
         "list": ("GET", r"(list-type=2|comp=list)"),
     }[step]
-    return {"method": method, "target": target}
+    return Fault(what=what, method=method, target=target, times=times)
 
 
 def impatient(store: ObjectStore, *, answer_s: float, retries: int) -> StoreDestination:

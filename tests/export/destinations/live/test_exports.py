@@ -98,20 +98,24 @@ def test_a_part_that_fails_is_made_again(s3_shop: Shop, s3_store: ObjectStore, e
 def test_a_refusal_in_the_middle_ends_the_export_and_leaves_the_old_set(
     s3_shop: Shop, s3_store: ObjectStore, engine: str, answer: Answer, code: str
 ) -> None:
-    """E-42: credentials that expire while parts are uploaded, and a store that is full, are told by their code; the published set stays."""
-    assert s3_shop.run(s3_shop.config()).status == 0
+    """E-42: credentials that expire during uploads and a full store are told by their code; the published set stays.
+
+    Parts that were stored before are removed by the next run.
+    """
     with fault_proxy(s3_store.endpoint) as proxy:
+        config = s3_shop.config(proxy.url)
+        assert s3_shop.run(config).status == 0
         proxy.inject(Fault(what=answer, method="PUT", target=r"orders.*-c0000[12]-", times=None))
-        ended = s3_shop.run(s3_shop.config(proxy.url), "--engine", engine, "--processes", "2")
+        ended = s3_shop.run(config, "--engine", engine, "--processes", "2")
 
-    failure = ended.verdicts["orders"]["failure"]
-    assert failure["code"] == code
-    assert ended.status == ExitStatus.FIX
-    assert ended.verdicts["customers"]["status"] == "success"
-    for table in ROWS:
-        assert s3_shop.published(table) == sorted(s3_shop.expected(table), key=str)
+        assert ended.verdicts["orders"]["failure"]["code"] == code
+        assert ended.status == ExitStatus.FIX
+        assert ended.verdicts["customers"]["status"] == "success"
+        for table in ROWS:
+            assert s3_shop.published(table) == sorted(s3_shop.expected(table), key=str)
 
-    assert s3_shop.run(s3_shop.config(), "--engine", engine).status == 0
+        proxy.clear()
+        assert s3_shop.run(config, "--engine", engine).status == 0
     assert_published(s3_shop)
 
 

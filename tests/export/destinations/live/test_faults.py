@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pytest
-from tests.export.destinations.buckets import destination_in
 
 from procflow_export.destinations import Depth, Destination, publish, read_published, take_inventory
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 from procflow_export.model.plan import PartRecord
-from tests.export.destinations.live.faulty import MAX_RETRIES, PART_BYTES, behind_proxy, request_of
+from tests.export.destinations.buckets import destination_in
+from tests.export.destinations.live.faulty import MAX_RETRIES, PART_BYTES, behind_proxy, fault_at
 from tests.export.destinations.publishing import EXPORT, manifest_of, run_export
 from tools.pytest_servers import fresh_bucket
 from tools.servers import StoreKind
-from tools.servers.faults import Answer, Break, Fault
+from tools.servers.faults import Answer, Break
 
 pytestmark = pytest.mark.stores
 
-FAULTS: Final = {
+FAULTS: Final[Mapping[str, tuple[Answer | Break, Code]]] = {
     "500": (Answer(status=500), Code.DESTINATION_UNAVAILABLE),
     "503": (Answer(status=503, code="SlowDown"), Code.DESTINATION_UNAVAILABLE),
     "429": (Answer(status=429, code="TooManyRequests"), Code.DESTINATION_UNAVAILABLE),
@@ -79,7 +79,7 @@ def test_a_fault_that_stays_ends_the_run_with_its_code_and_tears_nothing(
     run_export(reader, "run-1")
 
     with behind_proxy(store, **waiting_for(name)) as (destination, proxy):
-        fault = Fault(what=what, times=None, **request_of(kind, step))
+        fault = fault_at(kind, step, what, times=None)
         proxy.inject(fault)
         # That a store did it although nobody heard of it is found out where it counts: by reading the manifest.
         is_harmless = step == "manifest" and name in DONE_ALL_THE_SAME
@@ -120,7 +120,7 @@ def test_a_fault_that_passes_costs_a_retry_at_the_most(
     run_export(reader, "run-1")
 
     with behind_proxy(store, **waiting_for(name)) as (destination, proxy):
-        fault = Fault(what=FAULTS[name][0], **request_of(kind, step))
+        fault = fault_at(kind, step, FAULTS[name][0])
         proxy.inject(fault)
         try:
             publish_part(destination, "run-2", in_blocks=in_blocks)
@@ -146,7 +146,7 @@ def test_listing_fails_with_the_same_codes(pytestconfig: pytest.Config, kind: St
     run_export(destination_in(store), "run-1")
 
     with behind_proxy(store, **waiting_for(name)) as (destination, proxy):
-        proxy.inject(Fault(what=what, times=None, **request_of(kind, "list")))
+        proxy.inject(fault_at(kind, "list", what, times=None))
         with pytest.raises(DestinationError) as caught:
             list(destination.list())
 

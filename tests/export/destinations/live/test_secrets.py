@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
-from tests.export.destinations.buckets import TYPES
 
+from tests.export.destinations.buckets import TYPES
 from tests.export.secrets.canaries import PASSWORD_CORE, TOKEN_CORE
 from tests.export.secrets.test_canary import Bench, sqlite_bench
 from tools.pytest_servers import fresh_bucket
@@ -25,7 +25,7 @@ BY_NAME: Final[Mapping[str, object]] = {
     "session_token_env": "SHOP_TOKEN",
 }
 SAS: Final = f"sv=2024-11-04&ss=b&srt=sco&sp=rwdlac&se=2026-01-01T00%3A00%3A00Z&sig={TOKEN_CORE}%2Babc%3D"
-FAULTS: Final = {
+FAULTS: Final[Mapping[str, Answer | Break]] = {
     "denied": Answer(status=403, code="AccessDenied", message=f"token {TOKEN_CORE} of key {PASSWORD_CORE}"),
     "signed url": Answer(
         status=500, message=f"https://store/x?X-Amz-Security-Token={TOKEN_CORE}&amp;sig={PASSWORD_CORE}"
