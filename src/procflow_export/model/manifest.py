@@ -156,7 +156,12 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         msgspec.DecodeError: If it is no manifest, or one of a newer version.
     """
-    manifest = msgspec.json.decode(data, type=Manifest)
+    manifest = _DECODER.decode(data)
     if manifest.version > VERSION:
         raise msgspec.DecodeError(f"manifest version {manifest.version} is newer than {VERSION}")
     return manifest
+
+
+# Made here and not where it is first needed: two threads that need it for the first time at once may meet a type that msgspec has
+# only half prepared, and crash the process (seen with msgspec 0.22).
+_DECODER: Final = msgspec.json.Decoder(Manifest)

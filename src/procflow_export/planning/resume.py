@@ -42,6 +42,9 @@ class _SealedCut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: KeyValues | None = None
 
 
+_CUT_DECODER: Final = msgspec.json.Decoder(_SealedCut)  # for all threads: see ``model.manifest``
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What a run has left of an export that it did not publish.
@@ -133,7 +136,7 @@ def sealed_plan(plan: ExportPlan) -> SealedPlan:
 def opened_cut(plan: SealedPlan) -> Cut:
     """Return the cut of a plan that was sealed with it."""
     assert plan.cut is not None, "only a plan with its cut is gone on with"
-    cut = msgspec.json.decode(plan.cut, type=_SealedCut)
+    cut = _CUT_DECODER.decode(plan.cut)
     chunks = Chunks(
         key=cut.key,
         cuts=cut.cuts,

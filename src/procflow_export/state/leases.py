@@ -31,6 +31,7 @@ from procflow_export.model.ledger import Lease
 from procflow_export.model.times import rfc3339
 
 _ATTEMPTS: Final = 5
+_DECODER: Final = msgspec.json.Decoder(Lease)  # for all threads: see ``model.manifest``
 _RETRY_S: Final = 0.02
 """Whoever only looks at a lease holds it for an instant; a run does not."""
 
@@ -135,7 +136,7 @@ def _lock(fd: int, *, attempts: int) -> bool:
 def _holder(fd: int) -> Lease | None:
     """Return who wrote the lease file; its holder may not have come to that yet."""
     with contextlib.suppress(msgspec.DecodeError, OSError):
-        return msgspec.json.decode(os.pread(fd, 4096, 0), type=Lease)
+        return _DECODER.decode(os.pread(fd, 4096, 0))
     return None
 
 

@@ -47,6 +47,10 @@ LEASES: Final = "leases"
 _LOCK: Final = "open.lock"
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+# Prepares the types for all threads: see ``model.manifest``.
+_PREPARED: Final = tuple(
+    msgspec.json.Decoder(kind) for kind in (RunEntry, ExportEntry, ChunkEntry, FileEntry, CursorEntry)
+)
 _JSON_COLUMNS: Final = frozenset({"place", "plan", "result", "cursor", "exports"})
 
 
@@ -297,7 +301,8 @@ class SqliteState:
             run_id,
             export,
         )
-        return found if run_id is None else found[::-1]
+        run = None if run_id is None else self.run(run_id)
+        return found if run is None else sorted(found, key=lambda entry: run.exports.index(entry.export))
 
     def chunks(self, run_id: str, export: str) -> list[ChunkEntry]:
         """See ``StateStore.chunks()``."""
