@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any, Final
 import obstore
 import pyarrow.parquet as pq
 from obstore.store import AzureStore, GCSStore, S3Store
-from tests.export.destinations.buckets import TYPES
 
+from tests.export.destinations.buckets import TYPES
 from tools.servers import ObjectStore
 
 SRC: Final = str(Path(__file__).parents[4] / "src")
@@ -51,10 +51,10 @@ class Shop:
                     (rows,),
                 )
 
-    def environ(self, **more: str) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         """The environment of a run: nothing of a cloud in it but this bucket's."""
         ours = {name: text for name, text in os.environ.items() if not name.startswith(_CLOUD)}
-        return ours | {"PYTHONPATH": SRC, "PYTHONUTF8": "1"} | dict(self._store.environ) | more
+        return ours | {"PYTHONPATH": SRC, "PYTHONUTF8": "1"} | dict(self._store.environ)
 
     def config(self, endpoint: str | None = None, **tuning: object) -> Path:
         """Write the configuration; the endpoint is the store's, or a proxy's before it."""
@@ -78,16 +78,23 @@ class Shop:
         path.write_text(json.dumps(values))  # JSON is YAML
         return path
 
-    def run(self, config: Path, *options: str, **environ: str) -> Ended:
-        """Run the program to its end."""
-        done = subprocess.run(
+    def run(self, config: Path, *options: str, when: Callable[[subprocess.Popen[str]], object] | None = None) -> Ended:
+        """Run the program to its end; ``when`` is called meanwhile."""
+        with subprocess.Popen(
             [sys.executable, "-m", "procflow_export", "run", str(config), "--json", *options],
-            cwd=self.folder, env=self.environ(**environ), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-        assert done.stdout, done.stderr
-        verdicts = {verdict["export"]: verdict for verdict in json.loads(done.stdout)["exports"]}
-        return Ended(status=done.returncode, verdicts=verdicts, err=done.stderr)
+            cwd=self.folder, env=self.environ(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                if when is not None:
+                    when(process)
+                out, err = process.communicate(timeout=TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        assert out, err
+        verdicts = {verdict["export"]: verdict for verdict in json.loads(out)["exports"]}
+        return Ended(status=process.returncode, verdicts=verdicts, err=err)
 
     def expected(self, table: str) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.folder / "shop.sqlite")) as database:

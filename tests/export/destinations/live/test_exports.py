@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +10,7 @@ import anyio
 import pytest
 
 from procflow_export import ExitStatus, Exporter
-from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
-from tests.export.destinations.live.shops import ROWS, Shop
+from tests.export.destinations.live.shops import ROWS, TIMEOUT_S, Shop
 from tools.pytest_servers import fresh_bucket
 from tools.servers import ObjectStore, StoreKind
 from tools.servers.faults import Answer, Break, Fault, fault_proxy
@@ -18,7 +18,6 @@ from tools.servers.faults import Answer, Break, Fault, fault_proxy
 pytestmark = pytest.mark.stores
 
 KINDS: Final[tuple[StoreKind, ...]] = ("s3", "gcs", "azure", "rclone")
-AT_ONCE: Final = RunPolicy(retry=RetryPolicy(max_backoff_s=0, max_extra_s=0))
 
 
 @pytest.fixture(params=KINDS)
@@ -91,7 +90,7 @@ def test_a_part_that_fails_is_made_again(s3_shop: Shop, s3_store: ObjectStore, e
     [
         (Answer(status=403, code="AccessDenied"), "DESTINATION_DENIED"),
         (Answer(status=400, code="ExpiredToken"), "DESTINATION_DENIED"),
-        (Answer(status=507, code="InsufficientStorage"), "DESTINATION_FULL"),
+        (Answer(status=403, code="QuotaExceeded"), "DESTINATION_FULL"),
         (Answer(status=404, code="NoSuchBucket"), "DESTINATION_NOT_USABLE"),
     ],
 )
@@ -130,3 +129,24 @@ def test_a_commit_whose_answer_is_lost_is_a_commit(shop: Shop, store: ObjectStor
     assert ended.status == 0, ended.err
     assert fault.hits == 1
     assert_published(shop)
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_silent_store(s3_shop: Shop, s3_store: ObjectStore) -> None:
+    """E-34: SIGTERM while an upload is never answered ends the workers; what is there is what was, and the next run publishes."""
+    with fault_proxy(s3_store.endpoint) as proxy:
+        config = s3_shop.config(proxy.url)
+        assert s3_shop.run(config).status == 0
+        proxy.inject(Fault(what=Break.STALL, method="PUT", target=r"orders.*-c00000-", times=None))
+
+        def stop(process: subprocess.Popen[str]) -> None:
+            assert proxy.stalled.wait(TIMEOUT_S)
+            process.terminate()
+
+        ended = s3_shop.run(config, "--engine", "processes", when=stop)
+
+        assert ended.status == ExitStatus.TERMINATED
+        assert ended.verdicts["orders"]["status"] == "cancelled"
+        assert s3_shop.published("orders") == sorted(s3_shop.expected("orders"), key=str)
+        proxy.clear()
+        assert s3_shop.run(config).status == 0
+    assert_published(s3_shop)

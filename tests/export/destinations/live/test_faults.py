@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 
 from procflow_export.destinations import Depth, Destination, publish, read_published, take_inventory
+from procflow_export.destinations.stores.opening import store_options
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DestinationError
 from procflow_export.model.plan import PartRecord
-from tests.export.destinations.buckets import destination_in
+from tests.export.destinations.buckets import config_of, destination_in
 from tests.export.destinations.live.faulty import MAX_RETRIES, PART_BYTES, behind_proxy, fault_at
 from tests.export.destinations.publishing import EXPORT, manifest_of, run_export
 from tools.pytest_servers import fresh_bucket
@@ -151,3 +153,14 @@ def test_listing_fails_with_the_same_codes(pytestconfig: pytest.Config, kind: St
             list(destination.list())
 
     assert caught.value.code is code
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
+def test_every_client_gives_up_within_a_minute(kind: StoreKind, pytestconfig: pytest.Config) -> None:
+    """E-40: connecting, the silence of an answer and the repetition of tries are all limited, by the settings of the client."""
+    store = fresh_bucket(kind, pytestconfig)
+    options = store_options(config_of(store), store.environ)
+
+    client, retries = options["client_options"], options["retry_config"]
+    longest = retries["retry_timeout"] + max(client["connect_timeout"], client["read_timeout"])
+    assert longest <= timedelta(minutes=1)
