@@ -20,7 +20,7 @@ from typing import Final
 from tools.servers import ServerUnavailableError
 from tools.soak.crashes.databases import Servers
 from tools.soak.crashes.places import Stores
-from tools.soak.crashes.plans import LOCAL, SOURCES, STORES, Victim, draw
+from tools.soak.crashes.plans import LOCAL, SOURCES, STORE_OF, STORES, Victim, draw
 from tools.soak.crashes.trials import Finding, carry_out
 
 LINE_EVERY: Final = 10
@@ -45,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else str(SystemRandom().randrange(10**6))
     sources = tuple(options.source or SOURCES)
-    wanted: list[str] = options.destination or [LOCAL, *STORES]
-    destinations = tuple(kind for kind in STORES if kind in wanted)
+    destinations = tuple(STORE_OF[name] for name in options.destination or STORES if name != LOCAL)
     victims = tuple(Victim(name) for name in options.victim or Victim)
     print(f"seed {seed}, {options.kills} kills; Ctrl-C stops", flush=True)
     begun = time.monotonic()

@@ -5,6 +5,7 @@ Every draw is a case that makes sense: a worker is killed only where there are w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -19,6 +20,7 @@ ROWS: Final = 1_500
 ENGINES: Final = ("processes", "in-process")
 SOURCES: Final = ("postgres", "mysql", "sqlite")
 STORES: Final[tuple[StoreKind, ...]] = ("azure", "rclone", "s3", "gcs")
+STORE_OF: Final[Mapping[str, StoreKind]] = {kind: kind for kind in STORES}
 LOCAL: Final = "local"
 
 

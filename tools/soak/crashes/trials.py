@@ -22,7 +22,7 @@ from tools.soak.crashes.databases import (
 )
 from tools.soak.crashes.findings import PublishedFolder, wrong_state, wrong_versions
 from tools.soak.crashes.places import LocalPlace, Place, Stores
-from tools.soak.crashes.plans import BATCH_ROWS, MODES, ROWS, STORES, Plan, Victim
+from tools.soak.crashes.plans import BATCH_ROWS, MODES, ROWS, STORE_OF, Plan, Victim
 from tools.soak.crashes.program import Program, started, survivors
 from tools.soak.crashes.tables import MovingTable
 
@@ -238,7 +238,7 @@ def open_database(plan: Plan, directory: Path, servers: Servers) -> Database:
 
 def open_place(plan: Plan, directory: Path, stores: Stores) -> Place:
     """Return an empty destination of the plan's kind."""
-    kind = next((kind for kind in STORES if kind == plan.destination), None)
+    kind = STORE_OF.get(plan.destination)
     return (
         LocalPlace(directory, EXPORT) if kind is None else stores.place(kind, f"soak-{plan.number}", directory, EXPORT)
     )
