@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from procflow_export.config.loading import check_config, load_config
-from procflow_export.config.shape import nearest_name
+from procflow_export.config.choice import chosen_config
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
@@ -34,7 +33,7 @@ from procflow_export.pipeline.outbox import EventStream, Outbox
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.pipeline.scheduler import Scheduler
 from procflow_export.pipeline.verdicts import RunResult
-from procflow_export.planning.plan import Target, target_of
+from procflow_export.planning.plan import Target, targets_of
 from procflow_export.state import open_state
 
 if TYPE_CHECKING:
@@ -179,7 +178,8 @@ class Exporter:
     def cancel(self, reason: str = "the exporter was asked to stop", *, signal: str | None = None) -> None:
         """Stop the run in order: what runs is ended, exports that are not done get the verdict ``cancelled``.
 
-        The events go on to the last one.  Does nothing before ``run()`` and after its end.
+        The events go on to the last one.  Does nothing before ``run()`` and after its end.  With ``RunPolicy.drain_s``, chunks
+        that a later run can use go on for that long first; a second call ends them, too.
 
         Args:
             reason: Why, for the record.
@@ -187,7 +187,7 @@ class Exporter:
         """
         if self._outbox is None or self._result is not None:
             return
-        if self._record is not None:
+        if self._record is not None and not self._is_cancelled:
             self._record.cancel_requested(reason, signal)
         self._is_cancelled = True
         if self._scheduler is not None:
@@ -213,18 +213,9 @@ class Exporter:
         self._loaded = await self._load()
         self._started_at = utc_now()
         config = self._loaded.config
-        self._targets = [
-            target_of(
-                config,
-                export,
-                run_id=self.run_id,
-                started_at=self._started_at,
-                secrets=self._loaded.secrets,
-                environ=self._environ,
-            )
-            for export in config.exports
-            if self._wanted is None or export.name in self._wanted
-        ]
+        self._targets = targets_of(
+            self._loaded, self._wanted, run_id=self.run_id, started_at=self._started_at, environ=self._environ
+        )
         self._secrets = secrets_of_targets(self._targets, self._environ)
         if self._engine is None:
             self._engine = InProcessEngine(memory_bytes=config.memory_mb << 20, environ=self._environ)
@@ -255,22 +246,10 @@ class Exporter:
         )
 
     async def _load(self) -> LoadedConfig:
-        config = self._config
-        if isinstance(config, (str, Path)):
-            loaded = await anyio.to_thread.run_sync(
-                lambda: load_config(config, params=self._params, environ=self._environ)
-            )
-        elif isinstance(config, Config):
-            loaded = await anyio.to_thread.run_sync(lambda: check_config(config, environ=self._environ))
-        else:
-            loaded = config
-        names = [export.name for export in loaded.config.exports]
-        for wanted in self._wanted or ():
-            if wanted not in names:
-                nearest = nearest_name(wanted, names)
-                hint = "" if nearest is None else f"; did you mean {nearest!r}?"
-                raise MisuseError(f"there is no export {wanted!r} in the configuration{hint}")
-        return loaded
+        load = partial(
+            chosen_config, self._config, exports=self._wanted or (), params=self._params, environ=self._environ
+        )
+        return await anyio.to_thread.run_sync(load)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

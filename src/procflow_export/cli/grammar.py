@@ -36,6 +36,8 @@ EXIT_STATUSES: Final = (
 )
 """Of several failed exports, the first present of 6, 3, 4, 5, 1, 2 is the exit status."""
 
+DEPTHS: Final = ("light", "sample", "full")
+
 _STATE_ACTIONS: Final = (
     ("show", "show cursors, and what was edited since they were stored"),
     ("runs", "list the newest runs, what became of their exports, and which one is going on"),
@@ -98,6 +100,7 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         )
 
     show, select, work = _show_options(), _select_options(), _work_options()
+    published = _published_options()
 
     demo = command(
         "demo",
@@ -117,6 +120,13 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         help="go on with what the last run left: exports that it published are left out, finished chunks are kept where"
         " chunks may differ in time",
     )
+    run.add_argument(
+        "--drain",
+        metavar="S",
+        type=_at_least(0),
+        default=0,
+        help="when stopped, let chunks that `--resume` can use go on for S seconds (default: %(default)s)",
+    )
     run.add_argument("--record", metavar="DIR", help="record the run below this folder, in a folder named by the run")
     check = command(
         "check",
@@ -125,6 +135,19 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         [select, show],
     )
     check.add_argument("--type-report", action="store_true", help="show every column with its types")
+
+    validate = command(
+        "validate",
+        "check that what is published is whole; reads the destination only",
+        "Check published sets against their manifests, without asking a source.",
+        [select, published, show],
+    )
+    validate.add_argument(
+        "--depth",
+        choices=DEPTHS,
+        default="sample",
+        help="light: manifest and marker; sample: also that every part is there; full: also read every part (default: %(default)s)",
+    )
 
     record = command(
         "record",
@@ -208,6 +231,18 @@ def _select_options() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="only this export; may be repeated",
+    )
+    return options
+
+
+def _published_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument(
+        "--run",
+        dest="run_id",
+        metavar="ID",
+        default=None,
+        help="look where this run published, if the destination has {date}, {hour} or {run_id}",
     )
     return options
 

@@ -87,6 +87,10 @@ def _dispatch(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) ->
             from procflow_export.cli.check import check_command
 
             return check_command(parsed, face, interrupts)
+        case "validate":
+            from procflow_export.cli.validate import validate_command
+
+            return validate_command(parsed, face, interrupts)
         case "demo":
             from procflow_export.cli.demo import demo_command
 

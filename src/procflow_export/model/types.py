@@ -150,10 +150,22 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 
 def schema_fingerprint(columns: Iterable[Column]) -> str:
     """Return a digest of names, types and nullability; equal schemas have equal ones."""
+    return fields_fingerprint(
+        pa.schema([pa.field(column.name, column.arrow_type, column.is_nullable) for column in columns])
+    )
+
+
+def fields_fingerprint(schema: pa.Schema) -> str:
+    """Return what ``schema_fingerprint()`` says of the columns of a file."""
     text = "\n".join(
-        f"{column.name!r} {column.arrow_type} {'null' if column.is_nullable else 'not null'}" for column in columns
+        f"{field.name!r} {_as_exported(field.type)} {'null' if field.nullable else 'not null'}" for field in schema
     )
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _as_exported(arrow_type: pa.DataType) -> pa.DataType:
+    """Return the type as batches have it: Parquet gives the elements of a list another name."""
+    return pa.list_(_as_exported(arrow_type.value_type)) if pa.types.is_list(arrow_type) else arrow_type
 
 
 def decimal_type(precision: int, scale: int) -> pa.DataType | None:

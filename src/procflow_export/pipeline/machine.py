@@ -9,6 +9,7 @@ import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from procflow.record.clocks import StreamClock
 from procflow.record.ids import new_run_id as next_run_id
@@ -17,6 +18,17 @@ from procflow.record.ids import new_run_id as next_run_id
 def new_run_id() -> str:
     """Return a UUIDv7: those of one process sort in the order in which they were made."""
     return str(next_run_id())
+
+
+def time_of_run(run_id: UUID) -> datetime:
+    """Return when a run began, which its id says (RFC 9562, UUID version 7).
+
+    Raises:
+        ValueError: If it is an id of another kind.
+    """
+    if run_id.version != 7:
+        raise ValueError(run_id)
+    return datetime.fromtimestamp((run_id.int >> 80) / 1_000, UTC)
 
 
 def utc_now() -> datetime:

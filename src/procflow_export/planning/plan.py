@@ -6,7 +6,7 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from procflow_export.config.sizes import parse_size
-from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig
+from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig, LoadedConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
 from procflow_export.model.destination import DestinationConfig
 from procflow_export.model.keys import Key, KeyValues
@@ -268,6 +268,22 @@ def target_of(
         secrets=secrets,
         environ=environ,
     )
+
+
+def targets_of(
+    loaded: LoadedConfig,
+    wanted: Collection[str] | None,
+    *,
+    run_id: str,
+    started_at: datetime,
+    environ: Mapping[str, str] | None = None,
+) -> list[Target]:
+    """Return the exports of a configuration, or those that are ``wanted``, as one run would see them."""
+    return [
+        target_of(loaded.config, export, run_id=run_id, started_at=started_at, secrets=loaded.secrets, environ=environ)
+        for export in loaded.config.exports
+        if wanted is None or export.name in wanted
+    ]
 
 
 def selection_of(export: ExportConfig) -> Selection:
