@@ -150,10 +150,10 @@ async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLi
 async def sweep_published(
     target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, is_clean: bool
 ) -> list[Remark]:
-    """Remove what this run, and the one that it went on with, left beside the set that it has published.
+    """Remove what this run, and the one that it was to go on with, left beside the published set.
 
     Args:
-        target: The export, published.
+        target: The export, published, or with nothing to publish.
         ledger: What is remembered.
         threads: Where it is done.
         is_clean: Whether every chunk was done at the first attempt, so that nothing can be left.

@@ -6,7 +6,6 @@ storing end at their next step, as those of a killed process do.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +38,8 @@ def dying_at(point: str | None) -> Iterator[None]:
 
     environ = Environment({} if point is None else {crash.CRASH_ENV: point})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crash, "os", SimpleNamespace(environ=environ, kill=kill, getpid=os.getpid))
+        patch.setattr(crash, "os", SimpleNamespace(environ=environ))
+        patch.setattr(crash, "signal", SimpleNamespace(SIGKILL=None, SIGSTOP=None, raise_signal=kill))
         try:
             yield
         except BaseException as exc:

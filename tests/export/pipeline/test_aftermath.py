@@ -114,6 +114,7 @@ async def test_parts_that_a_run_took_over_stay_when_its_set_is_superseded(shop: 
     await run(config, shop, state="two")
 
     await run(config, shop)
+    await run(config, shop)
 
     assert old <= visible(shop)
 
@@ -181,7 +182,7 @@ async def test_what_was_done_is_left_out_at_its_own_place(shop: Shop) -> None:
 async def test_a_set_that_is_gone_was_not_done(shop: Shop) -> None:
     """E-34: an export is left out because its set is there, and not because somebody remembers it."""
     config = shop.config(WHOLE)
-    await die(config, shop, "publish.marker_stored")
+    await die(config, shop, "state.published")
     shutil.rmtree(shop.out)
 
     ran = await run(config, shop, resume=True)

@@ -40,7 +40,7 @@ MODES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 STATES = ("one", "one", "one", "two")
 STEPS = ("fill", "fill", "change", "run", "run", "resume", "resume", "crash", "crash", "crash", "collect", "reset")
-SEEDS = range(int(os.environ.get("PROCFLOW_HISTORIES", "6")))
+SEEDS = range(int(os.environ.get("PROCFLOW_HISTORIES", "4")))
 
 
 @dataclass(slots=True)
@@ -221,9 +221,7 @@ class History:
         count, version = begins
         assert len(rows) >= count, f"{len(rows)} rows are published, there were {count}"
         if not self.is_cumulative:
-            assert all(
-                found >= version for key, found in rows if key % 3 == 0 and key < count and self._was(key, version)
-            )
+            assert all(found >= version for key, found in rows if key % 3 == 0 and key < count)
         names = {path.name for path in self.out.iterdir()}
         manifests = [decode_manifest(path.read_bytes()) for path in self.out.glob("manifest*.json")]
         named = {part.key for each in manifests for part in each.parts}
@@ -232,9 +230,6 @@ class History:
         ours = {name for name in unnamed if re.fullmatch(r"t-(.*)-c.*", name)[1] not in others}  # type: ignore[index]
         assert not ours, f"{ours} are there, and no manifest names them"
         assert (self.out / "_SUCCESS").exists()
-
-    def _was(self, key: int, version: int) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("mode", MODES)
