@@ -177,7 +177,7 @@ def _sweep(
     destination: Destination,
     keeping: Collection[str],
 ) -> list[str]:
-    destination.remove_stale()
+    destination.remove_stale((entry.place.part_stem,))
     manifest_keys = {info.key for info in destination.list(RUN_MANIFEST_PREFIX)}
     published = previous_manifest(destination, entry.export)
     never = never_published(entries, published, manifest_keys)
