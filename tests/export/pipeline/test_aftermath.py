@@ -24,7 +24,7 @@ from procflow_export.model.manifest import Manifest, decode_manifest, encode_man
 from procflow_export.pipeline.garbage import Garbage, Why
 from procflow_export.pipeline.prepare import collect_garbage
 from procflow_export.sources.sqlite import source as sqlite_source
-from procflow_export.state import leases, open_state
+from procflow_export.state import open_state
 from procflow_export.state.sqlite import SqliteState
 from tests.export.pipeline.dying import dying_at
 from tests.export.pipeline.runs import NO_DELAYS, Ran, Shop, select
@@ -264,7 +264,7 @@ async def test_a_full_disk_takes_no_lease(shop: Shop, monkeypatch: pytest.Monkey
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(leases.os, "pwrite", fail)
+    monkeypatch.setattr(os, "pwrite", fail)
 
     ran = await run(shop.config(WHOLE), shop)
 
