@@ -195,7 +195,7 @@ class History:
         return decode_manifest(path.read_bytes()) if path.exists() else None
 
     def rows(self, manifest: Manifest) -> list[tuple[int, int]]:
-        rows: list[tuple[int, int]] = []
+        rows: list[tuple[Any, Any]] = []
         for part in manifest.parts:
             table = pq.read_table(self.out / part.key)
             assert table.num_rows == part.row_count
