@@ -178,7 +178,8 @@ class Exporter:
     def cancel(self, reason: str = "the exporter was asked to stop", *, signal: str | None = None) -> None:
         """Stop the run in order: what runs is ended, exports that are not done get the verdict ``cancelled``.
 
-        The events go on to the last one.  Does nothing before ``run()`` and after its end.
+        The events go on to the last one.  Does nothing before ``run()`` and after its end.  With ``RunPolicy.drain_s``, chunks
+        that a later run can use go on for that long first; a second call ends them, too.
 
         Args:
             reason: Why, for the record.
@@ -186,7 +187,7 @@ class Exporter:
         """
         if self._outbox is None or self._result is not None:
             return
-        if self._record is not None:
+        if self._record is not None and not self._is_cancelled:
             self._record.cancel_requested(reason, signal)
         self._is_cancelled = True
         if self._scheduler is not None:

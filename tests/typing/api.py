@@ -657,7 +657,7 @@ def seen(event: pe.RunEvent) -> None:
 
 
 async def export_with_a_record(run: record.Run, directory: Path) -> list[pe.RunEvent]:
-    async with pe.Exporter("shop.yaml", record=run):
+    async with pe.Exporter("shop.yaml", record=run, state=directory, resume=True, policy=pe.RunPolicy(drain_s=5.0)):
         pass
     async with pe.Exporter("shop.yaml", record=directory) as exporter:
         exporter.cancel("enough", signal="SIGTERM")

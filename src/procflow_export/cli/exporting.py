@@ -29,6 +29,7 @@ from procflow_export.engines.processes import ProcessEngine
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import ExitStatus
 from procflow_export.model.events import Finished, RunFinished, Status
+from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.ui.board import Board, CardState
 from procflow_export.ui.clean import many_lines
 from procflow_export.ui.painter import Painter
@@ -93,6 +94,7 @@ class RunOnce:
         record: The directory of all records; ``None`` records nothing.
         state: The directory of the state; ``None`` takes the one beside the configuration.
         resume: Go on with what the last run left.
+        drain_s: How long chunks that a later run can use may go on when the run is stopped.
         retry_command: Returns what to type to run some exports again.
         interrupts: Signals that stop the run; held from its beginning, and still afterwards.
     """
@@ -106,6 +108,7 @@ class RunOnce:
     record: Path | None = None
     state: Path | None = None
     resume: bool = False
+    drain_s: float = 0.0
     retry_command: Callable[[Sequence[str]], str]
     interrupts: Interrupts
     _board: Board = field(default_factory=Board)
@@ -136,6 +139,7 @@ class RunOnce:
                         record=self.record,
                         state=self.state,
                         resume=self.resume,
+                        policy=RunPolicy(drain_s=self.drain_s),
                     )
                     await self._follow(exporter, display)
                 except Exception as exc:  # noqa: BLE001 (raised again below)
@@ -157,14 +161,18 @@ class RunOnce:
                 display.hear(event)
 
     def _stop(self, exporter: Exporter) -> None:
-        if self._is_stopping or self.interrupts.first is None:
+        if self.interrupts.first is None:
+            return
+        if self._is_stopping:
             self._board.notice = "still stopping"
+            exporter.cancel("asked again")  # nothing is drained any more
             return
         self._is_stopping = True
         name = self.interrupts.first.name
+        what = "chunks that can be used go on" if self.drain_s else "workers are being ended"
         self._board.notice = f"stopping ({name})"
         if not self.face.is_live:
-            self.face.tell(f"{name}: stopping, workers are being ended")
+            self.face.tell(f"{name}: stopping, {what}")
         exporter.cancel(f"stopped by {name}", signal=name)
 
     def _open_engine(self) -> ProcessEngine | InProcessEngine:

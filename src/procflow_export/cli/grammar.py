@@ -120,6 +120,13 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         help="go on with what the last run left: exports that it published are left out, finished chunks are kept where"
         " chunks may differ in time",
     )
+    run.add_argument(
+        "--drain",
+        metavar="S",
+        type=_at_least(0),
+        default=0,
+        help="when stopped, let chunks that `--resume` can use go on for S seconds (default: %(default)s)",
+    )
     run.add_argument("--record", metavar="DIR", help="record the run below this folder, in a folder named by the run")
     check = command(
         "check",

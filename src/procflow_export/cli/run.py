@@ -35,6 +35,7 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
         record=None if parsed.record is None else Path(parsed.record),
         state=None if parsed.state is None else Path(parsed.state),
         resume=parsed.resume,
+        drain_s=parsed.drain,
         retry_command=retry_command(
             shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options
         ),

@@ -43,6 +43,8 @@ class RunPolicy:
         head_start_s: How long the first unit waits for all exports to be planned, so that the longest goes first.
         progress_interval_s: Least time between two ``progress`` events of one export.
         event_buffer: Events that wait for a slow consumer before the run waits for it.
+        drain_s: How long chunks that are being read may go on when the run is asked to stop, where a later run can go on with
+            them (``consistency: chunk``); 0 ends them at once, as all others are.
     """
 
     retry: RetryPolicy = RetryPolicy()
@@ -50,3 +52,4 @@ class RunPolicy:
     head_start_s: float = 2.0
     progress_interval_s: float = 0.1
     event_buffer: int = 256
+    drain_s: float = 0.0

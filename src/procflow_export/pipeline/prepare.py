@@ -82,6 +82,8 @@ async def plan_target(
             refusal = why_not(left, digest=digest, base_run_id=base_run_id, has_snapshot=snapshot is not None)
             if refusal is None:
                 cut = opened_cut(left.plan)
+                kept = f"{len(left.results)} of {left.plan.chunk_count} chunks are kept"
+                notes.append(f"goes on with run {left.run_id}: {kept}")
             else:
                 notes.append(f"what run {left.run_id} had finished is read again: {refusal}")
         resumed_from = None if cut is None or left is None else left.run_id

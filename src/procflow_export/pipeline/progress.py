@@ -16,6 +16,7 @@ import anyio
 from procflow_export.model.errors import ExportError, Failure
 from procflow_export.model.events import Status, UnitEvent, UnitProgress, UnitWarning
 from procflow_export.model.plan import UnitResult
+from procflow_export.model.settings import Consistency
 from procflow_export.pipeline.aftermath import Past
 from procflow_export.planning.order import remaining_cost
 from procflow_export.planning.plan import ExportPlan, Target
@@ -230,11 +231,12 @@ class ExportState:
             self.failure = failure
         self._end_units()
 
-    def cancel(self) -> None:
-        """Give the export up because somebody asked for it."""
+    def cancel(self, *, drains: bool = False) -> None:
+        """Give the export up because somebody asked for it; ``drains`` lets units go on that a later run can use."""
         if self.is_active and not self.is_complete:
             self.is_cancelled = True
-        self._end_units()
+        if not (drains and self.plan is not None and self.plan.consistency is Consistency.CHUNK):
+            self._end_units()
         self.reading.cancel()
 
     def settle(self) -> None:

@@ -90,6 +90,7 @@ class Scheduler:
         self._states = [ExportState(target=target) for target in targets]
         self._verdicts: dict[str, Finished] = {}
         self._running_count = 0
+        self._is_stopping = anyio.Event()
         self._changed = anyio.Event()
         self._dirty = anyio.Event()
         self._connections = Connections(targets, max_units=engine.max_units, max_planners=policy.max_planners)
@@ -109,6 +110,7 @@ class Scheduler:
         )
         async with anyio.create_task_group() as group:
             group.start_soon(self._show_progress, name="progress")
+            group.start_soon(self._end_drain, name="drain")
             async with SharedSources(self._environ) as sources, anyio.create_task_group() as work:
                 reading = self._reading(sources)
                 for state in self._states:
@@ -145,12 +147,20 @@ class Scheduler:
     def cancel(self) -> None:
         """Stop taking work and end what runs; every export that is not done gets the verdict ``cancelled``.
 
-        An export that is being published is published: its commit is one step that is not undone.
+        Units that a later run can use go on for a while first, if the policy says so; a second call ends them, too.  An export
+        that is being published is published: its commit is one step that is not undone.
         """
+        drains = self._policy.drain_s > 0 and not self._is_stopping.is_set()
+        self._is_stopping.set()
         for state in self._states:
-            state.cancel()
+            state.cancel(drains=drains)
             state.settle()
         self._notify()
+
+    async def _end_drain(self) -> None:
+        await self._is_stopping.wait()
+        await anyio.sleep(self._policy.drain_s)
+        self.cancel()
 
     # ---- units
 

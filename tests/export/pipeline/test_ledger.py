@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from procflow_export import Exporter, Status, Warned
+from procflow_export import Exporter, Progress, RunPolicy, Status, Warned
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import StateError
@@ -125,3 +125,54 @@ async def test_a_configuration_from_memory_leaves_no_state(shop: Shop) -> None:
     await run_in_memory(shop.config(CHUNKED))
 
     assert set(shop.root.iterdir()) - before == {shop.out}
+
+
+SLOW = CHUNKED | {"tuning": {"batch_size": 50, "throttle_ms": 5}}
+
+
+async def stopped(
+    shop: Shop, *, drain_s: float, times: int = 1, export: dict[str, Any] = SLOW
+) -> tuple[Ran, list[Any]]:
+    """Stop a run when its chunks are being read; return it with its chunks as they are remembered."""
+    policy = RunPolicy(retry=NO_DELAYS.retry, drain_s=drain_s, progress_interval_s=0)
+    events: list[Any] = []
+    async with Exporter(shop.config(export), policy=policy, state=shop.root / "state") as exporter:
+        async for event in exporter.run():
+            if isinstance(event, Progress) and event.row_count:
+                while times:
+                    exporter.cancel()
+                    times -= 1
+            events.append(event)
+        ran = Ran(events, exporter.result)
+    with open_state(shop.root / "state") as store:
+        return ran, store.chunks(ran.result.run_id, "big")
+
+
+async def test_draining_lets_chunks_end_that_a_later_run_can_use(shop: Shop) -> None:
+    """E-34: no new chunk is begun, those that run are finished and recorded, and the next run goes on with them."""
+    ran, chunks = await stopped(shop, drain_s=100)
+
+    assert ran.result.exports[0].status is Status.CANCELLED
+    assert 1 <= len(chunks) <= 2
+    assert {chunk.standing for chunk in chunks} == {ChunkStanding.DONE}
+    async with Exporter(shop.config(SLOW), policy=NO_DELAYS, state=shop.root / "state", resume=True) as exporter:
+        async for _ in exporter.run():
+            pass
+        assert exporter.result.status is Status.SUCCESS
+    with open_state(shop.root / "state") as store:
+        assert store.exports(export="big")[0].resumed_from == ran.result.run_id
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "times", "export"),
+    [(0, 1, SLOW), (100, 2, SLOW), (100, 1, SLOW | {"consistency": "snapshot"})],
+    ids=["no drain", "asked again", "a snapshot"],
+)
+async def test_without_a_use_for_them_chunks_are_ended_at_once(
+    shop: Shop, drain_s: float, times: int, export: dict[str, Any]
+) -> None:
+    """E-34: draining is for what can be gone on with, and a second request ends it."""
+    ran, chunks = await stopped(shop, drain_s=drain_s, times=times, export=export)
+
+    assert ran.result.exports[0].status is Status.CANCELLED
+    assert ChunkStanding.DONE not in {chunk.standing for chunk in chunks}
