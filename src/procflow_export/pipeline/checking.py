@@ -16,7 +16,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from procflow_export.checks.validation import Depth, Validation, validate_set
+from procflow_export.checks.validation import Validation, ValidationDepth, validate_set
 from procflow_export.config.choice import chosen_config
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.destinations import open_destination
@@ -33,7 +33,7 @@ Watch = Callable[[str, int], object]
 async def validate(
     config: LoadedConfig | Config | str | Path,
     *,
-    depth: Depth = Depth.SAMPLE,
+    depth: ValidationDepth = ValidationDepth.SAMPLE,
     exports: Sequence[str] | None = None,
     params: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -69,7 +69,7 @@ async def validate(
     return tuple(results[target.export.name] for target in targets)
 
 
-async def validated(target: Target, depth: Depth, limiter: anyio.CapacityLimiter, watch: Watch) -> Validation:
+async def validated(target: Target, depth: ValidationDepth, limiter: anyio.CapacityLimiter, watch: Watch) -> Validation:
     """Return whether the published set of one export is what its manifest says; what stops the check is in the result."""
     export = target.export.name
 

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from procflow_export.checks.validation import Depth, Validation
+from procflow_export.checks.validation import Validation, ValidationDepth
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.model.manifest import Manifest, decode_manifest, encode_manifest, run_manifest_key
 from procflow_export.model.plan import PartRecord
@@ -63,7 +63,7 @@ class Sets(Outcome):
     def export(self, mode: str, **more: Any) -> dict[str, Any]:
         return {"name": "t", "table": "t", "parallel": 2} | MODES[mode] | more
 
-    async def validated(self, mode: str, depth: Depth, **more: Any) -> Validation:
+    async def validated(self, mode: str, depth: ValidationDepth, **more: Any) -> Validation:
         (result,) = await validate(self.config(self.export(mode, **more)), depth=depth)
         assert result.failure is None
         return result
