@@ -24,6 +24,7 @@ from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.port import Engine
 from procflow_export.engines.redaction import cleaner_of, searched, secrets_of_targets, text_cleaner
+from procflow_export.model.destination import DestinationType
 from procflow_export.model.errors import MisuseError, PlatformError
 from procflow_export.pipeline.groups import end_group
 from procflow_export.pipeline.ledger import Ledger
@@ -147,12 +148,14 @@ class Exporter:
         exception.  Reading the first one raises ``StateError`` if the state cannot be used; nothing ran then.
 
         Raises:
-            MisuseError: If the exporter is not open, or ran before.
+            MisuseError: If the exporter is not open, or ran before; or if an export to standard output is not alone, or is not
+                done by the in-process engine.
         """
         if self._loaded is None or self._engine is None:
             raise MisuseError("the exporter is not open: use it with `async with`")
         if self._outbox is not None:
             raise MisuseError("an exporter runs once: make another one")
+        _refuse_stream(self._targets, self._engine)
         clock = Clock()
         observer: RunObserver = self._record or Unobserved()
         clean = text_cleaner(self._secrets)
@@ -264,3 +267,13 @@ class Exporter:
                 await self._exit_stack.__aexit__(None, None, None)
             finally:
                 await self._record_stack.__aexit__(exc_type, exc, traceback)
+
+
+def _refuse_stream(targets: Sequence[Target], engine: Engine) -> None:
+    """Refuse what standard output cannot carry: it has room for one export, and a worker's is taken by what it tells."""
+    if all(target.destination.type is not DestinationType.STDOUT for target in targets):
+        return
+    if len(targets) > 1:
+        raise MisuseError("an export to standard output runs alone: name it, and no other")
+    if engine.name != InProcessEngine.NAME:
+        raise MisuseError("an export to standard output is done by this process: use the in-process engine")

@@ -1,7 +1,7 @@
 """Run rounds of random work and check everything: bytes, sums, leaks, memory.
 
 Each round has a seed of its own; one that fails prints the command that repeats its choices (not its timing).
-``./run soak endings`` kills hosts instead: see ``./run soak endings --help``.
+``./run soak endings`` kills hosts instead, ``./run soak commit`` exports: see their ``--help``.
 """
 
 from __future__ import annotations
@@ -191,6 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
         from tools.soak.endings import main as kill_hosts
 
         return kill_hosts(words[1:])
+    if words[:1] == ["commit"]:
+        from tools.soak.commit import main as kill_exports
+
+        return kill_exports(words[1:])
     parser = argparse.ArgumentParser(prog="./run soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
     parser.add_argument("--seed", help="the seed of all rounds, or of the one to repeat (default: a new one)")

@@ -28,6 +28,8 @@ from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.engines.processes import ProcessEngine
 from procflow_export.exporter import Exporter
 from procflow_export.model.codes import ExitStatus
+from procflow_export.model.destination import DestinationType
+from procflow_export.model.errors import MisuseError
 from procflow_export.model.events import Finished, RunFinished, Status
 from procflow_export.pipeline.policy import RunPolicy
 from procflow_export.ui.board import Board, CardState
@@ -181,6 +183,10 @@ class RunOnce:
             IN_PROCESS if config.parallel_exports and not config.parallel_export_processes else PROCESSES
         )
         chosen = [export for export in config.exports if not self.exports or export.name in self.exports]
+        if any(config.destination_of(export).type is DestinationType.STDOUT for export in chosen):
+            if self.face.is_json:
+                raise MisuseError("--json and an export to standard output both want standard output")
+            kind = self.engine or IN_PROCESS
         at_most = sum(_parallel_units(export) for export in chosen)
         max_units = self.max_units or max(1, min(_processors(), at_most))
         memory_mb = self.memory_mb or config.memory_mb

@@ -19,7 +19,7 @@ from procflow_export.config.document import KeyPath
 from procflow_export.config.places import EXPORT, manifest_place
 from procflow_export.config.shape import Findings, nearest_name
 from procflow_export.config.source_rules import Surroundings
-from procflow_export.config.structs import Config, ExportConfig
+from procflow_export.config.structs import Config, ExportConfig, Mode
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType, Verify
 from procflow_export.model.errors import Severity
@@ -101,6 +101,8 @@ def check_place(export: ExportConfig, path: KeyPath, config: Config, findings: F
             f"'verify' has no effect on {destination.type.value}: it is for object stores",
             severity=Severity.WARNING,
         )
+    if destination.type is DestinationType.STDOUT:
+        _check_stream(export, path, findings)
     if export.is_cumulative and _has_place(destination):
         key = "prefix" if destination.type.is_store else "path"
         where = (*path, "destination", key) if export.destination is not None else (*path, "destination")
@@ -119,6 +121,16 @@ def _check_stable_place(destination: DestinationConfig, key: str, where: KeyPath
         )
     if any(segment.startswith(".") for segment in below.split("/")):
         findings.add(where, "parts cannot lie in a hidden directory", found=destination.folder)
+
+
+def _check_stream(export: ExportConfig, path: KeyPath, findings: Findings) -> None:
+    """Check that the export is one file, since a stream holds one and keeps nothing to go on from."""
+    if export.mode is not Mode.FULL:
+        findings.add(
+            (*path, "mode"), "standard output takes one file of all rows", found=export.mode.value, allowed="full"
+        )
+    if export.max_file_size is not None:
+        findings.add((*path, "max_file_size"), "standard output takes one file, however large")
 
 
 def _has_place(destination: DestinationConfig) -> bool:
@@ -185,7 +197,11 @@ def _check_prefix(destination: DestinationConfig, path: KeyPath, findings: Findi
 def _check_placeholders(text: str, path: KeyPath, findings: Findings) -> None:
     for name in _PLACEHOLDER.findall(text):
         if name in _LATER_PLACEHOLDERS:
-            findings.add(path, f"{{{name}}} is not supported yet", code=Code.CONFIG_NOT_SUPPORTED)
+            findings.add(
+                path,
+                f"{{{name}}} is not supported yet: parts are told apart by the number of their chunk",
+                code=Code.CONFIG_NOT_SUPPORTED,
+            )
         elif name not in PLACEHOLDERS:
             findings.add(
                 path,

@@ -35,6 +35,7 @@ from procflow_export.destinations.port import (
     StoredPart,
     Version,
 )
+from procflow_export.destinations.stdout import StandardOutput
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
@@ -82,13 +83,12 @@ async def open_destination(
         case DestinationType.LOCAL:
             yield LocalDestination(_local_root(config), owner=owner)
         case DestinationType.S3 | DestinationType.GCS | DestinationType.AZURE:
-            from procflow_export.destinations.stores.opening import open_store
-            from procflow_export.destinations.stores.store import StoreDestination
+            from procflow_export.destinations.stores.opening import open_store_destination
 
-            store = await anyio.to_thread.run_sync(open_store, config, os.environ if environ is None else environ)
-            yield StoreDestination(store, location=config.location, verify=config.verify)
+            environ = os.environ if environ is None else environ
+            yield await anyio.to_thread.run_sync(open_store_destination, config, owner, environ)
         case DestinationType.STDOUT:
-            raise DestinationError(Code.DESTINATION_NOT_USABLE, "standard output is not supported yet")
+            yield StandardOutput()
         case _:
             assert_never(config.type)
 

@@ -66,6 +66,7 @@ class LocalDestination:
         nameless: Whether to try files without a name; False always writes hidden names.
     """
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = None
 
     def __init__(self, root: Path, *, owner: Owner | None = None, nameless: bool = True) -> None:
@@ -162,7 +163,7 @@ class LocalDestination:
         with _explained(f"remove {key}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (a lock tells who is dead)
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (a lock tells who is dead)
         if self._owner is None:
             return ()
         export = self._owner.export

@@ -114,6 +114,11 @@ class Destination(Protocol):
     def location(self) -> str: ...
 
     @property
+    def keeps_objects(self) -> bool:
+        """Whether what was stored can be found again; where not, nothing is published."""
+        ...
+
+    @property
     def max_part_bytes(self) -> int | None:
         """Size at which a part ends at the latest; ``None`` where there is none."""
         ...
@@ -181,13 +186,14 @@ class Destination(Protocol):
         """
         ...
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:
         """Remove what dead runs of this owner's export left unfinished, and return the names that were removed.
 
         Touches neither objects that are visible, nor files of other exports, nor files that a live process is writing.
         A destination that was opened without an owner removes nothing.
 
         Args:
-            dead_runs: Runs that are known to be dead; a destination that cannot tell by itself removes what they left.
+            stems: What the names of parts of runs begin with that are known to be dead, for a destination that cannot tell by
+                itself.
         """
         ...

@@ -38,6 +38,8 @@ class InProcessEngine:
     waits while there is not enough; and while the process is larger than the unit's threshold.
     """
 
+    NAME: Final = "in-process"
+
     def __init__(
         self,
         *,
@@ -66,7 +68,7 @@ class InProcessEngine:
     @property
     def name(self) -> str:
         """``in-process``."""
-        return "in-process"
+        return self.NAME
 
     @property
     def max_units(self) -> int:

@@ -146,7 +146,7 @@ def _sweep(
     if manifest is not None and manifest.run_id != entry.run_id and manifest.run_id not in known and not is_published:
         # Somebody who does not share this state has published in between, perhaps after this run did: not ours to judge.
         return None
-    destination.remove_stale()
+    destination.remove_stale((entry.place.part_stem,))
     named = set(keeping)
     if manifest is not None:
         named.update(part.key for part in manifest.parts)

@@ -31,8 +31,8 @@ async def finalise(
     started_at: datetime,
     finished_at: datetime,
     threads: anyio.CapacityLimiter,
-) -> Publication:
-    """Check that the parts are the export, and publish them.
+) -> Publication | None:
+    """Check that the parts are the export, and publish them; ``None`` where nothing can be published, as in a stream.
 
     Publishing is one call in a thread: a cancellation waits for it, and never stops between manifest and marker.
 
@@ -45,6 +45,8 @@ async def finalise(
     manifest = build_manifest(plan, results, started_at=started_at, finished_at=finished_at)
     owner = Owner(export=plan.name, run_id=plan.target.run_id)
     async with open_destination(plan.target.destination, owner=owner, environ=plan.target.environ) as destination:
+        if not destination.keeps_objects:
+            return None
         # W4: the manifest is one put after all its parts: it is the commit.  W5: the marker follows it, once it reads back.
         commit = partial(publish, destination, manifest, continuation=plan.continuation)
         return await anyio.to_thread.run_sync(commit, limiter=threads)

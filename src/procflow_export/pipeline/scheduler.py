@@ -305,6 +305,7 @@ class Scheduler:
     async def _publish(self, state: ExportState) -> None:
         await state.settled.wait()
         publication: Publication | None = None
+        is_delivered = False
         plan = state.plan
         if plan is not None and state.is_active and state.skip_reason is None:
             try:
@@ -315,10 +316,12 @@ class Scheduler:
                     finished_at=utc_now(),
                     threads=self._stores,
                 )
+                is_delivered = True
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
         if publication is not None and plan is not None:
             await self._follow(state, plan, publication)
+        if is_delivered:
             for change in changes_of(state):
                 self._log.warning("values_changed", export=state.name, change=change)
                 await self._outbox.put(Warned(export=state.name, code=VALUES_CHANGED, message=change))

@@ -24,6 +24,7 @@ import anyio.to_thread
 
 from procflow_export.checks.batches import BatchCheck
 from procflow_export.destinations import Destination
+from procflow_export.destinations.crash import crash_point
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import DataError
 from procflow_export.model.events import UnitEvent, UnitWarning
@@ -148,6 +149,7 @@ async def _read_batches(unit: WorkUnit, source: Source, handover: Handover, stat
     check = BatchCheck(limits, request.columns, key=unit.row_key, warn=warn)
     async with source.read_chunk(request, statistics) as batches:
         async for batch in batches:
+            crash_point("unit.batch_read")
             # In proportion to the rows: small batches must not be paid for like full ones.
             pause_s = throttle_s * min(1.0, batch.num_rows / unit.batch_rows)
             pieces = deque(check.checked(batch))

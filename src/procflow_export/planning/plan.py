@@ -16,7 +16,7 @@ import msgspec
 from procflow_export.config.sizes import parse_size
 from procflow_export.config.structs import ColumnConfig, CompressionProfile, Config, ExportConfig, LoadedConfig
 from procflow_export.model.choices import Choice, Choices, parse_type
-from procflow_export.model.destination import DestinationConfig
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.keys import Key, KeyValues
 from procflow_export.model.manifest import Continuation, CursorOwner, Manifest, StoredCursor
 from procflow_export.model.plan import Query, Relation, Selection, Snapshot, WorkUnit
@@ -98,7 +98,9 @@ class Target:
 
     @property
     def max_attempts(self) -> int:
-        """Tries per work unit."""
+        """Tries per work unit; what went into a stream cannot be written again."""
+        if self.destination.type is DestinationType.STDOUT:
+            return 1
         return self.export.chunk_max_attempts or self.limits.max_retries + 1
 
 

@@ -18,6 +18,7 @@ from procflow_export.model.errors import DestinationError
 class MemoryDestination:
     """Objects in a dictionary; every store is one assignment."""
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = None
 
     def __init__(self) -> None:
@@ -77,7 +78,7 @@ class MemoryDestination:
     def remove(self, key: str) -> None:
         self.objects.pop(check_key(key), None)
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:
         return ()
 
 

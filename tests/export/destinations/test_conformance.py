@@ -39,6 +39,23 @@ def test_a_stored_part_has_size_and_digest_of_its_bytes(destination: Destination
     assert part.stored.checksum == f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+@pytest.mark.parametrize("size_bytes", [1_000, 20_000_000])
+def test_what_was_written_may_change_afterwards(destination: Destination, size_bytes: int) -> None:
+    """E-42: W2: a sink has taken what it was given: who reuses the buffer changes nothing of the part."""
+    expected = hashlib.sha256()
+    buffer = bytearray(size_bytes // 10)
+    with destination.open_part("a.parquet") as part:
+        for number in range(10):
+            buffer[:] = bytes([number + 1]) * len(buffer)
+            part.write(memoryview(buffer))
+            expected.update(buffer)
+            buffer[:] = bytes(len(buffer))
+
+    with destination.open_object("a.parquet") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == expected.hexdigest()
+    assert part.stored.checksum == f"sha256:{expected.hexdigest()}"
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
 def test_a_failed_part_leaves_nothing(destination: Destination, error: type[BaseException]) -> None:
     """E-42: W1: whatever exception leaves the block, a cancellation too, no object appears and an old one stays."""

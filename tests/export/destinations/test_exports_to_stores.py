@@ -16,7 +16,8 @@ import pytest
 
 from procflow_export.destinations import Depth, read_published
 from tests.export.destinations.buckets import TYPES, destination_in
-from tests.export.secrets.canaries import leaks
+from tests.export.destinations.scripted_store import scripted_store
+from tests.export.secrets.canaries import PASSWORD_CORE, TOKEN_CORE, leaks, leaks_in
 from tools.pytest_servers import fresh_bucket
 from tools.servers.buckets import ObjectStore, StoreKind
 
@@ -136,3 +137,30 @@ def test_wrong_keys_stop_a_run_before_it_reads(azure_store: ObjectStore, engine:
     assert ended.returncode == 1
     assert "DESTINATION_DENIED" in ended.stdout
     assert leaks(ended.stdout + ended.stderr) == []
+
+
+@pytest.mark.parametrize("engine", ["in-process", "processes"])
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_what_gives_access_is_written_nowhere(kind: str, engine: str, tmp_path: Path) -> None:
+    """E-2: a server that repeats the request in its refusal finds no listener: no event, record, state or text has a key."""
+    canaries = {"SECRET": PASSWORD_CORE, "TOKEN": TOKEN_CORE, "SAS": f"sv=2024&sig={PASSWORD_CORE}", "KEY": "AKIA"}
+    keys: dict[str, str] = {"access_key_env": "KEY", "secret_key_env": "SECRET", "session_token_env": "TOKEN"}
+    if kind == "azure":
+        keys = {"account_name": "shop", "sas_token_env": "SAS"}
+    sent = TOKEN_CORE if kind == "s3" else PASSWORD_CORE
+    store = ObjectStore(kind="s3", endpoint="", bucket="shop", credentials={}, environ=canaries)
+    file = write_config(tmp_path, store, "exports")
+    with scripted_store() as script:
+        script.status = 400
+        script.body = f"<Error><Code>Odd</Code><Message>{sent} and ?sig={sent}</Message></Error>"
+        values = json.loads(file.read_text())
+        values["destination"] = {"type": kind, "bucket": "shop", "prefix": "p", "endpoint": f"{script.url}/shop"} | keys
+        file.write_text(json.dumps(values))
+
+        ended = run(file, store, "--engine", engine, "--verbose")
+
+    assert ended.returncode == 1
+    assert "DESTINATION_FAILED" in ended.stdout
+    assert any(sent in str(request) for request in script.asked)
+    assert leaks(ended.stdout + ended.stderr) == []
+    assert leaks_in(tmp_path) == {}

@@ -76,6 +76,15 @@ def conventions(config: DestinationConfig, environ: Mapping[str, str]) -> dict[s
     return {name.lower(): environ[name] for name in CONVENTIONS[config.type] if environ.get(name)}
 
 
+def profile_of(config: DestinationConfig, environ: Mapping[str, str]) -> str | None:
+    """Return the AWS profile that gives the credentials, if one does: keys that are named or in the environment go before."""
+    if config.access_key_env is not None:
+        return None
+    if config.aws_profile is not None:
+        return config.aws_profile
+    return None if environ.get("AWS_ACCESS_KEY_ID") else environ.get("AWS_PROFILE") or None
+
+
 def named(name: str, environ: Mapping[str, str]) -> str:
     """Return the value of a variable that the configuration names.
 

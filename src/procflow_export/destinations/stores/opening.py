@@ -17,8 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from procflow_export.destinations.stores.credentials import conventions, named
+from procflow_export.destinations.port import Owner
+from procflow_export.destinations.stores.credentials import conventions, named, profile_of
 from procflow_export.destinations.stores.failures import explained
+from procflow_export.destinations.stores.store import StoreDestination
+from procflow_export.destinations.stores.uploads import S3Uploads
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.errors import DestinationError
@@ -46,11 +49,28 @@ _RETRIES: Final[RetryConfig] = {
 }
 
 
+def open_store_destination(
+    config: DestinationConfig, owner: Owner | None, environ: Mapping[str, str]
+) -> StoreDestination:
+    """Return the destination in an object store; blocks, and sends nothing yet.
+
+    Raises:
+        DestinationError: If the settings lead nowhere.
+    """
+    return StoreDestination(
+        open_store(config, environ),
+        location=config.location,
+        verify=config.verify,
+        owner=owner,
+        uploads=S3Uploads(config, environ) if config.type is DestinationType.S3 else None,
+    )
+
+
 def open_store(config: DestinationConfig, environ: Mapping[str, str]) -> ObjectStore:
     """Return a store whose keys are relative to the folder of ``config``; nothing is sent yet.
 
     Raises:
-        DestinationError: If the settings lead nowhere, or ``aws_profile`` is given without boto3.
+        DestinationError: If the settings lead nowhere, or name an AWS profile and boto3 is not installed.
     """
     options = {**store_options(config, environ)}
     with explained("open", config.location):
@@ -120,8 +140,8 @@ def _name_s3(
             "expires_at": None,
         }
         options["credential_provider"] = lambda: keys
-    elif config.aws_profile is not None:
-        options["credential_provider"] = _profile_provider(config.aws_profile)
+    elif (profile := profile_of(config, environ)) is not None:
+        options["credential_provider"] = _profile_provider(profile)
     if "credential_provider" in options:
         for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
             settings.pop(name, None)
@@ -134,7 +154,7 @@ def _profile_provider(profile: str) -> object:
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError as exc:
         raise DestinationError(
-            Code.DESTINATION_NOT_USABLE, "`aws_profile` needs boto3: install procflow with the extra `aws`"
+            Code.DESTINATION_NOT_USABLE, "an AWS profile needs boto3: install procflow with the extra `aws`"
         ) from exc
     try:
         return Boto3CredentialProvider(boto3.session.Session(profile_name=profile))

@@ -62,9 +62,10 @@ class StorePart:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(data).cast("B")
-        # In blocks: a writer takes what it is given into memory at once, and a row may be larger than all of a part's blocks.
+        # In blocks: a writer takes what it is given at once, and a row may be larger than all of a part's blocks.
         for start in range(0, len(view), BLOCK_BYTES):
-            block = view[start : start + BLOCK_BYTES]
+            # obstore keeps what it is given, uncopied, until it is sent; whoever gave it may write into it before that.
+            block = bytes(view[start : start + BLOCK_BYTES])
             with explained(f"store {self.key}", self._location):
                 self._writer.write(block)
             self._hash.update(block)
@@ -102,8 +103,9 @@ class _Blocks:
         self._block_bytes = 0
         self._digests = b""
 
-    def update(self, data: memoryview) -> None:
-        self._whole.update(data)
+    def update(self, block: bytes) -> None:
+        self._whole.update(block)
+        data = memoryview(block)
         while data:
             piece = data[: BLOCK_BYTES - self._block_bytes]
             self._block.update(piece)

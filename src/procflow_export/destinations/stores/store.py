@@ -24,9 +24,10 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from procflow_export.destinations.crash import crash_point
 from procflow_export.destinations.keys import SMALL_OBJECT_MAX_BYTES, check_key
-from procflow_export.destinations.port import ObjectInfo, StoredObject, Version
+from procflow_export.destinations.port import ObjectInfo, Owner, StoredObject, Version
 from procflow_export.destinations.stores.failures import STORE_ERRORS, explained, is_missing_bucket
 from procflow_export.destinations.stores.part import MAX_PART_BYTES, StorePart
+from procflow_export.destinations.stores.uploads import S3Uploads
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import Verify
 from procflow_export.model.errors import DestinationError
@@ -46,13 +47,26 @@ class StoreDestination:
         store: An open store, whose keys are relative to the prefix.
         location: The prefix with its bucket, for people.
         verify: How a part is compared before it is recorded.
+        owner: Whose unfinished uploads may be removed; without one none are.
+        uploads: Where those are found; ``None`` where there is no way.
     """
 
+    keeps_objects: bool = True
     max_part_bytes: int | None = MAX_PART_BYTES
 
-    def __init__(self, store: ObjectStore, *, location: str, verify: Verify = Verify.SIZE) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        location: str,
+        verify: Verify = Verify.SIZE,
+        owner: Owner | None = None,
+        uploads: S3Uploads | None = None,
+    ) -> None:
         self._store = store
         self._verify = verify
+        self._owner = owner
+        self._uploads = uploads
         self.location = location
 
     @contextmanager
@@ -142,8 +156,10 @@ class StoreDestination:
         ):
             obstore.delete(self._store, key)
 
-    def remove_stale(self, dead_runs: Collection[str] = ()) -> tuple[str, ...]:  # noqa: ARG002 (not yet)
-        return ()
+    def remove_stale(self, stems: Collection[str] = ()) -> tuple[str, ...]:
+        if self._owner is None or self._uploads is None or not stems:
+            return ()
+        return self._uploads.abort(stems, export=self._owner.export)
 
     def _get(self, key: str) -> GetResult | None:
         check_key(key)

@@ -76,7 +76,8 @@ class BinaryForm:
                 position += 4
                 fields.append(None if length < 0 else block[position : position + length])
                 position += max(length, 0)
-            assert position == end
+            if position != end:
+                raise FramingError("the fields of a row do not fill it")
             rows.append([fields[place] for place in self._places])
         return results
 
