@@ -122,3 +122,10 @@ def test_repair_of_an_export_that_adds_to_its_set(shop: Shop) -> None:
     assert "the cursor is forgotten" in done.err
     assert shop.run("validate", config, "--depth", "full").status == 0
     assert shop.run("reconcile", config).status == 0
+
+
+def test_standard_output_keeps_nothing_to_check(shop: Shop) -> None:
+    """E-46, E-61: a set that went to standard output cannot be checked, and that is said."""
+    config = str(shop.config({"name": "orders", "table": "orders"}, destination={"type": "stdout"}))
+
+    assert shop.run("validate", config).status == shop.run("reconcile", config).status == 64
