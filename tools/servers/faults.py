@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, assert_never
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 HEAD_MAX_BYTES: Final = 1 << 20
 _REASONS: Final = {400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests", 507: "Insufficient Storage"}
@@ -59,7 +59,7 @@ class Fault:
     what: Answer | Break
     method: str = ""
     target: str = ""
-    """A regular expression, found anywhere in path and query."""
+    """A regular expression, found anywhere in path and query, percent signs decoded: clients differ in what they encode."""
     after: int = 0
     times: int | None = 1
     hits: int = field(default=0, init=False)
@@ -67,7 +67,7 @@ class Fault:
     _seen: int = field(default=0, init=False)
 
     def strikes(self, method: str, target: str) -> bool:
-        if (self.method and self.method != method) or re.search(self.target, target) is None:
+        if (self.method and self.method != method) or re.search(self.target, unquote(target)) is None:
             return False
         self._seen += 1
         if self._seen <= self.after or (self.times is not None and self.hits >= self.times):
@@ -95,6 +95,7 @@ class FaultProxy:
         self._upstream = (parts.hostname, parts.port)
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._transports: set[asyncio.WriteTransport] = set()
         self.requests: list[tuple[str, str]] = []
         self.stalled = threading.Event()
         """Set when a request stalls."""
@@ -117,13 +118,24 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Handle one connection, which carries one request."""
-        with contextlib.suppress(OSError, EOFError):
-            try:
-                request = _parsed(await reader.readuntil(b"\r\n\r\n"))
-                await self._handle(request, reader, writer)
-            finally:
-                # A reset after an answer that was read is nothing to a client; before it, it is the fault.
-                writer.transport.abort()
+        with contextlib.suppress(OSError, EOFError), self._open(writer):
+            request = _parsed(await reader.readuntil(b"\r\n\r\n"))
+            await self._handle(request, reader, writer)
+
+    def hang_up(self) -> None:
+        """Reset every connection; whoever waits on one goes on."""
+        for transport in self._transports:
+            transport.abort()
+
+    @contextlib.contextmanager
+    def _open(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        self._transports.add(writer.transport)
+        try:
+            yield
+        finally:
+            # A reset after an answer that was read is nothing to a client; before it, it is the fault.
+            self._transports.discard(writer.transport)
+            writer.transport.abort()
 
     async def _handle(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fault = self._struck(request)
@@ -133,9 +145,7 @@ class FaultProxy:
         body = await reader.readexactly(request.length)
         match fault:
             case None:
-                async for block in self._asked(request, body):
-                    writer.write(block)
-                    await writer.drain()
+                await self._ask(request, body, writer)
                 await _finish(reader, writer)
             case Answer():
                 writer.write(fault.encoded(request.method))
@@ -144,23 +154,28 @@ class FaultProxy:
                 self.stalled.set()
                 await reader.read()
             case Break.CUT_ANSWER:
-                answer = b"".join([block async for block in self._asked(request, body)])
+                answer = await self._ask(request, body)
                 writer.write(answer[: len(answer) // 2])
                 await writer.drain()
             case Break.LOSE_ANSWER:
-                _ = [block async for block in self._asked(request, body)]
+                await self._ask(request, body)
             case _:
                 assert_never(fault)
 
-    async def _asked(self, request: _Request, body: bytes) -> AsyncGenerator[bytes, None]:
+    async def _ask(self, request: _Request, body: bytes, client: asyncio.StreamWriter | None = None) -> bytes:
+        """Ask the store; pass its answer on as it comes, or return it whole where there is nobody to pass it to."""
+        kept = bytearray()
         reader, writer = await asyncio.open_connection(*self._upstream)
-        try:
+        with self._open(writer):
             writer.write(request.head)
             writer.write(body)
             while block := await reader.read(1 << 16):
-                yield block
-        finally:
-            writer.transport.abort()
+                if client is None:
+                    kept += block
+                else:
+                    client.write(block)
+                    await client.drain()
+        return bytes(kept)
 
 
 async def _finish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,11 +209,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
         is_listening.set()
         await is_over.wait()
         server.close()
-        connections = asyncio.all_tasks() - {asyncio.current_task()}
-        for connection in connections:
-            connection.cancel()
-        if connections:
-            await asyncio.wait(connections)
+        while connections := asyncio.all_tasks() - {asyncio.current_task()}:
+            proxy.hang_up()
+            await asyncio.wait(connections, timeout=0.01)  # one that connects to the store has nothing to reset yet
 
     def work() -> None:
         with contextlib.closing(loop):

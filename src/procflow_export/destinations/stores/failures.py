@@ -76,7 +76,9 @@ _PASSING: Final = frozenset(
         "TooManyRequests",
         "OperationAborted",
         "ConditionalRequestConflict",
+        # The completion of an upload that was completed before, its answer lost: S3's word and Azure's.
         "NoSuchUpload",
+        "InvalidBlockList",
         "InternalError",
         "ServiceUnavailable",
         "ServerBusy",
