@@ -100,12 +100,7 @@ def remove_garbage(destination: Destination, store: StateStore, export: str, gar
     removable = sorted(
         (each.key for each in garbage if each.is_removable), key=lambda key: (key.startswith("manifest-"), key)
     )
-<<<<<<< HEAD
-    # The lease is ours: whatever is unfinished of a run that was not swept has no writer any more.
-    destination.remove_stale([entry.place.part_stem for entry in store.exports(export=export) if not entry.is_swept])
-=======
     destination.remove_stale([entry.place.part_stem for entry in store.exports(export=export)])
->>>>>>> main
     for key in removable:
         destination.remove(key)
     store.forget_files(export, removable)
