@@ -52,6 +52,7 @@ def test_a_store_that_is_killed_and_comes_back_costs_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["part", "manifest"])
 def test_a_store_that_stays_dead_ends_the_run_and_keeps_the_old_set(tmp_path: Path, moment: str) -> None:
     """E-44: SIGKILL of the store: the run says that a retry is worth it, the old set is there, and the next run publishes."""
