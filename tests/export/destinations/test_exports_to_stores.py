@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pyarrow.parquet as pq
 import pytest
 
+from procflow_export import Exporter
 from procflow_export.destinations import Depth, read_published
-from tests.export.destinations.buckets import TYPES, destination_in
+from procflow_export.destinations.crash import CRASH_ENV
+from procflow_export.destinations.stores.store import StoreDestination
+from procflow_export.model.manifest import MANIFEST_KEY, MARKER_KEY
+from tests.export.destinations.buckets import TYPES, destination_in, uploads_of
 from tests.export.destinations.scripted_store import scripted_store
 from tests.export.secrets.canaries import PASSWORD_CORE, TOKEN_CORE, leaks, leaks_in
 from tools.pytest_servers import fresh_bucket
@@ -164,3 +170,64 @@ def test_what_gives_access_is_written_nowhere(kind: str, engine: str, tmp_path: 
     assert any(sent in str(request) for request in script.asked)
     assert leaks(ended.stdout + ended.stderr) == []
     assert leaks_in(tmp_path) == {}
+
+
+def test_the_uploads_of_a_killed_run_are_aborted_by_the_next(s3_store: ObjectStore, tmp_path: Path) -> None:
+    """E-34, E-44: SIGKILL in the middle of an upload leaves blocks that nobody sees; the next run has them forgotten."""
+    file = write_config(
+        tmp_path, s3_store, "exports", format="csv", query="SELECT id, hex(randomblob(4000)) AS t FROM orders"
+    )
+    values = json.loads(file.read_text())
+    del values["exports"][0]["table"]
+    file.write_text(json.dumps(values))
+    crashing = ObjectStore(
+        kind="s3",
+        endpoint=s3_store.endpoint,
+        bucket=s3_store.bucket,
+        credentials={},
+        environ={**s3_store.environ, CRASH_ENV: "part.written"},
+    )
+
+    killed = run(file, crashing, "--engine", "in-process")
+
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = uploads_of(s3_store)
+    assert left.startswith("exports/orders/orders-")
+    destination = destination_in(s3_store, "exports/orders")
+    assert list(destination.list()) == []
+
+    ended = run(file, s3_store, "--engine", "in-process")
+
+    assert ended.returncode == 0, ended.stderr
+    assert uploads_of(s3_store) == []
+    published = read_published(destination, depth=Depth.CHECKSUMS)
+    assert published is not None
+    assert published.is_complete
+    assert published.manifest.row_count == ROWS
+    assert {info.key for info in destination.list()} == {
+        MANIFEST_KEY,
+        MARKER_KEY,
+        f"manifest-{published.manifest.run_id}.json",
+        *(part.key for part in published.manifest.parts),
+    }
+
+
+def test_a_part_ends_before_it_has_too_many_blocks(
+    s3_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-40: where a store limits the blocks of an object, the chunk goes on in a further part."""
+    file = write_config(tmp_path, s3_store, "exports", format="csv", tuning={"batch_size": 1_000})
+    monkeypatch.setattr(StoreDestination, "max_part_bytes", 20_000)
+
+    async def export() -> None:
+        async with Exporter(file, environ=s3_store.environ) as exporter:
+            async for _ in exporter.run():
+                pass
+
+    anyio.run(export)
+
+    published = read_published(destination_in(s3_store, "exports/orders"), depth=Depth.CHECKSUMS)
+    assert published is not None
+    assert published.is_complete
+    assert published.manifest.row_count == ROWS
+    assert len(published.manifest.parts) == 3

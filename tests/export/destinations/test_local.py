@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from procflow_export.destinations import local as local_module
 from procflow_export.destinations import open_destination
 from procflow_export.destinations.keys import is_temporary_of, temporary_name
 from procflow_export.destinations.local import LocalDestination
@@ -364,3 +365,40 @@ async def test_a_destination_opens_where_nothing_is(tmp_path: Path) -> None:
         assert not root.exists()
         destination.put("x", b"1")
     assert names(tmp_path) == ["x"]
+
+
+def test_who_holds_the_directory_is_waited_for_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-43: while another process looks and replaces, nobody else does; one that hangs is told, and nothing was changed."""
+    destination = destination_in(tmp_path, nameless=True)
+    destination.put("manifest.json", b"1")
+    seen = destination.read("manifest.json")
+    assert seen is not None
+    monkeypatch.setattr(local_module, "LOCK_WAIT_S", 0.0)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+
+    with pytest.raises(DestinationError, match="does not get on") as caught:
+        destination.replace("manifest.json", b"2", expected=seen.version)
+    assert caught.value.code is Code.DESTINATION_UNAVAILABLE
+    assert destination.get("manifest.json") == b"1"
+
+    os.close(holder)
+    assert destination.replace("manifest.json", b"2", expected=seen.version)
+
+
+def test_a_directory_that_cannot_be_locked_is_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-43: on a file system without locks the condition holds up to an instant, as the page says."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    destination = destination_in(tmp_path, nameless=True)
+    destination.put("manifest.json", b"1")
+    seen = destination.read("manifest.json")
+    assert seen is not None
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    assert destination.replace("manifest.json", b"2", expected=seen.version)
+    assert not destination.replace("manifest.json", b"3", expected=seen.version)

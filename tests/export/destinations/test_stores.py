@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from procflow_export.destinations.port import Owner
@@ -23,7 +22,7 @@ from procflow_export.destinations.stores.uploads import is_abandoned
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig, DestinationType, Verify
 from procflow_export.model.errors import DestinationError
-from tests.export.destinations.buckets import config_of, destination_in
+from tests.export.destinations.buckets import config_of, destination_in, s3_client, uploads_of
 from tests.export.destinations.scripted_store import scripted_store
 from tools.pytest_servers import fresh_bucket
 from tools.servers.buckets import ObjectStore, StoreKind
@@ -33,16 +32,6 @@ from tools.servers.buckets import ObjectStore, StoreKind
 def bucket(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> ObjectStore:
     kind: StoreKind = request.param
     return fresh_bucket(kind, pytestconfig)
-
-
-def s3_client(store: ObjectStore) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
-    )
 
 
 SIZES = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 5]
@@ -130,10 +119,6 @@ def test_an_upload_that_fails_leaves_no_blocks(s3_store: ObjectStore) -> None:
 def abandoned(store: ObjectStore, *keys: str) -> None:
     for key in keys:
         s3_client(store).create_multipart_upload(Bucket=store.bucket, Key=key)
-
-
-def uploads_of(store: ObjectStore) -> list[str]:
-    return [upload["Key"] for upload in s3_client(store).list_multipart_uploads(Bucket=store.bucket).get("Uploads", [])]
 
 
 def test_uploads_of_dead_runs_are_aborted(s3_store: ObjectStore) -> None:

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procflow_export.config.loading import read_config
+from procflow_export.destinations.stores.part import UPLOAD_BYTES
+from procflow_export.model.destination import DestinationConfig, DestinationType
 from procflow_export.model.keys import Indexes, KeyKind, KeyPart
 from procflow_export.model.plan import Query, Relation, WorkUnit
 from procflow_export.model.settings import MIN_MEMORY_MB, Compression, Environment, Format, TuningProfile
@@ -274,3 +276,13 @@ def test_only_the_first_chunk_shows_the_columns_of_an_export_without_rows() -> N
     planned = plan(chunk_count=3)
 
     assert [planned.unit(index).writes_empty for index in range(3)] == [True, False, False]
+
+
+def test_an_upload_counts_in_memory() -> None:
+    """E-40: the blocks of an upload to a store are part of what a unit is admitted with."""
+    unit = plan_export(target(), facts(None)).unit(0)
+    there = DestinationConfig(type=DestinationType.S3, bucket="shop", prefix="orders")
+
+    more = unit_bytes(msgspec.structs.replace(unit, destination=there), COLUMNS, 256 * MIB)
+
+    assert more - unit_bytes(unit, COLUMNS, 256 * MIB) == UPLOAD_BYTES

@@ -5,7 +5,7 @@ object replaces the one before it under the store's own condition (``replace``).
 of a commit.
 
 obstore's blocking interface is used, never its coroutines: a process that ends soon after one of those is aborted now and
-then (https://github.com/awestlake87/pyo3-asyncio, https://github.com/PyO3/pyo3-async-runtimes/issues/40), its exit status lost.
+then, its exit status lost (https://github.com/PyO3/pyo3-async-runtimes/issues/40).
 
 Known hole: a server that ignores the conditions of HTTP (``If-Match``, ``If-None-Match``) lets every writer pass.
 """
