@@ -61,7 +61,9 @@ SUITES: Final = {
     "record": Suite(
         "Targets of the run record", ("emit", "redaction", "recorded", "aside", "ingest", "live_rows", "tail")
     ),
-    "export": Suite("Targets of the export", ("export_postgres", "export_mariadb", "export_sqlite", "export_loop")),
+    "export": Suite(
+        "Targets of the export", ("export_postgres", "export_mariadb", "export_sqlite", "export_loop", "export_workers")
+    ),
 }
 NAMES: Final = tuple(name for suite in SUITES.values() for name in suite.names)
 

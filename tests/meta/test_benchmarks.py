@@ -56,7 +56,13 @@ def test_a_benchmark_of_the_endings_runs(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "case"),
-    [("export_postgres", "wide"), ("export_mariadb", "wide"), ("export_sqlite", "plain"), ("export_loop", "wide")],
+    [
+        ("export_postgres", "wide"),
+        ("export_mariadb", "wide"),
+        ("export_sqlite", "plain"),
+        ("export_loop", "wide"),
+        ("export_workers", "wide"),
+    ],
 )
 def test_a_benchmark_of_the_export_runs(name: str, case: str) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--quick", "--case", case]

@@ -17,13 +17,14 @@ import pytest
 from tools.servers import ServerUnavailableError, binaries
 from tools.soak.crashes.databases import SqliteDatabase
 from tools.soak.crashes.findings import PublishedFolder, wrong_state, wrong_versions
-from tools.soak.crashes.plans import MODES, SOURCES, Victim, draw
+from tools.soak.crashes.plans import LOCAL, MODES, SOURCES, STORES, Victim, draw
 from tools.soak.crashes.tables import Change, MovingTable
 from tools.soak.crashes.trials import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = (("sqlite", 0), ("sqlite", 4), ("postgres", 0), ("postgres", 5), ("mysql", 0))
 KILLS = 4
+PLACES = ("--destination", "local")
 
 
 @pytest.mark.parametrize(("source", "first"), SHARES)
@@ -34,7 +35,7 @@ def test_seeded_kills_leave_every_set_right(source: str, first: int, tmp_path: P
             binaries("postgres" if source == "postgres" else "mariadb")
         except ServerUnavailableError as exc:
             pytest.skip(str(exc))
-    command = [sys.executable, "-m", "tools.soak", "commit", "--seed", "7", "--keep-going", "--source", source]
+    command = [sys.executable, "-m", "tools.soak", "commit", "--seed", "7", "--keep-going", "--source", source, *PLACES]
     done = subprocess.run(
         [*command, "--kills", str(KILLS), "--first", str(first), "--directory", str(tmp_path)],
         cwd=ROOT,
@@ -55,7 +56,7 @@ def test_seeded_kills_leave_every_set_right(source: str, first: int, tmp_path: P
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """A published table."""
     directory = tmp_path_factory.mktemp("trial")
-    plan = replace(draw("see", 0, sources=("sqlite",)), mode="chunked, chunk")
+    plan = replace(draw("see", 0, sources=("sqlite",), stores=()), mode="chunked, chunk")
     trial = Trial(plan, directory, SqliteDatabase(directory / "source.db"))
     trial.table.commit(2)
     trial.run_undisturbed()
@@ -125,6 +126,7 @@ def test_plans_follow_from_the_seed_and_reach_everything() -> None:
     assert {plan.victim for plan in plans} == {*Victim}
     assert {(plan.mode, plan.engine) for plan in plans} >= {(mode, "processes") for mode in MODES}
     assert {plan.source for plan in plans} == {*SOURCES}
+    assert {plan.destination for plan in plans} == {LOCAL, *STORES}
     assert all(plan.engine == "processes" for plan in plans if plan.victim is Victim.WORKER)
     assert all(plan.source == "postgres" for plan in plans if plan.victim is Victim.BACKEND_PROCESS)
     assert max(Counter(plan.victim for plan in plans).values()) == 300 // len(Victim)

@@ -19,7 +19,8 @@ from typing import Final
 
 from tools.servers import ServerUnavailableError
 from tools.soak.crashes.databases import Servers
-from tools.soak.crashes.plans import SOURCES, Victim, draw
+from tools.soak.crashes.places import Stores
+from tools.soak.crashes.plans import LOCAL, SOURCES, STORE_OF, STORES, Victim, draw
 from tools.soak.crashes.trials import Finding, carry_out
 
 LINE_EVERY: Final = 10
@@ -31,6 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", help="the seed of all kills (default: a new one)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first one, to repeat it")
     parser.add_argument("--source", choices=SOURCES, action="append", help="only from this one; may be repeated")
+    parser.add_argument(
+        "--destination",
+        choices=[LOCAL, *STORES],
+        action="append",
+        help="only to this store, or a directory; may be repeated",
+    )
     parser.add_argument("--victim", choices=list(Victim), action="append", help="only kill this one; may be repeated")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first kill that left something")
     parser.add_argument("--verbose", action="store_true", help="a line for every kill")
@@ -38,16 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else str(SystemRandom().randrange(10**6))
     sources = tuple(options.source or SOURCES)
+    destinations = tuple(STORE_OF[name] for name in options.destination or STORES if name != LOCAL)
     victims = tuple(Victim(name) for name in options.victim or Victim)
     print(f"seed {seed}, {options.kills} kills; Ctrl-C stops", flush=True)
     begun = time.monotonic()
     findings: list[Finding] = []
     root = options.directory or Path(tempfile.mkdtemp(prefix="procflow-commit-"))
     try:
-        with Servers() as servers:
+        with Servers() as servers, Stores() as stores:
             for number in range(options.first, options.first + options.kills):
-                plan = draw(seed, number, sources=sources, victims=victims)
-                finding = carry_out(plan, root, servers)
+                plan = draw(seed, number, sources=sources, victims=victims, stores=destinations)
+                finding = carry_out(plan, root, servers, stores)
                 findings.append(finding)
                 if options.verbose or not finding.is_good:
                     missed = "" if finding.was_hit else " (missed)"
@@ -59,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if len(findings) % LINE_EVERY == 0:
                     print(f"{time.monotonic() - begun:6.0f} s  {summary(findings)}", flush=True)
     except KeyboardInterrupt:
+        print("\n".join(table(findings)))
         print(f"stopped: {summary(findings)}", flush=True)
         return 130
     except ServerUnavailableError as exc:

@@ -22,6 +22,7 @@ from procflow_export.destinations.commit import (
     publish,
     read_published,
     replace_cursor,
+    run_manifest,
     run_manifests,
     take_inventory,
 )
@@ -60,6 +61,7 @@ __all__ = (
     "publish",
     "read_published",
     "replace_cursor",
+    "run_manifest",
     "run_manifests",
     "take_inventory",
 )

@@ -36,6 +36,7 @@ from procflow_export.model.errors import DataError, DestinationError
 from procflow_export.model.manifest import (
     MANIFEST_KEY,
     MARKER_KEY,
+    RUN_MANIFEST_PREFIX,
     Continuation,
     Manifest,
     StoredCursor,
@@ -46,7 +47,6 @@ from procflow_export.model.manifest import (
 )
 
 _READ_BYTES: Final = 1024 * 1024
-_RUN_MANIFEST_PREFIX: Final = "manifest-"
 _MARKER_TRIES: Final = 5
 
 
@@ -330,10 +330,16 @@ def marker_of(destination: Destination) -> Marker:
     return Marker.MISSING if data is None else _marker_beside(destination, _digest(data))
 
 
+def run_manifest(destination: Destination, run_id: str) -> Manifest | None:
+    """Return the manifest of one run, if it left one."""
+    data = destination.get(run_manifest_key(run_id))
+    return None if data is None else _decoded(data)
+
+
 def run_manifests(destination: Destination) -> dict[str, Manifest]:
     """Return the manifest of every run that left one, by key."""
     found = {}
-    for info in destination.list(_RUN_MANIFEST_PREFIX):
+    for info in destination.list(RUN_MANIFEST_PREFIX):
         data = destination.get(info.key) if info.key.endswith(".json") else None
         if data is not None:
             found[info.key] = _decoded(data)

@@ -76,8 +76,8 @@ class ExportEntry(msgspec.Struct, frozen=True, kw_only=True):
         place: Where it puts its parts.
         started_at: RFC 3339, UTC.
         finished_at: RFC 3339, UTC; ``None`` while it runs, and for one that died.
-        plan: How it was cut; ``None`` before it was planned.
-        resumed_from: The run whose parts it went on with.
+        plan: How it was cut; ``None`` before it was planned, and once a later run has begun and nobody can go on with it.
+        resumed_from: The run whose parts it went on with, or means to as long as it has no plan.
         row_count: Rows of its parts, once it has ended.
         part_count: Parts.
         size_bytes: Bytes of its parts.

@@ -19,6 +19,8 @@ MANIFEST_KEY: Final = "manifest.json"
 """The canonical manifest: always the newest published run."""
 MARKER_KEY: Final = "_SUCCESS"
 """Written last; holds the digest of the canonical manifest."""
+RUN_MANIFEST_PREFIX: Final = "manifest-"
+"""What the keys of the manifests of runs begin with."""
 
 
 class ManifestSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,7 +144,7 @@ def joined(kept: Sequence[PartRecord], run: Manifest) -> Manifest:
 
 def run_manifest_key(run_id: str) -> str:
     """Return the key of the immutable manifest of one run."""
-    return f"manifest-{run_id}.json"
+    return f"{RUN_MANIFEST_PREFIX}{run_id}.json"
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

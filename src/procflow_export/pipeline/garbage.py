@@ -7,14 +7,15 @@ made is shown and never touched.  Everything here blocks and is called in a thre
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from procflow_export.destinations import Destination, previous_manifest, run_manifests
-from procflow_export.model.ledger import ExportEntry, Standing
+from procflow_export.model.ledger import FileEntry
 from procflow_export.model.manifest import MANIFEST_KEY, MARKER_KEY, Manifest, run_manifest_key
+from procflow_export.pipeline.aftermath import never_published
 from procflow_export.state import StateStore
 
 
@@ -64,9 +65,11 @@ def find_garbage(
     manifests = run_manifests(destination)
     # The story of parts that are still in the set.
     named.update(key for key, manifest in manifests.items() if any(part.key in named for part in manifest.parts))
-    superseded = _superseded(manifests, store, export, entries, published, named)
-    stems = tuple(entry.place.part_stem for entry in entries if _never_published(entry, published))
-    left = {run_manifest_key(entry.run_id) for entry in entries if _never_published(entry, published)}
+    never = never_published(entries, published, manifests)  # the lease is ours: nobody runs
+    stems = tuple(entry.place.part_stem for entry in entries if entry.run_id in never)
+    left = {run_manifest_key(run_id) for run_id in never}
+    told = {key: manifest for key, manifest in manifests.items() if key not in left}
+    superseded = {} if published is None else _superseded(told, published, named, store.files(export))
     found = []
     for info in destination.list():
         if info.key in named:
@@ -104,35 +107,20 @@ def remove_garbage(destination: Destination, store: StateStore, export: str, gar
 
 
 def _superseded(
-    manifests: dict[str, Manifest],
-    store: StateStore,
-    export: str,
-    entries: list[ExportEntry],
-    published: Manifest | None,
-    named: set[str],
+    manifests: Mapping[str, Manifest], published: Manifest, named: Collection[str], files: Iterable[FileEntry]
 ) -> dict[str, datetime]:
-    """Return what older manifests name, and those manifests, each with the time since when it is of no use."""
-    never = {run_manifest_key(entry.run_id) for entry in entries if _never_published(entry, published)}
-    known = {file.key: file.superseded_at for file in store.files(export)}
-    # Without a note of it, the time of the newest publication is the latest that it can have been.
-    latest = None if published is None else _moment(published.finished_at)
+    """Return what manifests name that is not in the set, and those none of whose parts is, with the time since when."""
+    noted = {file.key: _moment(file.superseded_at) for file in files if file.superseded_at is not None}
     found: dict[str, datetime] = {}
     for key, manifest in manifests.items():
-        if key in never or key in named or latest is None:
-            continue
-        ended = [
-            latest if (noted := known.get(part.key)) is None else _moment(noted)
-            for part in manifest.parts
-            if part.key not in named
-        ]
-        found.update(zip((part.key for part in manifest.parts if part.key not in named), ended, strict=True))
-        found[key] = max(ended, default=latest)
+        # Without a note of it, the time of the newest publication is the latest that it can have been; and what was made
+        # after that may be published by somebody else at this moment.
+        latest = max(_moment(published.finished_at), _moment(manifest.finished_at))
+        ended = {part.key: noted.get(part.key, latest) for part in manifest.parts if part.key not in named}
+        found |= ended
+        if key not in named:
+            found[key] = max(ended.values(), default=latest)
     return found
-
-
-def _never_published(entry: ExportEntry, published: Manifest | None) -> bool:
-    is_current = published is not None and published.run_id == entry.run_id
-    return entry.standing is not Standing.SUCCESS and not is_current  # the lease is ours: nobody runs
 
 
 def _moment(text: str) -> datetime:

@@ -93,13 +93,13 @@ class Ledger:
             await self.call(stack.enter_context, self.store.leased(export, self._run_id))
             yield
 
-    async def begin_export(self, target: Target) -> None:
-        """Remember that the run works on an export, and where.
+    async def begin_export(self, target: Target, resumed_from: str | None) -> None:
+        """Remember that the run works on an export, where, and what it means to go on with.
 
         Raises:
             StateError: If the state cannot be written: nobody would find what the run leaves.
         """
-        await self.call(self.store.begin_export, entry_of(target, rfc3339(utc_now())))
+        await self.call(self.store.begin_export, entry_of(target, rfc3339(utc_now()), resumed_from=resumed_from))
         crash_point("state.export_begun")
 
     async def plan_export(self, state: ExportState, plan: ExportPlan) -> None:

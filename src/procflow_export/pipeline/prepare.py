@@ -19,7 +19,7 @@ from procflow_export.destinations import Destination, Owner, open_destination, p
 from procflow_export.formats import refuse_unwritable
 from procflow_export.model.codes import Code
 from procflow_export.model.destination import DestinationConfig
-from procflow_export.model.errors import DestinationError, SourceError
+from procflow_export.model.errors import DestinationError, SourceError, StateError
 from procflow_export.model.manifest import Manifest, StoredCursor
 from procflow_export.model.plan import Snapshot
 from procflow_export.model.settings import Consistency
@@ -28,12 +28,11 @@ from procflow_export.model.types import arrow_schema, encode_columns
 from procflow_export.pipeline.aftermath import Past, Places, Remark, look_back, sweep
 from procflow_export.pipeline.cutting import Cutter
 from procflow_export.pipeline.garbage import Garbage, find_garbage, remove_garbage
-from procflow_export.pipeline.ledger import Ledger
+from procflow_export.pipeline.ledger import STATE_WARNING, Ledger, place_of
 from procflow_export.pipeline.machine import utc_now
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.planning.cursors import own_cursor
 from procflow_export.planning.keys import Facts
-from procflow_export.planning.names import run_stem
 from procflow_export.planning.plan import WHOLE, Cut, ExportPlan, Target, plan_export
 from procflow_export.planning.resume import Unfinished, opened_cut, plan_digest, why_not
 from procflow_export.state import StateStore
@@ -151,10 +150,10 @@ async def prepare_past(target: Target, ledger: Ledger, threads: anyio.CapacityLi
 async def sweep_published(
     target: Target, ledger: Ledger, threads: anyio.CapacityLimiter, *, is_clean: bool
 ) -> list[Remark]:
-    """Remove what this run, and the one that it went on with, left beside the set that it has published.
+    """Remove what this run, and the one that it was to go on with, left beside the published set.
 
     Args:
-        target: The export, published.
+        target: The export, published, or with nothing to publish.
         ledger: What is remembered.
         threads: Where it is done.
         is_clean: Whether every chunk was done at the first attempt, so that nothing can be left.
@@ -168,10 +167,13 @@ async def sweep_published(
         entries = ledger.store.exports(export=target.export.name)
         for entry in entries:
             if not entry.is_swept:
-                sweep(entry, ledger.store, places, remarks, entries)
+                sweep(entry, entries, ledger.store, places, remarks)
 
-    async with _open_places(target, ledger) as places:
-        await anyio.to_thread.run_sync(sweep_all, limiter=threads)
+    try:
+        async with _open_places(target, ledger) as places:
+            await anyio.to_thread.run_sync(sweep_all, limiter=threads)
+    except StateError as exc:  # what is published is published; the next run sweeps
+        remarks.append(Remark(code=STATE_WARNING, message=exc.message))
     return remarks
 
 
@@ -200,10 +202,12 @@ async def collect_garbage(
 
 @asynccontextmanager
 async def _open_places(target: Target, ledger: Ledger) -> AsyncIterator[Places]:
-    """Open the export's destination, and those of its runs that may have left something."""
+    """Open the export's destination, and those of its last run and of runs that may have left something."""
     owner = Owner(export=target.export.name, run_id=target.run_id)
     entries = await ledger.call(partial(ledger.store.exports, export=target.export.name))
-    wanted = dict.fromkeys((target.destination, *(entry.place.destination for entry in entries if not entry.is_swept)))
+    last = next((entry for entry in entries if entry.run_id != target.run_id), None)
+    places = (entry.place.destination for entry in entries if entry is last or not entry.is_swept)
+    wanted = dict.fromkeys((target.destination, *places))
     opened: dict[DestinationConfig, Destination | DestinationError] = {}
     async with AsyncExitStack() as stack:
         for config in wanted:
@@ -229,7 +233,7 @@ async def discard_parts(target: Target, threads: anyio.CapacityLimiter) -> None:
     Raises:
         DestinationError: If the place cannot be used.
     """
-    stem = run_stem(target.export.name, target.run_id)
+    stem = place_of(target).part_stem
 
     def discard() -> None:
         for found in list(destination.list(stem)):

@@ -145,7 +145,7 @@ class Reading:
         past = state.past = await prepare_past(state.target, self._ledger, self._stores, resume=self._resume)
         for remark in past.remarks:
             await self._warn(state, remark.code, remark.message)
-        await self._ledger.begin_export(state.target)
+        await self._ledger.begin_export(state.target, None if past.left is None else past.left.run_id)
         if past.done_by is not None:
             state.skip_reason = f"run {past.done_by} had published it before it was cut off"
 

@@ -32,6 +32,7 @@ from procflow_export.model.events import (
     Progress,
     Retry,
     RunStarted,
+    Status,
     UnitEvent,
     Warned,
 )
@@ -49,7 +50,7 @@ from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
-from procflow_export.planning.plan import ExportPlan, Target
+from procflow_export.planning.plan import Target
 
 
 class Scheduler:
@@ -320,7 +321,9 @@ class Scheduler:
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
         if publication is not None and plan is not None:
-            await self._follow(state, plan, publication)
+            await self._ledger.published(state, plan, publication)  # W6
+        if is_delivered or state.status is Status.SKIPPED:
+            await self._sweep(state)
         if is_delivered:
             for change in changes_of(state):
                 self._log.warning("values_changed", export=state.name, change=change)
@@ -350,10 +353,9 @@ class Scheduler:
         await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
         self._notify()
 
-    async def _follow(self, state: ExportState, plan: ExportPlan, publication: Publication) -> None:
-        """Let the state follow what was published (W6), and leave nothing beside it."""
-        await self._ledger.published(state, plan, publication)
-        is_clean = not state.retry_count and plan.resumed_from is None and state.past.left is None
+    async def _sweep(self, state: ExportState) -> None:
+        """Leave nothing beside the published set."""
+        is_clean = not state.retry_count and state.past.left is None
         for remark in await sweep_published(state.target, self._ledger, self._stores, is_clean=is_clean):
             await self._outbox.put(Warned(export=state.name, code=remark.code, message=remark.message))
 

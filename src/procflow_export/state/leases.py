@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import quote
 
 import msgspec
 
@@ -56,10 +55,13 @@ class FileLeases:
         with self._opened(export) as fd:
             if not _lock(fd, attempts=_ATTEMPTS):
                 raise _is_leased(export, _holder(fd))
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, msgspec.json.encode(own_lease(run_id)) + b"\n", 0)
-            yield
-            os.ftruncate(fd, 0)
+            try:
+                _write(fd, msgspec.json.encode(own_lease(run_id)) + b"\n")
+                yield
+                _write(fd, b"")
+            finally:
+                # A child that was forked meanwhile has the descriptor as well, and would hold the lock on.
+                fcntl.flock(fd, fcntl.LOCK_UN)
 
     def lease(self, export: str) -> Lease | None:
         """Return who holds the lease: see ``StateStore.lease()``."""
@@ -69,8 +71,8 @@ class FileLeases:
             return None if _lock(fd, attempts=1) else _holder(fd)
 
     def _path(self, export: str) -> Path:
-        # Two exports never share a name, and a name that is too long for a file is refused by the configuration.
-        return self._directory / f"{quote(export, safe=' ')}.lease"
+        # The configuration refuses names that two exports share, and those that cannot be part of a file's name.
+        return self._directory / f"{export}.lease"
 
     @contextmanager
     def _opened(self, export: str) -> Iterator[int]:
@@ -131,6 +133,13 @@ def _lock(fd: int, *, attempts: int) -> bool:
             raise StateError(Code.STATE_FAILED, f"a lease cannot be taken: {exc.strerror or exc}") from exc
         return True
     return False
+
+
+def _write(fd: int, words: bytes) -> None:
+    """Say who holds the lease; on a full disk nobody reads that, and the lock holds all the same."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, words, 0)
 
 
 def _holder(fd: int) -> Lease | None:

@@ -55,7 +55,10 @@ class StateStore(Protocol):
     def end_run(self, run_id: str, standing: Standing, exit_status: int, finished_at: str) -> None: ...
 
     def begin_export(self, entry: ExportEntry) -> None:
-        """Remember that a run works on an export; earlier runs of it that never ended have died.  Call it under the lease."""
+        """Remember that a run works on an export; earlier runs of it that never ended have died.  Call it under the lease.
+
+        A run that begins an export once more, since its source did not answer, has done nothing of it so far.
+        """
         ...
 
     def plan_export(

@@ -62,17 +62,22 @@ def open_state(directory: Path | None) -> Iterator[SqliteState]:
         StateError: ``STATE_NOT_USABLE`` if the directory cannot be written, the file is no state of this program, or is one of a
             newer release.
     """
-    if directory is None:
-        with _errors("memory"), contextlib.closing(_connected(":memory:")) as connection:
-            yield SqliteState(connection, location="memory", leases=OwnLeases())
-        return
-    location = str(directory)
+    location = "memory" if directory is None else str(directory)
     with _errors(location):
-        _make_private(directory)
-        with _opening(directory):
-            connection = _connected(str(directory / DATABASE))
+        connection = _connected(":memory:") if directory is None else _opened(directory)
+    leases: Leases = OwnLeases() if directory is None else FileLeases(directory / LEASES)
     with contextlib.closing(connection):
-        yield SqliteState(connection, location=location, leases=FileLeases(directory / LEASES))
+        yield SqliteState(connection, location=location, leases=leases)
+
+
+def _opened(directory: Path) -> sqlite3.Connection:
+    _make_private(directory)
+    with _opening(directory):
+        with contextlib.suppress(FileExistsError):
+            # Private in a directory that was there before, too; SQLite's other files get the permissions of this one.
+            # Never opened when it is there: closing it would take away the locks of this process's connections.
+            os.close(os.open(directory / DATABASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return _connected(str(directory / DATABASE))
 
 
 def _make_private(directory: Path) -> None:
@@ -178,12 +183,16 @@ class SqliteState:
                 "UPDATE exports SET standing = 'died' WHERE standing = 'running' AND export = ? AND run_id <> ?",
                 (entry.export, entry.run_id),
             )
-            # Nobody goes on with these.
+            # Nobody goes on with these: their chunks and plans may be large, and every run reads the entries.
             connection.execute(
                 "DELETE FROM chunks WHERE export = ? AND run_id IN"
                 " (SELECT run_id FROM exports WHERE export = ? AND is_swept)",
                 (entry.export, entry.export),
             )
+            connection.execute(
+                "UPDATE exports SET plan = NULL WHERE export = ? AND is_swept AND plan IS NOT NULL", (entry.export,)
+            )
+            connection.execute("DELETE FROM exports WHERE export = ? AND run_id = ?", (entry.export, entry.run_id))
             _insert(connection, "exports", _columns(entry))
 
     def plan_export(

@@ -16,9 +16,10 @@ from procflow_export.destinations.crash import CRASH_POINTS, READ_POINTS
 from tools.servers import ServerUnavailableError
 from tools.soak.crashes.databases import PostgresDatabase, Servers, SqliteDatabase
 from tools.soak.crashes.findings import PublishedFolder
+from tools.soak.crashes.places import Stores
 from tools.soak.crashes.plans import Moment, Plan, Victim
 from tools.soak.crashes.program import survivors
-from tools.soak.crashes.trials import Trial
+from tools.soak.crashes.trials import EXPORT, Trial
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "outputs.md"
 NEXT_RUN = ("publishes its own set", "removes that, publishes its own set", "adopts the set, publishes its own")
@@ -66,9 +67,9 @@ def plan_of(cell: Cell, source: str) -> Plan:
 
 def check(cell: Cell, trial: Trial) -> None:
     """Kill, look, run again, look: what the line says, and nothing else."""
-    folder = trial.folder
-    before = folder.names()
-    old = folder.rows(trial.database.kind)
+    kind = trial.database.kind
+    before = trial.folder.names()
+    old = trial.folder.rows(kind)
     committed = trial.table.committed
 
     with trial.run(trial.plan.engine, stop_at=cell.point) as program:
@@ -77,8 +78,9 @@ def check(cell: Cell, trial: Trial) -> None:
         status = program.process.wait() if cell.killed == "parent" else program.finish()
         assert survivors(program) == []
 
+    folder = trial.folder
     new = trial.table.published(trial.table.state_after(committed))
-    assert folder.rows(trial.database.kind) == {"the old set": old, "the new set": new}[cell.readers]
+    assert folder.rows(kind) == {"the old set": old, "the new set": new}[cell.readers]
     assert folder.is_marked() == (cell.marker == "fresh")
     left = left_beside(folder, before, is_new=cell.readers == "the new set")
     assert left in (cell.left.removeprefix("perhaps "), "nothing" if "perhaps" in cell.left else cell.left)
@@ -93,7 +95,8 @@ def check(cell: Cell, trial: Trial) -> None:
     assert bool(beside) <= ("removes that" in cell.next_run)
     trial.table.commit(1)
     trial.run_undisturbed()
-    assert folder.rows(trial.database.kind) == trial.table.published(trial.table.state_after(committed + 1))
+    folder = trial.folder
+    assert folder.rows(kind) == trial.table.published(trial.table.state_after(committed + 1))
     assert folder.is_marked()
     assert folder.leftovers() == []
 
@@ -169,8 +172,29 @@ def test_a_killed_server_leaves_what_the_table_says(cell: Cell, servers: Servers
     check(cell, trial)
 
 
+@pytest.fixture(scope="module")
+def stores() -> Iterator[Stores]:
+    """Object stores that nobody else uses."""
+    with Stores() as stores:
+        yield stores
+
+
+@pytest.mark.parametrize("cell", [cell for cell in cells() if cell.killed == "store"], ids=str)
+def test_a_killed_store_leaves_what_the_table_says(cell: Cell, stores: Stores, tmp_path: Path) -> None:
+    """E-44: SIGKILL of an object store that keeps its objects on disk, which comes back on what it left."""
+    name = f"cell-{re.sub('[^a-z]', '-', cell.point)}"
+    try:
+        place = stores.place("rclone", name, tmp_path, EXPORT)
+    except ServerUnavailableError as exc:
+        pytest.skip(str(exc))
+    trial = Trial(plan_of(cell, "sqlite"), tmp_path, SqliteDatabase(tmp_path / "source.db"), place=place)
+    trial.run_undisturbed()
+    trial.table.commit(3)
+    check(cell, trial)
+
+
 def test_the_table_has_every_point() -> None:
     """E-44: no point is without a line for the parent's death; a new one breaks this test."""
     points = {cell.point.partition(":")[0] for cell in cells() if cell.killed == "parent"}
     assert points == {*READ_POINTS, *CRASH_POINTS}
-    assert {cell.killed for cell in cells()} == {"parent", "worker", "backend", "server"}
+    assert {cell.killed for cell in cells()} == {"parent", "worker", "backend", "server", "store"}

@@ -149,6 +149,46 @@ def test_one_lease_an_export(store: StateStore) -> None:
         pass
 
 
+def test_what_goes_wrong_beside_a_state_is_not_its_fault(store: StateStore) -> None:
+    """E-45: an error of the run that has a state open stays what it is."""
+    with pytest.raises(OSError, match="elsewhere"), open_state(None):
+        raise OSError(28, "elsewhere")
+
+
+def test_a_lease_ends_although_a_child_was_forked(tmp_path: Path) -> None:
+    """E-45: a program that forks while a run goes on has children with the lock's descriptor: they hold no lease."""
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from procflow_export.state import open_state
+        with open_state(Path(sys.argv[1])) as store:
+            reading, writing = os.pipe()
+            with store.leased("orders", "1"):
+                child = os.fork()
+                if not child:
+                    os.close(writing)
+                    os.read(reading, 1)
+                    os._exit(0)
+            print(store.lease("orders"))
+            with store.leased("orders", "2"):
+                pass
+            os.close(writing)
+            os.waitpid(child, 0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.strip()) == (0, "None"), done.stderr
+
+
+def test_every_name_that_an_export_may_have_is_one_of_a_lease(store: StateStore) -> None:
+    """E-45, E-62: 120 bytes of any script."""
+    with store.leased("é" * 60, "1"), store.leased("a b.c%~'()", "1"):
+        assert store.lease("é" * 60) is not None
+
+
 def test_many_threads_write_one_after_the_other(store: StateStore) -> None:
     """E-45: one writer."""
     begin(store, "1")
@@ -183,9 +223,22 @@ def test_a_state_outlives_its_process_and_stays_private(tmp_path: Path) -> None:
         assert store.runs(limit=1)[0].run_id == "1"
         assert store.lease("orders") is None  # the kernel gave it back
     assert directory.stat().st_mode & 0o077 == 0
+    assert (directory / "state.db").stat().st_mode & 0o077 == 0
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_a_state_in_a_directory_of_others_is_private(tmp_path: Path) -> None:
+    """E-45: `--state DIR` may name a directory that everybody can read."""
+    tmp_path.chmod(0o755)
+
+    with open_state(tmp_path) as store:
+        store.begin_run(run_of("1"))
+        modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
+
+    assert modes.keys() >= {"state.db", "state.db-wal", "leases"}
+    assert set(modes.values()) == {0}
 
 
 @contextmanager

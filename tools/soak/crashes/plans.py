@@ -5,18 +5,23 @@ Every draw is a case that makes sense: a worker is killed only where there are w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 from typing import Any, Final
 
 from procflow_export.destinations.crash import CRASH_POINTS, READ_POINTS
+from tools.servers.buckets import StoreKind
 from tools.soak.crashes.tables import Change
 
 BATCH_ROWS: Final = 150
 ROWS: Final = 1_500
 ENGINES: Final = ("processes", "in-process")
 SOURCES: Final = ("postgres", "mysql", "sqlite")
+STORES: Final[tuple[StoreKind, ...]] = ("azure", "rclone", "s3", "gcs")
+STORE_OF: Final[Mapping[str, StoreKind]] = {kind: kind for kind in STORES}
+LOCAL: Final = "local"
 
 
 class Victim(StrEnum):
@@ -30,6 +35,8 @@ class Victim(StrEnum):
     """One process of PostgreSQL by SIGKILL: the server ends all others and recovers."""
     SERVER = "server"
     """The whole server, which is started again on what it left."""
+    STORE = "store"
+    """The object store, which is started again on what it left; one that keeps objects in memory is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +123,25 @@ _SOURCES_OF: Final[dict[Victim, frozenset[str]]] = {
     Victim.BACKEND: frozenset({"postgres", "mysql"}),
     Victim.BACKEND_PROCESS: frozenset({"postgres"}),
     Victim.SERVER: frozenset({"postgres", "mysql"}),
+    Victim.STORE: frozenset(SOURCES),
 }
 
 
 def draw(
-    seed: str, number: int, *, sources: tuple[str, ...] = SOURCES, victims: tuple[Victim, ...] = tuple(Victim)
+    seed: str,
+    number: int,
+    *,
+    sources: tuple[str, ...] = SOURCES,
+    victims: tuple[Victim, ...] = tuple(Victim),
+    stores: tuple[StoreKind, ...] = STORES,
 ) -> Plan:
     """Return plan ``number`` of a seed; victims take turns, everything else is chance."""
     dice = Random(f"{seed}.{number}")
-    possible = [victim for victim in victims if _SOURCES_OF[victim] & {*sources}]
+    possible = [
+        victim for victim in victims if _SOURCES_OF[victim] & {*sources} and (stores or victim is not Victim.STORE)
+    ]
     victim = possible[number % len(possible)]
+    destination: str = dice.choice(stores) if victim is Victim.STORE or (stores and dice.random() < 0.3) else LOCAL
     return Plan(
         number=number,
         seed=seed,
@@ -134,9 +150,9 @@ def draw(
         mode=dice.choice(tuple(MODES)),
         source=dice.choice([source for source in sources if source in _SOURCES_OF[victim]]),
         engine="processes" if victim is Victim.WORKER else dice.choice(ENGINES),
-        destination="local",
+        destination=destination,
         has_set=dice.random() < 0.5,
-        has_retries=victim is Victim.WORKER or dice.random() < 0.2,
+        has_retries=victim in (Victim.WORKER, Victim.STORE) or dice.random() < 0.2,
         resumes=dice.random() < 0.4,
     )
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,9 @@ GONE_WITHIN_S: Final = 2.0
 class Program:
     """One run of the command."""
 
-    def __init__(self, directory: Path, *arguments: str, stop_at: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, stop_at: str | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
         self.cookie = uuid4().hex
         self._seen: set[tuple[int, str]] = set()
         temporary = directory / "tmp"
@@ -38,6 +40,7 @@ class Program:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "TMPDIR": str(temporary),
             COOKIE_ENV: self.cookie,
+            **(more or {}),
         }
         if stop_at is not None:
             environ[STOP_ENV] = stop_at
@@ -101,9 +104,11 @@ class Program:
 
 
 @contextmanager
-def started(directory: Path, *arguments: str, stop_at: str | None = None) -> Iterator[Program]:
+def started(
+    directory: Path, *arguments: str, stop_at: str | None = None, environ: Mapping[str, str] | None = None
+) -> Iterator[Program]:
     """Start the command; when the block is left nothing of it is alive."""
-    program = Program(directory, *arguments, stop_at=stop_at)
+    program = Program(directory, *arguments, stop_at=stop_at, more=environ)
     try:
         yield program
     finally:

@@ -21,7 +21,8 @@ from tools.soak.crashes.databases import (
     wait_until,
 )
 from tools.soak.crashes.findings import PublishedFolder, wrong_state, wrong_versions
-from tools.soak.crashes.plans import BATCH_ROWS, MODES, ROWS, Plan, Victim
+from tools.soak.crashes.places import LocalPlace, Place, Stores
+from tools.soak.crashes.plans import BATCH_ROWS, MODES, ROWS, STORE_OF, Plan, Victim
 from tools.soak.crashes.program import Program, started, survivors
 from tools.soak.crashes.tables import MovingTable
 
@@ -63,6 +64,7 @@ class Trial:
         directory: Path,
         database: Database,
         *,
+        place: Place | None = None,
         table: MovingTable | None = None,
     ) -> None:
         """Make the table and the configuration of a plan; a table that is given is already in its database."""
@@ -77,9 +79,14 @@ class Trial:
             seed=f"{plan.seed}.{plan.number}",
             has_nulls=self.mode.has_nulls,
         )
-        self.folder = PublishedFolder(directory / "out" / EXPORT)
+        self.place = place or LocalPlace(directory, EXPORT)
         self.finding = Finding(plan)
         self._write_config()
+
+    @property
+    def folder(self) -> PublishedFolder:
+        """What is at the destination now."""
+        return self.place.folder()
 
     def carry_out(self) -> Finding:
         """Do what the plan says and return what was found."""
@@ -158,19 +165,22 @@ class Trial:
                 self.database.kill_backend_process()
             case Victim.SERVER:
                 self.database.kill_server()
+            case Victim.STORE:
+                self.place.kill()
         return True
 
     # ---- what is found
 
     def _check_readers(self, *, floor: int, may_be_empty: bool = False) -> None:
         """Compare what readers find with what the mode promises."""
-        if self.folder.manifest() is None:
+        folder = self.folder
+        if folder.manifest() is None:
             if not may_be_empty:
                 self.finding.wrong.append("nothing is published")
             return
         check: Callable[..., str | None] = wrong_state if self.mode.is_one_state else wrong_versions
         try:
-            wrong = check(self.table, self.folder.rows(self.database.kind), at_least=floor)
+            wrong = check(self.table, folder.rows(self.database.kind), at_least=floor)
         except Exception as exc:  # noqa: BLE001 (whatever an independent reader stumbles over is wrong)
             wrong = f"the set cannot be read: {exc}"
         if wrong is not None:
@@ -178,10 +188,10 @@ class Trial:
 
     def _check_leftovers(self) -> None:
         """Look for everything that must be gone after a run that succeeded."""
-        left = self.finding.left
-        if not self.folder.is_marked():
+        left, folder = self.finding.left, self.folder
+        if not folder.is_marked():
             self.finding.wrong.append("the marker is not that of the manifest")
-        left += [f"file {name}" for name in self.folder.leftovers()]
+        left += [f"file {name}" for name in folder.leftovers()]
         left += [f"temporary file {path.name}" for path in (self.directory / "tmp").iterdir()]
         with suppress(TimeoutError):
             wait_until(lambda: not self.database.clients(), "no connection", patience_s=CLIENTS_GONE_WITHIN_S)
@@ -195,7 +205,7 @@ class Trial:
     def run(self, engine: str, *, stop_at: str | None = None, resumes: bool = False) -> AbstractContextManager[Program]:
         """Start the command; nothing of it is alive when the block is left."""
         words = ["run", "c.json", "--engine", engine, "--processes", "2", *(["--resume"] if resumes else [])]
-        return started(self.directory, *words, stop_at=stop_at)
+        return started(self.directory, *words, stop_at=stop_at, environ=self.place.environ)
 
     def _write_config(self) -> None:
         tuning = {
@@ -206,7 +216,7 @@ class Trial:
         }
         config = {
             "source": {**self.database.source, "tuning": tuning},
-            "destination": {"type": "local", "path": "out"},
+            "destination": self.place.config,
             "exports": [{"name": EXPORT, "table": "t", "format": "parquet", **self.mode.options}],
         }
         (self.directory / "c.json").write_text(json.dumps(config))
@@ -226,11 +236,20 @@ def open_database(plan: Plan, directory: Path, servers: Servers) -> Database:
             return SqliteDatabase(directory / "source.db")
 
 
-def carry_out(plan: Plan, root: Path, servers: Servers) -> Finding:
+def open_place(plan: Plan, directory: Path, stores: Stores) -> Place:
+    """Return an empty destination of the plan's kind."""
+    kind = STORE_OF.get(plan.destination)
+    return (
+        LocalPlace(directory, EXPORT) if kind is None else stores.place(kind, f"soak-{plan.number}", directory, EXPORT)
+    )
+
+
+def carry_out(plan: Plan, root: Path, servers: Servers, stores: Stores) -> Finding:
     """Carry out one plan in a directory of its own below ``root``, which is removed if nothing was wrong."""
     directory = root / f"plan-{plan.number}"
     directory.mkdir()
-    finding = Trial(plan, directory, open_database(plan, directory, servers)).carry_out()
+    database, place = open_database(plan, directory, servers), open_place(plan, directory, stores)
+    finding = Trial(plan, directory, database, place=place).carry_out()
     if finding.is_good:
         shutil.rmtree(directory)
     return finding
