@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from procflow_export.checks.findings import CheckCode, CheckFinding
+    from procflow_export.checks.validation import Validation, ValidationDepth
     from procflow_export.config.loading import check_config, load_config, read_config
     from procflow_export.config.structs import (
         ColumnConfig,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from procflow_export.model.keys import KeyKind, KeyPart, KeyValue
     from procflow_export.model.manifest import CursorOwner, Manifest, ManifestSource, StoredCursor, decode_manifest
     from procflow_export.model.plan import PartRecord
+    from procflow_export.model.reconciling import Verdict
     from procflow_export.model.settings import (
         Compression,
         Consistency,
@@ -79,13 +82,19 @@ if TYPE_CHECKING:
         Tuning,
         TuningProfile,
     )
+    from procflow_export.pipeline.checking import validate
     from procflow_export.pipeline.outbox import EventStream
     from procflow_export.pipeline.policy import RetryPolicy, RunPolicy
+    from procflow_export.pipeline.reconciling import ChunkReport, Reconciliation, reconcile
     from procflow_export.pipeline.recorded import read_run
+    from procflow_export.pipeline.repairing import RepairPlan, plan_repairs
     from procflow_export.pipeline.verdicts import RunResult
 
 __all__ = (
+    "CheckCode",
+    "CheckFinding",
     "ChunkFinished",
+    "ChunkReport",
     "Code",
     "ColumnConfig",
     "Compression",
@@ -128,6 +137,8 @@ __all__ = (
     "ProcessEngine",
     "Progress",
     "ProgressInit",
+    "Reconciliation",
+    "RepairPlan",
     "Retry",
     "RetryPolicy",
     "RunEvent",
@@ -148,18 +159,32 @@ __all__ = (
     "TlsMode",
     "Tuning",
     "TuningProfile",
+    "Validation",
+    "ValidationDepth",
+    "Verdict",
     "Verify",
     "Warned",
     "WorkerError",
     "check_config",
     "decode_manifest",
     "load_config",
+    "plan_repairs",
     "read_config",
     "read_run",
+    "reconcile",
     "run_codec",
+    "validate",
 )
 
 _HOMES: Final = {
+    "procflow_export.checks.findings": (
+        "CheckCode",
+        "CheckFinding",
+    ),
+    "procflow_export.checks.validation": (
+        "Validation",
+        "ValidationDepth",
+    ),
     "procflow_export.config.loading": (
         "check_config",
         "load_config",
@@ -245,12 +270,23 @@ _HOMES: Final = {
         "Tuning",
         "TuningProfile",
     ),
+    "procflow_export.model.reconciling": ("Verdict",),
+    "procflow_export.pipeline.checking": ("validate",),
     "procflow_export.pipeline.outbox": ("EventStream",),
     "procflow_export.pipeline.policy": (
         "RetryPolicy",
         "RunPolicy",
     ),
+    "procflow_export.pipeline.reconciling": (
+        "ChunkReport",
+        "Reconciliation",
+        "reconcile",
+    ),
     "procflow_export.pipeline.recorded": ("read_run",),
+    "procflow_export.pipeline.repairing": (
+        "RepairPlan",
+        "plan_repairs",
+    ),
     "procflow_export.pipeline.verdicts": ("RunResult",),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}

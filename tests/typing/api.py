@@ -637,6 +637,23 @@ async def exported(path: Path, engine: pe.Engine | None = None) -> pe.RunResult:
     return exporter.result
 
 
+async def checked(path: Path) -> None:
+    for validation in await pe.validate(path, depth=pe.ValidationDepth.FULL, exports=["orders"]):
+        assert_type(validation, pe.Validation)
+        assert_type(validation.exit_status, pe.ExitStatus)
+        for finding in validation.findings:
+            assert_type(finding, pe.CheckFinding)
+            assert_type(finding.code, pe.CheckCode)
+    for comparison in await pe.reconcile(path, params={}, environ={}):
+        assert_type(comparison, pe.Reconciliation)
+        for chunk in comparison.chunks:
+            assert_type(chunk, pe.ChunkReport)
+            assert_type(chunk.verdict, pe.Verdict)
+    for plan in await pe.plan_repairs(path, also_undecided=True):
+        assert_type(plan, pe.RepairPlan)
+        assert_type(plan.failure, pe.Failure | None)
+
+
 def seen(event: pe.RunEvent) -> None:
     match event:
         case pe.RunStarted() | pe.Started() | pe.ProgressInit() | pe.Progress():

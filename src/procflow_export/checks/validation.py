@@ -41,7 +41,7 @@ NAMED_OBJECTS: Final = 5
 """So many objects are named where many are of one kind."""
 
 
-class Depth(StrEnum):
+class ValidationDepth(StrEnum):
     """How much is looked at."""
 
     LIGHT = "light"
@@ -76,7 +76,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
     export: str
     location: str
-    depth: Depth
+    depth: ValidationDepth
     run_id: str | None = None
     row_count: int = 0
     part_count: int = 0
@@ -92,7 +92,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def validate_set(
-    destination: Destination, export: str, *, depth: Depth, has_csv_header: bool, heed: Heed = lambda _: None
+    destination: Destination, export: str, *, depth: ValidationDepth, has_csv_header: bool, heed: Heed = lambda _: None
 ) -> Validation:
     """Check the published set of an export.
 
@@ -120,10 +120,10 @@ def validate_set(
     own, about_own = _run_manifest(destination, manifest)
     findings = [*_contradictions(manifest, export), *about_own, *_about_marker(destination)]
     read_count = compared_count = 0
-    if depth is not Depth.LIGHT:
+    if depth is not ValidationDepth.LIGHT:
         about_parts, unsound = _about_objects(destination, manifest)
         findings += about_parts
-        if depth is Depth.FULL:
+        if depth is ValidationDepth.FULL:
             own_keys = {part.key for part in own.parts} if own is not None else set()
             for part in manifest.parts:
                 if part.key not in unsound:

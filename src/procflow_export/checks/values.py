@@ -119,6 +119,15 @@ def recorded_figures(text: str | None, column_count: int) -> tuple[int, ...] | N
     return tuple(int(figure) for figure in np.frombuffer(data, dtype="<u8"))
 
 
+def combined_hashes(batch: pa.RecordBatch) -> Hashes:
+    """Return a hash of each row of a batch."""
+    rows: Hashes = np.zeros(batch.num_rows, dtype=np.uint64)
+    for column in batch.columns:
+        rows *= _K
+        rows += hashes_of(column)
+    return _mixed(rows)
+
+
 def hashes_of(column: Column) -> Hashes:
     """Return the hash of each value of a column."""
     return _with_nulls(_hasher_of(storage_type(column.type)), column)

@@ -149,6 +149,32 @@ def build_parser(version: str, *, program: str = PROGRAM) -> argparse.ArgumentPa
         help="light: manifest and marker; sample: also that every part is there; full: also read every part (default: %(default)s)",
     )
 
+    command(
+        "reconcile",
+        "compare what is published with its source, chunk by chunk",
+        "Read every chunk again, from its source in one new snapshot and from its files, and say whether a difference is wrong,"
+        " has come since, or cannot be decided.",
+        [select, published, show],
+    )
+
+    repair = command(
+        "repair",
+        "export anew what is damaged or wrong; without --execute, only say so",
+        "Validate and reconcile, and say which sets would be replaced by a new run from one new snapshot, and why.",
+        [select, work, _state_options(), show],
+    )
+    repair.add_argument("--execute", action="store_true", help="do it")
+    repair.add_argument(
+        "--undecided",
+        action="store_true",
+        help="also export anew what differs from its source where nothing tells whether it is wrong",
+    )
+    repair.add_argument("--depth", choices=DEPTHS, default="full", help="how deep to validate (default: %(default)s)")
+    repair.add_argument(
+        "--record", metavar="DIR", help="record the run below this folder, in a folder named by the run"
+    )
+    repair.set_defaults(resume=False, drain=0)
+
     record = command(
         "record",
         "show a recorded run: its summary, or what was running when it died",

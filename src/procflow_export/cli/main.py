@@ -91,6 +91,14 @@ def _dispatch(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) ->
             from procflow_export.cli.validate import validate_command
 
             return validate_command(parsed, face, interrupts)
+        case "reconcile":
+            from procflow_export.cli.reconcile import reconcile_command
+
+            return reconcile_command(parsed, face, interrupts)
+        case "repair":
+            from procflow_export.cli.repair import repair_command
+
+            return repair_command(parsed, face, interrupts)
         case "demo":
             from procflow_export.cli.demo import demo_command
 

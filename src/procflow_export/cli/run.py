@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from procflow_export.cli.exporting import RunOnce, retry_command, shown_program
@@ -19,16 +20,26 @@ from procflow_export.model.errors import MisuseError
 def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) -> int:
     """Run the exports and return the exit status."""
     loaded = loaded_config(parsed, face)
+    report = run_once(parsed, loaded, face, interrupts, exports=parsed.exports).execute()
+    if face.is_json:
+        face.data(report.as_data())
+    return int(report.exit_status)
+
+
+def run_once(
+    parsed: argparse.Namespace, loaded: LoadedConfig, face: Face, interrupts: Interrupts, *, exports: Sequence[str]
+) -> RunOnce:
+    """Return the run that the command line asks for, of some exports."""
     options = ["--resume"]
     options += [f"--engine {parsed.engine}"] if parsed.engine else []
     options += [f"--memory {parsed.memory}"] if parsed.memory else []
     options += [f"--record {shlex.quote(parsed.record)}"] if parsed.record else []
     options += [f"--state {shlex.quote(parsed.state)}"] if parsed.state else []
-    run = RunOnce(
+    return RunOnce(
         loaded=loaded,
         face=face,
         interrupts=interrupts,
-        exports=parsed.exports,
+        exports=exports,
         engine=parsed.engine,
         max_units=parsed.processes,
         memory_mb=parsed.memory,
@@ -40,10 +51,6 @@ def run_command(parsed: argparse.Namespace, face: Face, interrupts: Interrupts) 
             shown_program(parsed.program), loaded, params=[key for key, _ in parsed.params], options=options
         ),
     )
-    report = run.execute()
-    if face.is_json:
-        face.data(report.as_data())
-    return int(report.exit_status)
 
 
 def loaded_config(parsed: argparse.Namespace, face: Face) -> LoadedConfig:

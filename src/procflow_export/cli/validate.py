@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from procflow_export.checks.validation import Depth, Validation
+from procflow_export.checks.validation import Validation, ValidationDepth
 from procflow_export.cli.checking import (
     Progress,
     as_data,
@@ -33,7 +33,7 @@ def validate_command(parsed: argparse.Namespace, face: Face, interrupts: Interru
     async def work(progress: Progress) -> tuple[Validation, ...]:
         return await validate(
             loaded,
-            depth=Depth(parsed.depth),
+            depth=ValidationDepth(parsed.depth),
             exports=parsed.exports or None,
             environ=os.environ,
             run_id=parsed.run_id,
@@ -66,7 +66,7 @@ def _described(result: Validation) -> str:
     if result.run_id is None:
         return result.location
     pieces = [words.plural(result.row_count, "row"), words.plural(result.part_count, "part")]
-    if result.depth is Depth.FULL:
+    if result.depth is ValidationDepth.FULL:
         compared = (
             "their values compared" if result.compared_count == result.read_count else "digests and rows compared"
         )

@@ -112,6 +112,7 @@ class Code(StrEnum):
     PLAN_TOO_MANY_CHUNKS = "PLAN_TOO_MANY_CHUNKS"
 
     CURSOR_NOT_OWNED = "CURSOR_NOT_OWNED"
+    REPAIR_NOT_POSSIBLE = "REPAIR_NOT_POSSIBLE"
 
     FORMAT_FAILED = "FORMAT_FAILED"
 
@@ -219,6 +220,9 @@ _MEANINGS: Final[dict[Code, _Meaning]] = {
     Code.CURSOR_NOT_OWNED: _Meaning(
         Kind.REFUSED,
         "Decide: `state accept` if the rows are the same as before, `state reset` to export everything anew.",
+    ),
+    Code.REPAIR_NOT_POSSIBLE: _Meaning(
+        Kind.REFUSED, "Decide: a larger `days_window` for one run, or the old parts from a backup."
     ),
     Code.FORMAT_FAILED: _Meaning(Kind.FIX, "Read the message; another format or compression may hold the data."),
     Code.DESTINATION_DENIED: _Meaning(Kind.FIX, "Grant write access to the destination."),

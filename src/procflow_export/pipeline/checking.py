@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,11 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from procflow_export.checks.validation import Depth, Validation, validate_set
+from procflow_export.checks.validation import Validation, ValidationDepth, validate_set
 from procflow_export.config.choice import chosen_config
 from procflow_export.config.structs import Config, LoadedConfig
 from procflow_export.destinations import open_destination
+from procflow_export.model.destination import DestinationType
 from procflow_export.model.errors import ExportError, MisuseError, failure_from
 from procflow_export.pipeline.machine import new_run_id, time_of_run, utc_now
 from procflow_export.planning.plan import Target, targets_of
@@ -33,7 +35,7 @@ Watch = Callable[[str, int], object]
 async def validate(
     config: LoadedConfig | Config | str | Path,
     *,
-    depth: Depth = Depth.SAMPLE,
+    depth: ValidationDepth = ValidationDepth.SAMPLE,
     exports: Sequence[str] | None = None,
     params: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -69,7 +71,7 @@ async def validate(
     return tuple(results[target.export.name] for target in targets)
 
 
-async def validated(target: Target, depth: Depth, limiter: anyio.CapacityLimiter, watch: Watch) -> Validation:
+async def validated(target: Target, depth: ValidationDepth, limiter: anyio.CapacityLimiter, watch: Watch) -> Validation:
     """Return whether the published set of one export is what its manifest says; what stops the check is in the result."""
     export = target.export.name
 
@@ -100,14 +102,20 @@ async def chosen_targets(
 
     Raises:
         ConfigError: If the configuration is wrong.
-        MisuseError: If there is no such export, or ``run_id`` is none.
+        MisuseError: If there is no such export, all of them go to standard output, or ``run_id`` is none.
     """
     load = partial(chosen_config, config, exports=exports or (), params=params or {}, environ=environ)
     loaded = await anyio.to_thread.run_sync(load)
-    if run_id is None:
-        return targets_of(loaded, exports, run_id=new_run_id(), started_at=utc_now(), environ=environ)
+    moment = utc_now() if run_id is None else _moment_of(run_id)
+    targets = targets_of(loaded, exports, run_id=run_id or new_run_id(), started_at=moment, environ=environ)
+    kept = [target for target in targets if target.destination.type is not DestinationType.STDOUT]
+    if targets and not kept:
+        raise MisuseError("standard output keeps nothing that could be checked")
+    return kept
+
+
+def _moment_of(run_id: str) -> datetime:
     try:
-        started_at = time_of_run(UUID(run_id))
+        return time_of_run(UUID(run_id))
     except ValueError:
         raise MisuseError(f"{run_id!r} is no id of a run") from None
-    return targets_of(loaded, exports, run_id=run_id, started_at=started_at, environ=environ)

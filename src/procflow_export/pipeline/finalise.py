@@ -81,7 +81,7 @@ def build_manifest(
         run_id=target.run_id,
         export=plan.name,
         status="success",
-        source=_source_of(target.source.type.value, target.selection),
+        source=source_of(target.source.type.value, target.selection),
         format=target.format.format.value,
         compression=target.format.compression.value,
         schema_fingerprint=fingerprints.pop(),
@@ -105,7 +105,8 @@ def changed_values(results: Mapping[int, UnitResult]) -> dict[str, int]:
     return dict(totals)
 
 
-def _source_of(engine: str, selection: Selection) -> ManifestSource:
+def source_of(engine: str, selection: Selection) -> ManifestSource:
+    """Return what a manifest says of where its rows came from."""
     match selection:
         case Relation(schema=schema, table=table):
             return ManifestSource(engine=engine, selection="table", schema=schema, table=table)

@@ -100,7 +100,7 @@ def remove_garbage(destination: Destination, store: StateStore, export: str, gar
     removable = sorted(
         (each.key for each in garbage if each.is_removable), key=lambda key: (key.startswith("manifest-"), key)
     )
-    destination.remove_stale()
+    destination.remove_stale([entry.place.part_stem for entry in store.exports(export=export)])
     for key in removable:
         destination.remove(key)
     store.forget_files(export, removable)

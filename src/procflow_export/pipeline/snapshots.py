@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
-from procflow_export.engines.port import Engine
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError
+from procflow_export.model.plan import Snapshot
+from procflow_export.model.settings import SourceConfig
 from procflow_export.planning.plan import Target
 from procflow_export.sources import Source
 from procflow_export.sources.port import SnapshotHolder
@@ -26,9 +27,45 @@ JOIN_DEADLINE_S: Final = 5.0
 LEAVE_DEADLINE_S: Final = 5.0
 
 
+class Readers(Protocol):
+    """Whoever has the connections that read: an engine."""
+
+    async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:
+        """See ``Source.prepare_readers``."""
+        ...
+
+    async def join_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """See ``Source.join_snapshot``."""
+        ...
+
+    async def leave_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:
+        """See ``Source.leave_snapshot``."""
+        ...
+
+
+class OwnReaders:
+    """The connections of one source that is open in this process."""
+
+    def __init__(self, source: Source) -> None:
+        """Read with connections of ``source``."""
+        self._source = source
+
+    async def prepare_readers(self, source: SourceConfig, snapshot: Snapshot, count: int) -> None:  # noqa: ARG002 (there is one only)
+        """Open them."""
+        await self._source.prepare_readers(snapshot, count)
+
+    async def join_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:  # noqa: ARG002 (there is one only)
+        """Begin to read with them."""
+        await self._source.join_snapshot(snapshot)
+
+    async def leave_snapshot(self, source: SourceConfig, snapshot: Snapshot) -> None:  # noqa: ARG002 (there is one only)
+        """Close them."""
+        await self._source.leave_snapshot(snapshot)
+
+
 @asynccontextmanager
 async def open_snapshot(
-    target: Target, source: Source, engine: Engine, *, readers: int
+    target: Target, source: Source, engine: Readers, *, readers: int
 ) -> AsyncIterator[SnapshotHolder]:
     """Hold a state of what an export reads, joined by ``readers`` connections of the engine's workers.
 
@@ -48,7 +85,7 @@ async def open_snapshot(
                 await engine.leave_snapshot(target.source, holder.snapshot)
 
 
-async def _join(target: Target, engine: Engine, holder: SnapshotHolder) -> None:
+async def _join(target: Target, engine: Readers, holder: SnapshotHolder) -> None:
     reason = "the readers saw different states: the database is written to all the time"
     for _ in range(JOIN_ATTEMPTS):
         try:

@@ -12,11 +12,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from procflow_export.checks.validation import Depth, Validation
+from procflow_export.checks.validation import Validation, ValidationDepth
 from procflow_export.destinations.local import LocalDestination
 from procflow_export.model.manifest import Manifest, decode_manifest, encode_manifest, run_manifest_key
 from procflow_export.model.plan import PartRecord
 from procflow_export.pipeline.checking import validate
+from procflow_export.pipeline.reconciling import Reconciliation, reconcile
 from tests.export.modes.sets import Outcome
 
 ROWS = 300
@@ -37,7 +38,7 @@ AT = {"postgres": "timestamp(6)", "mysql": "datetime(6)", "sqlite": "timestamp"}
 MOMENT = {
     "postgres": "timestamp '2026-03-08 06:00:00' + n * interval '10 minutes'",
     "mysql": "timestamp '2026-03-08 06:00:00' + interval n * 10 minute",
-    "sqlite": "strftime('%Y-%m-%d %H:%M:%S', '2026-03-08 06:00:00', n * 10 || ' minutes')",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%S', '2026-03-08 06:00:00', (n * 10) || ' minutes')",
 }
 
 
@@ -62,9 +63,14 @@ class Sets(Outcome):
     def export(self, mode: str, **more: Any) -> dict[str, Any]:
         return {"name": "t", "table": "t", "parallel": 2} | MODES[mode] | more
 
-    async def validated(self, mode: str, depth: Depth, **more: Any) -> Validation:
+    async def validated(self, mode: str, depth: ValidationDepth, **more: Any) -> Validation:
         (result,) = await validate(self.config(self.export(mode, **more)), depth=depth)
         assert result.failure is None
+        return result
+
+    async def reconciled(self, mode: str, **more: Any) -> Reconciliation:
+        (result,) = await reconcile(self.config(self.export(mode, **more)))
+        assert result.failure is None, result.failure
         return result
 
     @property

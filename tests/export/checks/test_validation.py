@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
 import msgspec
 import pyarrow as pa
 import pytest
 
 from procflow_export.checks.findings import CheckCode
-from procflow_export.checks.validation import Depth, Validation, validate_set
+from procflow_export.checks.validation import Validation, ValidationDepth, validate_set
 from procflow_export.model.codes import ExitStatus
 from procflow_export.model.errors import Severity
 from procflow_export.model.manifest import Manifest
+from procflow_export.pipeline.checking import validate
+from procflow_export.pipeline.reconciling import reconcile
 from tests.export.checks.published import MODES, ROWS, Sets, columns_swapped, flip_a_byte, replaced
 from tests.export.destinations.memory import MemoryDestination
 from tests.export.modes.sets import Clock
@@ -34,13 +39,13 @@ def codes(result: Validation) -> list[CheckCode]:
 async def test_what_was_published_is_sound_at_every_depth(sets: Sets, clock: Clock, mode: str, form: Any) -> None:
     """E-46: what a run, and a second one that goes on from it, have published passes every depth without a word."""
     await sets.publish(mode, **form)
-    for depth in Depth:
+    for depth in ValidationDepth:
         assert (await sets.validated(mode, depth, **form)).findings == ()
     sets.database.execute("INSERT INTO t VALUES (1001, 'a', '', NULL, '2026-03-10 11:00:00')")
     clock.advance(days=1)
     await sets.publish(mode, **form)
 
-    result = await sets.validated(mode, Depth.FULL, **form)
+    result = await sets.validated(mode, ValidationDepth.FULL, **form)
 
     assert set(codes(result)) <= {CheckCode.SUPERSEDED_OBJECT}
     assert result.exit_status is ExitStatus.OK
@@ -57,13 +62,16 @@ async def test_a_damaged_part_is_found(sets: Sets, mode: str) -> None:
     whole = path.read_bytes()
 
     path.unlink()
-    missing = await sets.validated(mode, Depth.SAMPLE)
+    missing = await sets.validated(mode, ValidationDepth.SAMPLE)
     path.write_bytes(whole[:-10])
-    truncated = await sets.validated(mode, Depth.SAMPLE)
+    truncated = await sets.validated(mode, ValidationDepth.SAMPLE)
     path.write_bytes(whole)
     flip_a_byte(path)
-    light, sample = await sets.validated(mode, Depth.LIGHT), await sets.validated(mode, Depth.SAMPLE)
-    flipped = await sets.validated(mode, Depth.FULL)
+    light, sample = (
+        await sets.validated(mode, ValidationDepth.LIGHT),
+        await sets.validated(mode, ValidationDepth.SAMPLE),
+    )
+    flipped = await sets.validated(mode, ValidationDepth.FULL)
 
     assert codes(missing) == [CheckCode.PART_MISSING]
     assert codes(truncated) == [CheckCode.PART_SIZE_MISMATCH]
@@ -79,8 +87,8 @@ async def test_values_that_are_not_those_of_the_source_are_found(sets: Sets, mod
     await sets.publish(mode)
 
     sets.forge(lambda table: replaced(table, "cents", 3, 1))
-    altered = await sets.validated(mode, Depth.FULL)
-    await sets.validated(mode, Depth.SAMPLE)
+    altered = await sets.validated(mode, ValidationDepth.FULL)
+    await sets.validated(mode, ValidationDepth.SAMPLE)
 
     assert codes(altered) == [CheckCode.VALUE_CHECKSUM]
     assert altered.findings[0].columns == ("cents",)
@@ -96,7 +104,7 @@ async def test_each_way_in_which_values_can_be_wrong(sets: Sets) -> None:
         path.write_bytes(whole)
         sets.rewrite(lambda _: manifest)
         sets.forge(change)
-        return await sets.validated("full", Depth.FULL)
+        return await sets.validated("full", ValidationDepth.FULL)
 
     swapped = await after(lambda table: columns_swapped(table, "id", "cents"))
     emptied = await after(lambda table: replaced(table, "name", 4, ""))
@@ -119,7 +127,7 @@ async def test_a_renamed_column_is_found(sets: Sets) -> None:
 
     sets.forge(lambda table: table.rename_columns(["id", "name", "tenant", "cents", "at"]))
 
-    assert codes(await sets.validated("full", Depth.FULL)) == [CheckCode.PART_SCHEMA]
+    assert codes(await sets.validated("full", ValidationDepth.FULL)) == [CheckCode.PART_SCHEMA]
 
 
 async def test_a_damaged_csv_part_is_found(sets: Sets) -> None:
@@ -130,9 +138,9 @@ async def test_a_damaged_csv_part_is_found(sets: Sets) -> None:
     path.write_bytes(b"".join(lines[:-1]))
     shorter = path.read_bytes()
 
-    assert codes(await sets.validated("full", Depth.FULL, format="csv")) == [CheckCode.PART_SIZE_MISMATCH]
+    assert codes(await sets.validated("full", ValidationDepth.FULL, format="csv")) == [CheckCode.PART_SIZE_MISMATCH]
     path.write_bytes(b"".join(lines[:-1]) + b"x" * (len(b"".join(lines)) - len(shorter)))
-    found = codes(await sets.validated("full", Depth.FULL, format="csv"))
+    found = codes(await sets.validated("full", ValidationDepth.FULL, format="csv"))
 
     assert found == [CheckCode.PART_CHECKSUM_MISMATCH, CheckCode.PART_UNREADABLE]
 
@@ -144,7 +152,7 @@ async def test_quotes_and_line_ends_in_cells_are_no_records(sets: Sets) -> None:
     )
     await sets.publish("full", format="csv")
 
-    assert (await sets.validated("full", Depth.FULL, format="csv")).findings == ()
+    assert (await sets.validated("full", ValidationDepth.FULL, format="csv")).findings == ()
 
 
 async def test_manifests_and_marker(sets: Sets) -> None:
@@ -154,7 +162,7 @@ async def test_manifests_and_marker(sets: Sets) -> None:
     own = next(directory.glob("manifest-*.json"))
 
     async def light() -> list[CheckCode]:
-        return codes(await sets.validated("ranges", Depth.LIGHT))
+        return codes(await sets.validated("ranges", ValidationDepth.LIGHT))
 
     manifest = sets.manifest()
     sets.rewrite(lambda one: msgspec.structs.replace(one, row_count=1))
@@ -187,7 +195,7 @@ async def test_what_lies_beside_the_set_is_a_warning(sets: Sets) -> None:
     await sets.publish("full")
     (sets.directory() / "somebody.txt").write_text("else's")
 
-    result = await sets.validated("full", Depth.SAMPLE)
+    result = await sets.validated("full", ValidationDepth.SAMPLE)
 
     assert codes(result) == [CheckCode.UNTRACKED_OBJECT, CheckCode.SUPERSEDED_OBJECT]
     assert {finding.severity for finding in result.findings} == {Severity.WARNING}
@@ -203,7 +211,7 @@ async def test_a_manifest_of_an_earlier_release_is_still_checked(sets: Sets) -> 
         return msgspec.structs.replace(manifest, parts=tuple(parts))
 
     sets.rewrite(older)
-    result = await sets.validated("ranges", Depth.FULL)
+    result = await sets.validated("ranges", ValidationDepth.FULL)
 
     assert set(codes(result)) == {CheckCode.VALUES_NOT_RECORDED}
     assert result.exit_status is ExitStatus.OK
@@ -217,10 +225,10 @@ async def test_a_set_is_checked_through_the_port_alone(sets: Sets) -> None:
     for path in sets.directory().iterdir():
         memory.put(path.name, path.read_bytes())
 
-    sound = validate_set(memory, "t", depth=Depth.FULL, has_csv_header=True)
+    sound = validate_set(memory, "t", depth=ValidationDepth.FULL, has_csv_header=True)
     key = sets.part().key
     memory.objects[key] = bytes(byte ^ (place == 100) for place, byte in enumerate(memory.objects[key]))
-    damaged = validate_set(memory, "t", depth=Depth.FULL, has_csv_header=True)
+    damaged = validate_set(memory, "t", depth=ValidationDepth.FULL, has_csv_header=True)
 
     assert sound.findings == ()
     assert sound.compared_count == sound.part_count
@@ -233,7 +241,31 @@ async def test_another_export_lies_there(sets: Sets, tmp_path: Path) -> None:
     (tmp_path / "out" / "t").rename(tmp_path / "out" / "u")
 
     (result,) = [
-        validate_set(sets.destination.__class__(tmp_path / "out" / "u"), "u", depth=Depth.LIGHT, has_csv_header=True)
+        validate_set(
+            sets.destination.__class__(tmp_path / "out" / "u"), "u", depth=ValidationDepth.LIGHT, has_csv_header=True
+        )
     ]
 
     assert codes(result) == [CheckCode.MANIFEST_INCONSISTENT]
+
+
+async def test_a_check_can_be_given_up(sets: Sets) -> None:
+    """E-46: cancelling a validation or a comparison ends its thread between two blocks, and leaves nothing open."""
+    await sets.publish("ranges")
+    config = sets.config(sets.export("ranges"))
+
+    for check in (partial(validate, depth=ValidationDepth.FULL), reconcile):
+        seen: list[int] = []
+        with anyio.CancelScope() as scope:
+
+            def stop(_: str, size_bytes: int, scope: anyio.CancelScope = scope, seen: list[int] = seen) -> None:
+                seen.append(size_bytes)
+                try:
+                    anyio.from_thread.run_sync(scope.cancel)
+                except RuntimeError:  # told on the loop's own thread
+                    scope.cancel()
+
+            await check(config, watch=stop)
+
+        assert scope.cancelled_caught
+        assert len(seen) == 1

@@ -113,6 +113,11 @@ class Shop:
                 if stream is not None:
                     stream.close()
 
+    def execute(self, statement: str) -> None:
+        """Change the database."""
+        with closing(sqlite3.connect(self.folder / "shop.sqlite")) as database, database:
+            database.execute(statement)
+
     def parts(self, export: str) -> list[str]:
         """Parts that the manifest names; none when nothing is published."""
         manifest = self.out / export / "manifest.json"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from procflow_export import ExitStatus, Finished, InProcessEngine, read_config
 from procflow_export.checks.findings import CheckCode
-from procflow_export.checks.validation import Depth, validate_set
+from procflow_export.checks.validation import ValidationDepth, validate_set
 from procflow_export.destinations.local import LocalDestination
 from tests.export.pipeline.runs import Ran, run
 from tests.export.types import meaning
@@ -131,7 +131,7 @@ def exported(directory: Path, source: Mapping[str, Any], **what: Any) -> Exporte
     assert ran.result.exit_status is ExitStatus.OK, [verdict.failure for verdict in ran.result.exports]
     assert not any(verdict.changed_values for verdict in ran.of(Finished))
     for kind in what.get("formats", ("parquet", "csv")):
-        result = validate_set(LocalDestination(directory / kind), kind, depth=Depth.FULL, has_csv_header=True)
+        result = validate_set(LocalDestination(directory / kind), kind, depth=ValidationDepth.FULL, has_csv_header=True)
         assert {finding.code for finding in result.findings} <= {CheckCode.SUPERSEDED_OBJECT}, result.findings
         assert result.compared_count == (result.part_count if kind == "parquet" else 0)
     return Exported(directory)
