@@ -99,6 +99,22 @@ def test_cut_connections(proxy: FaultProxy, what: Break, is_done: bool) -> None:
     assert ask(proxy, "PUT", "/b/a", b"z")[0] == 200
 
 
+@pytest.mark.parametrize(("what", "is_done"), [(Break.STALL, False), (Break.HOLD_ANSWER, True)])
+def test_what_has_stalled_can_be_made_to_fail(proxy: FaultProxy, what: Break, is_done: bool) -> None:
+    """A test does what it wants to while a request waits, before the store has done it or after."""
+    proxy.inject(Fault(what=what))
+    connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=30)
+    connection.request("GET", "/b/a")
+    assert proxy.stalled.wait(30)
+    assert bool(Echo.seen) is is_done
+
+    proxy.release()
+
+    with pytest.raises((OSError, http.client.HTTPException)):
+        connection.getresponse()
+    connection.close()
+
+
 def test_a_stalled_request_is_never_answered(proxy: FaultProxy) -> None:
     """The client waits until it gives up, and others are answered meanwhile."""
     proxy.inject(Fault(what=Break.STALL))

@@ -44,6 +44,8 @@ class Break(Enum):
 
     STALL = auto()
     """The request is read and never answered."""
+    HOLD_ANSWER = auto()
+    """The store does it, and the answer never comes."""
     CUT_REQUEST = auto()
     """The connection is reset when half of the request is there; the store never sees it."""
     CUT_ANSWER = auto()
@@ -88,7 +90,8 @@ class _Request:
 class FaultProxy:
     """The proxy: ``url`` is its address, ``requests`` the method and target of what has passed or should have."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         parts = urlsplit(upstream)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -122,8 +125,12 @@ class FaultProxy:
             request = _parsed(await reader.readuntil(b"\r\n\r\n"))
             await self._handle(request, reader, writer)
 
+    def release(self) -> None:
+        """Reset every connection: what has stalled fails now; returns before it has."""
+        self._loop.call_soon_threadsafe(self.hang_up)
+
     def hang_up(self) -> None:
-        """Reset every connection; whoever waits on one goes on."""
+        """The same, from the proxy's own thread."""
         for transport in self._transports:
             transport.abort()
 
@@ -151,6 +158,10 @@ class FaultProxy:
                 writer.write(fault.encoded(request.method))
                 await _finish(reader, writer)
             case Break.STALL:
+                self.stalled.set()
+                await reader.read()
+            case Break.HOLD_ANSWER:
+                await self._ask(request, body)
                 self.stalled.set()
                 await reader.read()
             case Break.CUT_ANSWER:
@@ -198,9 +209,9 @@ def _parsed(head: bytes) -> _Request:
 @contextlib.contextmanager
 def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
     """Give a proxy before the server at ``upstream`` (``http://host:port``, a path is ignored); no fault is there at first."""
-    proxy = FaultProxy(upstream)
-    is_listening = threading.Event()
     loop = asyncio.new_event_loop()
+    proxy = FaultProxy(upstream, loop)
+    is_listening = threading.Event()
     is_over = asyncio.Event()
 
     async def run() -> None:

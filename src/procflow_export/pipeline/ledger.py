@@ -105,16 +105,12 @@ class Ledger:
     async def plan_export(self, state: ExportState, plan: ExportPlan) -> None:
         """Remember how an export was cut, and what is kept of an earlier run."""
         kept = dict(state.results)
-        await self._noted(
-            self.store.plan_export,
-            self._run_id,
-            state.name,
-            sealed_plan(plan),
-            kept,
-            plan.resumed_from,
-            rfc3339(utc_now()),
-            state=state,
-        )
+        at = rfc3339(utc_now())
+
+        def note() -> None:  # a plan of many chunks takes its time to be sealed
+            self.store.plan_export(self._run_id, state.name, sealed_plan(plan), kept, plan.resumed_from, at)
+
+        await self._noted(note, state=state)
         crash_point("state.planned")
 
     async def begin_chunk(self, state: ExportState, chunk: int, attempt: int) -> None:

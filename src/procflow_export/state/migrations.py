@@ -2,6 +2,9 @@
 
 Owns what SQLite is told about them, and the way from one version to the next.  Must not know rows.
 
+Tables with long texts have row ids: without them a row is the key of its tree, and SQLite reads all of a long one to compare it,
+which made each chunk cost as much as its export's plan is long.
+
 A migration that was released is never changed; what comes later is appended.  ``PRAGMA user_version`` counts those that were done.
 """
 
@@ -27,7 +30,7 @@ _FIRST: Final = (
         work_s REAL NOT NULL, elapsed_s REAL NOT NULL, peak_rss_bytes INTEGER NOT NULL,
         manifest_key TEXT, code TEXT, message TEXT, is_swept INTEGER NOT NULL,
         PRIMARY KEY (export, run_id)
-    ) STRICT, WITHOUT ROWID
+    ) STRICT
     """,
     """
     CREATE TABLE chunks (
@@ -35,7 +38,7 @@ _FIRST: Final = (
         standing TEXT NOT NULL, attempts INTEGER NOT NULL, changed_at TEXT NOT NULL, result TEXT, code TEXT,
         PRIMARY KEY (export, run_id, chunk),
         FOREIGN KEY (export, run_id) REFERENCES exports ON DELETE CASCADE
-    ) STRICT, WITHOUT ROWID
+    ) STRICT
     """,
     """
     CREATE TABLE files (

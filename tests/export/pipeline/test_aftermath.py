@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from procflow_export import Exporter, Finished, ProgressInit, RunEvent, Status, Warned
 from procflow_export.config.structs import LoadedConfig
+from procflow_export.destinations.local import LocalDestination
 from procflow_export.model.codes import Code
 from procflow_export.model.errors import SourceError, StateError
 from procflow_export.model.ledger import ExportEntry, Standing
@@ -134,6 +135,23 @@ async def test_what_somebody_else_is_about_to_publish_is_not_collected(shop: Sho
 
     assert {each.key for each in found} == about_to_be
     assert about_to_be <= visible(shop)
+
+
+async def test_unfinished_uploads_of_dead_runs_are_collected(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-34: a store cannot tell an upload without a writer from others: the state names the dead run's."""
+    config = shop.config(BIG)
+    await die(config, shop, "part.written")
+    told: list[str] = []
+
+    def remove_stale(_: LocalDestination, stems: Collection[str] = ()) -> tuple[str, ...]:
+        told.extend(stems)
+        return ()
+
+    monkeypatch.setattr(LocalDestination, "remove_stale", remove_stale)
+
+    await collect(config, shop, older_than=timedelta(days=1))
+
+    assert told == [entry.place.part_stem for entry in entries(shop)]
 
 
 async def test_what_one_part_of_a_run_was_replaced_by_is_collected(shop: Shop) -> None:

@@ -241,6 +241,14 @@ def test_a_state_in_a_directory_of_others_is_private(tmp_path: Path) -> None:
     assert set(modes.values()) == {0}
 
 
+def test_long_texts_are_no_keys(tmp_path: Path) -> None:
+    """E-45: noting down a chunk costs the same however long its export's plan is: SQLite reads all of a key to compare it."""
+    with open_state(tmp_path), closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        tables = {name: without_rowid for _, name, _, _, without_rowid, _ in connection.execute("PRAGMA table_list")}
+
+    assert (tables["exports"], tables["chunks"]) == (0, 0)
+
+
 @contextmanager
 def changed(directory: Path, statement: str) -> Iterator[None]:
     with open_state(directory):

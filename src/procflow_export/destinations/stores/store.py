@@ -85,20 +85,16 @@ class StoreDestination:
         part.seal()
 
     def put(self, key: str, data: bytes) -> None:
-        check_key(key)
-        with explained(f"store {key}", self.location):
-            obstore.put(self._store, key, data, use_multipart=False)
+        self._put(key, data, "overwrite")
 
     def create(self, key: str, data: bytes) -> None:
         if not self.replace(key, data, expected=None):
             raise FileExistsError(key)
 
     def replace(self, key: str, data: bytes, *, expected: Version | None) -> bool:
-        check_key(key)
         passing = _REFUSED if expected is None else (*_REFUSED, FileNotFoundError)
         try:
-            with explained(f"store {key}", self.location, passing=passing):
-                obstore.put(self._store, key, data, use_multipart=False, mode=_condition(expected))
+            self._put(key, data, _condition(expected), passing=passing)
         except passing:
             return False
         return True
@@ -160,6 +156,22 @@ class StoreDestination:
         if self._owner is None or self._uploads is None or not stems:
             return ()
         return self._uploads.abort(stems, export=self._owner.export)
+
+    def _put(self, key: str, data: bytes, mode: PutMode, *, passing: tuple[type[Exception], ...] = ()) -> None:
+        """Store a small object, if need be with a second try.
+
+        obstore repeats no put of which it cannot know whether it was done: after silence, or a connection that was cut.  What
+        is stored whole and under its condition may be sent again; ``replace()`` says what a second try may find.
+        """
+        check_key(key)
+        for is_last in (False, True):
+            try:
+                with explained(f"store {key}", self.location, passing=passing):
+                    obstore.put(self._store, key, data, use_multipart=False, mode=mode)
+                return
+            except DestinationError as exc:
+                if is_last or not exc.is_transient:
+                    raise
 
     def _get(self, key: str) -> GetResult | None:
         check_key(key)
