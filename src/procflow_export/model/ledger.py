@@ -53,6 +53,7 @@ class SealedPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         digest: Of everything that must be the same for parts of two runs to be one set.
         cut: The cut, in the form of ``planning.resume``; ``None`` where later runs cannot go on with it.
+        previous_run_id: The run whose set was published when it was made; ``None`` if there was none.
         base_run_id: The run whose published set it adds to; ``None`` if it replaces what is published.
         chunk_count: Number of chunks.
         consistency: ``snapshot`` or ``chunk``.
@@ -60,6 +61,7 @@ class SealedPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: str
     cut: bytes | None
+    previous_run_id: str | None
     base_run_id: str | None
     chunk_count: int
     consistency: str

@@ -77,8 +77,7 @@ async def plan_target(
         notes = [*source.warnings, *profile.notes]
         cut: Cut | None = None
         if left is not None:
-            base_run_id = None if base is None else base.run_id
-            refusal = why_not(left, digest=digest, base_run_id=base_run_id, has_snapshot=snapshot is not None)
+            refusal = why_not(left, digest=digest, previous=previous, base=base, has_snapshot=snapshot is not None)
             if refusal is None:
                 cut = opened_cut(left.plan)
                 kept = f"{len(left.results)} of {left.plan.chunk_count} chunks are kept"
@@ -93,7 +92,8 @@ async def plan_target(
         plan = plan_export(target, facts, cut, previous=base, owner=owner, snapshot=snapshot)
     else:
         plan = plan_export(target, facts, cut, snapshot=snapshot)
-    return replace(plan, digest=digest, resumed_from=resumed_from)
+    previous_run_id = None if previous is None else previous.run_id
+    return replace(plan, digest=digest, resumed_from=resumed_from, previous_run_id=previous_run_id)
 
 
 async def _cut(cutter: Cutter, export: ExportConfig, stored: StoredCursor | None, base: Manifest | None) -> Cut:

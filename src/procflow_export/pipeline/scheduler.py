@@ -23,7 +23,7 @@ import anyio.to_thread
 from procflow_export.destinations import Publication
 from procflow_export.engines.port import Engine
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import ExportError, Failure, failure_from, is_expected
+from procflow_export.model.errors import DestinationError, ExportError, Failure, failure_from, is_expected
 from procflow_export.model.events import (
     VALUES_CHANGED,
     ChunkFinished,
@@ -50,7 +50,7 @@ from procflow_export.pipeline.progress import ExportState
 from procflow_export.pipeline.reading import Reading
 from procflow_export.pipeline.sources import SharedSources
 from procflow_export.pipeline.verdicts import RunResult, changes_of, sum_up, verdict_of
-from procflow_export.planning.plan import Target
+from procflow_export.planning.plan import ExportPlan, Target
 
 
 class Scheduler:
@@ -310,13 +310,7 @@ class Scheduler:
         plan = state.plan
         if plan is not None and state.is_active and state.skip_reason is None:
             try:
-                publication = await finalise(
-                    plan,
-                    state.results,
-                    started_at=self._started_at,
-                    finished_at=utc_now(),
-                    threads=self._stores,
-                )
+                publication = await self._finalise(state, plan)
                 is_delivered = True
             except Exception as exc:  # noqa: BLE001 (recorded as the export's failure)
                 state.fail(self._recorded(state, exc))
@@ -352,6 +346,33 @@ class Scheduler:
         )
         await self._outbox.put(verdict)  # W7: the verdict is the last word on the export
         self._notify()
+
+    async def _finalise(self, state: ExportState, plan: ExportPlan) -> Publication | None:
+        """Publish; again after a failure that may pass, since everything is stored and publishing can be repeated."""
+        finished_at = utc_now()
+        attempt = 1
+        while True:
+            try:
+                return await finalise(
+                    plan,
+                    state.results,
+                    started_at=self._started_at,
+                    finished_at=finished_at,
+                    threads=self._stores,
+                )
+            except DestinationError as exc:
+                # What another run has published stays published.
+                is_final = not exc.is_transient or exc.code is Code.PUBLISHED_MEANWHILE
+                if is_final or attempt >= state.target.max_attempts or not state.is_active:
+                    raise
+                delay_s = self._delay_s(state, exc, attempt)
+                retry = Retry(
+                    export=state.name, chunk=-1, attempt=attempt, delay_s=delay_s, failure=self._recorded(state, exc)
+                )
+            state.retry_count += 1
+            attempt += 1
+            await self._outbox.put(retry)
+            await anyio.sleep(delay_s)
 
     async def _sweep(self, state: ExportState) -> None:
         """Leave nothing beside the published set."""

@@ -146,6 +146,7 @@ class ExportPlan:
         writes_empty: Whether there is a part without rows if there are no rows.
         warnings: What the operator should know.
         digest: Of everything that must be the same for a later run to go on with parts of this one.
+        previous_run_id: The run whose set was published when this was planned; None if there was none.
         resumed_from: The run whose finished chunks are kept; None if the export is read from its beginning.
     """
 
@@ -163,6 +164,7 @@ class ExportPlan:
     writes_empty: bool = True
     warnings: tuple[str, ...] = ()
     digest: str = ""
+    previous_run_id: str | None = None
     resumed_from: str | None = None
 
     @property

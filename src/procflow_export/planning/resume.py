@@ -19,7 +19,7 @@ import msgspec
 
 from procflow_export.model.keys import Bound, Key, KeyValues
 from procflow_export.model.ledger import ChunkEntry, ExportEntry, SealedPlan
-from procflow_export.model.manifest import CursorOwner
+from procflow_export.model.manifest import CursorOwner, Manifest
 from procflow_export.model.plan import UnitResult
 from procflow_export.model.settings import Consistency, FormatOptions
 from procflow_export.planning.chunks import Chunks
@@ -85,24 +85,33 @@ def plan_digest(owner: CursorOwner, columns: bytes, options: FormatOptions) -> s
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def why_not(left: Unfinished, *, digest: str, base_run_id: str | None, has_snapshot: bool) -> str | None:
+def why_not(
+    left: Unfinished, *, digest: str, previous: Manifest | None, base: Manifest | None, has_snapshot: bool
+) -> str | None:
     """Return why a run cannot go on with what another left; ``None`` if it can.
 
     Args:
         left: What is left.
         digest: The plan's digest as the export is now.
-        base_run_id: The run whose published set would be added to.
+        previous: The set that is published now: one that is newer than the parts must not be replaced by them.
+        base: The same if it would be added to; ``None`` if the run begins anew, after ``state reset`` for example.
         has_snapshot: Whether this run reads one state of the database.
     """
     if left.plan.consistency == Consistency.SNAPSHOT.value:
         return "its snapshot is gone"
     if has_snapshot:
         return "its chunks differ in time, and this run reads one state of the database"
-    if left.plan.base_run_id != base_run_id:
+    if left.plan.previous_run_id != _run_id(previous):
         return "another run has published since"
+    if left.plan.base_run_id != _run_id(base):
+        return "its cursor was reset since"
     if left.plan.digest != digest:
         return "the export or its table was changed since"
     return None
+
+
+def _run_id(manifest: Manifest | None) -> str | None:
+    return None if manifest is None else manifest.run_id
 
 
 def sealed_plan(plan: ExportPlan) -> SealedPlan:
@@ -127,6 +136,7 @@ def sealed_plan(plan: ExportPlan) -> SealedPlan:
     return SealedPlan(
         digest=plan.digest,
         cut=cut,
+        previous_run_id=plan.previous_run_id,
         base_run_id=None if plan.continuation is None else plan.continuation.run_id,
         chunk_count=len(chunks),
         consistency=plan.consistency.value,

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from procflow_export import Exporter, Progress, RunPolicy, Status, Warned
+from procflow_export import Exporter, Progress, Retry, RunPolicy, Status, Warned
+from procflow_export.destinations import publish
 from procflow_export.engines.in_process import InProcessEngine
 from procflow_export.model.codes import Code
-from procflow_export.model.errors import StateError
+from procflow_export.model.errors import DestinationError, StateError
 from procflow_export.model.ledger import ChunkStanding, Standing
 from procflow_export.planning.order import NOMINAL_BYTES_PER_S, measured_cost
 from procflow_export.state import open_state
@@ -176,3 +177,47 @@ async def test_without_a_use_for_them_chunks_are_ended_at_once(
 
     assert ran.result.exports[0].status is Status.CANCELLED
     assert ChunkStanding.DONE not in {chunk.standing for chunk in chunks}
+
+
+@pytest.mark.parametrize(
+    ("code", "failures", "status", "tries"),
+    [
+        (Code.DESTINATION_UNAVAILABLE, 1, Status.SUCCESS, 2),
+        (Code.DESTINATION_UNAVAILABLE, 9, Status.FAILED, 2),
+        (Code.PUBLISHED_MEANWHILE, 1, Status.FAILED, 1),
+        (Code.DESTINATION_DENIED, 1, Status.FAILED, 1),
+    ],
+)
+async def test_publishing_is_tried_again_where_that_may_help(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, code: Code, failures: int, status: Status, tries: int
+) -> None:
+    """E-31, E-42: a store that is away for a moment costs no export whose parts are all stored."""
+    calls: list[int] = []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) <= failures:
+            raise DestinationError(code, "not now")
+        return publish(*arguments, **options)
+
+    monkeypatch.setattr("procflow_export.pipeline.finalise.publish", failing)
+
+    ran = await run(shop, CHUNKED | {"tuning": {"max_retries": 1}})
+
+    assert (ran.result.exports[0].status, len(calls)) == (status, tries)
+    assert [event.chunk for event in ran.of(Retry)] == [-1] * (tries - 1)
+
+
+async def test_parts_of_an_older_time_never_replace_a_newer_set(shop: Shop) -> None:
+    """E-43, E-45: a set that somebody published in between, from another state, is not put back to what was read before it."""
+    await run(shop, CHUNKED)
+    await stopped(shop, drain_s=100)
+    async with Exporter(shop.config(CHUNKED), policy=NO_DELAYS, state=shop.root / "other") as exporter:
+        async for _ in exporter.run():
+            pass
+
+    async with Exporter(shop.config(SLOW), policy=NO_DELAYS, state=shop.root / "state", resume=True) as exporter:
+        messages = [event.message async for event in exporter.run() if isinstance(event, Warned)]
+
+    assert exporter.result.status is Status.SUCCESS
+    assert any("another run has published since" in message for message in messages)

@@ -64,7 +64,9 @@ def begin(store: StateStore, run_id: str, at: str = AT) -> None:
     store.begin_export(entry_of(run_id, at))
 
 
-PLAN = SealedPlan(digest="d", cut=b'{"key":[]}', base_run_id=None, chunk_count=2, consistency="chunk")
+PLAN = SealedPlan(
+    digest="d", cut=b'{"key":[]}', previous_run_id=None, base_run_id=None, chunk_count=2, consistency="chunk"
+)
 
 
 def test_what_was_written_is_read(store: StateStore) -> None:
