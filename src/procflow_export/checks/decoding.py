@@ -110,5 +110,18 @@ def csv_record_count(file: BinaryIO, compression: str) -> int:
 
 def decompressed(file: BinaryIO, compression: str) -> pa.NativeFile:
     """Return the text of a CSV file; ``compression`` as the manifest names it."""
-    plain = pa.PythonFile(file, mode="r")  # type: ignore[arg-type]  # any readable object
+    plain = pa.PythonFile(_Borrowed(file), mode="r")  # type: ignore[arg-type]  # any readable object
     return plain if compression == "none" else pa.CompressedInputStream(plain, compression)  # type: ignore[arg-type]  # gzip or zstd
+
+
+class _Borrowed:
+    """A file as Arrow may have it: Arrow's own files close what they read when they are forgotten, and this one stays open."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.readable, self.seekable = file.readable, file.seekable
+
+    def close(self) -> None:
+        """Leave it to whoever opened it."""

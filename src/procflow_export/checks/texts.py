@@ -73,8 +73,8 @@ class TextForm:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
 
     def _header(self, file: BinaryIO, compression: str) -> list[str]:
-        text = decompressed(file, compression)  # to close it would close the file
-        head = text.read(BLOCK_BYTES // 16)
+        with decompressed(file, compression) as text:
+            head = text.read(BLOCK_BYTES // 16)
         file.seek(0)
         return next(
             csv.reader(io.StringIO(head.decode(errors="replace"), newline=""), delimiter=self._options.delimiter), []
