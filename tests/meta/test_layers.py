@@ -51,6 +51,7 @@ BREACHES = {
     "sources-strangers": ("procflow_export/sources/sqlite/breach_mysql.py", "import procflow_export.sources.mysql"),
     "core-names-place": ("procflow_export/formats/breach_procflow.py", "import procflow"),
     "core-public-names": ("procflow_export/engines/breach_private.py", "import procflow._streams.log.log"),
+    "state-place": ("procflow_export/engines/breach_state.py", "import procflow_export.state"),
     "cli-place": ("procflow_export/engines/breach_cli.py", "import procflow_export.cli.main"),
     "export-layers": ("procflow_export/model/breach_up.py", "import procflow_export.pipeline"),
 }

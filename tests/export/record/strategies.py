@@ -15,6 +15,7 @@ from procflow_export.model.events import RUN_EVENT_TYPES, UNIT_EVENT_TYPES
 EVENT_TYPES = (*RUN_EVENT_TYPES, *UNIT_EVENT_TYPES)
 ENVELOPE = {"seq", "at_ms", "mono_ns"}
 BASE: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
     int: st.integers(min_value=-(2**63), max_value=2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
