@@ -48,7 +48,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SealedPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How an export was cut, so that a later run can go on with exactly that (lesson 39 of ``research/rivet.md``).
+    """How an export was cut, so that a later run can go on with exactly that.
 
     Attributes:
         digest: Of everything that must be the same for parts of two runs to be one set.

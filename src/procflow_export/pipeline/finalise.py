@@ -1,7 +1,7 @@
 """The one way in which an export becomes published, whatever engine and mode made its parts.
 
 Owns the end of the order that the specification numbers W1 to W7 (E-42); the beginning is in ``pipeline.unit`` (W1, W2)
-and in the destinations.  The cursor is in the manifest; W6, the state that follows it, comes later.
+and in the destinations.  The cursor is in the manifest, and the state follows it (W6): see ``pipeline.ledger``.
 """
 
 from __future__ import annotations
